@@ -1,0 +1,2 @@
+//! The modulet binary.
+fn main() {}

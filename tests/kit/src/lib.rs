@@ -1,0 +1,1 @@
+//! Real parts for modulet: control plane, brokers and bases.
