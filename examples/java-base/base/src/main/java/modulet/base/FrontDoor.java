@@ -1,0 +1,74 @@
+package modulet.base;
+
+import com.alipay.sofa.ark.api.ArkClient;
+import com.alipay.sofa.ark.spi.model.Biz;
+import com.sun.net.httpserver.HttpExchange;
+import com.sun.net.httpserver.HttpServer;
+import java.io.IOException;
+import java.net.InetSocketAddress;
+import java.nio.charset.StandardCharsets;
+import java.util.concurrent.Executors;
+import modulet.tunnel.Settings;
+
+/**
+ * {@code GET /biz1} is answered by the module biz1 itself, in the version that SOFAArk holds active at that moment
+ * ("biz1 0.0.2 on base-1"), or with 503 when none is. {@code GET /} lists all modules with their states.
+ */
+final class FrontDoor {
+    private final Settings settings;
+
+    private FrontDoor(Settings settings) {
+        this.settings = settings;
+    }
+
+    /** Returns the port, which differs from the one asked for if that was 0. */
+    static int open(Settings settings) throws IOException {
+        HttpServer server = HttpServer.create(new InetSocketAddress(settings.httpPort()), 0);
+        server.createContext("/", new FrontDoor(settings)::serve);
+        server.setExecutor(Executors.newFixedThreadPool(4, task -> {
+            Thread thread = new Thread(task, "front-door");
+            thread.setDaemon(true);
+            return thread;
+        }));
+        server.start();
+        return server.getAddress().getPort();
+    }
+
+    private void serve(HttpExchange exchange) throws IOException {
+        String name = exchange.getRequestURI().getPath().substring(1);
+        int status = 200;
+        String text;
+        try {
+            text = name.isEmpty() ? list() : ask(name);
+            if (text == null) {
+                status = 503;
+                text = "no active module " + name + " on " + settings.id();
+            }
+        } catch (RuntimeException | LinkageError e) {
+            status = 500;
+            text = e.toString();
+        }
+        byte[] body = (text + "\n").getBytes(StandardCharsets.UTF_8);
+        exchange.getResponseHeaders().set("Content-Type", "text/plain; charset=utf-8");
+        exchange.sendResponseHeaders(status, body.length);
+        exchange.getResponseBody().write(body);
+        exchange.close();
+    }
+
+    /** No state of our own: SOFAArk is asked at each request, so this switches exactly when it does. */
+    private String ask(String name) {
+        Biz active = ArkClient.getBizManagerService().getActiveBiz(name);
+        Greeting greeting = active == null ? null : Greetings.of(active.getBizClassLoader());
+        return greeting == null ? null : greeting.greet() + " on " + settings.id();
+    }
+
+    private static String list() {
+        StringBuilder lines = new StringBuilder();
+        for (Biz biz : ArkClient.getBizManagerService().getBizInOrder()) {
+            if (biz != ArkClient.getMasterBiz()) {
+                lines.append(biz.getIdentity()).append(' ').append(biz.getBizState().getBizState()).append('\n');
+            }
+        }
+        return lines.toString().stripTrailing();
+    }
+}

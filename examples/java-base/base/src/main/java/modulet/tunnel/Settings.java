@@ -1,0 +1,94 @@
+package modulet.tunnel;
+
+import java.net.InetAddress;
+import java.net.NetworkInterface;
+import java.net.SocketException;
+import java.net.UnknownHostException;
+import java.util.Locale;
+
+/**
+ * Who this base is and where its broker is. Each setting is a system property ({@code -Dbase.id=...}) or an environment
+ * variable (the same in capitals with underscores, {@code BASE_ID}); the property wins.
+ */
+public record Settings(
+        String id, String name, String version, String cluster, String env, String ip, String host, int httpPort,
+        String broker, int brokerPort, boolean tls, String user, String password, String clientPrefix,
+        int heartSeconds, int workers) {
+
+    public static Settings read() {
+        String host = localHostName();
+        String env = get("base.env", get("env", "dev"));
+        Settings settings = new Settings(
+                get("base.id", host),
+                get("base.name", "java-base"),
+                get("base.version", "1.0.0"),
+                get("base.cluster", "default"),
+                // A controller looks for topics with the environment in lower case.
+                env.toLowerCase(Locale.ROOT),
+                get("base.ip", localAddress()),
+                get("base.hostname", host),
+                number("base.http.port", 0),
+                mqtt("broker", "localhost"),
+                Integer.parseInt(mqtt("port", "1883")),
+                Boolean.parseBoolean(mqtt("tls", "false")),
+                mqtt("username", ""),
+                mqtt("password", ""),
+                mqtt("client.prefix", "koupleless"),
+                number("base.heart.seconds", 10),
+                number("base.workers", 5));
+        // These would change the meaning of the topics the base subscribes to, or give them another number of levels.
+        if (settings.id.matches(".*[+#/\\x00].*") || settings.env.matches(".*[+#/\\x00].*")) {
+            throw new IllegalArgumentException("BASE_ID and ENV must not have any of + # /: " + settings.id + ", " + env);
+        }
+        return settings;
+    }
+
+    /** All topics of this base begin so. */
+    String topic(String rest) {
+        return "koupleless_" + env + "/" + id + "/" + rest;
+    }
+
+    String brokerUri() {
+        return (tls ? "ssl://" : "tcp://") + broker + ":" + brokerPort;
+    }
+
+    /** MQTT_BROKER and so on; the long property names are those of Koupleless' own MQTT tunnel. */
+    private static String mqtt(String key, String otherwise) {
+        return get("koupleless.arklet.mqtt." + key, get("mqtt." + key, otherwise));
+    }
+
+    private static int number(String key, int otherwise) {
+        return Integer.parseInt(get(key, String.valueOf(otherwise)));
+    }
+
+    private static String get(String key, String otherwise) {
+        String value = System.getProperty(key);
+        if (value == null || value.isBlank()) {
+            value = System.getenv(key.toUpperCase(Locale.ROOT).replace('.', '_'));
+        }
+        return value == null || value.isBlank() ? otherwise : value.strip();
+    }
+
+    private static String localHostName() {
+        try {
+            return InetAddress.getLocalHost().getHostName();
+        } catch (UnknownHostException e) {
+            return "localhost";
+        }
+    }
+
+    /** The first IPv4 address that others can reach. In a Pod: set BASE_IP from status.podIP. */
+    private static String localAddress() {
+        try {
+            return NetworkInterface.networkInterfaces()
+                    .flatMap(NetworkInterface::inetAddresses)
+                    .filter(address -> address instanceof java.net.Inet4Address && !address.isLoopbackAddress()
+                            && !address.isLinkLocalAddress())
+                    .map(InetAddress::getHostAddress)
+                    .findFirst()
+                    .orElse("127.0.0.1");
+        } catch (SocketException e) {
+            return "127.0.0.1";
+        }
+    }
+}
