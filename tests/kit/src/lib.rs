@@ -1,1 +1,9 @@
-//! Real parts for modulet: control plane, brokers and bases.
+//! Real parts for modulet's tests, demo and benchmarks: control plane, brokers and bases.
+
+pub mod base;
+pub mod control_plane;
+pub mod java_base;
+pub mod ports;
+pub mod process;
+pub mod tools;
+pub mod wait;

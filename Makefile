@@ -1,0 +1,3 @@
+.PHONY: control-plane
+control-plane:
+	@tests/kit/build-tool control-plane

@@ -1,0 +1,332 @@
+//! A real Kubernetes control plane: etcd, API server, controller manager and scheduler, without
+//! containers and without kubelets. What Nodes it has, the program under test makes.
+
+mod certificates;
+mod parts;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use kube::api::{ObjectMeta, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::sync::{Mutex, OnceCell};
+
+use self::certificates::write_kubeconfig;
+use self::parts::Parts;
+use crate::process::{Process, Program};
+use crate::wait::eventually;
+
+/// How long one part may take to become ready; it takes about a second, and longer on a machine
+/// that compiles at the same time.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How a control plane is started.
+#[derive(Debug, Clone)]
+pub struct ControlPlaneOptions {
+    /// How many requests per second the controller manager and the scheduler may each send, `None`
+    /// for what they come with (20 and 50, which would be the ceiling of any test with Deployments).
+    pub requests_per_second: Option<u32>,
+    /// Further arguments of the API server.
+    pub api_server_args: Vec<String>,
+    /// Further arguments of the controller manager.
+    pub controller_manager_args: Vec<String>,
+    /// Further arguments of the scheduler.
+    pub scheduler_args: Vec<String>,
+    /// Whether to use the cluster `KUBECONFIG` names, where it is set, and start nothing.
+    pub accept_existing: bool,
+    /// Whether to keep the directory with the logs; also `MODULET_KEEP_LOGS=1`.
+    pub keep_logs: bool,
+}
+
+impl Default for ControlPlaneOptions {
+    fn default() -> Self {
+        Self {
+            requests_per_second: Some(2000),
+            api_server_args: Vec::new(),
+            controller_manager_args: Vec::new(),
+            scheduler_args: Vec::new(),
+            accept_existing: true,
+            keep_logs: env::var_os("MODULET_KEEP_LOGS").is_some(),
+        }
+    }
+}
+
+/// A running control plane. Dropping it kills its programs; they also die with this process.
+#[derive(Debug)]
+pub struct ControlPlane {
+    kubeconfig: PathBuf,
+    /// For files that are ours; with an existing cluster it holds only those.
+    directory: PathBuf,
+    own: Option<Mutex<Own>>,
+    /// After the programs, for they write into it until they are gone.
+    _removed_last: Option<TempDir>,
+}
+
+/// The programs, in the order in which they are stopped (and, by the language's rules, dropped).
+#[derive(Debug)]
+struct Own {
+    scheduler: Option<Process>,
+    controller_manager: Option<Process>,
+    api_server: Option<Process>,
+    etcd: Option<Process>,
+    api_server_program: Program,
+}
+
+impl ControlPlane {
+    /// Starts one and waits until Pods can be made in the namespace `default`; about 4 s.
+    ///
+    /// Uses the cluster `KUBECONFIG` names instead, where it is set (and the options accept it), and
+    /// the programs in `KUBEBUILDER_ASSETS`, where they exist.
+    pub async fn start(options: ControlPlaneOptions) -> Result<Self> {
+        let mut temp = tempfile::Builder::new()
+            .prefix("modulet-control-plane-")
+            .tempdir()?;
+        temp.disable_cleanup(options.keep_logs);
+        let directory = temp.path().to_owned();
+        if let Some(kubeconfig) = env::var_os("KUBECONFIG").filter(|_| options.accept_existing) {
+            let kubeconfig = PathBuf::from(kubeconfig);
+            let this = Self {
+                kubeconfig,
+                directory,
+                own: None,
+                _removed_last: Some(temp),
+            };
+            this.client()
+                .await?
+                .apiserver_version()
+                .await
+                .context("the cluster of KUBECONFIG")?;
+            return Ok(this);
+        }
+
+        let parts = Parts::prepare(&directory, &options).await?;
+        if options.keep_logs {
+            tracing::info!(directory = %directory.display(), "logs of the control plane");
+        }
+        let etcd = parts.etcd.start()?;
+        let address = format!("127.0.0.1:{}", parts.etcd_port);
+        etcd.wait_ready(PATIENCE, async || {
+            anyhow::Ok(tokio::net::TcpStream::connect(&address).await?)
+        })
+        .await?;
+        let mut own = Own {
+            scheduler: None,
+            controller_manager: None,
+            api_server: None,
+            etcd: Some(etcd),
+            api_server_program: parts.api_server,
+        };
+        own.start_api_server(&parts.kubeconfig).await?;
+        let controller_manager = parts.controller_manager.start()?;
+        own.scheduler = Some(parts.scheduler.start()?);
+        let client = client(&parts.kubeconfig).await?;
+        // The controller manager makes these, so it is at work; the scheduler needs no longer.
+        let accounts = Api::<ServiceAccount>::namespaced(client, "default");
+        controller_manager
+            .wait_ready(PATIENCE, async || {
+                anyhow::Ok(accounts.get("default").await?)
+            })
+            .await?;
+        own.controller_manager = Some(controller_manager);
+        Ok(Self {
+            kubeconfig: parts.kubeconfig,
+            directory,
+            own: Some(Mutex::new(own)),
+            _removed_last: Some(temp),
+        })
+    }
+
+    /// The control plane that all tests of this process share, started by the first who asks. Each
+    /// test takes its own namespace in it, and names of its own for Nodes. It ends with the process.
+    pub async fn shared() -> Result<&'static Self> {
+        static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
+        SHARED
+            .get_or_try_init(|| Self::start(ControlPlaneOptions::default()))
+            .await
+    }
+
+    /// The kubeconfig of a user that may do everything.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// Whether this is a cluster that was there before us, so that nothing of it can be stopped.
+    pub fn is_existing(&self) -> bool {
+        self.own.is_none()
+    }
+
+    /// Where the programs' logs and files are.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// A new client of a user that may do everything. New for each caller, because a client lives on
+    /// the runtime that made it, and each test has its own.
+    pub async fn client(&self) -> Result<Client> {
+        client(&self.kubeconfig).await
+    }
+
+    /// The kubeconfig of a service account (made if missing), to run a program with its rights only.
+    /// Its token is good for a day.
+    pub async fn kubeconfig_for_service_account(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<PathBuf> {
+        let accounts = Api::<ServiceAccount>::namespaced(self.client().await?, namespace);
+        let account = ServiceAccount {
+            metadata: named(name),
+            ..ServiceAccount::default()
+        };
+        created(accounts.create(&PostParams::default(), &account).await)?;
+        let request = TokenRequest {
+            spec: Some(TokenRequestSpec {
+                expiration_seconds: Some(86_400),
+                ..TokenRequestSpec::default()
+            }),
+            ..TokenRequest::default()
+        };
+        let request = accounts
+            .create_token_request(name, &PostParams::default(), &request)
+            .await?;
+        let token = request
+            .status
+            .context("the API server gave no token")?
+            .token;
+        let admin = Kubeconfig::read_from(&self.kubeconfig)?;
+        let cluster = admin
+            .clusters
+            .first()
+            .and_then(|named| named.cluster.as_ref());
+        let cluster = serde_json::to_value(cluster.context("a kubeconfig without a cluster")?)?;
+        let path = self
+            .directory
+            .join(format!("{namespace}-{name}.kubeconfig"));
+        write_kubeconfig(&path, &cluster, &json!({ "token": token }))?;
+        Ok(path)
+    }
+
+    /// Makes a namespace, and waits until Pods can be made in it.
+    pub async fn create_namespace(&self, name: &str) -> Result<()> {
+        let client = self.client().await?;
+        let namespace = Namespace {
+            metadata: named(name),
+            ..Namespace::default()
+        };
+        let namespaces = Api::<Namespace>::all(client.clone());
+        created(namespaces.create(&PostParams::default(), &namespace).await)?;
+        let accounts = Api::<ServiceAccount>::namespaced(client, name);
+        let what = format!("the default service account of namespace {name}");
+        eventually(&what, PATIENCE, async || {
+            anyhow::Ok(accounts.get("default").await?)
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Freezes the API server: connections stay open, nothing is answered.
+    pub async fn pause_api_server(&self) -> Result<()> {
+        self.own()?.lock().await.api_server()?.pause()
+    }
+
+    /// Lets it go on.
+    pub async fn resume_api_server(&self) -> Result<()> {
+        self.own()?.lock().await.api_server()?.resume()
+    }
+
+    /// Stops the API server: connections are refused until [`Self::start_api_server`].
+    pub async fn stop_api_server(&self) -> Result<()> {
+        let api_server = self.own()?.lock().await.api_server.take();
+        api_server
+            .context("the API server is not running")?
+            .terminate()
+            .await?;
+        Ok(())
+    }
+
+    /// Starts the API server again at its old address, and waits until it is ready.
+    pub async fn start_api_server(&self) -> Result<()> {
+        let mut own = self.own()?.lock().await;
+        if own.api_server.is_some() {
+            bail!("the API server is running");
+        }
+        own.start_api_server(&self.kubeconfig).await
+    }
+
+    /// The API server's process id, to measure it.
+    pub async fn api_server_pid(&self) -> Result<u32> {
+        Ok(self.own()?.lock().await.api_server()?.pid())
+    }
+
+    /// Stops everything in order, and waits for each: the last one to start is the first to go.
+    pub async fn stop(self) -> Result<()> {
+        let Some(own) = self.own else { return Ok(()) };
+        let own = own.into_inner();
+        let last_first = [
+            own.scheduler,
+            own.controller_manager,
+            own.api_server,
+            own.etcd,
+        ];
+        for process in last_first.into_iter().flatten() {
+            process.terminate().await?;
+        }
+        Ok(())
+    }
+
+    fn own(&self) -> Result<&Mutex<Own>> {
+        self.own
+            .as_ref()
+            .context("not with the cluster of KUBECONFIG: it is not ours")
+    }
+}
+
+impl Own {
+    fn api_server(&self) -> Result<&Process> {
+        self.api_server
+            .as_ref()
+            .context("the API server is not running")
+    }
+
+    async fn start_api_server(&mut self, kubeconfig: &Path) -> Result<()> {
+        let process = self.api_server_program.start()?;
+        let client = client(kubeconfig).await?;
+        process
+            .wait_ready(PATIENCE, async || {
+                let request = http::Request::get("/readyz").body(Vec::new())?;
+                anyhow::Ok(client.request_text(request).await?)
+            })
+            .await?;
+        self.api_server = Some(process);
+        Ok(())
+    }
+}
+
+async fn client(kubeconfig: &Path) -> Result<Client> {
+    let name = kubeconfig.display();
+    let read = Kubeconfig::read_from(kubeconfig).with_context(|| format!("{name}"))?;
+    let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
+}
+
+fn named(name: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        ..ObjectMeta::default()
+    }
+}
+
+/// A thing that was there already is as good as one made now.
+fn created<T>(result: kube::Result<T>) -> Result<()> {
+    match result {
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+        other => Ok(other.map(drop)?),
+    }
+}
