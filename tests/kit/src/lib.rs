@@ -1,6 +1,7 @@
 //! Real parts for modulet's tests, demo and benchmarks: control plane, brokers and bases.
 
 pub mod base;
+pub mod broker;
 pub mod control_plane;
 pub mod java_base;
 pub mod ports;

@@ -28,8 +28,10 @@ use crate::wait::{Attempt, eventually};
 /// Starts the watchman on descriptor 3 and *becomes* the program, so that the program's process id
 /// and exit status are the ones we see. `$1` is a directory to remove once we are gone, or empty.
 /// A line on the pipe says that the program has ended and the watchman may go; the mere end of the
-/// pipe says that we have. It stays in the background of the program as a child it knows nothing of.
+/// pipe says that we have. It removes the directory twice, for other programs may still be writing
+/// into it that end at the same moment. It stays in the background of the program as a child it knows nothing of. A broker of thousands of clients needs as many files.
 const WATCHMAN: &str = r#"
+ulimit -S -n 65536 2>/dev/null || ulimit -S -n "$(ulimit -H -n)"
 exec 3<&0
 {
     read -r _ && exit
@@ -37,7 +39,7 @@ exec 3<&0
     i=0
     while [ $i -lt 50 ] && kill -0 $$; do sleep 0.1; i=$((i + 1)); done
     kill -KILL $$
-    [ -z "$1" ] || rm -rf -- "$1"
+    [ -z "$1" ] || rm -rf -- "$1" || { sleep 3; rm -rf -- "$1"; }
 } <&3 3<&- >/dev/null 2>&1 &
 shift
 exec "$@" </dev/null 3<&-
@@ -275,10 +277,10 @@ impl Process {
 
     /// Tries until an attempt succeeds (see [`eventually`]). Fails at once, with the end of its
     /// output, if the program ends before that.
-    pub async fn wait_ready<A: Attempt>(
+    pub async fn wait_ready<A: Attempt, F: Future<Output = A>>(
         &self,
         deadline: Duration,
-        attempt: impl AsyncFnMut() -> A,
+        attempt: impl FnMut() -> F,
     ) -> Result<A::Value> {
         let what = format!("{} to be ready", self.name);
         tokio::select! {

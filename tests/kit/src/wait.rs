@@ -60,21 +60,24 @@ impl<T> Attempt for Result<T> {
 /// use std::time::Duration;
 /// use modulet_testkit::wait::eventually;
 ///
-/// let mut left = 3;
-/// let value = eventually("the countdown to end", Duration::from_secs(5), async || {
-///     left -= 1;
-///     (left == 0).then_some("done")
+/// let file = tempfile::NamedTempFile::new()?;
+/// let size = eventually("the file to be there", Duration::from_secs(5), async || {
+///     let data = tokio::fs::metadata(file.path()).await?;
+///     anyhow::Ok(data.len())
 /// })
 /// .await?;
-/// assert_eq!(value, "done");
+/// assert_eq!(size, 0);
 /// # anyhow::Ok(())
 /// # })?;
 /// # anyhow::Ok(())
 /// ```
-pub async fn eventually<A: Attempt>(
+///
+/// The closure cannot change what it borrows: with `AsyncFnMut`, which could, the future would not be
+/// [`Send`] and nothing that waits could be spawned.
+pub async fn eventually<A: Attempt, F: Future<Output = A>>(
     what: &str,
     deadline: Duration,
-    mut attempt: impl AsyncFnMut() -> A,
+    mut attempt: impl FnMut() -> F,
 ) -> Result<A::Value> {
     let start = Instant::now();
     let mut reason = "no attempt has ended".to_owned();
