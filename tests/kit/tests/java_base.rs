@@ -1,0 +1,684 @@
+//! The Java base against what real bases were recorded to say and do, and where it does better.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use modulet_testkit::java_base::{JavaBase, JavaBaseOptions, ensure_built, module_url};
+use modulet_testkit::ports::free_port;
+use modulet_testkit::process::{Process, Program};
+use modulet_testkit::wait::eventually;
+use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::JoinHandle;
+
+const SOON: Duration = Duration::from_secs(20);
+/// Two JVMs at a time: more of them would only wait for each other.
+static JVMS: Semaphore = Semaphore::const_new(2);
+
+/// A broker that can be stopped and started, and an observer that misses nothing meanwhile.
+struct Setting {
+    mosquitto: Program,
+    running: Option<Process>,
+    port: u16,
+    client: AsyncClient,
+    seen: Arc<Mutex<Vec<(String, Value)>>>,
+    observer: JoinHandle<()>,
+    _directory: TempDir,
+    _permit: SemaphorePermit<'static>,
+}
+
+impl Setting {
+    async fn new() -> Result<Self> {
+        let permit = JVMS.acquire().await?;
+        ensure_built(|line| eprintln!("{line}")).await?;
+        let directory = tempfile::tempdir()?;
+        let port = free_port()?;
+        let path = |name: &str| directory.path().join(name);
+        // It keeps the observer's session over a restart, so that the base may be back first.
+        std::fs::write(
+            path("conf"),
+            format!(
+                "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence true\n\
+                 persistence_location {}/\n",
+                directory.path().display()
+            ),
+        )?;
+        let mosquitto = Program::new("mosquitto", "mosquitto", path("log"))
+            .arg("-c")
+            .arg(path("conf"));
+        let mut options = MqttOptions::new("observer", "127.0.0.1", port);
+        options
+            .set_clean_session(false)
+            .set_max_packet_size(1 << 20, 1 << 20);
+        let (client, mut events) = AsyncClient::new(options, 100);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&seen);
+        let observer = tokio::spawn(async move {
+            loop {
+                match events.poll().await {
+                    Ok(Event::Incoming(Packet::Publish(message))) => {
+                        let payload = serde_json::from_slice(&message.payload);
+                        lock(&sink).push((message.topic, payload.unwrap_or_default()));
+                    }
+                    Ok(_) => {}
+                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            }
+        });
+        let mut setting = Self {
+            mosquitto,
+            running: None,
+            port,
+            client,
+            seen,
+            observer,
+            _directory: directory,
+            _permit: permit,
+        };
+        setting.broker_up().await?;
+        // Only base/...: what a base says, not what it is told.
+        let topic = "koupleless_dev/+/base/+";
+        setting.client.subscribe(topic, QoS::AtLeastOnce).await?;
+        let probe = "koupleless_dev/probe/base/heart";
+        eventually("the observer to listen", SOON, async || -> Result<()> {
+            let client = &setting.client;
+            client.publish(probe, QoS::AtLeastOnce, false, "1").await?;
+            ensure!(!lock(&setting.seen).is_empty(), "nothing seen");
+            Ok(())
+        })
+        .await?;
+        Ok(setting)
+    }
+
+    async fn broker_up(&mut self) -> Result<()> {
+        let process = self.mosquitto.start()?;
+        let address = ("127.0.0.1", self.port);
+        process
+            .wait_ready(SOON, async || TcpStream::connect(address).await.is_ok())
+            .await?;
+        self.running = Some(process);
+        Ok(())
+    }
+
+    async fn broker_down(&mut self) -> Result<()> {
+        let process = self.running.take().context("it is down")?;
+        process.terminate().await?;
+        Ok(())
+    }
+
+    fn options(&self) -> JavaBaseOptions {
+        JavaBaseOptions::new("127.0.0.1", self.port, "base-1")
+    }
+
+    fn mark(&self) -> usize {
+        lock(&self.seen).len()
+    }
+
+    /// All data the base sent under `kind` since `mark`.
+    fn since(&self, mark: usize, kind: &str) -> Vec<Value> {
+        let topic = format!("koupleless_dev/base-1/base/{kind}");
+        lock(&self.seen)[mark..]
+            .iter()
+            .filter(|(seen, _)| *seen == topic)
+            .map(|(_, payload)| payload["data"].clone())
+            .collect()
+    }
+
+    async fn next(&self, mark: usize, kind: &str) -> Result<Value> {
+        self.next_where(mark, kind, |_| true).await
+    }
+
+    async fn next_where(
+        &self,
+        mark: usize,
+        kind: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        eventually(kind, SOON, async || {
+            self.since(mark, kind).into_iter().find(&wanted)
+        })
+        .await
+    }
+
+    async fn send(&self, command: &str, payload: impl Into<Vec<u8>>) -> Result<()> {
+        let topic = format!("koupleless_dev/base-1/{command}");
+        let qos = QoS::AtLeastOnce;
+        Ok(self.client.publish(topic, qos, false, payload).await?)
+    }
+
+    /// Sends a command and waits for the reply to it.
+    async fn call(&self, command: &str, content: Value) -> Result<Value> {
+        let mark = self.mark();
+        self.send(command, content.to_string()).await?;
+        let name = content["bizName"].clone();
+        let version = content["bizVersion"].clone();
+        let reply = self
+            .next_where(mark, "bizOperation", |reply| {
+                reply["bizName"] == name && reply["bizVersion"] == version
+            })
+            .await?;
+        assert_eq!(reply["command"], command);
+        Ok(reply["response"].clone())
+    }
+
+    async fn install(&self, name: &str, version: &str) -> Result<Value> {
+        self.call("installBiz", element(name, version)).await
+    }
+
+    async fn replace(&self, name: &str, version: &str) -> Result<Value> {
+        let mut content = element(name, version);
+        content["installStrategy"] = json!("uninstallThenInstall");
+        self.call("installBiz", content).await
+    }
+
+    async fn uninstall(&self, name: &str, version: &str) -> Result<Value> {
+        let content = json!({"bizName": name, "bizVersion": version});
+        self.call("uninstallBiz", content).await
+    }
+
+    async fn baseline(&self, content: Value) -> Result<Value> {
+        let mark = self.mark();
+        self.send("base/baseline", content.to_string()).await?;
+        let reply = self.next(mark, "batchInstallBizResponse").await?;
+        assert_eq!(reply["command"], "batchInstallBiz");
+        Ok(reply["response"].clone())
+    }
+
+    /// `name:version state` of all modules, sorted.
+    async fn list(&self) -> Result<Vec<String>> {
+        let mark = self.mark();
+        self.send("queryAllBiz", "{}").await?;
+        let list = self.next(mark, "simpleBiz").await?;
+        let mut lines: Vec<String> = list
+            .as_array()
+            .context("no array")?
+            .iter()
+            .map(|biz| {
+                let text = |key: &str| biz[key].as_str().unwrap_or("?").to_owned();
+                format!("{}:{} {}", text("name"), text("version"), text("state"))
+            })
+            .collect();
+        lines.sort();
+        Ok(lines)
+    }
+}
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        self.observer.abort();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn element(name: &str, version: &str) -> Value {
+    json!({"bizName": name, "bizVersion": version, "bizUrl": module_url(name, version)})
+}
+
+fn slow(name: &str, version: &str, millis: u32) -> Value {
+    let mut content = element(name, version);
+    content["args"] = json!([format!("--sleep={millis}")]);
+    content
+}
+
+/// (`response.code`, `response.data.code`).
+fn codes(response: &Value) -> (&str, &str) {
+    (
+        response["code"].as_str().unwrap_or("-"),
+        response["data"]["code"].as_str().unwrap_or("-"),
+    )
+}
+
+const DONE: (&str, &str) = ("SUCCESS", "SUCCESS");
+const FAILED: (&str, &str) = ("FAILED", "FAILED");
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_do_and_answer_what_was_recorded() -> Result<()> {
+    let setting = Setting::new().await?;
+    let base = JavaBase::start(setting.options()).await?;
+
+    // Said before Spring reported the start.
+    let me = json!({"identity": "base-1", "name": "java-base", "version": "1.0.0", "clusterName": "default"});
+    assert_eq!(setting.next(0, "queryBaseline").await?, me);
+    let heart = setting.next(0, "heart").await?;
+    assert_eq!(heart["baseMetadata"], me);
+    assert_eq!(heart["state"], "activated");
+    assert_eq!(heart["localIP"], "127.0.0.1");
+    assert_eq!(heart["port"], 0);
+    assert!(heart["localHostName"].is_string());
+
+    assert!(setting.list().await?.is_empty());
+    let mark = setting.mark();
+    setting.send("health", "{}").await?;
+    let health = setting.next(mark, "health").await?;
+    assert_eq!(health["code"], "SUCCESS");
+    let health = &health["data"]["healthData"];
+    assert!(health["jvm"]["java max metaspace"].is_i64(), "{health}");
+    assert_eq!(health["masterBizInfo"]["bizName"], "java-base");
+    assert_eq!(health["bizListInfo"][0]["bizState"], "ACTIVATED");
+
+    // Install, and the same again.
+    assert_eq!(base.ask("biz1").await?, None);
+    let response = setting.install("biz1", "0.0.1").await?;
+    assert_eq!(codes(&response), DONE);
+    assert!(response.get("message").is_none());
+    assert_eq!(response["data"]["bizInfos"][0]["bizState"], "ACTIVATED");
+    assert_eq!(setting.list().await?, ["biz1:0.0.1 activated"]);
+    assert_eq!(
+        base.ask("biz1").await?.as_deref(),
+        Some("biz1 0.0.1 on base-1")
+    );
+    let response = setting.install("biz1", "0.0.1").await?;
+    assert_eq!(codes(&response), ("FAILED", "REPEAT_BIZ"));
+    assert_eq!(codes(&setting.replace("biz1", "0.0.1").await?), DONE);
+    assert_eq!(setting.list().await?, ["biz1:0.0.1 activated"]);
+
+    // A second version starts and does not serve, not even when the first is gone.
+    let response = setting.install("biz1", "0.0.2").await?;
+    assert_eq!(codes(&response), DONE);
+    assert_eq!(response["data"]["bizInfos"][0]["bizState"], "DEACTIVATED");
+    let both = ["biz1:0.0.1 activated", "biz1:0.0.2 deactivated"];
+    assert_eq!(setting.list().await?, both);
+    assert_eq!(
+        base.ask("biz1").await?.as_deref(),
+        Some("biz1 0.0.1 on base-1")
+    );
+    assert_eq!(codes(&setting.uninstall("biz1", "0.0.1").await?), DONE);
+    assert_eq!(setting.list().await?, ["biz1:0.0.2 deactivated"]);
+    assert_eq!(base.ask("biz1").await?, None);
+    let response = setting.replace("biz1", "0.0.2").await?;
+    assert_eq!(response["data"]["bizInfos"][0]["bizState"], "ACTIVATED");
+    assert_eq!(
+        base.ask("biz1").await?.as_deref(),
+        Some("biz1 0.0.2 on base-1")
+    );
+    assert_eq!(codes(&setting.replace("biz1", "0.0.3").await?), DONE);
+    assert_eq!(setting.list().await?, ["biz1:0.0.3 activated"]);
+
+    // What is not there.
+    let not_found = ("FAILED", "NOT_FOUND_BIZ");
+    assert_eq!(codes(&setting.uninstall("biz1", "0.0.1").await?), not_found);
+    assert_eq!(codes(&setting.uninstall("nope", "9.9.9").await?), not_found);
+
+    // What cannot start, beside and instead of what runs.
+    for (name, version) in [("bizbroken", "0.0.1"), ("biz1", "0.0.4")] {
+        let response = setting.install(name, version).await?;
+        assert_eq!(codes(&response), FAILED);
+        let cause = "java.lang.IllegalStateException: broken on purpose";
+        assert_eq!(response["message"], cause);
+        assert_eq!(setting.list().await?, ["biz1:0.0.3 activated"]);
+    }
+    for url in [
+        module_url("biz1", "7.7.7"),
+        "http://127.0.0.1:9/nothing.jar".to_owned(),
+        "gopher://nowhere/x.jar".to_owned(),
+    ] {
+        let content = json!({"bizName": "biz7", "bizVersion": "7.7.7", "bizUrl": url});
+        let response = setting.call("installBiz", content).await?;
+        assert_eq!(codes(&response), FAILED, "{url}");
+        assert!(response["message"].is_string());
+    }
+    assert_eq!(setting.list().await?, ["biz1:0.0.3 activated"]);
+    assert_eq!(codes(&setting.replace("biz1", "0.0.4").await?), FAILED);
+    assert!(setting.list().await?.is_empty());
+    assert_eq!(codes(&setting.install("biz1", "0.0.1").await?), DONE);
+    assert_eq!(codes(&setting.replace("biz1", "7.7.7").await?), FAILED);
+    assert!(setting.list().await?.is_empty());
+
+    // The jar's own name counts.
+    let content =
+        json!({"bizName": "biz9", "bizVersion": "9.9.9", "bizUrl": module_url("biz1", "0.0.1")});
+    let response = setting.call("installBiz", content).await?;
+    assert_eq!(codes(&response), DONE);
+    assert_eq!(response["data"]["bizInfos"][0]["bizName"], "biz1");
+    assert_eq!(setting.list().await?, ["biz1:0.0.1 activated"]);
+    assert_eq!(codes(&setting.uninstall("biz9", "9.9.9").await?), not_found);
+    assert_eq!(codes(&setting.uninstall("biz1", "0.0.1").await?), DONE);
+    assert_eq!(base.ask("biz1").await?, None);
+    let log = base.log()?;
+    assert!(log.contains("module biz1 0.0.1 started") && log.contains("module biz1 0.0.1 stopped"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn odd_payloads_and_baselines() -> Result<()> {
+    let setting = Setting::new().await?;
+    let base = JavaBase::start(setting.options()).await?;
+
+    // No reply: not even to the last of them when the question after it has been answered.
+    let mark = setting.mark();
+    for command in [
+        "installBiz",
+        "uninstallBiz",
+        "queryAllBiz",
+        "health",
+        "base/baseline",
+    ] {
+        for payload in ["{\"bizName\":", "plain text", "\"x\"", "7"] {
+            setting.send(command, payload).await?;
+        }
+    }
+    for command in ["installBiz", "uninstallBiz"] {
+        for payload in ["", "[1]", "null"] {
+            setting.send(command, payload).await?;
+        }
+    }
+    for command in ["queryAllBiz", "health"] {
+        setting.send(command, "[1]").await?;
+    }
+    for command in ["switchBiz", "batchInstallBiz", "installbiz"] {
+        setting.send(command, "{}").await?;
+    }
+    setting.send("base/baseline", "{\"data\":[]}").await?;
+    assert!(setting.list().await?.is_empty());
+    assert_eq!(setting.since(mark, "bizOperation").len(), 0);
+    assert_eq!(setting.since(mark, "batchInstallBizResponse").len(), 0);
+    assert_eq!(setting.since(mark, "simpleBiz").len(), 1);
+    assert_eq!(setting.since(mark, "health").len(), 0);
+    // But these are as good as {}.
+    for payload in ["", "null"] {
+        for (command, kind) in [("queryAllBiz", "simpleBiz"), ("health", "health")] {
+            let mark = setting.mark();
+            setting.send(command, payload).await?;
+            setting.next(mark, kind).await?;
+        }
+    }
+
+    // Incomplete commands.
+    let content = json!({"bizName": "biz1", "bizVersion": "0.0.1"});
+    assert_eq!(setting.call("installBiz", content).await?["code"], "FAILED");
+    let mark = setting.mark();
+    let content = json!({"bizUrl": module_url("biz1", "0.0.1"), "unknown": 1});
+    setting.send("installBiz", content.to_string()).await?;
+    let reply = setting.next(mark, "bizOperation").await?;
+    assert_eq!(codes(&reply["response"]), DONE);
+    assert!(reply.get("bizName").is_none());
+    assert_eq!(setting.list().await?, ["biz1:0.0.1 activated"]);
+    assert_eq!(codes(&setting.uninstall("biz1", "0.0.1").await?), DONE);
+
+    // Baselines.
+    for odd in [json!(null), json!([1]), json!([{"bizName": "biz1"}])] {
+        assert_eq!(setting.baseline(odd).await?["code"], "FAILED");
+    }
+    let mark = setting.mark();
+    setting.send("base/baseline", "").await?;
+    let reply = setting.next(mark, "batchInstallBizResponse").await?;
+    assert_eq!(reply["response"]["code"], "FAILED");
+    let response = setting.baseline(json!([])).await?;
+    assert_eq!(codes(&response), DONE);
+    assert_eq!(response["data"]["bizUrlToResponse"], json!({}));
+
+    let good = json!([element("biz1", "0.0.1"), element("biz2", "0.0.1")]);
+    let response = setting.baseline(good.clone()).await?;
+    assert_eq!(codes(&response), DONE);
+    let one = &response["data"]["bizUrlToResponse"][module_url("biz2", "0.0.1")];
+    assert_eq!(one["code"], "SUCCESS");
+    assert_eq!(one["bizInfos"][0]["bizState"], "ACTIVATED");
+    let both = ["biz1:0.0.1 activated", "biz2:0.0.1 activated"];
+    assert_eq!(setting.list().await?, both);
+    let response = setting.baseline(good).await?;
+    assert_eq!(codes(&response), FAILED);
+    let one = &response["data"]["bizUrlToResponse"][module_url("biz1", "0.0.1")];
+    assert_eq!(one["code"], "REPEAT_BIZ");
+    for name in ["biz1", "biz2"] {
+        assert_eq!(codes(&setting.uninstall(name, "0.0.1").await?), DONE);
+    }
+
+    // Two versions of one module, in their order, and elements that fail: the others are installed.
+    let response = setting
+        .baseline(json!([
+            element("biz1", "0.0.1"),
+            element("biz1", "0.0.2"),
+            element("bizbroken", "0.0.1"),
+            element("biz7", "7.7.7"),
+        ]))
+        .await?;
+    assert_eq!(codes(&response), FAILED);
+    let by_url = &response["data"]["bizUrlToResponse"];
+    let one = &by_url[module_url("bizbroken", "0.0.1")];
+    assert_eq!(
+        one["message"],
+        "java.lang.IllegalStateException: broken on purpose"
+    );
+    assert_eq!(by_url[module_url("biz7", "7.7.7")]["code"], "FAILED");
+    assert_eq!(by_url[module_url("biz1", "0.0.2")]["code"], "SUCCESS");
+    let both = ["biz1:0.0.1 activated", "biz1:0.0.2 deactivated"];
+    assert_eq!(setting.list().await?, both);
+    drop(base);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_modules_hold_up_nobody_but_themselves() -> Result<()> {
+    let setting = Setting::new().await?;
+    let _base = JavaBase::start(setting.options()).await?;
+
+    // While a module starts it is "resolved"; a second command for it fails at once.
+    let mark = setting.mark();
+    let content = slow("biz1", "0.0.1", 3000);
+    setting.send("installBiz", content.to_string()).await?;
+    eventually("a slow start", SOON, async || -> Result<()> {
+        ensure!(setting.list().await? == ["biz1:0.0.1 resolved"]);
+        Ok(())
+    })
+    .await?;
+    let conflict = setting.install("biz1", "0.0.1").await?;
+    assert_eq!(conflict["code"], "FAILED");
+    assert!(conflict.get("data").is_none(), "{conflict}");
+    let text = conflict["message"].as_str().unwrap_or_default();
+    assert!(
+        text.contains("conflict, exist unfinished command"),
+        "{text}"
+    );
+    // Another version of it is no conflict.
+    assert_eq!(codes(&setting.install("biz1", "0.0.2").await?), DONE);
+    let reply = setting
+        .next_where(mark, "bizOperation", |reply| {
+            reply["response"]["data"]["code"] == "SUCCESS" && reply["bizVersion"] == "0.0.1"
+        })
+        .await?;
+    let state = &reply["response"]["data"]["bizInfos"][0]["bizState"];
+    assert_eq!(state, "DEACTIVATED");
+    let both = ["biz1:0.0.1 deactivated", "biz1:0.0.2 activated"];
+    assert_eq!(setting.list().await?, both);
+
+    // Five workers: the sixth install waits, the questions do not.
+    for version in ["0.0.1", "0.0.2"] {
+        assert_eq!(codes(&setting.uninstall("biz1", version).await?), DONE);
+    }
+    let mark = setting.mark();
+    let busy = [
+        slow("biz1", "0.0.1", 4000),
+        slow("biz1", "0.0.2", 4000),
+        slow("biz1", "0.0.3", 4000),
+        slow("biz2", "0.0.1", 4000),
+        slow("bizslow", "0.0.1", 4000),
+    ];
+    for content in busy {
+        setting.send("installBiz", content.to_string()).await?;
+    }
+    let last = json!({"bizName": "nope", "bizVersion": "1"});
+    setting.send("uninstallBiz", last.to_string()).await?;
+    eventually("five slow starts", SOON, async || -> Result<()> {
+        let list = setting.list().await?;
+        ensure!(list.len() == 5 && list.iter().all(|line| line.ends_with("resolved")));
+        Ok(())
+    })
+    .await?;
+    let asked = setting.mark();
+    setting.send("health", "{}").await?;
+    setting.next(asked, "health").await?;
+    assert_eq!(setting.since(mark, "bizOperation").len(), 0);
+    eventually("all six", SOON, async || {
+        setting.since(mark, "bizOperation").len() == 6
+    })
+    .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_the_flags_the_newest_serves_and_the_broken_stay() -> Result<()> {
+    let setting = Setting::new().await?;
+    let base = JavaBase::start(JavaBaseOptions {
+        activate_new_module: true,
+        keep_broken: true,
+        name: "shop".to_owned(),
+        ..setting.options()
+    })
+    .await?;
+    assert_eq!(codes(&setting.install("biz1", "0.0.1").await?), DONE);
+
+    // Requests all the while: each is answered, by the old version up to some moment, then by the new.
+    let watching = async {
+        let mut answers = Vec::new();
+        loop {
+            let answer = base.ask("biz1").await?.unwrap_or_default();
+            let done = answer == "biz1 0.0.2 on base-1";
+            answers.push(answer);
+            if done {
+                return anyhow::Ok(answers);
+            }
+        }
+    };
+    let content = slow("biz1", "0.0.2", 500);
+    let (response, answers) = tokio::join!(
+        setting.call("installBiz", content),
+        tokio::time::timeout(SOON, watching)
+    );
+    let response = response?;
+    assert_eq!(response["data"]["bizInfos"][0]["bizState"], "ACTIVATED");
+    let mut answers = answers??;
+    eprintln!("{} requests during the switch", answers.len());
+    let gaps = answers.iter().filter(|answer| answer.is_empty()).count();
+    assert_eq!(gaps, 0, "of {}", answers.len());
+    answers.dedup();
+    assert_eq!(answers, ["biz1 0.0.1 on base-1", "biz1 0.0.2 on base-1"]);
+    let both = ["biz1:0.0.1 deactivated", "biz1:0.0.2 activated"];
+    assert_eq!(setting.list().await?, both);
+    // Uninstalling the newer one does not bring the older one back.
+    assert_eq!(codes(&setting.uninstall("biz1", "0.0.2").await?), DONE);
+    assert_eq!(setting.list().await?, ["biz1:0.0.1 deactivated"]);
+    assert_eq!(base.ask("biz1").await?, None);
+
+    assert_eq!(codes(&setting.uninstall("biz1", "0.0.1").await?), DONE);
+    assert_eq!(codes(&setting.install("bizbroken", "0.0.1").await?), FAILED);
+    assert_eq!(setting.list().await?, ["bizbroken:0.0.1 broken"]);
+    let response = setting.install("bizbroken", "0.0.1").await?;
+    assert_eq!(codes(&response), ("FAILED", "REPEAT_BIZ"));
+    assert_eq!(codes(&setting.uninstall("bizbroken", "0.0.1").await?), DONE);
+    assert!(setting.list().await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_outage_loses_nothing() -> Result<()> {
+    let mut setting = Setting::new().await?;
+    let base = JavaBase::start(JavaBaseOptions {
+        heart_seconds: 2,
+        ..setting.options()
+    })
+    .await?;
+    setting.next(0, "queryBaseline").await?;
+
+    // An install ends while the broker is away for some 18 s, with several heartbeats due.
+    let mark = setting.mark();
+    let content = slow("bizslow", "0.0.1", 2000);
+    setting.send("installBiz", content.to_string()).await?;
+    eventually(
+        "the start of the install",
+        SOON,
+        async || -> Result<bool> { Ok(base.log()?.contains("takes 2000 ms")) },
+    )
+    .await?;
+    setting.broker_down().await?;
+    let outage = Duration::from_secs(60);
+    eventually("five attempts", outage, async || -> Result<()> {
+        let log = base.log()?;
+        ensure!(log.contains("installBiz bizslow 0.0.1: SUCCESS"), "install");
+        ensure!(
+            log.matches("next attempt in 5000 ms").count() >= 3,
+            "pauses"
+        );
+        Ok(())
+    })
+    .await?;
+    assert_eq!(setting.since(mark, "bizOperation").len(), 0);
+    let mark = setting.mark();
+    setting.broker_up().await?;
+    let reply = setting.next(mark, "bizOperation").await?;
+    assert_eq!(codes(&reply["response"]), DONE);
+    // Nobody answered the first one.
+    setting.next(mark, "queryBaseline").await?;
+    eventually("heartbeats to go on", SOON, async || {
+        setting.since(mark, "heart").len() >= 4
+    })
+    .await?;
+    assert_eq!(setting.list().await?, ["bizslow:0.0.1 activated"]);
+    assert_eq!(setting.since(mark, "bizOperation").len(), 1);
+
+    // Answered, it is not asked again.
+    assert_eq!(codes(&setting.baseline(json!([])).await?), DONE);
+    setting.broker_down().await?;
+    let mark = setting.mark();
+    setting.broker_up().await?;
+    eventually("heartbeats", SOON, async || {
+        setting.since(mark, "heart").len() >= 4
+    })
+    .await?;
+    assert_eq!(setting.since(mark, "queryBaseline").len(), 0);
+
+    // Down at the start: the base starts all the same and comes when the broker does.
+    drop(base);
+    setting.broker_down().await?;
+    let base = JavaBase::start(setting.options()).await?;
+    let mark = setting.mark();
+    setting.broker_up().await?;
+    setting.next(mark, "queryBaseline").await?;
+    setting
+        .next_where(mark, "heart", |heart| heart["state"] == "activated")
+        .await?;
+    assert!(setting.list().await?.is_empty());
+    drop(base);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_base_that_goes_away_says_so() -> Result<()> {
+    let setting = Setting::new().await?;
+    let directory = tempfile::tempdir()?;
+    let mut base = JavaBase::start(JavaBaseOptions {
+        directory: Some(PathBuf::from(directory.path())),
+        ..setting.options()
+    })
+    .await?;
+    assert_eq!(codes(&setting.install("biz1", "0.0.1").await?), DONE);
+    let gone = |heart: &Value| heart["state"] == "deactivated";
+
+    let mark = setting.mark();
+    base.kill9().await?;
+    let will = setting.next_where(mark, "heart", gone).await?;
+    assert_eq!(will["baseMetadata"]["identity"], "base-1");
+
+    let mark = setting.mark();
+    base.restart().await?;
+    setting.next(mark, "queryBaseline").await?;
+    assert!(setting.list().await?.is_empty());
+    assert_eq!(codes(&setting.install("biz1", "0.0.1").await?), DONE);
+
+    let mark = setting.mark();
+    base.terminate().await?;
+    setting.next_where(mark, "heart", gone).await?;
+    let states = setting.since(mark, "heart");
+    assert_eq!(states.iter().filter(|heart| gone(heart)).count(), 1);
+    assert!(base.log()?.contains("module biz1 0.0.1 stopped"));
+    base.restart().await?;
+    base.restart().await?;
+    Ok(())
+}
