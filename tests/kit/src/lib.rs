@@ -3,6 +3,8 @@
 pub mod base;
 pub mod broker;
 pub mod control_plane;
+pub mod controller;
+pub mod helm;
 pub mod java_base;
 pub mod ports;
 pub mod process;

@@ -1,0 +1,161 @@
+//! The chart renders, is accepted by a real API server, and gives the rights it says and no more.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{ListParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use modulet_testkit::control_plane::ControlPlane;
+use modulet_testkit::helm::{helm_install, helm_lint, helm_template};
+use modulet_testkit::wait::eventually;
+use serde_json::{Value, json};
+
+fn env<'a>(deployment: &'a Value, name: &str) -> Option<&'a Value> {
+    let env = &deployment["spec"]["template"]["spec"]["containers"][0]["env"];
+    env.as_array()?
+        .iter()
+        .find(|variable| variable["name"] == name)
+}
+
+fn of_kind<'a>(documents: &'a [Value], kind: &str) -> Option<&'a Value> {
+    documents.iter().find(|document| document["kind"] == kind)
+}
+
+#[tokio::test]
+async fn a_broker_is_all_the_chart_needs() {
+    let values = json!({ "mqtt": { "host": "broker" } });
+    helm_lint(&values).await.unwrap();
+    let documents = helm_template("somewhere", &values).await.unwrap();
+    assert!(of_kind(&documents, "Secret").is_none());
+    let deployment = of_kind(&documents, "Deployment").unwrap();
+    assert_eq!(env(deployment, "MQTT_BROKER").unwrap()["value"], "broker");
+    assert_eq!(env(deployment, "MQTT_PORT").unwrap()["value"], "1883");
+    assert!(env(deployment, "MQTT_USERNAME").is_none());
+    assert!(env(deployment, "MQTT_CA_PATH").is_none());
+
+    let error = helm_template("somewhere", &json!({}))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("mqtt.host is required"), "{error}");
+    let error = helm_template("somewhere", &json!({ "mqtt": { "hots": "broker" } })).await;
+    assert!(
+        error
+            .unwrap_err()
+            .to_string()
+            .contains("'hots' not allowed")
+    );
+}
+
+#[tokio::test]
+async fn a_secret_of_ones_own_and_tls() {
+    let values = json!({ "mqtt": {
+        "host": "broker", "existingSecret": "mine", "passwordKey": "pass",
+        "tls": { "secretName": "certificates", "clientCertificate": true },
+    } });
+    let documents = helm_template("somewhere", &values).await.unwrap();
+    assert!(of_kind(&documents, "Secret").is_none());
+    let deployment = of_kind(&documents, "Deployment").unwrap();
+    let password = &env(deployment, "MQTT_PASSWORD").unwrap()["valueFrom"]["secretKeyRef"];
+    assert_eq!(*password, json!({ "name": "mine", "key": "pass" }));
+    let path = |name| env(deployment, name).unwrap()["value"].clone();
+    assert_eq!(path("MQTT_CA_PATH"), "/etc/modulet/tls/ca.crt");
+    assert_eq!(path("MQTT_CLIENT_CRT_PATH"), "/etc/modulet/tls/tls.crt");
+    assert_eq!(path("MQTT_CLIENT_KEY_PATH"), "/etc/modulet/tls/tls.key");
+    let volume = &deployment["spec"]["template"]["spec"]["volumes"][0];
+    assert_eq!(volume["secret"]["secretName"], "certificates");
+}
+
+#[tokio::test]
+async fn a_real_api_server_takes_it_and_gives_the_least_rights() {
+    let cluster = ControlPlane::shared().await.unwrap();
+    let password = "p\"w: {{ x }} #";
+    let values = json!({ "mqtt": { "host": "broker", "username": "me", "password": password } });
+    let notes = helm_install(cluster.kubeconfig(), "charted", &values)
+        .await
+        .unwrap();
+    assert!(
+        notes.contains("rollout status deployment/modulet"),
+        "{notes}"
+    );
+
+    let client = cluster.client().await.unwrap();
+    let secret = Api::<Secret>::namespaced(client.clone(), "charted")
+        .get("modulet-mqtt")
+        .await;
+    assert_eq!(
+        secret.unwrap().data.unwrap()["password"].0,
+        password.as_bytes()
+    );
+    let deployment = Api::<Deployment>::namespaced(client.clone(), "charted")
+        .get("modulet")
+        .await;
+    let strategy = deployment.unwrap().spec.unwrap().strategy.unwrap();
+    assert_eq!(strategy.type_.as_deref(), Some("Recreate"));
+    let pods = Api::<Pod>::namespaced(client, "charted");
+    eventually("the Pod to be made", Duration::from_secs(20), async || {
+        pods.list(&ListParams::default()).await.ok()?.items.pop()
+    })
+    .await
+    .unwrap();
+
+    let kubeconfig = cluster
+        .kubeconfig_for_service_account("charted", "modulet")
+        .await
+        .unwrap();
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    let reviews = Api::<SelfSubjectAccessReview>::all(Client::try_from(config.unwrap()).unwrap());
+    let may = async |verb: &str, group: &str, resource: &str, namespace: &str| {
+        let (resource, part) = resource.split_once('/').unwrap_or((resource, ""));
+        let review = json!({ "spec": { "resourceAttributes": {
+            "verb": verb, "group": group, "resource": resource, "subresource": part,
+            "namespace": namespace,
+        } } });
+        let review = serde_json::from_value(review).unwrap();
+        reviews
+            .create(&PostParams::default(), &review)
+            .await
+            .unwrap()
+            .status
+            .unwrap()
+            .allowed
+    };
+    for (verb, group, resource, namespace) in [
+        ("create", "", "nodes", ""),
+        ("delete", "", "nodes", ""),
+        ("patch", "", "nodes/status", ""),
+        ("watch", "", "pods", ""),
+        ("delete", "", "pods", "anywhere"),
+        ("patch", "", "pods/status", "anywhere"),
+        ("create", "", "events", "anywhere"),
+        ("patch", "events.k8s.io", "events", "anywhere"),
+        ("update", "coordination.k8s.io", "leases", "kube-node-lease"),
+        ("watch", "apps", "replicasets", ""),
+        ("watch", "apps", "controllerrevisions", ""),
+        ("patch", "apps", "deployments/scale", "anywhere"),
+    ] {
+        assert!(
+            may(verb, group, resource, namespace).await,
+            "{verb} {resource} is not allowed"
+        );
+    }
+    for (verb, group, resource, namespace) in [
+        ("create", "", "pods", "anywhere"),
+        ("patch", "", "pods", "anywhere"),
+        ("get", "", "secrets", "charted"),
+        ("get", "", "configmaps", "charted"),
+        ("update", "coordination.k8s.io", "leases", "charted"),
+        ("patch", "apps", "deployments", "anywhere"),
+        ("delete", "apps", "replicasets", "anywhere"),
+    ] {
+        assert!(
+            !may(verb, group, resource, namespace).await,
+            "{verb} {resource} is allowed"
+        );
+    }
+}
