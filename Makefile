@@ -1,3 +1,38 @@
-.PHONY: control-plane
-control-plane:
+# What there is to do in this checkout; `make` alone lists it.
+
+# Arguments of the demo, by variables: `make demo REAL=1`.
+DEMO_ARGS = $(if $(REAL),--real)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup control-plane build test demo lint rust
+
+help: ## List what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: rust ## Install and build what the tests need (Mosquitto, Java, a control plane, Helm)
+	@tests/kit/setup
+
+control-plane: ## Build the Kubernetes control plane for tests and demo, once
 	@tests/kit/build-tool control-plane
+
+build: rust ## Build modulet, optimised, into target/release
+	cargo build --release --locked --bin modulet
+
+test: setup ## Run all tests, with a real control plane, a real broker and real bases
+	cargo test --workspace --locked --no-fail-fast
+
+demo: rust ## Show it: a cluster, a broker and bases on this machine (REAL=1: a real JVM)
+	@tests/kit/build-tool control-plane --check
+	cargo build --locked --bin modulet --example demo
+	@cargo run --quiet --locked --example demo -- $(DEMO_ARGS)
+
+lint: rust ## Check format, lints and documentation
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+# In the checkout's directory rustup's cargo is the toolchain rust-toolchain.toml names, or fails.
+rust:
+	@cargo --version >/dev/null 2>&1 || { \
+		echo "Rust $$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml) is not installed: run 'rustup toolchain install' here, or get rustup from https://rustup.rs" >&2; \
+		exit 1; }
