@@ -12,10 +12,12 @@ mod arklet;
 mod command;
 mod engine;
 mod fleet;
+mod jobs;
 mod link;
 mod module;
 mod options;
 mod slot;
+mod starting;
 mod traces;
 mod urls;
 mod wire;
@@ -52,7 +54,8 @@ pub struct SimulatedBase {
 }
 
 impl SimulatedBase {
-    /// Starts the JVM, so to say: returns when it is subscribed and about to ask for its baseline.
+    /// Starts the JVM, so to say: returns when it is subscribed, has asked for its baseline and
+    /// beaten once.
     ///
     /// An error if the broker cannot be reached or refuses: a real base does not try again either.
     pub async fn start(options: BaseOptions) -> Result<Self> {
@@ -84,8 +87,15 @@ impl SimulatedBase {
             .connect(filters)
             .await
             .with_context(|| format!("simulated base {}", self.identity()))?;
+        let before = self.counters();
         self.change(Slot::connected);
-        Ok(())
+        let spoken = |slot: &Slot| {
+            (slot.counters.heartbeats + slot.counters.lost > before.heartbeats + before.lost)
+                .then_some(())
+        };
+        self.engine
+            .wait_for(0, Duration::from_secs(5), spoken)
+            .await
     }
 
     fn see<T: Default>(&self, look: impl FnOnce(&Slot) -> T) -> T {

@@ -104,7 +104,7 @@ impl Response {
         )
     }
 
-    pub(super) fn installed(module: &Module, cost: Duration, begun_ms: u64) -> Self {
+    pub(super) fn installed(module: &Module, cost: Duration, begun_ms: u64, empty: bool) -> Self {
         let text = format!(
             "Install Biz: {}:{} success, cost: {} ms, started at: {}",
             module.name,
@@ -112,7 +112,7 @@ impl Response {
             cost.as_millis(),
             time_of_day(begun_ms)
         );
-        let infos = vec![biz_info(module, begun_ms, "$.data.response.data")];
+        let infos = vec![biz_info(module, begun_ms, empty)];
         Self::done(
             json!({"code": "SUCCESS", "message": text, "elapsedSpace": 422_640, "bizInfos": infos}),
         )
@@ -196,17 +196,17 @@ const LIBRARIES: &str = "sofa-ark-all-3.1.11 sofa-ark-api-3.1.11 sofa-ark-spi-3.
 const APP: &str = "jar:file:/srv/koupleless/app/base.jar!/BOOT-INF";
 
 /// One element of `bizInfos`, references of the base's JSON library included.
-fn biz_info(module: &Module, begun_ms: u64, place: &str) -> Value {
+fn biz_info(module: &Module, begun_ms: u64, empty: bool) -> Value {
     let Module { name, version, .. } = module;
     let place_on_disk = format!("/srv/koupleless/sofa-ark/{name}-{version}-{begun_ms}-unpack");
     let mut info = json!({
         "attributes": {}, "bizName": name, "bizVersion": version, "bizState": module.state().upper(),
-        "bizStateRecords": module.records.iter().map(|record| record.json(false)).collect::<Vec<_>>(),
+        "bizStateRecords": module.records.iter().map(|record| record.json(empty)).collect::<Vec<_>>(),
         "bizTempWorkDir": place_on_disk, "bizUrl": format!("file:{place_on_disk}/"),
         "classPath": [format!("file:{place_on_disk}/"), format!("file:{place_on_disk}/lib")],
         "declaredMode": false, "dependentPlugins": [plugin()], "identity": format!("{name}:{version}"),
         "exportStemAndClassLoaderMap": {
-            "com.alipay.sofa.koupleless.plugin": {"$ref": format!("{place}.bizInfos[0].dependentPlugins[0]")}
+            "com.alipay.sofa.koupleless.plugin": {"$ref": "$.data.response.data.bizInfos[0].dependentPlugins[0]"}
         },
         "mainClass": format!("e2e.{name}.Application"), "priority": 100, "webContextPath": name,
     });
@@ -230,6 +230,10 @@ fn biz_info(module: &Module, begun_ms: u64, place: &str) -> Value {
     ];
     fill(&mut info, &lists, &json!([]));
     fill(&mut info, &maps, &json!({}));
+    if empty && let Value::Object(fields) = &mut info {
+        // The older SOFAArk does not tell its plugins.
+        fields.retain(|key, _| !key.starts_with("export") && key != "dependentPlugins");
+    }
     info
 }
 

@@ -8,71 +8,30 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::answers::{Answer, Response};
 use super::command::{Baseline, Command, Install, uninstall_fault};
+use super::jobs::{Ending, Job, Lock, Part};
 use super::module::{BizState, Module};
 use super::options::{Activation, BaseOptions, Generation, UrlBehaviour};
 use super::traces;
-use super::urls::{Jar, UrlRules};
+use super::urls::UrlRules;
 
-const NOT_STOPPABLE: &str =
+pub(super) const NOT_STOPPABLE: &str =
     "java.lang.IllegalArgumentException: BizState must be ACTIVATED, DEACTIVATED or BROKEN.";
 
 /// Modules, workers and the queue before them.
 #[derive(Debug)]
 pub(super) struct Arklet {
-    activation: Activation,
-    keep_broken: bool,
+    pub(super) activation: Activation,
+    pub(super) keep_broken: bool,
+    pub(super) empty_records: bool,
     workers: usize,
     latency: Duration,
     generation: Generation,
     epoch: (Instant, u64),
-    serial: u64,
-    modules: Vec<Module>,
-    urls: UrlRules,
+    pub(super) serial: u64,
+    pub(super) modules: Vec<Module>,
+    pub(super) urls: UrlRules,
     running: Vec<Job>,
     waiting: VecDeque<Command>,
-}
-
-/// A command that occupies a worker.
-#[derive(Debug)]
-struct Job {
-    ends: Instant,
-    lock: Option<Lock>,
-    ending: Ending,
-}
-
-/// A name and version that is being worked on.
-#[derive(Debug)]
-struct Lock {
-    word: &'static str,
-    name: String,
-    version: String,
-}
-
-#[derive(Debug)]
-enum Ending {
-    Said(Answer),
-    Install(Install, Start),
-    Uninstall(String, String),
-    Batch(Vec<(String, Part)>),
-    List,
-    Health,
-}
-
-/// One element of a baseline.
-#[derive(Debug)]
-enum Part {
-    Starting(Start),
-    Done(Response),
-}
-
-/// A module that is being started.
-#[derive(Debug)]
-struct Start {
-    serial: u64,
-    begun: Instant,
-    ends: Instant,
-    broken: Option<String>,
-    replaced: bool,
 }
 
 impl Arklet {
@@ -83,6 +42,7 @@ impl Arklet {
         Self {
             activation: options.activation,
             keep_broken: options.keep_broken,
+            empty_records: options.empty_state_records,
             workers: options.workers.max(1),
             latency: options.latency,
             generation: options.generation,
@@ -173,13 +133,13 @@ impl Arklet {
             if self.finish_part(&mut job.ending, now) {
                 self.running.insert(at, job);
             } else {
-                answers.extend(self.finish(job.ending));
+                answers.push(self.finish(job.ending));
             }
         }
         answers
     }
 
-    fn epoch_ms(&self, at: Instant) -> u64 {
+    pub(super) fn epoch_ms(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.epoch.0).as_millis();
         self.epoch.1 + u64::try_from(since).unwrap_or(0)
     }
@@ -196,7 +156,7 @@ impl Arklet {
             Command::Uninstall { name, version } => self.begin_uninstall(&mut job, name, version),
             Command::Install(install) => self.begin_install(&mut job, install, now),
             Command::Baseline(Baseline::Elements(elements)) => {
-                self.begin_batch(&mut job, &elements, now)
+                self.begin_batch(&mut job, &elements, now);
             }
             Command::Baseline(odd) => {
                 let response = if odd == Baseline::Nothing {
@@ -315,62 +275,6 @@ impl Arklet {
         job.ending = Ending::Batch(parts);
     }
 
-    /// Why an element makes its whole baseline fail before anything is installed.
-    fn unfit(&self, element: &Install) -> Option<Response> {
-        element
-            .fault()
-            .map(Response::invalid)
-            .or_else(|| self.fetch(element).err())
-    }
-
-    fn fetch(&self, install: &Install) -> Result<Jar, Response> {
-        let url = install.url.as_deref().unwrap_or_default();
-        self.urls
-            .fetch(url, install.asked(), &install.args)
-            .map_err(|exception| Response::thrown(&exception))
-    }
-
-    /// Removes what the strategy removes, reads the jar and lists the module as starting.
-    fn start(
-        &mut self,
-        install: &Install,
-        now: Instant,
-        earliest: Instant,
-    ) -> Result<Start, Response> {
-        if install.replace
-            && let Some((name, _)) = install.asked()
-        {
-            // Removed before the download, whatever comes of it: so do the real ones.
-            if self
-                .modules
-                .iter()
-                .any(|module| module.name == name && module.state() == BizState::Resolved)
-            {
-                return Err(Response::thrown(NOT_STOPPABLE));
-            }
-            self.modules.retain(|module| module.name != name);
-        }
-        let jar = self.fetch(install)?;
-        if self
-            .modules
-            .iter()
-            .any(|module| module.is(&jar.name, &jar.version))
-        {
-            return Err(Response::repeated(&jar.name, &jar.version));
-        }
-        self.serial += 1;
-        let at_ms = self.epoch_ms(now);
-        self.modules
-            .push(Module::new(self.serial, jar.name, jar.version, at_ms));
-        Ok(Start {
-            serial: self.serial,
-            begun: now,
-            ends: earliest + jar.start,
-            broken: jar.broken,
-            replaced: install.replace,
-        })
-    }
-
     /// Ends the parts of a baseline that are due; true while some are left.
     fn finish_part(&mut self, ending: &mut Ending, now: Instant) -> bool {
         let Ending::Batch(parts) = ending else {
@@ -389,8 +293,8 @@ impl Arklet {
         left
     }
 
-    fn finish(&mut self, ending: Ending) -> Option<Answer> {
-        Some(match ending {
+    fn finish(&mut self, ending: Ending) -> Answer {
+        match ending {
             Ending::Said(answer) => answer,
             Ending::List => Answer::List(self.modules.clone()),
             Ending::Health => Answer::Health(self.modules.clone()),
@@ -419,7 +323,7 @@ impl Arklet {
                 });
                 Answer::Batch(Response::batch(done.collect()))
             }
-        })
+        }
     }
 
     fn uninstall(&mut self, name: &str, version: &str) -> Response {
@@ -436,68 +340,5 @@ impl Arklet {
                 Response::uninstalled(name, version)
             }
         }
-    }
-
-    fn finish_start(&mut self, start: &Start) -> Response {
-        let at_ms = self.epoch_ms(start.ends);
-        let Some(at) = self
-            .modules
-            .iter()
-            .position(|module| module.serial == start.serial)
-        else {
-            // Taken out by hand meanwhile.
-            return Response::thrown("java.lang.IllegalStateException: module is gone");
-        };
-        if let Some(cause) = &start.broken {
-            if self.keep_broken {
-                let record = traces::broken_record(cause, start.replaced);
-                self.modules[at].turn(at_ms, BizState::Broken, "INSTALL_FAILED", record);
-            } else {
-                self.modules.remove(at);
-            }
-            return Response::broken(cause, start.replaced);
-        }
-        let (name, version) = (
-            self.modules[at].name.clone(),
-            self.modules[at].version.clone(),
-        );
-        let serving =
-            |module: &&mut Module| module.name == name && module.state() == BizState::Activated;
-        let other = self.modules.iter_mut().find(serving);
-        let (state, message) = match (other, self.activation) {
-            (Some(_), Activation::Default) => {
-                (BizState::Deactivated, "start but is deactivated".to_owned())
-            }
-            (Some(old), Activation::ActivateNew) => {
-                old.turn(
-                    at_ms,
-                    BizState::Deactivated,
-                    "SWITCHED",
-                    format!("switch to new biz {name}:{version}"),
-                );
-                (
-                    BizState::Activated,
-                    format!("switch from old biz: {name}:{}", old.version),
-                )
-            }
-            (_, _) => (BizState::Activated, String::new()),
-        };
-        self.modules[at].turn(at_ms, state, "STARTED", message);
-        let cost = start.ends.duration_since(start.begun);
-        Response::installed(&self.modules[at], cost, self.epoch_ms(start.begun))
-    }
-}
-
-impl Job {
-    /// When this job wants to be looked at.
-    fn next(&self) -> Instant {
-        let Ending::Batch(parts) = &self.ending else {
-            return self.ends;
-        };
-        let starting = parts.iter().filter_map(|(_, part)| match part {
-            Part::Starting(start) => Some(start.ends),
-            Part::Done(_) => None,
-        });
-        starting.min().unwrap_or(self.ends)
     }
 }

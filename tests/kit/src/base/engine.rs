@@ -286,7 +286,7 @@ async fn drive(shared: Arc<Shared>, mut inbox: mpsc::UnboundedReceiver<(u64, Lin
             }
         }
         shared.tell();
-        let idle = Instant::now() + Duration::from_secs(3600);
+        let idle = Instant::now() + Duration::from_hours(1);
         tokio::select! {
             event = inbox.recv() => match event {
                 Some((epoch, event)) => handle(&shared, epoch, event).await,

@@ -148,7 +148,7 @@ impl Fleet {
     pub fn set_url_behaviour(&self, pattern: &str, behaviour: &UrlBehaviour) {
         for number in 0..self.len() {
             self.engine.with(number, |slot, _| {
-                slot.arklet.set_url(pattern, behaviour.clone())
+                slot.arklet.set_url(pattern, behaviour.clone());
             });
         }
     }

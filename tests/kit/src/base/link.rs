@@ -70,7 +70,7 @@ impl Link {
 
 fn settings(options: &BaseOptions, client_id: String) -> MqttOptions {
     let mut settings = MqttOptions::new(client_id, options.host.clone(), options.port);
-    settings.set_keep_alive(Duration::from_secs(60));
+    settings.set_keep_alive(Duration::from_mins(1));
     settings.set_clean_session(true);
     settings.set_max_packet_size(PACKET_LIMIT, PACKET_LIMIT);
     settings.set_inflight(1000);

@@ -67,6 +67,10 @@ pub enum UrlBehaviour {
 
 /// Everything that can be chosen about a simulated base. `Default` is the recorded one.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one switch of the JVM"
+)]
 pub struct BaseOptions {
     /// Broker's host.
     pub host: String,
@@ -82,6 +86,8 @@ pub struct BaseOptions {
     pub id: String,
     /// Name of the base application.
     pub name: String,
+    /// Name of the master biz (`spring.application.name`) if it is not `name`.
+    pub master: Option<String>,
     /// Version of the base application.
     pub version: String,
     /// Cluster name.
@@ -126,6 +132,7 @@ impl Default for BaseOptions {
             env: "dev".into(),
             id: "base-1".into(),
             name: "testbase".into(),
+            master: None,
             version: "1.0.0".into(),
             cluster: "default".into(),
             ip: "192.0.2.10".into(),

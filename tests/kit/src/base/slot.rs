@@ -40,18 +40,28 @@ pub struct Counters {
     pub starts: usize,
 }
 
+/// Where a JVM is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Down,
+    /// Subscribed perhaps, but the first heartbeat is not out yet: commands wait.
+    Booting,
+    Up,
+    /// Commands wait, nothing is said.
+    Hung,
+}
+
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) options: BaseOptions,
     pub(super) identity: String,
     pub(super) arklet: Arklet,
-    pub(super) alive: bool,
     pub(super) commands: Vec<ReceivedCommand>,
     pub(super) counters: Counters,
     pub(super) mute: usize,
     pub(super) duplicate: bool,
     pub(super) delay: Duration,
-    hung: bool,
+    phase: Phase,
     held: Vec<(String, Vec<u8>)>,
     started: Instant,
     next_heart: Option<Instant>,
@@ -65,13 +75,12 @@ impl Slot {
             identity: options.id.clone(),
             arklet: Arklet::new(&options, now, UrlRules::default()),
             options,
-            alive: false,
             commands: Vec::new(),
             counters: Counters::default(),
             mute: 0,
             duplicate: false,
             delay: Duration::ZERO,
-            hung: false,
+            phase: Phase::Down,
             held: Vec::new(),
             started: now,
             next_heart: None,
@@ -87,36 +96,46 @@ impl Slot {
         self.arklet = Arklet::new(&self.options, now, self.arklet.urls_clone());
         self.started = now;
         self.next_heart = None;
-        self.hung = false;
+        self.phase = Phase::Booting;
         self.held.clear();
         self.outbox.clear();
     }
 
     /// First connection of a new JVM: asks for the baseline and beats.
     pub(super) fn connected(&mut self, now: Instant) {
-        self.alive = true;
+        self.phase = Phase::Up;
         self.counters.starts += 1;
         let question = wire::query_baseline(&self.identity, &self.options);
         self.outbox.extend(question.map(|question| (now, question)));
         self.next_heart = Some(now);
+        self.serve_held(now);
     }
 
     pub(super) fn die(&mut self, now: Instant) {
         self.boot(now);
-        self.alive = false;
+        self.phase = Phase::Down;
     }
 
     pub(super) fn hang(&mut self) {
-        self.hung = true;
+        if self.phase == Phase::Up {
+            self.phase = Phase::Hung;
+        }
     }
 
     pub(super) fn resume(&mut self, now: Instant) {
-        self.hung = false;
+        if self.phase != Phase::Hung {
+            return;
+        }
+        self.phase = Phase::Up;
+        self.serve_held(now);
+        // Beats that were due meanwhile are not made up for.
+        self.next_heart = self.next_heart.map(|due| due.max(now));
+    }
+
+    fn serve_held(&mut self, now: Instant) {
         for (word, payload) in std::mem::take(&mut self.held) {
             self.handle(&word, &payload, now);
         }
-        // Beats that were due meanwhile are not made up for.
-        self.next_heart = self.next_heart.map(|due| due.max(now));
     }
 
     /// Beats for the second time after that time already, so that a fleet does not beat as one.
@@ -129,7 +148,7 @@ impl Slot {
     }
 
     pub(super) fn receive(&mut self, word: &str, payload: &[u8], now: Instant) {
-        if !self.alive {
+        if self.phase == Phase::Down {
             return;
         }
         let value = match serde_json::from_slice(payload) {
@@ -143,10 +162,10 @@ impl Slot {
             payload: value,
         });
         *self.counters.received.entry(word.to_owned()).or_default() += 1;
-        if self.hung {
-            self.held.push((word.to_owned(), payload.to_vec()));
-        } else {
+        if self.phase == Phase::Up {
             self.handle(word, payload, now);
+        } else {
+            self.held.push((word.to_owned(), payload.to_vec()));
         }
     }
 
@@ -187,7 +206,7 @@ impl Slot {
 
     /// What is to be published now.
     pub(super) fn tick(&mut self, now: Instant, connected: bool) -> Vec<Outgoing> {
-        if !self.alive || self.hung {
+        if self.phase != Phase::Up {
             return Vec::new();
         }
         let answers = self.arklet.tick(now);
@@ -234,7 +253,7 @@ impl Slot {
     }
 
     pub(super) fn next_wake(&self) -> Option<Instant> {
-        if !self.alive || self.hung {
+        if self.phase != Phase::Up {
             return None;
         }
         let outbox = self.outbox.iter().map(|(at, _)| *at).min();

@@ -45,7 +45,7 @@ impl UrlRules {
                 }
             }
             Some(UrlBehaviour::IsReally { name, version }) => {
-                jar = Some((name.clone(), version.clone()))
+                jar = Some((name.clone(), version.clone()));
             }
             Some(UrlBehaviour::StartsSlowly(_) | UrlBehaviour::Broken { .. }) => {}
             None => unreadable(url)?,

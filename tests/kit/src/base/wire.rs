@@ -130,7 +130,8 @@ fn brief(module: &Module) -> Value {
 }
 
 fn master(options: &BaseOptions) -> Value {
-    json!({"bizName": options.name, "bizVersion": options.version, "bizState": "ACTIVATED", "webContextPath": "/"})
+    let name = options.master.as_ref().unwrap_or(&options.name);
+    json!({"bizName": name, "bizVersion": options.version, "bizState": "ACTIVATED", "webContextPath": "/"})
 }
 
 /// The heartbeat.
