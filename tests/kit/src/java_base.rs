@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
+use crate::broker::BrokerAddress;
 use crate::ports::free_port;
 use crate::process::{Process, Program};
 use crate::wait::eventually;
@@ -163,12 +164,8 @@ pub fn module_url(name: &str, version: &str) -> String {
 /// How to start a base. Begin with [`JavaBaseOptions::new`] and change what matters.
 #[derive(Debug, Clone)]
 pub struct JavaBaseOptions {
-    /// Where the broker is.
-    pub broker_host: String,
-    /// The broker's port.
-    pub broker_port: u16,
-    /// User and password for the broker, if it wants them.
-    pub credentials: Option<(String, String)>,
+    /// Where the broker is; an empty user name means none.
+    pub broker: BrokerAddress,
     /// The environment, part of all topics (`dev`).
     pub env: String,
     /// The base's identity, part of all topics.
@@ -195,11 +192,9 @@ pub struct JavaBaseOptions {
 
 impl JavaBaseOptions {
     /// A base called `id` at this broker, all else as `SOFAArk` has it by default.
-    pub fn new(broker_host: &str, broker_port: u16, id: &str) -> Self {
+    pub fn new(broker: &BrokerAddress, id: &str) -> Self {
         Self {
-            broker_host: broker_host.to_owned(),
-            broker_port,
-            credentials: None,
+            broker: broker.clone(),
             env: "dev".to_owned(),
             id: id.to_owned(),
             name: "java-base".to_owned(),
@@ -348,14 +343,13 @@ fn program(
     log: &Path,
     http_port: u16,
 ) -> Result<Program> {
-    let (user, password) = options.credentials.clone().unwrap_or_default();
     let on = |flag: bool| if flag { "true" } else { "" };
     let program = Program::new(&options.id, project()?.join("run-base.sh"), log)
         .env("BASE_DATA_DIR", directory)
-        .env("MQTT_BROKER", &options.broker_host)
-        .env("MQTT_PORT", options.broker_port.to_string())
-        .env("MQTT_USERNAME", user)
-        .env("MQTT_PASSWORD", password)
+        .env("MQTT_BROKER", &options.broker.host)
+        .env("MQTT_PORT", options.broker.port.to_string())
+        .env("MQTT_USERNAME", &options.broker.username)
+        .env("MQTT_PASSWORD", &options.broker.password)
         .env("ENV", &options.env)
         .env("BASE_ID", &options.id)
         .env("BASE_NAME", &options.name)
