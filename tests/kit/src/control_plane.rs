@@ -65,6 +65,8 @@ pub struct ControlPlane {
     /// For files that are ours; with an existing cluster it holds only those.
     directory: PathBuf,
     own: Option<Mutex<Own>>,
+    /// Removes the directory if nothing else does, where there is no etcd to do it.
+    _janitor: Option<Process>,
     /// After the programs, for they write into it until they are gone.
     _removed_last: Option<TempDir>,
 }
@@ -77,6 +79,8 @@ struct Own {
     api_server: Option<Process>,
     etcd: Option<Process>,
     api_server_program: Program,
+    controller_manager_program: Program,
+    scheduler_program: Program,
 }
 
 impl ControlPlane {
@@ -92,10 +96,14 @@ impl ControlPlane {
         let directory = temp.path().to_owned();
         if let Some(kubeconfig) = env::var_os("KUBECONFIG").filter(|_| options.accept_existing) {
             let kubeconfig = PathBuf::from(kubeconfig);
+            let janitor = Program::new("janitor", "/bin/sleep", directory.join("janitor.log"))
+                .arg("100000000")
+                .litter(&directory);
             let this = Self {
                 kubeconfig,
                 directory,
                 own: None,
+                _janitor: Some(janitor.start()?),
                 _removed_last: Some(temp),
             };
             this.client()
@@ -122,10 +130,12 @@ impl ControlPlane {
             api_server: None,
             etcd: Some(etcd),
             api_server_program: parts.api_server,
+            controller_manager_program: parts.controller_manager,
+            scheduler_program: parts.scheduler,
         };
         own.start_api_server(&parts.kubeconfig).await?;
-        let controller_manager = parts.controller_manager.start()?;
-        own.scheduler = Some(parts.scheduler.start()?);
+        let controller_manager = own.controller_manager_program.start()?;
+        own.scheduler = Some(own.scheduler_program.start()?);
         let client = client(&parts.kubeconfig).await?;
         // The controller manager makes these, so it is at work; the scheduler needs no longer.
         let accounts = Api::<ServiceAccount>::namespaced(client, "default");
@@ -139,6 +149,7 @@ impl ControlPlane {
             kubeconfig: parts.kubeconfig,
             directory,
             own: Some(Mutex::new(own)),
+            _janitor: None,
             _removed_last: Some(temp),
         })
     }
@@ -258,6 +269,21 @@ impl ControlPlane {
             bail!("the API server is running");
         }
         own.start_api_server(&self.kubeconfig).await
+    }
+
+    /// Starts the controller manager and the scheduler anew. After the API server was away for half a
+    /// minute they ask for it only every half a minute, and a test may not want to wait that long.
+    pub async fn restart_controllers(&self) -> Result<()> {
+        let mut own = self.own()?.lock().await;
+        for old in [own.scheduler.take(), own.controller_manager.take()]
+            .into_iter()
+            .flatten()
+        {
+            old.terminate().await?;
+        }
+        own.controller_manager = Some(own.controller_manager_program.start()?);
+        own.scheduler = Some(own.scheduler_program.start()?);
+        Ok(())
     }
 
     /// The API server's process id, to measure it.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tokio::time::Instant;
 
-/// How long [`eventually`] rests between two attempts. Short, because it is what every test waits
-/// for nothing; not shorter, because the attempts cost the API server under test something.
+/// How long [`eventually`] rests between two attempts: short, because every test waits half of it for
+/// nothing; not shorter, because attempts are requests to what is being tested.
 const INTERVAL: Duration = Duration::from_millis(25);
 
 /// What one attempt may return: `bool`, `Option<T>` or `anyhow::Result<T>`.

@@ -134,6 +134,9 @@ async fn the_api_server_can_go_away_and_come_back_with_its_data() {
     cluster.start_api_server().await.unwrap();
     assert_ne!(cluster.api_server_pid().await.unwrap(), pid);
     maps.get("kept").await.unwrap();
+    cluster.restart_controllers().await.unwrap();
+    // The controller manager has found it again, too: it makes the account this waits for.
+    cluster.create_namespace("afterwards").await.unwrap();
 
     let start = Instant::now();
     let directory = cluster.directory().to_owned();

@@ -50,7 +50,7 @@ pub struct Spy {
 }
 
 impl Spy {
-    /// Subscribes to a filter (`#` for everything) with QoS 1, and returns when that is in force.
+    /// Subscribes to a filter (`#` for everything) with `QoS` 1, and returns when that is in force.
     pub async fn start(broker: &BrokerAddress, filter: &str) -> Result<Self> {
         static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -75,7 +75,7 @@ impl Spy {
         })
     }
 
-    /// Says something itself, with QoS 1, not retained.
+    /// Says something itself, with `QoS` 1, not retained.
     pub async fn publish(&self, topic: &str, payload: impl Into<Vec<u8>>) -> Result<()> {
         Ok(self
             .client

@@ -46,10 +46,13 @@ impl Parts {
         let program = |name: &str, path: PathBuf| {
             Program::new(name, path, directory.join(format!("{name}.log")))
         };
+        let etcd = program("etcd", etcd).args(etcd_args(directory, etcd_port, free_port()?));
         Ok(Self {
-            etcd: program("etcd", etcd)
-                .args(etcd_args(directory, etcd_port, free_port()?))
-                .litter(directory),
+            etcd: if options.keep_logs {
+                etcd
+            } else {
+                etcd.litter(directory)
+            },
             etcd_port,
             api_server: program("kube-apiserver", api_server)
                 .args(api_server_args(directory, port, etcd_port))
