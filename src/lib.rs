@@ -1,1 +1,23 @@
-//! modulet
+//! modulet, the kubelet for modules: makes every Koupleless *base* (a running JVM application that loads
+//! and unloads modules) a Kubernetes Node, and every module a Pod on it.
+//!
+//! The modules in the order in which the data passes them:
+//!
+//! - [`tunnel`]: MQTT in and out; bytes and topics end here.
+//! - [`api`]: the API server: watches in, writes out.
+//! - [`engine`]: one task that owns all state; facts in, decisions out.
+//! - [`domain`]: the decisions: pure, no I/O, no clock.
+//! - [`k8s`]: what is decided, as Kubernetes objects: pure.
+//!
+//! Around them: [`config`], [`app`] (wiring), [`http`] (health, metrics), [`metrics`], [`telemetry`].
+
+pub mod api;
+pub mod app;
+pub mod config;
+pub mod domain;
+pub mod engine;
+pub mod http;
+pub mod k8s;
+pub mod metrics;
+pub mod telemetry;
+pub mod tunnel;

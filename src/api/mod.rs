@@ -1,0 +1,9 @@
+//! The edge to the API server: watches in, writes out.
+
+mod events;
+mod watch;
+mod writer;
+
+pub use events::{EventSink, Note, Subject};
+pub use watch::{Seen, Watched, watch};
+pub use writer::{Key, Outcome, Request, WriteError, Writer, Written};

@@ -1,0 +1,124 @@
+//! Watches, kept alive for ever.
+
+use std::sync::Arc;
+
+use futures::{StreamExt, stream::BoxStream};
+use k8s_openapi::api::{
+    apps::v1::{ControllerRevision, ReplicaSet},
+    core::v1::{Node, Pod},
+};
+use kube::{
+    Api, Client,
+    core::PartialObjectMeta,
+    runtime::{WatchStreamExt, watcher},
+};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::{
+    k8s::{names, trim},
+    metrics::Metrics,
+};
+
+/// One change of an object, or a mark in the stream.
+#[derive(Debug)]
+pub enum Seen<K> {
+    /// The object is there, as given.
+    Applied(K),
+    /// The object is gone.
+    Gone(K),
+    /// A list begins: what is not in it is gone.
+    ListBegins,
+    /// The list is complete.
+    ListEnds,
+}
+
+/// A change of something that is watched. The number tells apart the watches of one kind.
+#[derive(Debug)]
+pub enum Watched {
+    /// A Pod bound to some Node.
+    Pod(Box<Seen<Pod>>),
+    /// A virtual Node of our environment.
+    Node(Box<Seen<Node>>),
+    /// A replica set with module Pods.
+    ReplicaSet(usize, Seen<PartialObjectMeta<ReplicaSet>>),
+    /// A revision of a `DaemonSet` or `StatefulSet` with module Pods.
+    ControllerRevision(usize, Box<Seen<ControllerRevision>>),
+}
+
+impl Watched {
+    /// How many watches there are: readiness waits for the first list of each.
+    pub const COUNT: usize = 2 + 2 * LABELS.len();
+}
+
+/// Both component labels that module Pods may have; their owners inherit them from the template.
+const LABELS: [&str; 2] = [names::COMPONENT, names::COMPONENT_OLD];
+
+/// Starts all watches.
+pub fn watch(client: &Client, env: &str, to: &mpsc::Sender<Watched>, metrics: &Arc<Metrics>) {
+    let run = |what: &'static str, stream: BoxStream<'static, Result<Watched, watcher::Error>>| {
+        tokio::spawn(forward(what, stream, to.clone(), Arc::clone(metrics)));
+    };
+
+    let bound = watcher::Config::default().fields("spec.nodeName!=");
+    let pods = watcher(Api::<Pod>::all(client.clone()), bound).default_backoff().modify(trim);
+    run("Pods", pods.map(|e| e.map(|e| Watched::Pod(Box::new(seen(e))))).boxed());
+
+    let virtual_nodes = watcher::Config::default().labels(&format!("{}=vnode,{}={env}", names::COMPONENT, names::ENV));
+    let nodes = watcher(Api::<Node>::all(client.clone()), virtual_nodes).default_backoff().modify(|node| {
+        node.metadata.managed_fields = None;
+    });
+    run("Nodes", nodes.map(|e| e.map(|e| Watched::Node(Box::new(seen(e))))).boxed());
+
+    for (index, label) in LABELS.into_iter().enumerate() {
+        let modules = watcher::Config::default().labels(&format!("{label}=module"));
+        let sets = watcher(Api::<PartialObjectMeta<ReplicaSet>>::all(client.clone()), modules.clone()).default_backoff();
+        let sets = sets.map(move |e| e.map(|e| Watched::ReplicaSet(index, seen(e))));
+        run("ReplicaSets", sets.boxed());
+
+        let revisions = watcher(Api::<ControllerRevision>::all(client.clone()), modules).default_backoff();
+        let revisions = revisions.modify(|revision| {
+            revision.data = None;
+            revision.metadata.managed_fields = None;
+        });
+        let revisions = revisions.map(move |e| e.map(|e| Watched::ControllerRevision(index, Box::new(seen(e)))));
+        run("ControllerRevisions", revisions.boxed());
+    }
+}
+
+fn seen<K>(event: watcher::Event<K>) -> Seen<K> {
+    match event {
+        watcher::Event::Apply(object) | watcher::Event::InitApply(object) => Seen::Applied(object),
+        watcher::Event::Delete(object) => Seen::Gone(object),
+        watcher::Event::Init => Seen::ListBegins,
+        watcher::Event::InitDone => Seen::ListEnds,
+    }
+}
+
+async fn forward(
+    what: &'static str,
+    mut stream: BoxStream<'static, Result<Watched, watcher::Error>>,
+    to: mpsc::Sender<Watched>,
+    metrics: Arc<Metrics>,
+) {
+    let mut failing = false;
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(event) => {
+                if std::mem::take(&mut failing) {
+                    info!(what, "watching again");
+                }
+                if to.send(event).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                metrics.watch_errors.inc();
+                // One line for each outage.
+                if !std::mem::replace(&mut failing, true) {
+                    warn!(what, %error, "cannot watch, trying again");
+                }
+            }
+        }
+    }
+}

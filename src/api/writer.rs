@@ -1,0 +1,221 @@
+//! Writes to the API server: bounded in number, in order of arrival, each reported back.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{Method, header::CONTENT_TYPE};
+use http_body_util::BodyExt;
+use kube::{Client, client::Body};
+use serde::Deserialize;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
+
+use crate::{
+    domain::{BaseId, PodUid},
+    metrics::Metrics,
+};
+
+/// A write that takes longer has failed: an API server that hangs must not hold permits for ever.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What a write is about. At most one write for each key is on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Key {
+    /// Status of a Pod.
+    PodStatus(PodUid),
+    /// Removal of a Pod.
+    PodDelete(PodUid),
+    /// A base's Node.
+    Node(BaseId),
+    /// A base's Lease.
+    Lease(BaseId),
+}
+
+impl Key {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::PodStatus(_) => "pod_status",
+            Self::PodDelete(_) => "pod_delete",
+            Self::Node(_) => "node",
+            Self::Lease(_) => "lease",
+        }
+    }
+}
+
+/// A request to the API server.
+#[derive(Clone, Debug)]
+pub struct Request {
+    method: Method,
+    path: String,
+    content_type: &'static str,
+    body: Vec<u8>,
+}
+
+impl Request {
+    /// Creates an object in the collection at `path`.
+    pub fn create(path: String, body: &serde_json::Value) -> Self {
+        Self { method: Method::POST, path, content_type: "application/json", body: body.to_string().into_bytes() }
+    }
+
+    /// Strategic merge patch: lists merge by their keys.
+    pub fn strategic_patch(path: String, body: &serde_json::Value) -> Self {
+        let content_type = "application/strategic-merge-patch+json";
+        Self { method: Method::PATCH, path, content_type, body: body.to_string().into_bytes() }
+    }
+
+    /// Merge patch.
+    pub fn merge_patch(path: String, body: &serde_json::Value) -> Self {
+        let content_type = "application/merge-patch+json";
+        Self { method: Method::PATCH, path, content_type, body: body.to_string().into_bytes() }
+    }
+
+    /// Deletes at once, if the object still is the one with `uid`.
+    pub fn delete(path: String, uid: &str) -> Self {
+        let body = serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "gracePeriodSeconds": 0,
+            "preconditions": { "uid": uid },
+        });
+        Self { method: Method::DELETE, path, content_type: "application/json", body: body.to_string().into_bytes() }
+    }
+}
+
+/// What the API server made of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Resource version of the object now; 0 if there is none in the answer.
+    pub resource_version: u64,
+}
+
+/// Why a write failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The API server refused it.
+    #[error("{message} ({code})")]
+    Refused {
+        /// HTTP status.
+        code: u16,
+        /// For people.
+        message: String,
+    },
+    /// It did not answer.
+    #[error("{0}")]
+    Unreachable(String),
+}
+
+impl WriteError {
+    /// The object is not there (any more), or another one has its name.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Refused { code: 404, .. })
+    }
+
+    /// Somebody else wrote first, or the uid is another one's.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused { code: 409, .. })
+    }
+}
+
+/// A write that ended.
+#[derive(Debug)]
+pub struct Written {
+    /// What it was about.
+    pub key: Key,
+    /// How it ended.
+    pub result: Result<Outcome, WriteError>,
+}
+
+/// Takes writes.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    queue: mpsc::Sender<(Key, Request)>,
+    name: &'static str,
+    capacity: usize,
+}
+
+impl Writer {
+    /// Starts a writer with `permits` requests at a time and room for `capacity` that wait.
+    pub fn start(
+        name: &'static str,
+        client: Client,
+        permits: usize,
+        capacity: usize,
+        report: mpsc::Sender<Written>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (queue, mut requests) = mpsc::channel::<(Key, Request)>(capacity);
+        tokio::spawn(async move {
+            let semaphore = Arc::new(Semaphore::new(permits));
+            while let Some((key, request)) = requests.recv().await {
+                let Ok(permit) = Arc::clone(&semaphore).acquire_owned().await else { return };
+                let (client, report, metrics) = (client.clone(), report.clone(), Arc::clone(&metrics));
+                tokio::spawn(async move {
+                    let result = match timeout(TIMEOUT, perform(&client, request)).await {
+                        Ok(result) => result,
+                        Err(_) => Err(WriteError::Unreachable(format!("no answer in {TIMEOUT:?}"))),
+                    };
+                    drop(permit);
+                    let label = match &result {
+                        Ok(_) => "ok",
+                        Err(e) if e.is_gone() => "gone",
+                        Err(e) if e.is_conflict() => "conflict",
+                        Err(WriteError::Refused { .. }) => "refused",
+                        Err(WriteError::Unreachable(_)) => "unreachable",
+                    };
+                    metrics.written(key.kind(), label);
+                    // The engine is gone only at the end.
+                    let _ = report.send(Written { key, result }).await;
+                });
+            }
+        });
+        Self { queue, name, capacity }
+    }
+
+    /// Hands a write over; false if there is no room, and nothing will come back.
+    pub fn submit(&self, key: Key, request: Request) -> bool {
+        self.queue.try_send((key, request)).is_ok()
+    }
+
+    /// Name for metrics.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Writes waiting.
+    pub fn depth(&self) -> usize {
+        self.capacity - self.queue.capacity()
+    }
+}
+
+/// Sends the request and reads no more of the answer than is needed.
+async fn perform(client: &Client, request: Request) -> Result<Outcome, WriteError> {
+    #[derive(Deserialize, Default)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Meta {
+        resource_version: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Answer {
+        #[serde(default)]
+        metadata: Meta,
+        message: Option<String>,
+    }
+    let unreachable = |error: &dyn std::fmt::Display| WriteError::Unreachable(error.to_string());
+    let http = http::Request::builder()
+        .method(request.method)
+        .uri(request.path)
+        .header(CONTENT_TYPE, request.content_type)
+        .body(Body::from(request.body))
+        .map_err(|e| unreachable(&e))?;
+    let response = client.send(http).await.map_err(|e| unreachable(&e))?;
+    let status = response.status();
+    let body = response.into_body().collect().await.map_err(|e| unreachable(&e))?.to_bytes();
+    let answer: Option<Answer> = serde_json::from_slice(&body).ok();
+    if status.is_success() {
+        let version = answer.and_then(|a| a.metadata.resource_version).and_then(|v| v.parse().ok());
+        return Ok(Outcome { resource_version: version.unwrap_or(0) });
+    }
+    let message = answer.and_then(|a| a.message).unwrap_or_else(|| status.to_string());
+    Err(WriteError::Refused { code: status.as_u16(), message })
+}

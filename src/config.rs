@@ -1,0 +1,228 @@
+//! The command line and the environment.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::Parser;
+
+use crate::{domain::Settings, k8s::names, telemetry::LogFormat, tunnel::mqtt::MqttConfig};
+
+/// The kubelet for modules: makes every Koupleless base a Kubernetes Node and every module a Pod on it.
+///
+/// Runs until it is told to stop. Every option can be given by the environment variable that stands
+/// beside it; a flag wins over its variable.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Args {
+    /// Kubeconfig file. Without it: the service account of the Pod it runs in, else ~/.kube/config
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE", hide_env_values = true)]
+    kubeconfig: Option<PathBuf>,
+
+    /// Environment: part of the MQTT topics and of the Nodes' names, in lower case
+    #[arg(long, env = "ENV", default_value = "dev", value_parser = parse_env)]
+    env: String,
+
+    /// Name of this controller: part of its MQTT client id and holder of its Nodes' Leases [default: random]
+    #[arg(long, env = "CLIENT_ID", value_parser = parse_client_id)]
+    client_id: Option<String>,
+
+    /// Namespace the controller itself runs in (Events about Nodes go to "default", as a kubelet's)
+    #[arg(long, env = "NAMESPACE", default_value = "default")]
+    namespace: String,
+
+    /// Connect to bases over MQTT, the only way there is
+    #[arg(long, env = "ENABLE_MQTT_TUNNEL", default_value_t = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    enable_mqtt_tunnel: bool,
+
+    /// Broker's host name or address
+    #[arg(long, env = "MQTT_BROKER", default_value = "localhost", value_name = "HOST", value_parser = parse_host)]
+    mqtt_broker: String,
+
+    /// Broker's port
+    #[arg(long, env = "MQTT_PORT", default_value_t = 1883, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    mqtt_port: u16,
+
+    /// User name at the broker
+    #[arg(long, env = "MQTT_USERNAME", default_value = "", value_name = "NAME", hide_default_value = true)]
+    mqtt_username: String,
+
+    /// Password at the broker. Better given by the variable: flags can be read by others on the machine
+    #[arg(long, env = "MQTT_PASSWORD", default_value = "", value_name = "PASSWORD", hide_env_values = true, hide_default_value = true)]
+    mqtt_password: String,
+
+    /// First part of the MQTT client id, before @@@
+    #[arg(long, env = "MQTT_CLIENT_PREFIX", default_value = "koupleless", value_name = "PREFIX")]
+    mqtt_client_prefix: String,
+
+    /// PEM file of the authority that signed the broker's certificate. Switches TLS on
+    #[arg(long, env = "MQTT_CA_PATH", value_name = "FILE")]
+    mqtt_ca_path: Option<PathBuf>,
+
+    /// PEM file of the client certificate, for brokers that want one
+    #[arg(long, env = "MQTT_CLIENT_CRT_PATH", value_name = "FILE", requires = "mqtt_client_key_path")]
+    mqtt_client_crt_path: Option<PathBuf>,
+
+    /// PEM file of the client certificate's key
+    #[arg(long, env = "MQTT_CLIENT_KEY_PATH", value_name = "FILE", requires = "mqtt_client_crt_path")]
+    mqtt_client_key_path: Option<PathBuf>,
+
+    /// Address for /healthz, /readyz and /metrics
+    #[arg(long, env = "MODULET_HTTP_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
+    http_address: SocketAddr,
+
+    /// What to log, as level or target=level, comma-separated: error, warn, info, debug, trace
+    #[arg(long, env = "MODULET_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+
+    /// How log lines look
+    #[arg(long, env = "MODULET_LOG_FORMAT", default_value = "text", value_enum)]
+    log_format: LogFormat,
+
+    /// Pods that fit on one base
+    #[arg(long, env = "MODULET_MAX_PODS", default_value_t = 1000, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    max_pods: u32,
+
+    /// Give each Node a zone of its own (topology.kubernetes.io/zone), so that anti-affinity spreads modules one per base
+    #[arg(long, env = "MODULET_ZONE_PER_BASE", default_value_t = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL")]
+    zone_per_base: bool,
+
+    /// Add the taint schedule.koupleless.io/node-env={env}:NoExecute, as newer Go controllers do
+    #[arg(long, env = "MODULET_ENV_TAINT", default_value_t = false, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    env_taint: bool,
+
+    /// Silence after which a base that was asked is called unreachable, in seconds
+    #[arg(long, env = "MODULET_UNREACHABLE_AFTER", default_value_t = 28, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(5..=600))]
+    unreachable_after: u64,
+
+    /// Absence after which a base's Node is deleted, in seconds
+    #[arg(long, env = "MODULET_DEAD_AFTER", default_value_t = 300, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    dead_after: u64,
+
+    /// How long a superseded Pod stays visible, in seconds
+    #[arg(long, env = "MODULET_SUPERSEDED_TTL", default_value_t = 60, value_name = "SECONDS")]
+    superseded_ttl: u64,
+
+    /// How often each base is asked for its modules when nothing happens, in seconds
+    #[arg(long, env = "MODULET_LIST_EVERY", default_value_t = 20, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    list_every: u64,
+}
+
+/// The configuration, checked, with nothing left open.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Kubeconfig file, if not the default places.
+    pub kubeconfig: Option<PathBuf>,
+    /// Environment, in lower case.
+    pub env: String,
+    /// Name of this controller.
+    pub client_id: String,
+    /// How to reach the broker; none: no tunnel.
+    pub mqtt: Option<MqttConfig>,
+    /// Address for health and metrics.
+    pub http_address: SocketAddr,
+    /// What to log.
+    pub log: String,
+    /// How.
+    pub log_format: LogFormat,
+    /// Pods that fit on one base.
+    pub max_pods: u32,
+    /// A zone for each Node.
+    pub zone_per_base: bool,
+    /// The second taint.
+    pub env_taint: bool,
+    /// Times and limits of the core.
+    pub settings: Settings,
+}
+
+impl From<Args> for Config {
+    fn from(args: Args) -> Self {
+        let client_id = args.client_id.unwrap_or_else(random_id);
+        let credentials = (!args.mqtt_username.is_empty()).then_some((args.mqtt_username, args.mqtt_password));
+        let mqtt = args.enable_mqtt_tunnel.then(|| MqttConfig {
+            host: args.mqtt_broker,
+            port: args.mqtt_port,
+            credentials,
+            client_id: format!("{}@@@{client_id}", args.mqtt_client_prefix),
+            ca: args.mqtt_ca_path,
+            identity: args.mqtt_client_crt_path.zip(args.mqtt_client_key_path),
+        });
+        let unreachable_after = Duration::from_secs(args.unreachable_after);
+        Self {
+            kubeconfig: args.kubeconfig,
+            env: args.env,
+            client_id,
+            mqtt,
+            http_address: args.http_address,
+            log: args.log,
+            log_format: args.log_format,
+            max_pods: args.max_pods,
+            zone_per_base: args.zone_per_base,
+            env_taint: args.env_taint,
+            settings: Settings {
+                unreachable_after,
+                ask_after: unreachable_after.mul_f64(0.43),
+                dead_after: Duration::from_secs(args.dead_after),
+                superseded_ttl: Duration::from_secs(args.superseded_ttl),
+                list_every: Duration::from_secs(args.list_every),
+                ..Settings::default()
+            },
+        }
+    }
+}
+
+fn parse_env(env: &str) -> Result<String, String> {
+    let env = if env.is_empty() { "dev".to_owned() } else { env.to_lowercase() };
+    let fits = env.len() <= 30 && !env.contains('.') && names::is_label_value(&env) && !env.contains('_');
+    if fits { Ok(env) } else { Err("use up to 30 letters, digits and '-': it becomes part of Node names".to_owned()) }
+}
+
+fn parse_client_id(id: &str) -> Result<String, String> {
+    if id.is_empty() { Err("it must not be empty; leave it out for a random one".to_owned()) } else { Ok(id.to_owned()) }
+}
+
+fn parse_host(host: &str) -> Result<String, String> {
+    if host.is_empty() || host.contains("://") || host.contains('/') || host.contains(char::is_whitespace) {
+        return Err("give a host name or address alone, without scheme or port".to_owned());
+    }
+    Ok(host.to_owned())
+}
+
+/// Unlike those of other controllers started at the same moment.
+fn random_id() -> String {
+    use std::hash::{BuildHasher, Hasher};
+    let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    format!("modulet-{random:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn values_that_cannot_work_are_refused() {
+        for bad in [
+            ["--env", "a.b"],
+            ["--env", "has space"],
+            ["--mqtt-broker", "tcp://broker"],
+            ["--mqtt-port", "0"],
+            ["--mqtt-port", "x"],
+            ["--http-address", "8080"],
+            ["--client-id", ""],
+            ["--mqtt-client-crt-path", "/crt"],
+            ["--unreachable-after", "0"],
+        ] {
+            assert!(Args::try_parse_from(["modulet"].iter().chain(&bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_environment_is_folded_to_lower_case() {
+        let config = Config::from(Args::try_parse_from(["modulet", "--env", "TEST"]).unwrap());
+        assert_eq!(config.env, "test");
+    }
+}

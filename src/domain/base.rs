@@ -1,0 +1,373 @@
+//! A base: what it said, what it was told, what is remembered about it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Answer, Backoff, Command, Conversation, Ledger, ListedModule, Liveness, ModuleId, ModuleSpec, Plan, Pod, PodUid,
+    Reachability, Reason, Reply, Strategy, conversation::Settled, reconcile,
+};
+
+/// A base's identity, as it stands in its topics. Made by the tunnel only from valid ones.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BaseId(Arc<str>);
+
+impl BaseId {
+    /// Wraps an identity that has been checked.
+    pub fn new(id: impl Into<Arc<str>>) -> Self {
+        Self(id.into())
+    }
+
+    /// The identity as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for BaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What a base tells about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BaseInfo {
+    /// Name of the application (master biz).
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its cluster, where it has one.
+    pub cluster: Option<String>,
+    /// Its address.
+    pub ip: Option<String>,
+    /// Its host's name.
+    pub host_name: Option<String>,
+}
+
+/// Times and limits of the core.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Silence after which a base is asked for a sign of life.
+    pub ask_after: Duration,
+    /// Silence after which a base is called unreachable.
+    pub unreachable_after: Duration,
+    /// The same while all its workers are busy with our own commands.
+    pub busy_for: Duration,
+    /// Absence after which the Node is deleted.
+    pub dead_after: Duration,
+    /// A base's list is asked for at least this often.
+    pub list_every: Duration,
+    /// Commands in flight on one base. A real base has five workers: one stays free for questions.
+    pub commands_in_flight: usize,
+    /// How long a superseded Pod stays visible.
+    pub superseded_ttl: Duration,
+    /// How long a claim outlives its last Pod, so that a Pod's replacement finds it unbroken.
+    pub claim_settles: Duration,
+    /// Between tries of an install or uninstall that failed.
+    pub backoff: Backoff,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            ask_after: Duration::from_secs(12),
+            unreachable_after: Duration::from_secs(28),
+            busy_for: Duration::from_secs(120),
+            dead_after: Duration::from_secs(300),
+            list_every: Duration::from_secs(20),
+            commands_in_flight: 4,
+            superseded_ttl: Duration::from_secs(60),
+            claim_settles: Duration::from_secs(2),
+            backoff: Backoff::KUBELET,
+        }
+    }
+}
+
+/// An install or uninstall that failed.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    /// What was tried; a changed Pod does not wait for the old try's back-off.
+    pub(super) spec: Option<ModuleSpec>,
+    /// Pods that share this failure's back-off.
+    pub(super) tried_for: BTreeSet<PodUid>,
+    pub(super) count: u32,
+    pub(super) retry_at: Instant,
+    pub(super) reason: Reason,
+    pub(super) message: String,
+}
+
+/// What is remembered about a Pod while this process runs.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PodMemory {
+    pub(super) deletion_seen: Option<Instant>,
+    pub(super) superseded_seen: Option<Instant>,
+    /// By container name.
+    pub(super) containers: BTreeMap<String, ContainerMemory>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct ContainerMemory {
+    pub(super) has_run: bool,
+    pub(super) failed: bool,
+    pub(super) restarts: u32,
+}
+
+/// One base and all that is known about it.
+#[derive(Clone, Debug)]
+pub struct Base {
+    /// Its identity.
+    pub id: BaseId,
+    /// Known since its first heartbeat, or from its Node.
+    pub info: Option<BaseInfo>,
+    /// Whether it can be reached.
+    pub liveness: Liveness,
+    /// The record that outlives Pods and restarts.
+    pub ledger: Ledger,
+    pub(super) talk: Conversation,
+    pub(super) failures: HashMap<ModuleId, Failure>,
+    pub(super) uninstall_failures: HashMap<ModuleId, Failure>,
+    pub(super) pods: HashMap<PodUid, PodMemory>,
+    /// (module name, workload) → since when no Pod stands for the claim.
+    pub(super) unheld: BTreeMap<(String, String), Instant>,
+    pub(super) settings: Arc<Settings>,
+}
+
+impl Base {
+    /// A base of which nothing is known yet.
+    pub fn new(id: BaseId, settings: Arc<Settings>, now: Instant) -> Self {
+        Self {
+            id,
+            info: None,
+            liveness: Liveness::new(now),
+            ledger: Ledger::default(),
+            talk: Conversation::default(),
+            failures: HashMap::new(),
+            uninstall_failures: HashMap::new(),
+            pods: HashMap::new(),
+            unheld: BTreeMap::new(),
+            settings,
+        }
+    }
+
+    /// Whether it can be reached.
+    pub fn reachability(&self, now: Instant) -> Reachability {
+        self.liveness.at(&self.settings, now)
+    }
+
+    /// The modules it listed last, if it has since we started.
+    pub fn modules(&self) -> Option<impl Iterator<Item = &ListedModule>> {
+        self.talk.list().map(|list| list.values())
+    }
+
+    /// Commands the base has not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.talk.in_flight()
+    }
+
+    /// It answered the question for its modules, or sent its list unasked.
+    pub fn listed(&mut self, modules: Vec<ListedModule>, now: Instant) {
+        for settled in self.talk.listed(modules, now) {
+            self.settle(settled, now);
+        }
+        if let Some(list) = self.talk.list() {
+            let in_flight = |id: &ModuleId| self.talk.operation(&id.name).is_some();
+            let gone: Vec<_> =
+                self.ledger.all_installed().filter(|id| !list.contains_key(id) && !in_flight(id)).collect();
+            for id in gone {
+                self.ledger.forget_install(&id);
+            }
+            self.ledger.tidy();
+        }
+    }
+
+    /// It answered a command.
+    pub fn replied(&mut self, reply: Reply, now: Instant) {
+        if let Answer::Done { actual: Some(actual) } = &reply.answer
+            && reply.module.as_ref().is_some_and(|asked| asked != actual)
+            && !self.talk.list().is_some_and(|list| list.contains_key(actual))
+        {
+            // The jar is another module than the Pod says, and it came by our command: ours to remove.
+            self.ledger.install(actual);
+        }
+        self.talk.replied(reply, now);
+    }
+
+    /// It asked which modules belong on it: a fresh JVM, or one that was never answered.
+    pub fn asked_for_baseline(&mut self, now: Instant) {
+        self.talk.asked_for_baseline(now);
+    }
+
+    /// Our connection to the broker was lost: what was sent may not have arrived.
+    pub fn connection_lost(&mut self, now: Instant) {
+        self.liveness.deaf(now);
+        self.talk.connection_lost();
+    }
+
+    /// Commands could not be handed over: ask, and send again what the list does not show.
+    pub fn commands_lost(&mut self) {
+        self.talk.connection_lost();
+    }
+
+    /// Our connection to the broker is there again.
+    pub fn connection_back(&mut self, now: Instant) {
+        self.liveness.listening(now);
+        self.talk.ask_now();
+    }
+
+    /// Takes note of the Pods and of the time, decides, and takes the commands of the plan as sent.
+    pub fn step(&mut self, pods: &[&Pod], now: Instant) -> Plan {
+        let busy = self.talk.in_flight() >= self.settings.commands_in_flight;
+        let settings = Arc::clone(&self.settings);
+        self.liveness.tick(&settings, busy, now);
+        self.observe_pods(pods, now);
+        let plan = reconcile(self, pods, now);
+        if let Some(ledger) = &plan.ledger {
+            self.ledger = ledger.clone();
+        }
+        for command in &plan.commands {
+            self.sent(command, pods, now);
+        }
+        for (pod, container) in plan.pods.iter().flat_map(|pod| {
+            let names = pods.iter().find(|p| p.uid == pod.uid).map_or(&[][..], |p| p.containers());
+            names.iter().zip(&pod.containers).filter(|(_, c)| c.active()).map(|(c, _)| (pod.uid.clone(), c))
+        }) {
+            let memory = self.pods.entry(pod).or_default();
+            memory.containers.entry(container.name.clone()).or_default().has_run = true;
+        }
+        plan
+    }
+
+    fn observe_pods(&mut self, pods: &[&Pod], now: Instant) {
+        self.pods.retain(|uid, _| pods.iter().any(|p| p.uid == *uid));
+        for failures in [&mut self.failures, &mut self.uninstall_failures] {
+            failures.retain(|id, f| {
+                f.tried_for.retain(|uid| pods.iter().any(|p| p.uid == *uid));
+                !f.tried_for.is_empty() || self.ledger.installed(id)
+            });
+        }
+        for pod in pods {
+            let memory = self.pods.entry(pod.uid.clone()).or_default();
+            if pod.deleting.is_some() {
+                memory.deletion_seen.get_or_insert(now);
+            }
+            if pod.superseded {
+                memory.superseded_seen.get_or_insert(now);
+            }
+            for container in pod.containers() {
+                let c = memory.containers.entry(container.name.clone()).or_default();
+                c.has_run |= container.history.has_run;
+                c.failed |= container.history.failed;
+                c.restarts = c.restarts.max(container.history.restarts);
+            }
+        }
+        let mut unheld = BTreeMap::new();
+        for name in self.ledger.names() {
+            for claim in self.ledger.claims(name).iter().filter(|c| !is_held_by_a_pod(c, name, pods)) {
+                let key = (name.to_owned(), claim.workload.clone());
+                let since = self.unheld.get(&key).copied().unwrap_or(now);
+                unheld.insert(key, since);
+            }
+        }
+        self.unheld = unheld;
+    }
+
+    fn sent(&mut self, command: &Command, pods: &[&Pod], now: Instant) {
+        match command {
+            Command::QueryHealth => self.liveness.asked(now),
+            Command::Install(spec, Strategy::InstallOnly) => self.starts(spec, pods),
+            Command::Baseline(specs) => specs.iter().for_each(|spec| self.starts(spec, pods)),
+            Command::Install(_, Strategy::UninstallThenInstall) | Command::Uninstall(_) | Command::QueryModules => {}
+        }
+        self.talk.sent(command, now);
+    }
+
+    /// Counts a start for every container that stands for the module, and shares its back-off among them.
+    fn starts(&mut self, spec: &ModuleSpec, pods: &[&Pod]) {
+        for pod in pods.iter().filter(|p| p.is_live()) {
+            for container in pod.containers().iter().filter(|c| c.module.as_ref() == Ok(spec)) {
+                let memory = self.pods.entry(pod.uid.clone()).or_default();
+                let c = memory.containers.entry(container.name.clone()).or_default();
+                if c.has_run || c.failed {
+                    c.restarts += 1;
+                }
+                if let Some(failure) = self.failures.get_mut(&spec.id) {
+                    failure.tried_for.insert(pod.uid.clone());
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, settled: Settled, now: Instant) {
+        match settled {
+            Settled::Installed(id) => {
+                self.failures.remove(&id);
+            }
+            Settled::Uninstalled(id) => {
+                self.uninstall_failures.remove(&id);
+            }
+            Settled::InstallFailed { spec, reason, message } => {
+                let mut tried_for = BTreeSet::new();
+                for (uid, memory) in &mut self.pods {
+                    if let Some(c) = memory.containers.get_mut(&spec.id.name) {
+                        c.failed = true;
+                        tried_for.insert(uid.clone());
+                    }
+                }
+                let restarts = self.pods.values().filter_map(|p| p.containers.get(&spec.id.name)).map(|c| c.restarts).max();
+                let failure = self.failures.entry(spec.id.clone()).or_insert_with(|| Failure {
+                    spec: None,
+                    tried_for: BTreeSet::new(),
+                    // Tries before a restart of this process count: the Pod's restartCount remembers them.
+                    count: restarts.unwrap_or(0),
+                    retry_at: now,
+                    reason,
+                    message: String::new(),
+                });
+                if failure.spec.as_ref().is_some_and(|s| *s != spec) {
+                    failure.count = 0;
+                }
+                failure.count += 1;
+                failure.retry_at = now + self.settings.backoff.delay(failure.count);
+                failure.tried_for.append(&mut tried_for);
+                failure.reason = reason;
+                failure.message = message;
+                failure.spec = Some(spec);
+            }
+            Settled::UninstallFailed { id, message } => {
+                let failure = self.uninstall_failures.entry(id).or_insert_with(|| Failure {
+                    spec: None,
+                    tried_for: BTreeSet::new(),
+                    count: 0,
+                    retry_at: now,
+                    reason: Reason::Uninstalling,
+                    message: String::new(),
+                });
+                failure.count += 1;
+                failure.retry_at = now + self.settings.backoff.delay(failure.count);
+                failure.message = message;
+            }
+            Settled::Lost => {}
+        }
+    }
+}
+
+/// Whether a Pod on the base stands for the claim.
+pub(super) fn is_held_by_a_pod(claim: &super::Claim, name: &str, pods: &[&Pod]) -> bool {
+    pods.iter().any(|p| {
+        !p.terminal
+            && *p.workload.uid == *claim.workload
+            && p.workload.revision >= claim.revision
+            && p.modules().any(|m| m.id.name == name && m.id.version == claim.version)
+    })
+}

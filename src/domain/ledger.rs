@@ -1,0 +1,145 @@
+//! Who has claimed which module name on a base, and what this controller installed there.
+//!
+//! Pods come and go, also while the controller is down; what must not be forgotten with them
+//! stands here and is kept as an annotation of the base's Node.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{ModuleId, Workload};
+
+/// More workloads than this never contend for one module name on one base; the oldest are forgotten.
+const MAX_CLAIMS: usize = 16;
+
+/// The record of one base.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Ledger {
+    modules: BTreeMap<String, Entry>,
+}
+
+/// The record of one module name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    /// Versions that this controller told the base to install. Others are never uninstalled.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) installed: BTreeSet<String>,
+    /// Workloads whose version was active here, the latest last; one entry for each workload.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) claims: Vec<Claim>,
+}
+
+/// A workload's version was active on the base at some time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Uid of the workload.
+    #[serde(rename = "w")]
+    pub workload: String,
+    /// Revision of its template.
+    #[serde(rename = "r", default)]
+    pub revision: i64,
+    /// The version.
+    #[serde(rename = "v")]
+    pub version: String,
+    /// A later claim took the module name over.
+    #[serde(rename = "s", default, skip_serializing_if = "std::ops::Not::not")]
+    pub superseded: bool,
+}
+
+impl Ledger {
+    /// Whether this controller installed that module.
+    pub fn installed(&self, id: &ModuleId) -> bool {
+        self.modules.get(&id.name).is_some_and(|e| e.installed.contains(&id.version))
+    }
+
+    /// Records that the base was told to install that module, or that a Pod adopts it.
+    pub fn install(&mut self, id: &ModuleId) {
+        self.entry(&id.name).installed.insert(id.version.clone());
+    }
+
+    /// All modules on record as installed.
+    pub fn all_installed(&self) -> impl Iterator<Item = ModuleId> {
+        self.modules
+            .iter()
+            .flat_map(|(name, e)| e.installed.iter().map(move |v| ModuleId::new(name, v)))
+    }
+
+    /// Forgets that this controller installed that module.
+    pub fn forget_install(&mut self, id: &ModuleId) {
+        if let Some(entry) = self.modules.get_mut(&id.name) {
+            entry.installed.remove(&id.version);
+        }
+    }
+
+    pub(super) fn claims(&self, name: &str) -> &[Claim] {
+        self.modules.get(name).map_or(&[], |e| &e.claims)
+    }
+
+    pub(super) fn claim_of(&self, name: &str, workload: &Workload) -> Option<&Claim> {
+        self.claims(name).iter().find(|c| *c.workload == *workload.uid)
+    }
+
+    /// The latest claim: whoever it superseded is held until it ends.
+    pub(super) fn holder(&self, name: &str) -> Option<&Claim> {
+        self.claims(name).last()
+    }
+
+    /// The workload's version is active: its claim becomes the latest, and every claim on a
+    /// version that is not in `active` is superseded.
+    pub(super) fn take_over(&mut self, id: &ModuleId, workload: &Workload, active: &BTreeSet<&str>) {
+        let entry = self.entry(&id.name);
+        entry.claims.retain(|c| *c.workload != *workload.uid);
+        for claim in &mut entry.claims {
+            claim.superseded |= !active.contains(claim.version.as_str());
+        }
+        entry.claims.push(Claim {
+            workload: workload.uid.to_string(),
+            revision: workload.revision,
+            version: id.version.clone(),
+            superseded: false,
+        });
+        if entry.claims.len() > MAX_CLAIMS {
+            entry.claims.remove(0);
+        }
+    }
+
+    /// The base made another version active and keeps this one deactivated.
+    pub(super) fn supersede(&mut self, name: &str, workload: &Workload) {
+        if let Some(entry) = self.modules.get_mut(name)
+            && let Some(claim) = entry.claims.iter_mut().find(|c| *c.workload == *workload.uid)
+        {
+            claim.superseded = true;
+        }
+    }
+
+    /// Ends claims that nobody on the base stands for any more. When all that took over are
+    /// gone, the latest of the superseded has its turn again.
+    pub(super) fn end_claims(&mut self, name: &str, mut lasts: impl FnMut(&Claim) -> bool) {
+        let Some(entry) = self.modules.get_mut(name) else { return };
+        loop {
+            entry.claims.retain(|c| c.superseded || lasts(c));
+            if !entry.claims.iter().all(|c| c.superseded) {
+                return;
+            }
+            match entry.claims.last_mut() {
+                Some(last) => last.superseded = false,
+                None => return,
+            }
+        }
+    }
+
+    /// Drops records that say nothing.
+    pub(super) fn tidy(&mut self) {
+        self.modules.retain(|_, e| !e.installed.is_empty() || !e.claims.is_empty());
+    }
+
+    /// Module names on record.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.modules.keys().map(String::as_str)
+    }
+
+    fn entry(&mut self, name: &str) -> &mut Entry {
+        self.modules.entry(name.to_owned()).or_default()
+    }
+}

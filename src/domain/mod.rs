@@ -1,0 +1,28 @@
+//! What to tell a base and what to tell Kubernetes, given what is wanted and what was seen.
+//!
+//! **Invariant:** nothing here does I/O, reads a clock or knows a client: no `async`, no
+//! `tokio`, no `kube::Client`, no MQTT. Time is an argument. Facts come in through the
+//! methods of [`Base`], decisions go out as a [`Plan`] of [`reconcile()`].
+
+mod backoff;
+mod base;
+mod conversation;
+mod ledger;
+mod liveness;
+mod module;
+mod modules;
+mod plan;
+mod pod;
+mod reconcile;
+#[cfg(test)]
+mod tests;
+
+pub use backoff::Backoff;
+pub use base::{Base, BaseId, BaseInfo, Settings};
+pub use conversation::{Answer, Conversation, Reply};
+pub use ledger::{Claim, Ledger};
+pub use liveness::{Liveness, Reachability};
+pub use module::{Command, ListedModule, ModuleId, ModuleSpec, ModuleState, Strategy};
+pub use plan::{ContainerOutcome, Phase, Plan, PodOutcome, Reason};
+pub use pod::{Container, ContainerHistory, Content, Pod, PodUid, Workload};
+pub use reconcile::reconcile;

@@ -1,0 +1,101 @@
+//! Modules (the wire calls a module a *biz*) and the commands about them.
+
+use std::{collections::BTreeMap, fmt};
+
+/// Name and version of a module, its whole identity on a base.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ModuleId {
+    /// `bizName` on the wire; the container's name in a Pod.
+    pub name: String,
+    /// `bizVersion` on the wire.
+    pub version: String,
+}
+
+impl ModuleId {
+    /// A module's identity from its two parts.
+    pub fn new(name: impl Into<String>, version: impl Into<String>) -> Self {
+        Self { name: name.into(), version: version.into() }
+    }
+}
+
+impl fmt::Display for ModuleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.name, self.version)
+    }
+}
+
+/// All that a base needs to install a module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModuleSpec {
+    /// What the Pod asks for; the jar's own name and version may turn out to differ.
+    pub id: ModuleId,
+    /// Where the base fetches the jar.
+    pub url: String,
+    /// Program arguments of the module.
+    pub args: Vec<String>,
+    /// Environment of the module, as far as the wire carries it.
+    pub envs: BTreeMap<String, String>,
+}
+
+/// A module's state in the base's own list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModuleState {
+    /// Being started.
+    Resolved,
+    /// Serving. The only state that makes a Pod Ready.
+    Activated,
+    /// Started, but another version serves.
+    Deactivated,
+    /// Failed to start and was kept by the base.
+    Broken,
+    /// A state that this version of the controller does not know: present, not serving.
+    Unknown,
+}
+
+/// One entry of a base's list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedModule {
+    /// Name and version as the base has them.
+    pub id: ModuleId,
+    /// Its state.
+    pub state: ModuleState,
+    /// What the base says about the state; a stack trace for broken modules.
+    pub message: Option<String>,
+}
+
+/// How a base deals with other versions of a module at an install.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// Start beside the other versions. The base decides which one is active.
+    InstallOnly,
+    /// First remove **all** versions of that name, then fetch and start (protocol fact).
+    UninstallThenInstall,
+}
+
+/// A message to a base.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Install a module.
+    Install(ModuleSpec, Strategy),
+    /// Uninstall a module.
+    Uninstall(ModuleId),
+    /// Answer to a base that asked which modules belong on it.
+    Baseline(Vec<ModuleSpec>),
+    /// Ask for the list of modules.
+    QueryModules,
+    /// Ask for health: capacity, and a sign of life.
+    QueryHealth,
+}
+
+impl Command {
+    /// The command's name on the wire, also the label of its metric.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Install(..) => "installBiz",
+            Self::Uninstall(_) => "uninstallBiz",
+            Self::Baseline(_) => "baseline",
+            Self::QueryModules => "queryAllBiz",
+            Self::QueryHealth => "health",
+        }
+    }
+}

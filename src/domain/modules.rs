@@ -1,0 +1,322 @@
+//! All versions of one module name on one base: who has the claim, what to order next.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use super::{
+    Claim, Command, Ledger, ListedModule, ModuleId, ModuleSpec, ModuleState, Plan, Pod, Reason, Strategy, Workload,
+    base::is_held_by_a_pod,
+    conversation::Order,
+    plan::Phase,
+    reconcile::{Context, pre_stop_ends},
+};
+
+/// A module name on a base, with the claims on it.
+pub(super) struct Module<'c, 'l> {
+    cx: &'c Context<'c>,
+    name: &'l str,
+    ledger: &'l Ledger,
+}
+
+/// A live Pod's wish for one version.
+#[derive(Clone, Copy)]
+struct Want<'a> {
+    pod: &'a Pod,
+    spec: &'a ModuleSpec,
+}
+
+impl<'c, 'l> Module<'c, 'l> {
+    pub(super) fn new(cx: &'c Context<'c>, name: &'l str, ledger: &'l Ledger) -> Self {
+        Self { cx, name, ledger }
+    }
+
+    /// All listed versions of the name.
+    fn listed(&self) -> impl Iterator<Item = &'c ListedModule> + use<'c, 'l> {
+        let name = self.name;
+        self.cx.base.talk.list().into_iter().flat_map(|list| list.values()).filter(move |m| m.id.name == name)
+    }
+
+    fn state(&self, version: &str) -> Option<ModuleState> {
+        self.listed().find(|m| m.id.version == version).map(|m| m.state)
+    }
+
+    pub(super) fn is_active(&self, version: &str) -> bool {
+        self.state(version) == Some(ModuleState::Activated)
+    }
+
+    fn active(&self) -> BTreeSet<&'c str> {
+        self.listed().filter(|m| m.state == ModuleState::Activated).map(|m| m.id.version.as_str()).collect()
+    }
+
+    /// The claim that keeps Pods of `workload` waiting, if one does.
+    ///
+    /// A newer revision of the same workload always does; another workload does if it took over
+    /// from this one. A workload that never had the name here is not held: it takes over.
+    pub(super) fn held_by(&self, workload: &Workload) -> Option<&'l Claim> {
+        let own = self.ledger.claim_of(self.name, workload)?;
+        if own.revision > workload.revision {
+            return Some(if own.superseded { self.ledger.holder(self.name).unwrap_or(own) } else { own });
+        }
+        (own.revision == workload.revision && own.superseded).then(|| self.ledger.holder(self.name)).flatten()
+    }
+
+    fn wants(&self) -> Vec<Want<'c>> {
+        let mut wants: Vec<Want<'c>> = self
+            .cx
+            .pods
+            .iter()
+            .copied()
+            .filter(|p| p.is_live())
+            .flat_map(|pod| pod.modules().filter(|s| s.id.name == self.name).map(move |spec| Want { pod, spec }))
+            .collect();
+        // Claims first, in their order: what ran before runs again before anything new is tried.
+        wants.sort_by_cached_key(|w| {
+            let place = self.ledger.claims(self.name).iter().position(|c| {
+                *c.workload == *w.pod.workload.uid && c.revision == w.pod.workload.revision
+            });
+            let has_run = w.pod.containers().iter().any(|c| c.name == w.spec.id.name && c.history.has_run);
+            (place.unwrap_or(usize::MAX), !has_run, w.pod.created, w.pod.workload.revision, w.pod.uid.clone())
+        });
+        wants
+    }
+
+    /// Whether a listed version must stay: a Pod wants it, or its Pod is on its way out.
+    fn is_kept(&self, id: &ModuleId) -> bool {
+        let takes_part = |pod: &&&Pod| pod.modules().any(|s| s.id == *id);
+        self.cx.pods.iter().filter(takes_part).any(|pod| {
+            let memory = self.cx.base.pods.get(&pod.uid).cloned().unwrap_or_default();
+            if pod.is_live() {
+                // A Pod that ran and is held now is about to be superseded: its grace period is still to come.
+                let has_run = memory.containers.get(self.name).is_some_and(|c| c.has_run);
+                return has_run || self.held_by(&pod.workload).is_none() || self.is_active(&id.version);
+            }
+            if pod.deleting.is_some() {
+                return pre_stop_ends(pod, &memory, self.cx.now) > self.cx.now;
+            }
+            pod.superseded && (self.drains_until(pod) > self.cx.now || self.active().is_empty())
+        })
+    }
+
+    /// A superseded version may finish its requests until its Pod's grace period is over.
+    fn drains_until(&self, pod: &Pod) -> Instant {
+        let seen = self.cx.base.pods.get(&pod.uid).and_then(|m| m.superseded_seen);
+        seen.unwrap_or(self.cx.now) + pod.grace
+    }
+
+    /// A version that is active although no Pod here asks for it and we did not install it.
+    fn foreign_active(&self) -> Option<&'c ListedModule> {
+        self.listed().find(|m| {
+            m.state == ModuleState::Activated
+                && !self.ledger.installed(&m.id)
+                && !self.cx.pods.iter().any(|p| p.modules().any(|s| s.id == m.id))
+        })
+    }
+
+    /// Why the wanted version does not serve, for its Pod's status.
+    pub(super) fn why_not_active(&self, pod: &Pod, spec: &ModuleSpec) -> (Reason, String) {
+        let base = self.cx.base;
+        if let Some(failure) = base.failures.get(&spec.id).filter(|f| f.spec.as_ref() == Some(spec)) {
+            return (failure.reason, failure.message.clone());
+        }
+        let switching = base.talk.operation(self.name).is_some_and(|o| {
+            o.order.id() == &spec.id && matches!(o.order, Order::Install(_, Strategy::UninstallThenInstall))
+        });
+        if switching || base.talk.proven(&spec.id) {
+            let message = format!("{} has started and takes over from the version before", spec.id);
+            return (Reason::Switching, message);
+        }
+        if self.state(&spec.id.version) == Some(ModuleState::Deactivated)
+            && let Some(foreign) = self.foreign_active()
+        {
+            let message = format!(
+                "{} is active on the base and was not installed by Kubernetes; it is left alone, so {} stays deactivated",
+                foreign.id, spec.id
+            );
+            return (Reason::ForeignModule, message);
+        }
+        let has_run = pod.containers().iter().any(|c| c.name == spec.id.name && c.history.has_run);
+        if has_run && self.state(&spec.id.version).is_none() {
+            return (Reason::ModuleGone, format!("the base no longer lists {}; installing it again", spec.id));
+        }
+        (Reason::Installing, format!("installing {} from {}", spec.id, spec.url))
+    }
+}
+
+/// Brings the claims on `name` in line with what is active.
+pub(super) fn claim(cx: &Context<'_>, name: &str, ledger: &mut Ledger, plan: &mut Plan) {
+    let settles = cx.base.settings.claim_settles;
+    ledger.end_claims(name, |claim| {
+        if is_held_by_a_pod(claim, name, cx.pods) {
+            return true;
+        }
+        let key = (name.to_owned(), claim.workload.clone());
+        let ends = cx.base.unheld.get(&key).copied().unwrap_or(cx.now) + settles;
+        if ends > cx.now {
+            plan.wake_at(ends);
+        }
+        ends > cx.now
+    });
+
+    let module = Module::new(cx, name, ledger);
+    let (wants, active) = (module.wants(), module.active());
+    for want in &wants {
+        let (id, workload) = (&want.spec.id, &want.pod.workload);
+        let held = Module::new(cx, name, ledger).held_by(workload).is_some();
+        if active.contains(id.version.as_str()) {
+            ledger.install(id);
+            let claimed = ledger
+                .claim_of(name, workload)
+                .is_some_and(|c| c.revision >= workload.revision && c.version == id.version && !c.superseded);
+            if !claimed && !held {
+                ledger.take_over(id, workload, &active);
+            }
+        } else if !held && module_lost_to_a_later_claim(cx, name, ledger, *want, &active) {
+            ledger.supersede(name, workload);
+        }
+    }
+    // A Pod that is being deleted takes the module with it that ran for it, whoever installed it.
+    for pod in cx.pods.iter().filter(|p| p.deleting.is_some()) {
+        for container in pod.containers().iter().filter(|c| c.history.has_run) {
+            if let Ok(spec) = &container.module
+                && spec.id.name == name
+                && cx.base.talk.list().is_some_and(|list| list.contains_key(&spec.id))
+            {
+                ledger.install(&spec.id);
+            }
+        }
+    }
+}
+
+/// The base itself keeps the version deactivated because one with a later claim is active.
+fn module_lost_to_a_later_claim(
+    cx: &Context<'_>,
+    name: &str,
+    ledger: &Ledger,
+    want: Want<'_>,
+    active: &BTreeSet<&str>,
+) -> bool {
+    let id = &want.spec.id;
+    let claims = ledger.claims(name);
+    let Some(own) = claims.iter().position(|c| {
+        *c.workload == *want.pod.workload.uid && c.revision == want.pod.workload.revision && c.version == id.version
+    }) else {
+        return false;
+    };
+    let deactivated = Module::new(cx, name, ledger).state(&id.version) == Some(ModuleState::Deactivated);
+    deactivated && claims[own + 1..].iter().any(|c| !c.superseded && active.contains(c.version.as_str()))
+}
+
+/// The version of `name` that a fresh base should have first.
+pub(super) fn first_wanted<'a>(cx: &'a Context<'a>, name: &str, ledger: &Ledger) -> Option<&'a ModuleSpec> {
+    let module = Module::new(cx, name, ledger);
+    module.wants().into_iter().find(|w| module.held_by(&w.pod.workload).is_none()).map(|w| w.spec)
+}
+
+/// The next command about `name`, if one is due.
+pub(super) fn next_command(cx: &Context<'_>, name: &str, ledger: &Ledger, plan: &mut Plan) -> Option<Command> {
+    let base = cx.base;
+    if base.talk.operation(name).is_some() {
+        return None;
+    }
+    let module = Module::new(cx, name, ledger);
+    for listed in module.listed().filter(|m| m.state != ModuleState::Resolved && ledger.installed(&m.id)) {
+        if !module.is_kept(&listed.id) {
+            match base.uninstall_failures.get(&listed.id).filter(|f| f.retry_at > cx.now) {
+                Some(failure) => plan.wake_at(failure.retry_at),
+                None => return Some(Command::Uninstall(listed.id.clone())),
+            }
+        }
+    }
+    for pod in cx.pods.iter().filter(|p| p.superseded && p.modules().any(|s| s.id.name == name)) {
+        let until = module.drains_until(pod);
+        if until > cx.now {
+            plan.wake_at(until);
+        }
+    }
+    for want in module.wants() {
+        if module.held_by(&want.pod.workload).is_some() || module.is_active(&want.spec.id.version) {
+            continue;
+        }
+        if let Some(retry_at) = backs_off_until(cx, want) {
+            plan.wake_at(retry_at);
+            continue;
+        }
+        match install(&module, want) {
+            Next::Order(command) => return Some(command),
+            Next::Wait => return None,
+            Next::Skip => {}
+        }
+    }
+    None
+}
+
+enum Next {
+    Order(Command),
+    /// The base is at work on this name.
+    Wait,
+    /// Nothing can be done for this Pod now.
+    Skip,
+}
+
+fn install(module: &Module<'_, '_>, want: Want<'_>) -> Next {
+    let spec = want.spec;
+    if module.listed().any(|m| m.state == ModuleState::Resolved) {
+        return Next::Wait;
+    }
+    let others_active = module.active().iter().any(|v| *v != spec.id.version);
+    match module.state(&spec.id.version) {
+        None => Next::Order(Command::Install(spec.clone(), Strategy::InstallOnly)),
+        Some(ModuleState::Deactivated) if module.foreign_active().is_some() => Next::Skip,
+        // A leftover of an earlier release: starting it anew first proves that it still starts,
+        // while the other version goes on serving.
+        Some(ModuleState::Deactivated) if others_active && !module.cx.base.talk.proven(&spec.id) => {
+            Next::Order(Command::Uninstall(spec.id.clone()))
+        }
+        Some(ModuleState::Deactivated) => {
+            Next::Order(Command::Install(spec.clone(), Strategy::UninstallThenInstall))
+        }
+        // Installing over it would be refused, and uninstallThenInstall would take the other versions with it.
+        Some(ModuleState::Broken | ModuleState::Unknown) => Next::Order(Command::Uninstall(spec.id.clone())),
+        Some(ModuleState::Activated | ModuleState::Resolved) => Next::Wait,
+    }
+}
+
+fn backs_off_until(cx: &Context<'_>, want: Want<'_>) -> Option<Instant> {
+    let failure = cx.base.failures.get(&want.spec.id)?;
+    let same = failure.spec.as_ref() == Some(want.spec) && failure.tried_for.contains(&want.pod.uid);
+    (same && failure.retry_at > cx.now).then_some(failure.retry_at)
+}
+
+/// Whether nothing of the module is left on the base that only `pod` accounted for.
+pub(super) fn is_gone_for(cx: &Context<'_>, pod: &Pod, spec: &ModuleSpec, ledger: &Ledger) -> bool {
+    if !matches!(cx.reachability, super::Reachability::Online) || cx.base.talk.operation(&spec.id.name).is_some_and(|o| o.order.id() == &spec.id) {
+        return false;
+    }
+    let Some(list) = cx.base.talk.list() else { return false };
+    let module = Module::new(cx, &spec.id.name, ledger);
+    let wanted_by_another = cx.pods.iter().any(|other| {
+        other.uid != pod.uid
+            && other.is_live()
+            && other.modules().any(|s| s.id == spec.id)
+            && (module.held_by(&other.workload).is_none() || module.is_active(&spec.id.version))
+    });
+    !list.contains_key(&spec.id) || wanted_by_another || !ledger.installed(&spec.id)
+}
+
+/// Names the version and the Pod that a held or superseded Pod gave way to.
+pub(super) fn describe_holder(cx: &Context<'_>, id: &ModuleId, holder: &Claim) -> String {
+    let pod = cx.pods.iter().find(|p| *p.workload.uid == *holder.workload && p.is_live());
+    let by = pod.map_or_else(String::new, |p| format!(" by Pod {}", p.name));
+    let newer = ModuleId::new(&id.name, &holder.version);
+    format!("{newer} was installed later on this base{by}; {id} gives way to it for as long as it lasts")
+}
+
+impl Phase {
+    /// As the API has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Failed => "Failed",
+        }
+    }
+}

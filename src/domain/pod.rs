@@ -1,0 +1,95 @@
+//! The parts of a Pod that decide what happens to it.
+
+use std::{sync::Arc, time::Duration};
+
+use super::module::ModuleSpec;
+
+/// `metadata.uid`: names of Pods are used again, uids are not.
+pub type PodUid = Arc<str>;
+
+/// Whose Pod it is, and which revision of its template it was made from.
+///
+/// Two revisions of one workload are ordered: a rolling update and `kubectl rollout undo`
+/// both give the template that should run now the highest revision (Kubernetes convention,
+/// `deployment.kubernetes.io/revision` and `ControllerRevision.revision`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Workload {
+    /// Uid of the outermost owner: Deployment, `DaemonSet`, `StatefulSet`, bare `ReplicaSet`, or the Pod itself.
+    pub uid: Arc<str>,
+    /// 0 where the workload has no revisions.
+    pub revision: i64,
+}
+
+/// What a Pod is made of, for us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Module containers, in the order of the Pod's spec.
+    Modules(Vec<Container>),
+    /// No modules of ours; the reason is for people.
+    Foreign(String),
+}
+
+/// One container of a module Pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// The container's name.
+    pub name: String,
+    /// The module it stands for, or why it can't be one.
+    pub module: Result<ModuleSpec, String>,
+    /// What the Pod's status tells of the container's past.
+    pub history: ContainerHistory,
+}
+
+/// A container's past as its Pod's status records it: the memory that survives a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerHistory {
+    /// The container has run at some time.
+    pub has_run: bool,
+    /// `restartCount`.
+    pub restarts: u32,
+    /// Failed starts, as far as `lastState` and the waiting reason tell.
+    pub failed: bool,
+}
+
+/// A Pod bound to a base's Node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Its uid.
+    pub uid: PodUid,
+    /// `namespace/name`, for people.
+    pub name: String,
+    /// Its place among Pods by age: `creationTimestamp` (seconds, the API server's clock).
+    pub created: i64,
+    /// Its workload and revision.
+    pub workload: Workload,
+    /// Its modules.
+    pub content: Content,
+    /// Deletion was asked for; the delay is `lifecycle.preStop.sleep`.
+    pub deleting: Option<Duration>,
+    /// Phase Failed or Succeeded: nothing starts in it again.
+    pub terminal: bool,
+    /// Terminal because a newer version took over (reason `BizDeactivate`).
+    pub superseded: bool,
+    /// `terminationGracePeriodSeconds`.
+    pub grace: Duration,
+}
+
+impl Pod {
+    /// Its module containers; none for foreign Pods.
+    pub fn containers(&self) -> &[Container] {
+        match &self.content {
+            Content::Modules(containers) => containers,
+            Content::Foreign(_) => &[],
+        }
+    }
+
+    /// Its modules that are well-formed.
+    pub fn modules(&self) -> impl Iterator<Item = &ModuleSpec> {
+        self.containers().iter().filter_map(|c| c.module.as_ref().ok())
+    }
+
+    /// It wants its modules to run: neither finished nor being deleted.
+    pub fn is_live(&self) -> bool {
+        !self.terminal && self.deleting.is_none()
+    }
+}

@@ -1,0 +1,214 @@
+//! The heart: what is wanted and what was seen → what to do.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Base, Command, Ledger, Plan, Pod, PodOutcome, Reachability, Strategy, base::PodMemory, modules,
+    modules::Module,
+    plan::{ContainerOutcome, Phase, Reason},
+    pod::{Container, Content},
+};
+
+/// Everything a decision may look at.
+pub(super) struct Context<'a> {
+    pub(super) base: &'a Base,
+    pub(super) pods: &'a [&'a Pod],
+    pub(super) now: Instant,
+    pub(super) reachability: Reachability,
+}
+
+/// Decides what to tell the base and what to tell Kubernetes. Pure: the same facts at the same
+/// time give the same plan, and a plan that has been carried out and seen gives an empty one.
+///
+/// `pods` are all Pods bound to the base's Node, whatever they are.
+pub fn reconcile(base: &Base, pods: &[&Pod], now: Instant) -> Plan {
+    let cx = Context { base, pods, now, reachability: base.reachability(now) };
+    let mut plan = Plan::default();
+    let mut ledger = base.ledger.clone();
+
+    let connected = !base.liveness.is_deaf();
+    if connected {
+        ask(&cx, &mut plan);
+    }
+    if base.talk.list().is_some() {
+        for name in names(&cx) {
+            modules::claim(&cx, &name, &mut ledger, &mut plan);
+        }
+    }
+    if connected && cx.reachability == Reachability::Online {
+        order(&cx, &mut ledger, &mut plan);
+    }
+    for pod in pods {
+        conclude(&cx, pod, &ledger, &mut plan);
+    }
+    ledger.tidy();
+    if ledger != base.ledger {
+        plan.ledger = Some(ledger);
+    }
+    plan
+}
+
+/// Module names that a Pod, the base's list or the ledger speaks of.
+fn names(cx: &Context<'_>) -> BTreeSet<String> {
+    let wanted = cx.pods.iter().flat_map(|p| p.modules()).map(|m| m.id.name.as_str());
+    let listed = cx.base.talk.list().into_iter().flatten().map(|(id, _)| id.name.as_str());
+    wanted.chain(listed).chain(cx.base.ledger.names()).map(str::to_owned).collect()
+}
+
+/// Questions: for the list, and for a sign of life.
+fn ask(cx: &Context<'_>, plan: &mut Plan) {
+    let Context { base, now, .. } = *cx;
+    let list_at = base.talk.ask_at(&base.settings, now);
+    if list_at <= now {
+        plan.commands.push(Command::QueryModules);
+    } else {
+        plan.wake_at(list_at);
+    }
+    if let Some(health_at) = base.liveness.ask_at(&base.settings) {
+        if health_at <= now {
+            plan.commands.push(Command::QueryHealth);
+        } else {
+            plan.wake_at(health_at);
+        }
+    }
+    let busy = base.talk.in_flight() >= base.settings.commands_in_flight;
+    if let Some(at) = base.liveness.changes_at(&base.settings, busy).filter(|at| *at > now) {
+        plan.wake_at(at);
+    }
+}
+
+/// Installs and uninstalls: one in flight for each module name, a few for each base.
+fn order(cx: &Context<'_>, ledger: &mut Ledger, plan: &mut Plan) {
+    let mut commands = Vec::new();
+    if cx.base.talk.baseline_wanted() {
+        let specs = names(cx).iter().filter_map(|name| modules::first_wanted(cx, name, ledger)).cloned().collect();
+        commands.push(Command::Baseline(specs));
+    } else if cx.base.talk.list().is_some() {
+        let free = cx.base.settings.commands_in_flight.saturating_sub(cx.base.talk.in_flight());
+        for name in names(cx) {
+            if commands.len() >= free {
+                break;
+            }
+            commands.extend(modules::next_command(cx, &name, ledger, plan));
+        }
+    }
+    for command in &commands {
+        match command {
+            Command::Install(spec, _) => ledger.install(&spec.id),
+            Command::Baseline(specs) => specs.iter().for_each(|spec| ledger.install(&spec.id)),
+            _ => {}
+        }
+    }
+    plan.commands.extend(commands);
+}
+
+/// What a Pod's status should say, or that the Pod is done with.
+fn conclude(cx: &Context<'_>, pod: &Pod, ledger: &Ledger, plan: &mut Plan) {
+    let memory = cx.base.pods.get(&pod.uid).cloned().unwrap_or_default();
+    if pod.deleting.is_some() {
+        let waits_until = pre_stop_ends(pod, &memory, cx.now);
+        if waits_until > cx.now {
+            plan.wake_at(waits_until);
+        } else if pod.modules().all(|spec| modules::is_gone_for(cx, pod, spec, ledger)) {
+            plan.finished.push(pod.uid.clone());
+        }
+        return;
+    }
+    if pod.superseded {
+        let ttl = cx.base.settings.superseded_ttl.max(pod.grace);
+        let expires = memory.superseded_seen.unwrap_or(cx.now) + ttl;
+        if expires <= cx.now {
+            plan.expired.push(pod.uid.clone());
+        } else {
+            plan.wake_at(expires);
+        }
+    }
+    if pod.terminal {
+        return;
+    }
+    plan.pods.extend(outcome(cx, pod, &memory, ledger));
+}
+
+fn outcome(cx: &Context<'_>, pod: &Pod, memory: &PodMemory, ledger: &Ledger) -> Option<PodOutcome> {
+    let uid = pod.uid.clone();
+    if let Content::Foreign(message) = &pod.content {
+        let container =
+            ContainerOutcome::Waiting { reason: Reason::NotAModule, message: message.clone(), restarts: 0 };
+        return Some(PodOutcome { uid, phase: Phase::Pending, containers: vec![container], reachable: true });
+    }
+    let reachable = match cx.reachability {
+        Reachability::Online => true,
+        // Not knowing is no reason to change what the status says.
+        Reachability::Unknown => return None,
+        Reachability::Unreachable | Reachability::Stopped | Reachability::Dead => false,
+    };
+    if cx.base.talk.list().is_none() || !reachable {
+        return if reachable { None } else { Some(PodOutcome { uid, phase: phase_so_far(pod, memory), containers: Vec::new(), reachable }) };
+    }
+    let containers: Vec<_> = pod.containers().iter().map(|c| container_outcome(cx, pod, c, memory, ledger)).collect();
+    let superseded = containers.iter().any(|c| matches!(c, ContainerOutcome::Superseded { .. }));
+    let has_run = |(c, o): (&Container, &ContainerOutcome)| {
+        o.active() || memory.containers.get(&c.name).is_some_and(|m| m.has_run)
+    };
+    let phase = if superseded {
+        Phase::Failed
+    } else if pod.containers().iter().zip(&containers).all(has_run) {
+        Phase::Running
+    } else {
+        Phase::Pending
+    };
+    Some(PodOutcome { uid, phase, containers, reachable })
+}
+
+fn phase_so_far(pod: &Pod, memory: &PodMemory) -> Phase {
+    let ran = |c: &Container| memory.containers.get(&c.name).is_some_and(|m| m.has_run);
+    if pod.containers().iter().all(ran) { Phase::Running } else { Phase::Pending }
+}
+
+fn container_outcome(
+    cx: &Context<'_>,
+    pod: &Pod,
+    container: &Container,
+    memory: &PodMemory,
+    ledger: &Ledger,
+) -> ContainerOutcome {
+    let past = memory.containers.get(&container.name).cloned().unwrap_or_default();
+    let restarts = past.restarts;
+    let spec = match &container.module {
+        Ok(spec) => spec,
+        Err(message) => {
+            let message = message.clone();
+            return ContainerOutcome::Waiting { reason: Reason::InvalidModule, message, restarts };
+        }
+    };
+    let module = Module::new(cx, &spec.id.name, ledger);
+    if module.is_active(&spec.id.version) {
+        return ContainerOutcome::Active { restarts };
+    }
+    if let Some(holder) = module.held_by(&pod.workload) {
+        let message = modules::describe_holder(cx, &spec.id, holder);
+        return if past.has_run {
+            ContainerOutcome::Superseded { message }
+        } else {
+            ContainerOutcome::Waiting { reason: Reason::Held, message, restarts }
+        };
+    }
+    let (reason, message) = module.why_not_active(pod, spec);
+    ContainerOutcome::Waiting { reason, message, restarts }
+}
+
+/// When `lifecycle.preStop.sleep` is over; counted from when this process saw the deletion, so
+/// that no two machines' clocks are compared.
+pub(super) fn pre_stop_ends(pod: &Pod, memory: &PodMemory, now: Instant) -> Instant {
+    memory.deletion_seen.unwrap_or(now) + pod.deleting.unwrap_or(Duration::ZERO)
+}
+
+impl Command {
+    /// A switch: the new version has started and is to take over.
+    pub fn is_switch(&self) -> bool {
+        matches!(self, Self::Install(_, Strategy::UninstallThenInstall))
+    }
+}

@@ -1,0 +1,452 @@
+//! All that is known, and how facts change it.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::core::v1 as core;
+use tracing::{debug, info, warn};
+
+use super::{act::Shown, node::NodeRecord, timers::Timers};
+use crate::{
+    api::{Key, Seen, Watched, Written},
+    config::Config,
+    domain::{Answer, Backoff, Base, BaseId, BaseInfo, Pod, PodUid, Reachability},
+    k8s::{Revisions, names, pod_from},
+    metrics::Metrics,
+    tunnel::{self, Health, Heartbeat, Message, Topics},
+};
+
+/// More bases than this are refused: a stranger on the broker must not fill the memory.
+const MAX_BASES: usize = 20_000;
+
+/// The writing of one object: one request at a time, failures spaced out.
+#[derive(Debug, Default)]
+pub(super) struct Writing {
+    pub(super) in_flight: bool,
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+impl Writing {
+    /// Whether a write can go out now; if not, when to ask again (never: its end will tell).
+    pub(super) fn may_start(&self, now: Instant) -> Result<(), Option<Instant>> {
+        match self.not_before {
+            _ if self.in_flight => Err(None),
+            Some(at) if at > now => Err(Some(at)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn ended(&mut self, ok: bool, now: Instant) {
+        self.in_flight = false;
+        self.failures = if ok { 0 } else { self.failures + 1 };
+        self.not_before = (!ok).then(|| now + Backoff::WRITE.delay(self.failures));
+    }
+}
+
+/// A Pod on one of our Nodes.
+#[derive(Debug)]
+pub(super) struct PodRecord {
+    pub(super) object: core::Pod,
+    pub(super) pod: Pod,
+    pub(super) base: BaseId,
+    pub(super) first_seen: Instant,
+    pub(super) commanded: bool,
+    pub(super) shown: Shown,
+    pub(super) status: Writing,
+    /// The status on its way.
+    pub(super) writing: Option<core::PodStatus>,
+    /// Older versions from the watch are echoes from before our own write.
+    min_version: u64,
+    pub(super) deletion: Writing,
+}
+
+/// A base with its Node.
+#[derive(Debug)]
+pub(super) struct BaseRecord {
+    pub(super) base: Base,
+    pub(super) node: NodeRecord,
+    pub(super) health: Option<Health>,
+    pub(super) created: Instant,
+    pub(super) pods: BTreeSet<PodUid>,
+    /// When its last list came, for the latency of the statuses that follow.
+    pub(super) listed_at: Option<Instant>,
+    pub(super) reachability: Option<Reachability>,
+    /// Health is to be asked for: a new JVM may have other limits.
+    pub(super) wants_health: bool,
+}
+
+/// All state of the engine.
+pub(super) struct World {
+    pub(super) config: Arc<Config>,
+    pub(super) settings: Arc<crate::domain::Settings>,
+    pub(super) topics: Topics,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) bases: HashMap<BaseId, BaseRecord>,
+    pub(super) pods: HashMap<PodUid, PodRecord>,
+    revisions: Revisions,
+    pub(super) dirty: HashSet<BaseId>,
+    pub(super) timers: Timers,
+    pub(super) connected: bool,
+    pods_synced: bool,
+    nodes_synced: bool,
+    owners_synced: HashSet<(&'static str, usize)>,
+    /// Uids and names seen since a list began.
+    listing_pods: Option<HashSet<PodUid>>,
+    listing_nodes: Option<HashSet<String>>,
+    refused: HashSet<BaseId>,
+}
+
+impl World {
+    pub(super) fn new(config: Arc<Config>, topics: Topics, metrics: Arc<Metrics>) -> Self {
+        Self {
+            settings: Arc::new(config.settings.clone()),
+            config,
+            topics,
+            metrics,
+            bases: HashMap::new(),
+            pods: HashMap::new(),
+            revisions: Revisions::default(),
+            dirty: HashSet::new(),
+            timers: Timers::default(),
+            connected: false,
+            pods_synced: false,
+            nodes_synced: false,
+            owners_synced: HashSet::new(),
+            listing_pods: None,
+            listing_nodes: None,
+            refused: HashSet::new(),
+        }
+    }
+
+    /// Nothing is decided before all that is wanted and remembered is known.
+    pub(super) fn synced(&self) -> bool {
+        self.pods_synced && self.nodes_synced && self.owners_synced.len() + 2 == Watched::COUNT
+    }
+
+    /// A fact from the bases.
+    pub(super) fn tunnel(&mut self, event: tunnel::Event, now: Instant) {
+        match event {
+            tunnel::Event::Connected => {
+                self.connected = true;
+                for (id, record) in &mut self.bases {
+                    record.base.connection_back(now);
+                    self.dirty.insert(id.clone());
+                }
+            }
+            tunnel::Event::Disconnected => {
+                self.connected = false;
+                for (id, record) in &mut self.bases {
+                    record.base.connection_lost(now);
+                    self.dirty.insert(id.clone());
+                }
+            }
+            tunnel::Event::Message(id, message) => self.message(&id, message, now),
+        }
+    }
+
+    fn message(&mut self, id: &BaseId, message: Message, now: Instant) {
+        if let Message::Heartbeat(Heartbeat { info, .. }) = &message
+            && !self.accepts(id, info)
+        {
+            return;
+        }
+        let metrics = Arc::clone(&self.metrics);
+        let Some(record) = self.base_mut(id, now) else { return };
+        if !matches!(&message, Message::Heartbeat(h) if h.going_away) {
+            record.base.liveness.heard(now);
+        }
+        match message {
+            Message::Heartbeat(Heartbeat { info, going_away }) => {
+                if going_away {
+                    info!(base = %id, "the base says that it goes away");
+                    record.base.liveness.said_goodbye(now);
+                }
+                if record.base.info.as_ref() != Some(&info) {
+                    info!(base = %id, name = info.name, version = info.version, ip = info.ip, "base registered");
+                    record.base.info = Some(info);
+                }
+            }
+            Message::Modules(modules) => {
+                debug!(base = %id, count = modules.len(), "list received");
+                record.base.listed(modules, now);
+                record.listed_at = Some(now);
+            }
+            Message::Health(health) => record.health = Some(health),
+            Message::Reply(reply) => {
+                debug!(base = %id, command = reply.command, answer = ?reply.answer, "reply received");
+                if let Answer::Failed(error) = &reply.answer {
+                    let module = reply.module.as_ref().map(ToString::to_string);
+                    warn!(base = %id, command = reply.command, module, error, "the base refused a command");
+                    metrics.module_failed(reply.command);
+                }
+                record.base.replied(reply, now);
+            }
+            Message::QueryBaseline(_) => {
+                info!(base = %id, "the base asks for its baseline");
+                record.base.asked_for_baseline(now);
+                record.wants_health = true;
+            }
+        }
+        self.dirty.insert(id.clone());
+    }
+
+    /// Whether a base's name and version can be labels. If not it gets no Node at all.
+    fn accepts(&mut self, id: &BaseId, info: &BaseInfo) -> bool {
+        let labels = [Some(&info.name), Some(&info.version), info.cluster.as_ref()];
+        if labels.into_iter().flatten().all(|v| names::is_label_value(v)) {
+            self.refused.remove(id);
+            return true;
+        }
+        self.metrics.message_refused("label");
+        if self.refused.len() < MAX_BASES && self.refused.insert(id.clone()) {
+            let (name, version, cluster) = (&info.name, &info.version, info.cluster.as_deref());
+            warn!(base = %id, name, version, cluster, "base refused: its name, version or cluster can't be a label");
+        }
+        false
+    }
+
+    pub(super) fn base_mut(&mut self, id: &BaseId, now: Instant) -> Option<&mut BaseRecord> {
+        if !self.bases.contains_key(id) {
+            if self.bases.len() >= MAX_BASES {
+                self.metrics.overflow("bases");
+                return None;
+            }
+            let mut base = Base::new(id.clone(), Arc::clone(&self.settings), now);
+            if !self.connected {
+                base.connection_lost(now);
+            }
+            let pods = self.pods.iter().filter(|(_, p)| p.base == *id).map(|(uid, _)| uid.clone()).collect();
+            let record = BaseRecord {
+                base,
+                node: NodeRecord::new(self.topics.node_name(id)),
+                health: None,
+                created: now,
+                pods,
+                listed_at: None,
+                reachability: None,
+                wants_health: true,
+            };
+            self.bases.insert(id.clone(), record);
+        }
+        self.bases.get_mut(id)
+    }
+
+    /// A fact from the API server.
+    pub(super) fn watched(&mut self, change: Watched, now: Instant) {
+        match change {
+            Watched::Pod(seen) => self.pod_seen(*seen, now),
+            Watched::Node(seen) => self.node_seen(*seen, now),
+            Watched::ReplicaSet(index, seen) => match seen {
+                Seen::Applied(set) => {
+                    if self.revisions.replica_set(&set.metadata) {
+                        self.revisions_changed();
+                    }
+                }
+                Seen::Gone(set) => self.revisions.replica_set_gone(&set.metadata),
+                Seen::ListBegins => {}
+                Seen::ListEnds => {
+                    self.owners_synced.insert(("ReplicaSet", index));
+                }
+            },
+            Watched::ControllerRevision(index, seen) => match *seen {
+                Seen::Applied(revision) => {
+                    if self.revisions.controller_revision(&revision) {
+                        self.revisions_changed();
+                    }
+                }
+                Seen::Gone(revision) => self.revisions.controller_revision_gone(&revision),
+                Seen::ListBegins => {}
+                Seen::ListEnds => {
+                    self.owners_synced.insert(("ControllerRevision", index));
+                }
+            },
+        }
+    }
+
+    /// Pods of a workload may have become current, or old.
+    fn revisions_changed(&mut self) {
+        for record in self.pods.values_mut() {
+            let workload = self.revisions.workload(&record.object.metadata);
+            if record.pod.workload != workload {
+                record.pod.workload = workload;
+                self.dirty.insert(record.base.clone());
+            }
+        }
+    }
+
+    fn pod_seen(&mut self, seen: Seen<core::Pod>, now: Instant) {
+        match seen {
+            Seen::Applied(object) => {
+                if let (Some(listing), Some(uid)) = (&mut self.listing_pods, &object.metadata.uid) {
+                    listing.insert(Arc::from(uid.as_str()));
+                }
+                self.pod_applied(object, now);
+            }
+            Seen::Gone(object) => {
+                if let Some(uid) = &object.metadata.uid {
+                    self.forget_pod(&Arc::from(uid.as_str()));
+                }
+            }
+            Seen::ListBegins => self.listing_pods = Some(HashSet::new()),
+            Seen::ListEnds => {
+                if let Some(listed) = self.listing_pods.take() {
+                    let gone: Vec<_> = self.pods.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
+                    gone.iter().for_each(|uid| self.forget_pod(uid));
+                }
+                self.pods_synced = true;
+            }
+        }
+    }
+
+    fn pod_applied(&mut self, object: core::Pod, now: Instant) {
+        let Some(base) = object
+            .spec
+            .as_ref()
+            .and_then(|s| s.node_name.as_deref())
+            .and_then(|node| self.topics.base_of(node))
+        else {
+            return; // an ordinary Node's Pod, or another environment's
+        };
+        let pod = pod_from(&object, &self.revisions);
+        let uid = pod.uid.clone();
+        match self.pods.get_mut(&uid) {
+            Some(record) => {
+                if version(&object) < record.min_version {
+                    return;
+                }
+                (record.object, record.pod) = (object, pod);
+            }
+            None => {
+                let record = PodRecord {
+                    shown: Shown::from_status(&object),
+                    object,
+                    pod,
+                    base: base.clone(),
+                    first_seen: now,
+                    commanded: false,
+                    status: Writing::default(),
+                    writing: None,
+                    min_version: 0,
+                    deletion: Writing::default(),
+                };
+                self.pods.insert(uid.clone(), record);
+            }
+        }
+        if let Some(record) = self.bases.get_mut(&base) {
+            record.pods.insert(uid);
+        }
+        self.dirty.insert(base);
+    }
+
+    pub(super) fn forget_pod(&mut self, uid: &PodUid) {
+        if let Some(record) = self.pods.remove(uid) {
+            if let Some(base) = self.bases.get_mut(&record.base) {
+                base.pods.remove(uid);
+            }
+            self.dirty.insert(record.base);
+        }
+    }
+
+    fn node_seen(&mut self, seen: Seen<core::Node>, now: Instant) {
+        match seen {
+            Seen::Applied(object) => {
+                let name = object.metadata.name.clone().unwrap_or_default();
+                if let Some(listing) = &mut self.listing_nodes {
+                    listing.insert(name.clone());
+                }
+                let Some(id) = self.topics.base_of(&name) else { return };
+                if let Some(record) = self.base_mut(&id, now) {
+                    record.node_applied(object);
+                }
+                self.dirty.insert(id);
+            }
+            Seen::Gone(object) => {
+                if let Some(id) = object.metadata.name.as_deref().and_then(|name| self.topics.base_of(name)) {
+                    self.node_gone(&id);
+                }
+            }
+            Seen::ListBegins => self.listing_nodes = Some(HashSet::new()),
+            Seen::ListEnds => {
+                if let Some(listed) = self.listing_nodes.take() {
+                    let gone = self.bases.iter().filter(|(_, r)| r.node.exists() && !listed.contains(r.node.name()));
+                    let gone: Vec<_> = gone.map(|(id, _)| id.clone()).collect();
+                    gone.iter().for_each(|id| self.node_gone(id));
+                }
+                self.nodes_synced = true;
+            }
+        }
+    }
+
+    fn node_gone(&mut self, id: &BaseId) {
+        if let Some(record) = self.bases.get_mut(id) {
+            record.node.gone();
+            self.dirty.insert(id.clone());
+        }
+    }
+
+    /// A write ended.
+    pub(super) fn written(&mut self, end: Written, now: Instant) {
+        match end.key {
+            Key::PodStatus(uid) => {
+                let Some(record) = self.pods.get_mut(&uid) else { return };
+                let status = record.writing.take();
+                record.status.ended(end.result.is_ok(), now);
+                self.dirty.insert(record.base.clone());
+                match end.result {
+                    Ok(outcome) => {
+                        record.min_version = outcome.resource_version;
+                        record.object.status = status;
+                        record.pod = pod_from(&record.object, &self.revisions);
+                        if let Some(listed) = self.bases.get(&record.base).and_then(|b| b.listed_at) {
+                            self.metrics.observe_reply_to_status(now.saturating_duration_since(listed));
+                        }
+                    }
+                    // Another Pod has the name now: the watch will say so.
+                    Err(error) if error.is_gone() || error.is_conflict() => {}
+                    Err(error) => warn!(pod = record.pod.name, %error, "cannot write a Pod's status, trying again"),
+                }
+            }
+            Key::PodDelete(uid) => {
+                let Some(record) = self.pods.get_mut(&uid) else { return };
+                record.deletion.ended(end.result.is_ok(), now);
+                self.dirty.insert(record.base.clone());
+                match end.result {
+                    Ok(_) => self.forget_pod(&uid),
+                    Err(error) if error.is_gone() || error.is_conflict() => self.forget_pod(&uid),
+                    Err(error) => warn!(pod = record.pod.name, %error, "cannot delete a Pod, trying again"),
+                }
+            }
+            Key::Node(id) => {
+                if let Some(record) = self.bases.get_mut(&id) {
+                    record.node_written(end.result, now);
+                    self.dirty.insert(id);
+                }
+            }
+            Key::Lease(id) => {
+                if let Some(record) = self.bases.get_mut(&id) {
+                    record.lease_written(end.result, now);
+                    self.dirty.insert(id);
+                }
+            }
+        }
+    }
+
+    /// Forgets a base whose Node is gone for good.
+    pub(super) fn forget_base(&mut self, id: &BaseId) {
+        if self.bases.remove(id).is_some() {
+            info!(base = %id, "base forgotten");
+            self.timers.set(id, None);
+        }
+    }
+
+    /// How long a fresh Pod's status may stay empty: quick installs are then written once, not twice.
+    pub(super) const QUICK: Duration = Duration::from_secs(1);
+}
+
+fn version(pod: &core::Pod) -> u64 {
+    pod.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX)
+}

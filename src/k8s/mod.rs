@@ -1,0 +1,14 @@
+//! Domain ↔ Kubernetes objects.
+//!
+//! **Invariant:** pure functions over objects: no client, no clock, no `async`.
+
+pub mod names;
+mod node;
+mod pod;
+mod status;
+mod workload;
+
+pub use node::{NodeWriter, Ready, node_is_current};
+pub use pod::{component, pod_from, trim};
+pub use status::{StatusWriter, status_patch};
+pub use workload::Revisions;

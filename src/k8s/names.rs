@@ -1,0 +1,52 @@
+//! Labels, taints and annotations that users rely on.
+
+/// Taint that every base's Node has: `=True:NoExecute`.
+pub const TAINT_VIRTUAL_NODE: &str = "schedule.koupleless.io/virtual-node";
+/// Second taint of newer Go controllers: `={env}:NoExecute`, only when switched on.
+pub const TAINT_ENV: &str = "schedule.koupleless.io/node-env";
+
+/// Application name of the base.
+pub const BASE_NAME: &str = "base.koupleless.io/name";
+/// Application version of the base.
+pub const BASE_VERSION: &str = "base.koupleless.io/version";
+/// Cluster of the base.
+pub const BASE_CLUSTER: &str = "base.koupleless.io/cluster-name";
+/// Host name of the base.
+pub const BASE_HOST: &str = "base.koupleless.io/host-name";
+
+/// Component label of the newer documents: `vnode` on Nodes, `module` on Pods.
+pub const COMPONENT: &str = "virtual-kubelet.koupleless.io/component";
+/// Component label of the older documents: `module` on Pods.
+pub const COMPONENT_OLD: &str = "module-controller.koupleless.io/component";
+/// Environment of a Node.
+pub const ENV: &str = "virtual-kubelet.koupleless.io/env";
+/// Version of a Pod's module, where a container has no `BIZ_VERSION`.
+pub const MODULE_VERSION: &str = "module.koupleless.io/version";
+/// Environment variable that gives a container's module version.
+pub const BIZ_VERSION: &str = "BIZ_VERSION";
+
+/// Unique per base by default: the documented way to spread modules is anti-affinity over it.
+pub const ZONE: &str = "topology.kubernetes.io/zone";
+/// Well-known label.
+pub const HOSTNAME: &str = "kubernetes.io/hostname";
+/// Well-known label.
+pub const OS: &str = "kubernetes.io/os";
+/// `kubectl get nodes` shows what comes behind the slash as the role.
+pub const ROLE_BASE: &str = "node-role.kubernetes.io/base";
+/// Label of virtual Nodes, as virtual-kubelets set it.
+pub const TYPE: &str = "type";
+
+/// Annotation of a Node: the ledger of its base.
+pub const LEDGER: &str = "modulet.koupleless.io/ledger";
+
+/// Reason of a superseded Pod and its containers.
+pub const BIZ_DEACTIVATE: &str = "BizDeactivate";
+
+/// Whether `value` can be a label's value: at most 63 of `[A-Za-z0-9._-]`, alphanumeric at both ends, or empty.
+pub fn is_label_value(value: &str) -> bool {
+    let bytes = value.as_bytes();
+    value.len() <= 63
+        && bytes.first().is_none_or(u8::is_ascii_alphanumeric)
+        && bytes.last().is_none_or(u8::is_ascii_alphanumeric)
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}

@@ -1,0 +1,241 @@
+//! A base as a Node.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
+use serde_json::{Map, Value, json};
+
+use super::names;
+use crate::domain::{BaseInfo, Reachability};
+
+/// The Ready condition of a Node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// True, False or Unknown.
+    pub status: &'static str,
+    /// One CamelCase word.
+    pub reason: &'static str,
+    /// For people.
+    pub message: &'static str,
+}
+
+impl Ready {
+    /// What reachability means for the Node; none while it is not known.
+    pub fn from(reachability: Reachability) -> Option<Self> {
+        Some(match reachability {
+            Reachability::Unknown => return None,
+            Reachability::Online => {
+                Self { status: "True", reason: "BaseReady", message: "the base answers" }
+            }
+            Reachability::Stopped => {
+                Self { status: "False", reason: "BaseStopped", message: "the base said that it goes away" }
+            }
+            Reachability::Unreachable | Reachability::Dead => {
+                Self { status: "Unknown", reason: "BaseUnreachable", message: "the base does not answer" }
+            }
+        })
+    }
+}
+
+/// All that makes a base's Node.
+#[derive(Clone, Debug)]
+pub struct NodeWriter<'a> {
+    /// The Node's name.
+    pub name: &'a str,
+    /// The environment.
+    pub env: &'a str,
+    /// What the base told.
+    pub info: &'a BaseInfo,
+    /// Bytes, where the JVM has a limit.
+    pub max_metaspace: Option<u64>,
+    /// Java's version, where known.
+    pub java_version: Option<&'a str>,
+    /// How many Pods fit.
+    pub max_pods: u32,
+    /// Set [`names::ZONE`] to the Node's name.
+    pub zone_per_base: bool,
+    /// Set [`names::TAINT_ENV`] too.
+    pub env_taint: bool,
+    /// The ledger as JSON.
+    pub ledger: &'a str,
+    /// The time to write.
+    pub now: Timestamp,
+}
+
+impl NodeWriter<'_> {
+    /// Labels that are ours.
+    pub fn labels(&self) -> BTreeMap<&'static str, String> {
+        let info = self.info;
+        let mut labels = BTreeMap::from([
+            (names::BASE_NAME, info.name.clone()),
+            (names::BASE_VERSION, info.version.clone()),
+            (names::COMPONENT, "vnode".to_owned()),
+            (names::ENV, self.env.to_owned()),
+            (names::TYPE, "virtual-kubelet".to_owned()),
+            (names::HOSTNAME, self.name.to_owned()),
+            (names::OS, "linux".to_owned()),
+            (names::ROLE_BASE, String::new()),
+        ]);
+        let optional = [(names::BASE_CLUSTER, &info.cluster), (names::BASE_HOST, &info.host_name)];
+        for (key, value) in optional {
+            if let Some(value) = value.as_ref().filter(|v| names::is_label_value(v)) {
+                labels.insert(key, value.clone());
+            }
+        }
+        if self.zone_per_base {
+            labels.insert(names::ZONE, self.name.to_owned());
+        }
+        labels
+    }
+
+    fn taints(&self) -> Vec<Value> {
+        let mut taints = vec![json!({ "key": names::TAINT_VIRTUAL_NODE, "value": "True", "effect": "NoExecute" })];
+        if self.env_taint {
+            taints.push(json!({ "key": names::TAINT_ENV, "value": self.env, "effect": "NoExecute" }));
+        }
+        taints
+    }
+
+    /// The Node to create, status and all: one request, never a half-made Node.
+    pub fn create(&self, ready: Ready) -> Value {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {
+                "name": self.name,
+                "labels": self.labels(),
+                "annotations": { names::LEDGER: self.ledger },
+            },
+            "spec": { "taints": self.taints() },
+            "status": self.status(None, Some(ready)),
+        })
+    }
+
+    /// A patch of labels, annotation and taints, if any of ours is missing or different.
+    /// Taints are one list to the API, so the resource version guards the others in it.
+    pub fn metadata_patch(&self, node: &Node) -> Option<Value> {
+        let mut metadata = Map::new();
+        let empty = BTreeMap::new();
+        let has = node.metadata.labels.as_ref().unwrap_or(&empty);
+        let labels: BTreeMap<_, _> =
+            self.labels().into_iter().filter(|(key, value)| has.get(*key) != Some(value)).collect();
+        if !labels.is_empty() {
+            metadata.insert("labels".into(), json!(labels));
+        }
+        let annotation = node.metadata.annotations.as_ref().and_then(|a| a.get(names::LEDGER));
+        if annotation.map(String::as_str) != Some(self.ledger) {
+            metadata.insert("annotations".into(), json!({ names::LEDGER: self.ledger }));
+        }
+        let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
+        let wanted = self.taints();
+        let missing: Vec<_> = wanted.iter().filter(|w| !taints.iter().any(|t| is_taint(t, w))).collect();
+        let mut patch = Map::new();
+        if !missing.is_empty() {
+            let foreign = taints.iter().filter(|t| t.key != names::TAINT_VIRTUAL_NODE && t.key != names::TAINT_ENV);
+            let all: Vec<Value> = foreign.map(|t| json!(t)).chain(wanted.iter().cloned()).collect();
+            patch.insert("spec".into(), json!({ "taints": all }));
+            metadata.insert("resourceVersion".into(), json!(node.metadata.resource_version));
+        }
+        if metadata.is_empty() {
+            return None;
+        }
+        metadata.insert("uid".into(), json!(node.metadata.uid));
+        patch.insert("metadata".into(), Value::Object(metadata));
+        Some(Value::Object(patch))
+    }
+
+    /// The part of the status that is ours. Conditions merge by type; those of others stay.
+    pub fn status(&self, node: Option<&Node>, ready: Option<Ready>) -> Value {
+        let mut capacity = json!({ "pods": self.max_pods.to_string() });
+        if let Some(bytes) = self.max_metaspace {
+            capacity["memory"] = json!(bytes.to_string());
+        }
+        let mut addresses = Vec::new();
+        if let Some(ip) = &self.info.ip {
+            addresses.push(json!({ "type": "InternalIP", "address": ip }));
+        }
+        addresses.push(json!({
+            "type": "Hostname",
+            "address": self.info.host_name.as_deref().unwrap_or(self.name),
+        }));
+        json!({
+            "capacity": capacity,
+            "allocatable": capacity,
+            "addresses": addresses,
+            "nodeInfo": self.node_info(),
+            "conditions": self.conditions(node, ready),
+        })
+    }
+
+    fn node_info(&self) -> Value {
+        let runtime = self.java_version.map_or_else(|| "java://unknown".to_owned(), |v| format!("java://{v}"));
+        json!({
+            "architecture": "jvm",
+            "bootID": "",
+            "containerRuntimeVersion": runtime,
+            "kernelVersion": "koupleless",
+            "kubeProxyVersion": "",
+            "kubeletVersion": concat!("modulet-v", env!("CARGO_PKG_VERSION")),
+            "machineID": "",
+            "operatingSystem": "linux",
+            "osImage": format!("{} {}", self.info.name, self.info.version),
+            "systemUUID": "",
+        })
+    }
+
+    fn conditions(&self, node: Option<&Node>, ready: Option<Ready>) -> Vec<Value> {
+        let old = |type_: &str| -> Option<&NodeCondition> {
+            node?.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == type_)
+        };
+        let condition = |type_: &str, status: &str, reason: &str, message: &str| {
+            let since = old(type_).filter(|c| c.status == status).and_then(|c| c.last_transition_time.as_ref());
+            let since = since.map_or(self.now, |t| t.0);
+            json!({
+                "type": type_,
+                "status": status,
+                "reason": reason,
+                "message": message,
+                "lastTransitionTime": rfc3339(since),
+                "lastHeartbeatTime": rfc3339(self.now),
+            })
+        };
+        let mut conditions = vec![
+            condition("MemoryPressure", "False", "BaseHasMemory", "metaspace is limited by the JVM"),
+            condition("DiskPressure", "False", "NoDisk", "modules do not use the Node's disk"),
+            condition("PIDPressure", "False", "NoProcesses", "modules run inside the base's process"),
+            condition("NetworkUnavailable", "False", "BaseNetwork", "modules use the base's network"),
+        ];
+        if let Some(ready) = ready {
+            conditions.push(condition("Ready", ready.status, ready.reason, ready.message));
+        }
+        conditions
+    }
+}
+
+/// Times in the API have whole seconds.
+fn rfc3339(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn is_taint(taint: &Taint, wanted: &Value) -> bool {
+    wanted["key"] == taint.key.as_str()
+        && wanted["effect"] == taint.effect.as_str()
+        && wanted["value"] == taint.value.as_deref().unwrap_or_default()
+}
+
+/// Whether the Node's status says all that `wanted` does, times aside.
+pub fn node_is_current(node: &Node, wanted: &Value) -> bool {
+    let Ok(status) = serde_json::to_value(node.status.clone().unwrap_or_default()) else { return false };
+    ["capacity", "allocatable", "addresses"].iter().all(|field| status[field] == wanted[field])
+        && ["osImage", "kubeletVersion", "containerRuntimeVersion"]
+            .iter()
+            .all(|field| status["nodeInfo"][field] == wanted["nodeInfo"][field])
+        && wanted["conditions"].as_array().is_some_and(|conditions| {
+            conditions.iter().all(|c| {
+                status["conditions"].as_array().is_some_and(|all| {
+                    all.iter().any(|s| ["type", "status", "reason", "message"].iter().all(|f| s[f] == c[f]))
+                })
+            })
+        })
+}

@@ -1,0 +1,214 @@
+//! A Pod's status as it should be, and the patch that makes it so.
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{
+        ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP,
+        Pod, PodCondition, PodIP, PodStatus,
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+use serde_json::json;
+
+use super::names;
+use crate::domain::{ContainerOutcome, Phase, PodOutcome, Reason};
+
+/// Facts that every status of a base's Pods shares.
+#[derive(Clone, Debug)]
+pub struct StatusWriter<'a> {
+    /// The base's address: Pod IP and host IP.
+    pub ip: Option<&'a str>,
+    /// The time to write into changed fields.
+    pub now: Timestamp,
+}
+
+impl StatusWriter<'_> {
+    /// The status that `pod` should have. Equal to the one it has if nothing is to be written:
+    /// times are kept where what they belong to has not changed, and so is what others wrote.
+    pub fn status(&self, pod: &Pod, outcome: &PodOutcome) -> PodStatus {
+        let old = pod.status.clone().unwrap_or_default();
+        let mut status = old.clone();
+        status.phase = Some(outcome.phase.as_str().to_owned());
+        if let Some(ip) = self.ip {
+            status.host_ip = Some(ip.to_owned());
+            status.host_ips = Some(vec![HostIP { ip: ip.to_owned() }]);
+            status.pod_ip = Some(ip.to_owned());
+            status.pod_ips = Some(vec![PodIP { ip: ip.to_owned() }]);
+        }
+        status.start_time.get_or_insert(Time(self.now));
+        if !outcome.containers.is_empty() {
+            status.container_statuses = Some(self.containers(pod, outcome));
+        }
+        if outcome.phase == Phase::Failed {
+            status.reason = Some(names::BIZ_DEACTIVATE.to_owned());
+            status.message = outcome.containers.iter().find_map(|c| match c {
+                ContainerOutcome::Superseded { message } => Some(message.clone()),
+                _ => None,
+            });
+        }
+        let (containers_ready, why) = containers_ready(outcome);
+        let gates = pod.spec.iter().filter_map(|s| s.readiness_gates.as_ref()).flatten();
+        let closed: Vec<_> = gates
+            .map(|g| g.condition_type.as_str())
+            .filter(|gate| !old.conditions.iter().flatten().any(|c| c.type_ == **gate && c.status == "True"))
+            .collect();
+        let (ready, why_not_ready) = match (containers_ready, closed.is_empty()) {
+            (true, false) => {
+                (false, Some(("ReadinessGatesNotReady", format!("readiness gates not open: {}", closed.join(", ")))))
+            }
+            _ => (containers_ready, why.clone()),
+        };
+        let conditions = status.conditions.get_or_insert_default();
+        self.condition(conditions, "Initialized", true, None);
+        self.condition(conditions, "ContainersReady", containers_ready, why);
+        self.condition(conditions, "Ready", ready, why_not_ready);
+        status.observed_generation = pod.metadata.generation.or(old.observed_generation);
+        status
+    }
+
+    fn condition(&self, all: &mut Vec<PodCondition>, type_: &str, is: bool, why: Option<(&str, String)>) {
+        let status = if is { "True" } else { "False" };
+        let (reason, message) = why.map_or((None, None), |(r, m)| (Some(r.to_owned()), Some(m)));
+        let index = all.iter().position(|c| c.type_ == type_);
+        let old = index.map(|i| all.remove(i));
+        let since = old.as_ref().filter(|o| o.status == status).and_then(|o| o.last_transition_time.clone());
+        let new = PodCondition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason,
+            message,
+            last_transition_time: Some(since.unwrap_or(Time(self.now))),
+            observed_generation: old.as_ref().and_then(|o| o.observed_generation),
+            ..PodCondition::default()
+        };
+        all.insert(index.unwrap_or(all.len()), new);
+    }
+
+    fn containers(&self, pod: &Pod, outcome: &PodOutcome) -> Vec<ContainerStatus> {
+        let specs = pod.spec.iter().flat_map(|s| &s.containers);
+        // A Pod that is no module has one outcome for all its containers.
+        let outcomes = outcome.containers.iter().chain(std::iter::repeat(&outcome.containers[0]));
+        specs
+            .zip(outcomes)
+            .map(|(spec, outcome)| {
+                let old = pod
+                    .status
+                    .iter()
+                    .filter_map(|s| s.container_statuses.as_ref())
+                    .flatten()
+                    .find(|s| s.name == spec.name);
+                let mut status = ContainerStatus {
+                    name: spec.name.clone(),
+                    image: spec.image.clone().unwrap_or_default(),
+                    image_id: String::new(),
+                    ready: outcome.active(),
+                    started: Some(outcome.active()),
+                    restart_count: old.map_or(0, |o| o.restart_count),
+                    last_state: old.and_then(|o| o.last_state.clone()),
+                    ..ContainerStatus::default()
+                };
+                self.state(&mut status, old, outcome);
+                status
+            })
+            .collect()
+    }
+
+    fn state(&self, status: &mut ContainerStatus, old: Option<&ContainerStatus>, outcome: &ContainerOutcome) {
+        let old_state = old.and_then(|o| o.state.as_ref());
+        let was_running = old_state.and_then(|s| s.running.as_ref());
+        match outcome {
+            ContainerOutcome::Active { restarts } => {
+                status.restart_count = as_count(*restarts).max(status.restart_count);
+                status.container_id = Some(format!("biz://{}", status.name));
+                let started_at = was_running.and_then(|r| r.started_at.clone()).unwrap_or(Time(self.now));
+                let running = ContainerStateRunning { started_at: Some(started_at) };
+                status.state = Some(ContainerState { running: Some(running), ..ContainerState::default() });
+            }
+            ContainerOutcome::Waiting { reason, message, restarts } => {
+                let restarts = as_count(*restarts).max(status.restart_count);
+                let old_message = old_state.and_then(|s| s.waiting.as_ref()).and_then(|w| w.message.as_ref());
+                let failed = matches!(reason, Reason::InstallFailed | Reason::ModuleMismatch);
+                if let Some(running) = was_running {
+                    status.last_state = Some(self.ended(reason.as_str(), message, running.started_at.clone(), 1));
+                } else if failed && (restarts > status.restart_count || old_message != Some(message)) {
+                    status.last_state = Some(self.ended(reason.as_str(), message, None, 1));
+                }
+                status.restart_count = restarts;
+                let waiting =
+                    ContainerStateWaiting { reason: Some(reason.as_str().to_owned()), message: Some(message.clone()) };
+                status.state = Some(ContainerState { waiting: Some(waiting), ..ContainerState::default() });
+            }
+            ContainerOutcome::Superseded { message } => {
+                let started_at = was_running.and_then(|r| r.started_at.clone());
+                status.state = Some(self.ended(names::BIZ_DEACTIVATE, message, started_at, 0));
+            }
+        }
+    }
+
+    fn ended(&self, reason: &str, message: &str, started_at: Option<Time>, exit_code: i32) -> ContainerState {
+        let terminated = ContainerStateTerminated {
+            exit_code,
+            reason: Some(reason.to_owned()),
+            message: Some(message.to_owned()),
+            started_at,
+            finished_at: Some(Time(self.now)),
+            ..ContainerStateTerminated::default()
+        };
+        ContainerState { terminated: Some(terminated), ..ContainerState::default() }
+    }
+}
+
+fn as_count(restarts: u32) -> i32 {
+    i32::try_from(restarts).unwrap_or(i32::MAX)
+}
+
+fn containers_ready(outcome: &PodOutcome) -> (bool, Option<(&'static str, String)>) {
+    if outcome.ready() {
+        return (true, None);
+    }
+    if outcome.phase == Phase::Failed {
+        return (false, Some((names::BIZ_DEACTIVATE, "a newer version of its module took over".to_owned())));
+    }
+    if !outcome.reachable {
+        return (false, Some(("BaseUnreachable", "the base does not answer".to_owned())));
+    }
+    let waiting = outcome.containers.iter().find_map(|c| match c {
+        ContainerOutcome::Waiting { reason, message, .. } => Some(format!("{}: {message}", reason.as_str())),
+        _ => None,
+    });
+    (false, Some(("ContainersNotReady", waiting.unwrap_or_default())))
+}
+
+/// A strategic merge patch of a Pod's status: conditions of other writers stay, and the uid makes
+/// sure that a Pod of the same name made later is not meant.
+pub fn status_patch(uid: &str, status: &PodStatus) -> serde_json::Value {
+    let ours = |c: &&PodCondition| matches!(c.type_.as_str(), "Initialized" | "ContainersReady" | "Ready");
+    let conditions: Vec<_> = status.conditions.iter().flatten().filter(ours).map(condition_json).collect();
+    json!({
+        "metadata": { "uid": uid },
+        "status": {
+            "phase": status.phase,
+            "reason": status.reason,
+            "message": status.message,
+            "hostIP": status.host_ip,
+            "hostIPs": status.host_ips,
+            "podIP": status.pod_ip,
+            "podIPs": status.pod_ips,
+            "startTime": status.start_time,
+            "observedGeneration": status.observed_generation,
+            "conditions": conditions,
+            "containerStatuses": status.container_statuses,
+        }
+    })
+}
+
+/// With explicit nulls: a reason that no longer holds must go.
+fn condition_json(c: &PodCondition) -> serde_json::Value {
+    json!({
+        "type": c.type_,
+        "status": c.status,
+        "reason": c.reason,
+        "message": c.message,
+        "lastTransitionTime": c.last_transition_time,
+    })
+}

@@ -1,0 +1,188 @@
+//! All metrics in one place.
+
+use std::{sync::atomic::AtomicU64, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Named {
+    name: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Write {
+    kind: &'static str,
+    result: &'static str,
+}
+
+/// The controller's metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    commands: Family<Named, Counter>,
+    received: Family<Named, Counter>,
+    refused: Family<Named, Counter>,
+    writes: Family<Write, Counter>,
+    bases: Family<Named, Gauge>,
+    queues: Family<Named, Gauge>,
+    overflows: Family<Named, Counter>,
+    failures: Family<Named, Counter>,
+    /// 1 while connected to the broker.
+    pub broker_connected: Gauge,
+    /// Attempts to connect that failed, and connections lost.
+    pub broker_errors: Counter,
+    /// Watches that had to be started again.
+    pub watch_errors: Counter,
+    /// Pods on virtual Nodes.
+    pub pods: Gauge,
+    bound_to_command: Histogram,
+    reply_to_status: Histogram,
+    step: Histogram,
+    lateness: Gauge<f64, AtomicU64>,
+}
+
+impl Metrics {
+    /// Registers all of them.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("modulet");
+        let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 15));
+        let metrics = Self {
+            commands: Family::default(),
+            received: Family::default(),
+            refused: Family::default(),
+            writes: Family::default(),
+            bases: Family::default(),
+            queues: Family::default(),
+            overflows: Family::default(),
+            failures: Family::default(),
+            broker_connected: Gauge::default(),
+            broker_errors: Counter::default(),
+            watch_errors: Counter::default(),
+            pods: Gauge::default(),
+            bound_to_command: seconds(),
+            reply_to_status: seconds(),
+            step: Histogram::new(exponential_buckets(0.000_01, 2.0, 15)),
+            lateness: Gauge::default(),
+            registry: Registry::default(),
+        };
+        registry.register("commands", "Commands sent to bases, by command", metrics.commands.clone());
+        registry.register("messages", "Messages received from bases, by kind", metrics.received.clone());
+        registry.register("messages_refused", "Messages that could not be used, by reason", metrics.refused.clone());
+        registry.register("api_writes", "Writes to the API server, by kind and result", metrics.writes.clone());
+        registry.register("bases", "Bases, by state", metrics.bases.clone());
+        registry.register("queue_depth", "Entries waiting, by queue", metrics.queues.clone());
+        registry.register("queue_overflows", "Entries refused by a full queue", metrics.overflows.clone());
+        registry.register("module_failures", "Installs and uninstalls that failed", metrics.failures.clone());
+        registry.register("broker_connected", "1 while connected to the broker", metrics.broker_connected.clone());
+        registry.register("broker_errors", "Failed or lost connections to the broker", metrics.broker_errors.clone());
+        registry.register("watch_errors", "Watches of the API server that failed", metrics.watch_errors.clone());
+        registry.register("pods", "Pods on virtual Nodes", metrics.pods.clone());
+        registry.register_with_unit(
+            "bound_to_command",
+            "From seeing a Pod bound to its first install command",
+            Unit::Seconds,
+            metrics.bound_to_command.clone(),
+        );
+        registry.register_with_unit(
+            "reply_to_status",
+            "From a base's list to the Pod status written",
+            Unit::Seconds,
+            metrics.reply_to_status.clone(),
+        );
+        registry.register_with_unit("step", "Deciding for one base", Unit::Seconds, metrics.step.clone());
+        registry.register_with_unit(
+            "engine_lateness",
+            "How late the last timer was served",
+            Unit::Seconds,
+            metrics.lateness.clone(),
+        );
+        Self { registry, ..metrics }
+    }
+
+    /// A command was handed to the broker's client.
+    pub fn command_sent(&self, command: &'static str) {
+        self.commands.get_or_create(&Named { name: command }).inc();
+    }
+
+    /// A message was understood.
+    pub fn message_received(&self, kind: &'static str) {
+        self.received.get_or_create(&Named { name: kind }).inc();
+    }
+
+    /// A message was not.
+    pub fn message_refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&Named { name: reason }).inc();
+    }
+
+    /// A write to the API server ended.
+    pub fn written(&self, kind: &'static str, result: &'static str) {
+        self.writes.get_or_create(&Write { kind, result }).inc();
+    }
+
+    /// A queue was full.
+    pub fn overflow(&self, queue: &'static str) {
+        self.overflows.get_or_create(&Named { name: queue }).inc();
+    }
+
+    /// An install or uninstall failed.
+    pub fn module_failed(&self, reason: &'static str) {
+        self.failures.get_or_create(&Named { name: reason }).inc();
+    }
+
+    /// How many bases are in a state.
+    pub fn set_bases(&self, state: &'static str, count: usize) {
+        self.bases.get_or_create(&Named { name: state }).set(to_i64(count));
+    }
+
+    /// How many entries wait in a queue.
+    pub fn set_queue(&self, queue: &'static str, depth: usize) {
+        self.queues.get_or_create(&Named { name: queue }).set(to_i64(depth));
+    }
+
+    /// A Pod's first install command was sent.
+    pub fn observe_bound_to_command(&self, took: Duration) {
+        self.bound_to_command.observe(took.as_secs_f64());
+    }
+
+    /// A status was written after a base's list.
+    pub fn observe_reply_to_status(&self, took: Duration) {
+        self.reply_to_status.observe(took.as_secs_f64());
+    }
+
+    /// One base was decided on.
+    pub fn observe_step(&self, took: Duration) {
+        self.step.observe(took.as_secs_f64());
+    }
+
+    /// A timer was served this late.
+    pub fn set_lateness(&self, late: Duration) {
+        self.lateness.set(late.as_secs_f64());
+    }
+
+    /// The text that Prometheus reads.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing into a String does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn to_i64(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,21 @@
+//! The edge to the bases: MQTT in, MQTT out. Nothing behind it sees bytes or topics.
+
+mod codec;
+pub mod mqtt;
+mod topic;
+
+pub use codec::{CodecError, Heartbeat, Health, Message, decode, encode};
+pub use topic::{IdentityError, Kind, Topics};
+
+use crate::domain::BaseId;
+
+/// What the tunnel tells the engine.
+#[derive(Debug)]
+pub enum Event {
+    /// The broker is there and our subscriptions are acknowledged.
+    Connected,
+    /// The broker is gone.
+    Disconnected,
+    /// A base said something.
+    Message(BaseId, Message),
+}
