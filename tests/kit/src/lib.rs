@@ -8,5 +8,6 @@ pub mod helm;
 pub mod java_base;
 pub mod ports;
 pub mod process;
+pub mod schema;
 pub mod tools;
 pub mod wait;

@@ -78,7 +78,7 @@ fn options(name: &str, lines: &[Line]) -> BaseOptions {
         // The stock hook's name is not the application's.
         "identity-stock-hook" => options.master = Some("testbase".to_owned()),
         "env-upper-case" => options.env = name.to_uppercase(),
-        "identity-plus-only-other-base" => options.id = "+".to_owned(),
+        "identity-plus-only-other-base" => "+".clone_into(&mut options.id),
         _ => {}
     }
     options

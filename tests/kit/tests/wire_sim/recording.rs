@@ -46,25 +46,8 @@ pub(crate) fn scenarios() -> Result<BTreeMap<String, Vec<Line>>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/wire/recorded.jsonl");
     let mut all: BTreeMap<String, Vec<Line>> = BTreeMap::new();
     for text in std::fs::read_to_string(path)?.lines() {
-        let Raw {
-            scenario,
-            step,
-            t_ms,
-            dir,
-            topic,
-            qos,
-            retain,
-            payload,
-        } = serde_json::from_str(text)?;
-        let line = Line {
-            step,
-            t_ms,
-            to_base: dir == "to-base",
-            topic,
-            qos,
-            retain,
-            payload,
-        };
+        let Raw { scenario, step, t_ms, dir, topic, qos, retain, payload } = serde_json::from_str(text)?;
+        let line = Line { step, t_ms, to_base: dir == "to-base", topic, qos, retain, payload };
         all.entry(scenario).or_default().push(line);
     }
     Ok(all)
