@@ -39,10 +39,8 @@ pub use slot::{Counters, ReceivedCommand};
 pub type ModuleState = (String, String, BizState);
 
 fn listed(modules: &[Module]) -> Vec<ModuleState> {
-    let mut list: Vec<_> = modules
-        .iter()
-        .map(|module| (module.name.clone(), module.version.clone(), module.state()))
-        .collect();
+    let mut list: Vec<_> =
+        modules.iter().map(|module| (module.name.clone(), module.version.clone(), module.state())).collect();
     list.sort_by(|one, other| (&one.0, &one.1).cmp(&(&other.0, &other.1)));
     list
 }
@@ -63,39 +61,24 @@ impl SimulatedBase {
         let mut slot = Slot::new(options.clone(), now);
         slot.boot(now);
         let client_id = format!("{}@@@{}", options.client_prefix, slot.identity);
-        let base = Self {
-            engine: Engine::new(options, client_id, vec![slot]),
-        };
+        let base = Self { engine: Engine::new(options, client_id, vec![slot]) };
         base.run().await?;
         Ok(base)
     }
 
     async fn run(&self) -> Result<()> {
         let filters = self.see(|slot| {
-            let below = format!(
-                "koupleless_{}/{}",
-                slot.options.env_in_topics(),
-                slot.identity
-            );
-            let baseline = (slot.options.generation > Generation::V2_1_5)
-                .then(|| format!("{below}/base/baseline"));
-            std::iter::once(format!("{below}/+"))
-                .chain(baseline)
-                .collect()
+            let below = format!("koupleless_{}/{}", slot.options.env_in_topics(), slot.identity);
+            let baseline = (slot.options.generation > Generation::V2_1_5).then(|| format!("{below}/base/baseline"));
+            std::iter::once(format!("{below}/+")).chain(baseline).collect()
         });
-        self.engine
-            .connect(filters)
-            .await
-            .with_context(|| format!("simulated base {}", self.identity()))?;
+        self.engine.connect(filters).await.with_context(|| format!("simulated base {}", self.identity()))?;
         let before = self.counters();
         self.change(Slot::connected);
         let spoken = |slot: &Slot| {
-            (slot.counters.heartbeats + slot.counters.lost > before.heartbeats + before.lost)
-                .then_some(())
+            (slot.counters.heartbeats + slot.counters.lost > before.heartbeats + before.lost).then_some(())
         };
-        self.engine
-            .wait_for(0, Duration::from_secs(5), spoken)
-            .await
+        self.engine.wait_for(0, Duration::from_secs(5), spoken).await
     }
 
     fn see<T: Default>(&self, look: impl FnOnce(&Slot) -> T) -> T {
@@ -118,10 +101,7 @@ impl SimulatedBase {
 
     /// The state of one module.
     pub fn state_of(&self, name: &str, version: &str) -> Option<BizState> {
-        self.modules()
-            .into_iter()
-            .find(|known| known.0 == name && known.1 == version)
-            .map(|known| known.2)
+        self.modules().into_iter().find(|known| known.0 == name && known.1 == version).map(|known| known.2)
     }
 
     /// Every command received since it was made, oldest first.
@@ -145,26 +125,14 @@ impl SimulatedBase {
     }
 
     /// Waits for the first command of that name since it was made; returns at once if it came already.
-    pub async fn wait_for_command(
-        &self,
-        command: &str,
-        limit: Duration,
-    ) -> Result<ReceivedCommand> {
+    pub async fn wait_for_command(&self, command: &str, limit: Duration) -> Result<ReceivedCommand> {
         self.wait_for_commands(command, 1, limit).await
     }
 
     /// Waits until a command has come `count` times; returns the one that completed the number.
-    pub async fn wait_for_commands(
-        &self,
-        command: &str,
-        count: usize,
-        limit: Duration,
-    ) -> Result<ReceivedCommand> {
+    pub async fn wait_for_commands(&self, command: &str, count: usize, limit: Duration) -> Result<ReceivedCommand> {
         let find = |slot: &Slot| {
-            let mut all = slot
-                .commands
-                .iter()
-                .filter(|received| received.command == command);
+            let mut all = slot.commands.iter().filter(|received| received.command == command);
             all.nth(count.saturating_sub(1)).cloned()
         };
         let waited = self.engine.wait_for(0, limit, find).await;
@@ -180,12 +148,7 @@ impl SimulatedBase {
         limit: Duration,
     ) -> Result<()> {
         let find = |slot: &Slot| {
-            let found = slot
-                .arklet
-                .modules()
-                .iter()
-                .find(|module| module.is(name, version))
-                .map(Module::state);
+            let found = slot.arklet.modules().iter().find(|module| module.is(name, version)).map(Module::state);
             (found == state).then_some(())
         };
         let waited = self.engine.wait_for(0, limit, find).await;
@@ -251,9 +214,7 @@ impl SimulatedBase {
 
     /// A module that somebody else removed; false if it was not there.
     pub fn remove_by_hand(&self, name: &str, version: &str) -> bool {
-        self.engine
-            .with(0, |slot, _| slot.arklet.remove(name, version))
-            .unwrap_or(false)
+        self.engine.with(0, |slot, _| slot.arklet.remove(name, version)).unwrap_or(false)
     }
 
     /// Chooses what the URLs that contain `pattern` lead to; the latest choice counts.

@@ -21,8 +21,7 @@ fn options(broker: &Mosquitto, id: &str) -> BaseOptions {
 }
 
 fn install(name: &str, version: &str, file: &str) -> String {
-    json!({"bizName": name, "bizVersion": version, "bizUrl": format!("http://modules/{file}")})
-        .to_string()
+    json!({"bizName": name, "bizVersion": version, "bizUrl": format!("http://modules/{file}")}).to_string()
 }
 
 /// Waits for the first message on a topic since the spy was cleared.
@@ -50,22 +49,11 @@ async fn a_heartbeat_in_an_outage_is_the_last_one() -> Result<()> {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     spy.clear();
-    spy.publish("koupleless_dev/base-1/queryAllBiz", "{}")
-        .await?;
-    assert_eq!(
-        answer(&spy, "koupleless_dev/base-1/base/simpleBiz").await?["data"],
-        json!([])
-    );
+    spy.publish("koupleless_dev/base-1/queryAllBiz", "{}").await?;
+    assert_eq!(answer(&spy, "koupleless_dev/base-1/base/simpleBiz").await?["data"], json!([]));
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(
-        spy.count(|message| message.topic.ends_with("/base/heart")),
-        0
-    );
-    assert_eq!(
-        base.counters().baseline_questions,
-        1,
-        "a reconnect asks for no baseline"
-    );
+    assert_eq!(spy.count(|message| message.topic.ends_with("/base/heart")), 0);
+    assert_eq!(base.counters().baseline_questions, 1, "a reconnect asks for no baseline");
     base.restart().await?;
     answer(&spy, "koupleless_dev/base-1/base/queryBaseline").await?;
     answer(&spy, "koupleless_dev/base-1/base/heart").await?;
@@ -91,19 +79,13 @@ async fn an_answer_that_finds_no_connection_is_lost() -> Result<()> {
     let base = SimulatedBase::start(options(&broker, "base-1")).await?;
     let spy = Spy::start(broker.address(), "#").await?;
     let slow = install("biz1", "0.0.1", "biz1-slow-300-0.0.1-ark-biz.jar");
-    spy.publish("koupleless_dev/base-1/installBiz", slow)
-        .await?;
-    base.wait_for_state("biz1", "0.0.1", Some(BizState::Resolved), LIMIT)
-        .await?;
+    spy.publish("koupleless_dev/base-1/installBiz", slow).await?;
+    base.wait_for_state("biz1", "0.0.1", Some(BizState::Resolved), LIMIT).await?;
     base.drop_connection_for(Duration::from_millis(600));
-    base.wait_for_state("biz1", "0.0.1", Some(BizState::Activated), LIMIT)
-        .await?;
+    base.wait_for_state("biz1", "0.0.1", Some(BizState::Activated), LIMIT).await?;
     tokio::time::sleep(Duration::from_millis(1200)).await;
     assert!(base.connected());
-    assert_eq!(
-        spy.count(|message| message.topic.ends_with("/base/bizOperation")),
-        0
-    );
+    assert_eq!(spy.count(|message| message.topic.ends_with("/base/bizOperation")), 0);
     Ok(())
 }
 
@@ -114,19 +96,16 @@ async fn replies_can_be_muted_doubled_and_held() -> Result<()> {
     let spy = Spy::start(broker.address(), "#").await?;
     let lists = || spy.count(|message| message.topic.ends_with("/base/simpleBiz"));
     base.mute_next_reply(1);
-    spy.publish("koupleless_dev/base-1/queryAllBiz", "{}")
-        .await?;
+    spy.publish("koupleless_dev/base-1/queryAllBiz", "{}").await?;
     base.wait_for_command("queryAllBiz", LIMIT).await?;
     base.duplicate_replies(true);
-    spy.publish("koupleless_dev/base-1/queryAllBiz", "{}")
-        .await?;
+    spy.publish("koupleless_dev/base-1/queryAllBiz", "{}").await?;
     base.wait_for_commands("queryAllBiz", 2, LIMIT).await?;
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(lists(), 2);
     base.duplicate_replies(false);
     base.hang();
-    spy.publish("koupleless_dev/base-1/queryAllBiz", "{}")
-        .await?;
+    spy.publish("koupleless_dev/base-1/queryAllBiz", "{}").await?;
     base.wait_for_commands("queryAllBiz", 3, LIMIT).await?;
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(lists(), 2);
@@ -153,23 +132,15 @@ async fn story(generation: Generation) -> Result<Vec<String>> {
     let spy = Spy::start(broker.address(), "#").await?;
     let base = SimulatedBase::start(options(&broker, "base-1").of_generation(generation)).await?;
     let below = format!("koupleless_dev/{}/", base.identity());
-    for (name, file) in [
-        ("biz1", "biz1-0.0.1-ark-biz.jar"),
-        ("biz2", "broken.jar"),
-        ("biz1", "biz1-0.0.1-ark-biz.jar"),
-    ] {
-        spy.publish(&format!("{below}installBiz"), install(name, "0.0.1", file))
-            .await?;
+    for (name, file) in [("biz1", "biz1-0.0.1-ark-biz.jar"), ("biz2", "broken.jar"), ("biz1", "biz1-0.0.1-ark-biz.jar")]
+    {
+        spy.publish(&format!("{below}installBiz"), install(name, "0.0.1", file)).await?;
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     spy.publish(&format!("{below}queryAllBiz"), "{}").await?;
     tokio::time::sleep(Duration::from_millis(200)).await;
     let said = spy.messages().into_iter().filter_map(|message| {
-        let tail = message
-            .topic
-            .strip_prefix(&below)?
-            .strip_prefix("base/")?
-            .to_owned();
+        let tail = message.topic.strip_prefix(&below)?.strip_prefix("base/")?.to_owned();
         let data = message.json()["data"].take();
         let name = data["bizName"].as_str().unwrap_or_default();
         let code = data["response"]["code"].as_str().unwrap_or_default();
@@ -180,20 +151,8 @@ async fn story(generation: Generation) -> Result<Vec<String>> {
 
 #[tokio::test]
 async fn older_generations() -> Result<()> {
-    assert_eq!(
-        story(Generation::V2_1_5).await?,
-        ["heart", "biz", "biz", "biz"]
-    );
-    assert_eq!(
-        story(Generation::V2_1_6).await?,
-        [
-            "queryBaseline",
-            "heart",
-            "biz",
-            "bizOperation  FAILED",
-            "biz"
-        ]
-    );
+    assert_eq!(story(Generation::V2_1_5).await?, ["heart", "biz", "biz", "biz"]);
+    assert_eq!(story(Generation::V2_1_6).await?, ["queryBaseline", "heart", "biz", "bizOperation  FAILED", "biz"]);
     assert_eq!(
         story(Generation::V2_1_7).await?,
         [
@@ -229,22 +188,14 @@ async fn a_fleet_shares_one_connection() -> Result<()> {
     let fleet = Fleet::start(options, 500).await?;
     for identity in fleet.identities() {
         let topic = format!("koupleless_dev/{identity}/installBiz");
-        spy.publish(&topic, install("biz1", "0.0.1", "biz1-0.0.1-ark-biz.jar"))
-            .await?;
+        spy.publish(&topic, install("biz1", "0.0.1", "biz1-0.0.1-ark-biz.jar")).await?;
     }
     let limit = tokio::time::Instant::now() + Duration::from_secs(20);
     while spy.count(|_| true) < 500 {
-        anyhow::ensure!(
-            tokio::time::Instant::now() < limit,
-            "{} answers only",
-            spy.count(|_| true)
-        );
+        anyhow::ensure!(tokio::time::Instant::now() < limit, "{} answers only", spy.count(|_| true));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(
-        fleet.count_in_state("biz1", "0.0.1", BizState::Activated),
-        500
-    );
+    assert_eq!(fleet.count_in_state("biz1", "0.0.1", BizState::Activated), 500);
     fleet.kill(7);
     assert!(fleet.modules(7).is_empty());
     assert_eq!(fleet.received("installBiz"), 500);

@@ -21,35 +21,17 @@ use scene::{SPEED, Scene};
 
 /// Scenarios that are not replayed, each with its reason.
 const LEFT_OUT: &[(&str, &str)] = &[
-    (
-        "connection-lost-2s",
-        "depends on when the cut falls between heartbeats; own test in base_faults.rs",
-    ),
-    (
-        "connection-lost-over-a-heartbeat",
-        "the same; own test in base_faults.rs",
-    ),
-    (
-        "connection-lost-during-install",
-        "the same; own test in base_faults.rs",
-    ),
-    (
-        "duplicate-identity",
-        "which of two bases answers is left to chance",
-    ),
+    ("connection-lost-2s", "depends on when the cut falls between heartbeats; own test in base_faults.rs"),
+    ("connection-lost-over-a-heartbeat", "the same; own test in base_faults.rs"),
+    ("connection-lost-during-install", "the same; own test in base_faults.rs"),
+    ("duplicate-identity", "which of two bases answers is left to chance"),
 ];
 
 /// The recorded base, with the switches that a scenario's name tells.
 fn options(name: &str, lines: &[Line]) -> BaseOptions {
-    let mut options = BaseOptions {
-        reconnect: Duration::from_millis(100),
-        ..BaseOptions::default()
-    };
+    let mut options = BaseOptions { reconnect: Duration::from_millis(100), ..BaseOptions::default() };
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    if let Some(heart) = lines
-        .iter()
-        .find(|line| line.topic.ends_with("/base/heart"))
-    {
+    if let Some(heart) = lines.iter().find(|line| line.topic.ends_with("/base/heart")) {
         let data = &heart.payload["data"];
         options.id = text(&data["baseMetadata"]["identity"]);
         options.name = text(&data["baseMetadata"]["name"]);
@@ -86,26 +68,13 @@ fn options(name: &str, lines: &[Line]) -> BaseOptions {
 
 /// The recording's modules that no convention of URLs tells.
 fn prepare(base: &SimulatedBase) {
-    let broken = || UrlBehaviour::Broken {
-        cause: "this module is broken on purpose".to_owned(),
-    };
-    let unfit = |message: &str| UrlBehaviour::NotFetchable {
-        message: message.to_owned(),
-    };
+    let broken = || UrlBehaviour::Broken { cause: "this module is broken on purpose".to_owned() };
+    let unfit = |message: &str| UrlBehaviour::NotFetchable { message: message.to_owned() };
     base.set_url_behaviour("biz1-0.0.4-ark-biz.jar", broken());
     base.set_url_behaviour("bizbroken-0.0.1-ark-biz.jar", broken());
-    base.set_url_behaviour(
-        ":18999/",
-        unfit("java.net.ConnectException: Connection refused"),
-    );
-    base.set_url_behaviour(
-        "notajar.jar",
-        unfit("java.util.zip.ZipException: zip END header not found"),
-    );
-    base.set_url_behaviour(
-        "plain.jar",
-        unfit("java.lang.IllegalArgumentException: Biz Name must not be empty!"),
-    );
+    base.set_url_behaviour(":18999/", unfit("java.net.ConnectException: Connection refused"));
+    base.set_url_behaviour("notajar.jar", unfit("java.util.zip.ZipException: zip END header not found"));
+    base.set_url_behaviour("plain.jar", unfit("java.lang.IllegalArgumentException: Biz Name must not be empty!"));
     base.set_url_behaviour(
         "modules/bizä.jar",
         unfit("java.io.FileNotFoundException: /srv/koupleless/modules/bizä.jar (No such file or directory)"),
@@ -134,11 +103,9 @@ async fn play(name: &str, lines: &[Line], broker: &Mosquitto) -> Result<()> {
             clock = Some((tokio::time::Instant::now(), line.t_ms));
             base = Some(started);
         }
-        if let (Some(base), true) = (
-            &base,
-            line.step.contains("while the base is down")
-                || line.step.contains("of the stopped base"),
-        ) {
+        if let (Some(base), true) =
+            (&base, line.step.contains("while the base is down") || line.step.contains("of the stopped base"))
+        {
             base.kill();
         }
         if line.step == "kill -9 and start again" {
@@ -169,34 +136,18 @@ async fn recorded_scenarios() -> Result<()> {
     let broker = Mosquitto::start().await?;
     let all = scenarios()?;
     for (left_out, _) in LEFT_OUT {
-        assert!(
-            all.contains_key(*left_out),
-            "{left_out} is no recorded scenario"
-        );
+        assert!(all.contains_key(*left_out), "{left_out} is no recorded scenario");
     }
-    let played: BTreeMap<_, _> = all
-        .iter()
-        .filter(|(name, _)| LEFT_OUT.iter().all(|(left_out, _)| left_out != name))
-        .collect();
-    let results = join_all(
-        played
-            .iter()
-            .map(|(name, lines)| play(name, lines, &broker)),
-    )
-    .await;
+    let played: BTreeMap<_, _> =
+        all.iter().filter(|(name, _)| LEFT_OUT.iter().all(|(left_out, _)| left_out != name)).collect();
+    let results = join_all(played.iter().map(|(name, lines)| play(name, lines, &broker))).await;
     let mut failures = Vec::new();
     for ((name, _), result) in played.iter().zip(results) {
         if let Err(error) = result {
             failures.push(format!("{name}: {error:#}"));
         }
     }
-    assert!(
-        failures.is_empty(),
-        "{} of {} differ\n{}",
-        failures.len(),
-        played.len(),
-        failures.join("\n\n")
-    );
+    assert!(failures.is_empty(), "{} of {} differ\n{}", failures.len(), played.len(), failures.join("\n\n"));
     assert!(played.len() >= 72, "only {} scenarios played", played.len());
     Ok(())
 }

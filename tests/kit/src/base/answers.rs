@@ -10,12 +10,7 @@ use super::traces;
 /// The outcome of a command.
 #[derive(Debug)]
 pub(super) enum Answer {
-    Operation {
-        word: &'static str,
-        name: Option<String>,
-        version: Option<String>,
-        response: Response,
-    },
+    Operation { word: &'static str, name: Option<String>, version: Option<String>, response: Response },
     Batch(Response),
     List(Vec<Module>),
     Health(Vec<Module>),
@@ -33,38 +28,20 @@ pub(super) struct Response {
 
 impl Response {
     fn refused(message: &str, data: Value) -> Self {
-        Self {
-            ok: false,
-            threw: false,
-            message: Some(message.to_owned()),
-            data: Some(data),
-        }
+        Self { ok: false, threw: false, message: Some(message.to_owned()), data: Some(data) }
     }
 
     fn done(data: Value) -> Self {
-        Self {
-            ok: true,
-            threw: false,
-            message: None,
-            data: Some(data),
-        }
+        Self { ok: true, threw: false, message: None, data: Some(data) }
     }
 
     /// A refusal without `data`, as given for conflicting commands.
     pub(super) fn bare_failure(message: String) -> Self {
-        Self {
-            ok: false,
-            threw: false,
-            message: Some(message),
-            data: None,
-        }
+        Self { ok: false, threw: false, message: Some(message), data: None }
     }
 
     pub(super) fn failed(message: &str, trace: &str) -> Self {
-        Self {
-            threw: true,
-            ..Self::refused(message, json!({"code": "FAILED", "message": trace}))
-        }
+        Self { threw: true, ..Self::refused(message, json!({"code": "FAILED", "message": trace})) }
     }
 
     pub(super) fn thrown(exception: &str) -> Self {
@@ -76,32 +53,21 @@ impl Response {
     }
 
     pub(super) fn broken(cause: &str, replaced: bool) -> Self {
-        Self::failed(
-            traces::START_FAILED,
-            &traces::broken_answer(cause, replaced),
-        )
+        Self::failed(traces::START_FAILED, &traces::broken_answer(cause, replaced))
     }
 
     pub(super) fn repeated(name: &str, version: &str) -> Self {
         let text = format!("Biz: {name}:{version} has been installed or registered.");
-        Self::refused(
-            "install biz not success!",
-            json!({"code": "REPEAT_BIZ", "message": text, "elapsedSpace": 0}),
-        )
+        Self::refused("install biz not success!", json!({"code": "REPEAT_BIZ", "message": text, "elapsedSpace": 0}))
     }
 
     pub(super) fn not_found(name: &str, version: &str) -> Self {
         let text = format!("Uninstall biz: {name}:{version} not found.");
-        Self::refused(
-            "uninstall biz not success!",
-            json!({"code": "NOT_FOUND_BIZ", "message": text}),
-        )
+        Self::refused("uninstall biz not success!", json!({"code": "NOT_FOUND_BIZ", "message": text}))
     }
 
     pub(super) fn uninstalled(name: &str, version: &str) -> Self {
-        Self::done(
-            json!({"code": "SUCCESS", "message": format!("Uninstall biz: {name}:{version} success.")}),
-        )
+        Self::done(json!({"code": "SUCCESS", "message": format!("Uninstall biz: {name}:{version} success.")}))
     }
 
     pub(super) fn installed(module: &Module, cost: Duration, begun_ms: u64, empty: bool) -> Self {
@@ -113,9 +79,7 @@ impl Response {
             time_of_day(begun_ms)
         );
         let infos = vec![biz_info(module, begun_ms, empty)];
-        Self::done(
-            json!({"code": "SUCCESS", "message": text, "elapsedSpace": 422_640, "bizInfos": infos}),
-        )
+        Self::done(json!({"code": "SUCCESS", "message": text, "elapsedSpace": 422_640, "bizInfos": infos}))
     }
 
     /// The answer to a baseline from those to its elements.
@@ -123,9 +87,7 @@ impl Response {
         let ok = parts.iter().all(|(_, part)| part.ok);
         let mut by_url = Map::new();
         for (url, part) in parts {
-            let mut data = part
-                .data
-                .unwrap_or_else(|| json!({"code": "FAILED", "message": part.message}));
+            let mut data = part.data.unwrap_or_else(|| json!({"code": "FAILED", "message": part.message}));
             if part.threw {
                 data = json!({"code": "FAILED", "message": "internal exception: null"});
             }
@@ -134,25 +96,14 @@ impl Response {
             }
             by_url.insert(url, data);
         }
-        let (code, text) = if ok {
-            ("SUCCESS", "batch install success")
-        } else {
-            ("FAILED", "batch install failed")
-        };
+        let (code, text) = if ok { ("SUCCESS", "batch install success") } else { ("FAILED", "batch install failed") };
         let data = json!({"code": code, "message": text, "elapsedSpace": 802_216, "bizUrlToResponse": by_url});
-        if ok {
-            Self::done(data)
-        } else {
-            Self::refused("install biz not success!", data)
-        }
+        if ok { Self::done(data) } else { Self::refused("install biz not success!", data) }
     }
 
     pub(super) fn into_json(self) -> Value {
         let mut response = Map::new();
-        response.insert(
-            "code".into(),
-            json!(if self.ok { "SUCCESS" } else { "FAILED" }),
-        );
+        response.insert("code".into(), json!(if self.ok { "SUCCESS" } else { "FAILED" }));
         if let Some(message) = self.message {
             response.insert("message".into(), message.into());
         }
@@ -165,12 +116,7 @@ impl Response {
 
 fn time_of_day(epoch_ms: u64) -> String {
     let (ms, s) = (epoch_ms % 1000, epoch_ms / 1000);
-    format!(
-        "{:02}:{:02}:{:02},{ms:03}",
-        s / 3600 % 24,
-        s / 60 % 60,
-        s % 60
-    )
+    format!("{:02}:{:02}:{:02},{ms:03}", s / 3600 % 24, s / 60 % 60, s % 60)
 }
 
 /// Libraries of the recorded base, whose places make up most of an install's answer.
@@ -238,12 +184,8 @@ fn biz_info(module: &Module, begun_ms: u64, empty: bool) -> Value {
 }
 
 fn plugin() -> Value {
-    let libraries = LIBRARIES
-        .split_whitespace()
-        .map(|library| format!("{APP}/lib/{library}.jar!/"));
-    let class_path: Vec<_> = std::iter::once(format!("{APP}/classes!/"))
-        .chain(libraries)
-        .collect();
+    let libraries = LIBRARIES.split_whitespace().map(|library| format!("{APP}/lib/{library}.jar!/"));
+    let class_path: Vec<_> = std::iter::once(format!("{APP}/classes!/")).chain(libraries).collect();
     let mut plugin = json!({
         "artifactId": "koupleless-base-plugin", "classPath": class_path, "exportMode": "classLoader",
         "exportPackageStems": ["com.alipay.sofa.koupleless.plugin"],

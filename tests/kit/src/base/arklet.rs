@@ -36,9 +36,7 @@ pub(super) struct Arklet {
 
 impl Arklet {
     pub(super) fn new(options: &BaseOptions, now: Instant, urls: UrlRules) -> Self {
-        let ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |time| time.as_millis());
+        let ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis());
         Self {
             activation: options.activation,
             keep_broken: options.keep_broken,
@@ -75,20 +73,11 @@ impl Arklet {
     /// Puts a module into a state, or into the list, without any command.
     pub(super) fn set_state(&mut self, name: &str, version: &str, state: BizState, now: Instant) {
         let at_ms = self.epoch_ms(now);
-        let at = self
-            .modules
-            .iter()
-            .position(|module| module.is(name, version))
-            .unwrap_or_else(|| {
-                self.serial += 1;
-                self.modules.push(Module::new(
-                    self.serial,
-                    name.to_owned(),
-                    version.to_owned(),
-                    at_ms,
-                ));
-                self.modules.len() - 1
-            });
+        let at = self.modules.iter().position(|module| module.is(name, version)).unwrap_or_else(|| {
+            self.serial += 1;
+            self.modules.push(Module::new(self.serial, name.to_owned(), version.to_owned(), at_ms));
+            self.modules.len() - 1
+        });
         if state != BizState::Resolved {
             self.modules[at].turn(at_ms, state, "STARTED", String::new());
         }
@@ -118,15 +107,8 @@ impl Arklet {
                 let job = self.begin(command, now);
                 self.running.push(job);
             }
-            let due = self
-                .running
-                .iter()
-                .enumerate()
-                .filter(|(_, job)| job.next() <= now);
-            let Some(at) = due
-                .min_by_key(|(at, job)| (job.next(), *at))
-                .map(|(at, _)| at)
-            else {
+            let due = self.running.iter().enumerate().filter(|(_, job)| job.next() <= now);
+            let Some(at) = due.min_by_key(|(at, job)| (job.next(), *at)).map(|(at, _)| at) else {
                 break;
             };
             let mut job = self.running.remove(at);
@@ -145,11 +127,7 @@ impl Arklet {
     }
 
     fn begin(&mut self, command: Command, now: Instant) -> Job {
-        let mut job = Job {
-            ends: now + self.latency,
-            lock: None,
-            ending: Ending::List,
-        };
+        let mut job = Job { ends: now + self.latency, lock: None, ending: Ending::List };
         match command {
             Command::List => {}
             Command::Health => job.ending = Ending::Health,
@@ -189,22 +167,12 @@ impl Arklet {
         let conflict = || self.conflict("uninstallBiz", name.as_deref()?, version.as_deref()?);
         match (fault.or_else(conflict), name, version) {
             (None, Some(name), Some(version)) => {
-                job.lock = Some(Lock {
-                    word: "uninstallBiz",
-                    name: name.clone(),
-                    version: version.clone(),
-                });
+                job.lock = Some(Lock { word: "uninstallBiz", name: name.clone(), version: version.clone() });
                 job.ending = Ending::Uninstall(name, version);
             }
             (refusal, name, version) => {
-                let response =
-                    refusal.unwrap_or_else(|| Response::invalid("bizName should not be blank"));
-                job.ending = Ending::Said(Answer::Operation {
-                    word: "uninstallBiz",
-                    name,
-                    version,
-                    response,
-                });
+                let response = refusal.unwrap_or_else(|| Response::invalid("bizName should not be blank"));
+                job.ending = Ending::Said(Answer::Operation { word: "uninstallBiz", name, version, response });
             }
         }
     }
@@ -212,11 +180,8 @@ impl Arklet {
     fn begin_install(&mut self, job: &mut Job, install: Install, now: Instant) {
         let asked = install.asked();
         let fault = install.fault().map(Response::invalid);
-        let conflict =
-            || asked.and_then(|(name, version)| self.conflict("installBiz", name, version));
-        let begun = fault
-            .or_else(conflict)
-            .map_or_else(|| self.start(&install, now, now + self.latency), Err);
+        let conflict = || asked.and_then(|(name, version)| self.conflict("installBiz", name, version));
+        let begun = fault.or_else(conflict).map_or_else(|| self.start(&install, now, now + self.latency), Err);
         match begun {
             Ok(start) => {
                 job.ends = start.ends;
@@ -229,36 +194,23 @@ impl Arklet {
             }
             Err(response) => {
                 let Install { name, version, .. } = install;
-                job.ending = Ending::Said(Answer::Operation {
-                    word: "installBiz",
-                    name,
-                    version,
-                    response,
-                });
+                job.ending = Ending::Said(Answer::Operation { word: "installBiz", name, version, response });
             }
         }
     }
 
     fn begin_batch(&mut self, job: &mut Job, elements: &[Install], now: Instant) {
         let one_by_one = self.generation < Generation::V2_1_11;
-        if !one_by_one
-            && let Some(response) = elements.iter().find_map(|element| self.unfit(element))
-        {
+        if !one_by_one && let Some(response) = elements.iter().find_map(|element| self.unfit(element)) {
             job.ending = Ending::Said(Answer::Batch(response));
             return;
         }
         let mut parts: Vec<(String, Part)> = Vec::new();
         for element in elements {
-            let earliest = if one_by_one {
-                job.ends
-            } else {
-                now + self.latency
-            };
+            let earliest = if one_by_one { job.ends } else { now + self.latency };
             let part = match element.fault() {
                 Some(fault) => Part::Done(Response::invalid(fault)),
-                None => self
-                    .start(element, now, earliest)
-                    .map_or_else(Part::Done, Part::Starting),
+                None => self.start(element, now, earliest).map_or_else(Part::Done, Part::Starting),
             };
             let threw = match &part {
                 Part::Starting(start) => {
@@ -300,21 +252,11 @@ impl Arklet {
             Ending::Health => Answer::Health(self.modules.clone()),
             Ending::Install(Install { name, version, .. }, start) => {
                 let response = self.finish_start(&start);
-                Answer::Operation {
-                    word: "installBiz",
-                    name,
-                    version,
-                    response,
-                }
+                Answer::Operation { word: "installBiz", name, version, response }
             }
             Ending::Uninstall(name, version) => {
                 let response = self.uninstall(&name, &version);
-                Answer::Operation {
-                    word: "uninstallBiz",
-                    name: Some(name),
-                    version: Some(version),
-                    response,
-                }
+                Answer::Operation { word: "uninstallBiz", name: Some(name), version: Some(version), response }
             }
             Ending::Batch(parts) => {
                 let done = parts.into_iter().filter_map(|(url, part)| match part {
@@ -327,12 +269,7 @@ impl Arklet {
     }
 
     fn uninstall(&mut self, name: &str, version: &str) -> Response {
-        match self
-            .modules
-            .iter()
-            .find(|module| module.is(name, version))
-            .map(Module::state)
-        {
+        match self.modules.iter().find(|module| module.is(name, version)).map(Module::state) {
             None => Response::not_found(name, version),
             Some(BizState::Resolved) => Response::thrown(NOT_STOPPABLE),
             Some(_) => {

@@ -16,10 +16,7 @@ pub(super) struct Install {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     Install(Install),
-    Uninstall {
-        name: Option<String>,
-        version: Option<String>,
-    },
+    Uninstall { name: Option<String>, version: Option<String> },
     Baseline(Baseline),
     List,
     Health,
@@ -44,10 +41,7 @@ pub(super) enum Ignored {
 
 /// Reads one message; `word` is the last level of its topic.
 pub(super) fn read(word: &str, payload: &[u8]) -> Result<Command, Ignored> {
-    if !matches!(
-        word,
-        "installBiz" | "uninstallBiz" | "queryAllBiz" | "health" | "baseline"
-    ) {
+    if !matches!(word, "installBiz" | "uninstallBiz" | "queryAllBiz" | "health" | "baseline") {
         return Err(Ignored::Unknown);
     }
     // The base's JSON library reads an empty text as null.
@@ -58,20 +52,17 @@ pub(super) fn read(word: &str, payload: &[u8]) -> Result<Command, Ignored> {
     };
     match (word, &value) {
         ("installBiz", Value::Object(_)) => Ok(Command::Install(install(&value))),
-        ("uninstallBiz", Value::Object(_)) => Ok(Command::Uninstall {
-            name: text(&value, "bizName"),
-            version: text(&value, "bizVersion"),
-        }),
+        ("uninstallBiz", Value::Object(_)) => {
+            Ok(Command::Uninstall { name: text(&value, "bizName"), version: text(&value, "bizVersion") })
+        }
         ("queryAllBiz", Value::Object(_) | Value::Null) => Ok(Command::List),
         ("health", Value::Object(_) | Value::Null) => Ok(Command::Health),
         ("baseline", Value::Null) => Ok(Command::Baseline(Baseline::Nothing)),
-        ("baseline", Value::Array(elements)) => Ok(Command::Baseline(
-            if elements.iter().all(Value::is_object) {
-                Baseline::Elements(elements.iter().map(install).collect())
-            } else {
-                Baseline::Odd
-            },
-        )),
+        ("baseline", Value::Array(elements)) => Ok(Command::Baseline(if elements.iter().all(Value::is_object) {
+            Baseline::Elements(elements.iter().map(install).collect())
+        } else {
+            Baseline::Odd
+        })),
         _ => Err(Ignored::Malformed),
     }
 }
@@ -82,14 +73,8 @@ fn install(value: &Value) -> Install {
         name: text(value, "bizName"),
         version: text(value, "bizVersion"),
         url: text(value, "bizUrl"),
-        replace: value.get("installStrategy").and_then(Value::as_str)
-            == Some("uninstallThenInstall"),
-        args: args
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
-            .collect(),
+        replace: value.get("installStrategy").and_then(Value::as_str) == Some("uninstallThenInstall"),
+        args: args.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect(),
     }
 }
 
@@ -111,18 +96,12 @@ impl Install {
 
     /// Name and version if both were given.
     pub(super) fn asked(&self) -> Option<(&str, &str)> {
-        self.name
-            .as_deref()
-            .zip(self.version.as_deref())
-            .filter(|(name, _)| !name.trim().is_empty())
+        self.name.as_deref().zip(self.version.as_deref()).filter(|(name, _)| !name.trim().is_empty())
     }
 }
 
 /// The fields' first fault of an uninstall.
-pub(super) fn uninstall_fault(
-    name: Option<&String>,
-    version: Option<&String>,
-) -> Option<&'static str> {
+pub(super) fn uninstall_fault(name: Option<&String>, version: Option<&String>) -> Option<&'static str> {
     if blank(name) {
         Some("bizName should not be blank")
     } else if blank(version) {

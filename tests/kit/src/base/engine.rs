@@ -73,11 +73,7 @@ impl Engine {
         let state = State {
             prefix: format!("koupleless_{}/", options.env_in_topics()),
             filters: Vec::new(),
-            routes: slots
-                .iter()
-                .enumerate()
-                .map(|(at, slot)| (slot.identity.clone(), at))
-                .collect(),
+            routes: slots.iter().enumerate().map(|(at, slot)| (slot.identity.clone(), at)).collect(),
             slots,
             due: BinaryHeap::new(),
             epoch: 0,
@@ -86,21 +82,10 @@ impl Engine {
             connected: false,
             failure: None,
         };
-        let shared = Arc::new(Shared {
-            state: Mutex::new(state),
-            wake: Notify::new(),
-            news: watch::channel(0).0,
-        });
+        let shared = Arc::new(Shared { state: Mutex::new(state), wake: Notify::new(), news: watch::channel(0).0 });
         let (events, inbox) = mpsc::unbounded_channel();
         let task = tokio::spawn(drive(Arc::clone(&shared), inbox));
-        Self {
-            shared,
-            options,
-            client_id,
-            events,
-            link: Mutex::new(None),
-            task,
-        }
+        Self { shared, options, client_id, events, link: Mutex::new(None), task }
     }
 
     /// Connects anew and subscribes; an error if the broker refuses the first attempt.
@@ -112,17 +97,9 @@ impl Engine {
             state.lose(None);
             state.epoch
         };
-        let link = Link::start(
-            &self.options,
-            self.client_id.clone(),
-            epoch,
-            self.events.clone(),
-        );
+        let link = Link::start(&self.options, self.client_id.clone(), epoch, self.events.clone());
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(link);
-        self.wait(CONNECT_LIMIT, |slots| {
-            slots.connected || slots.failure.is_some()
-        })
-        .await?;
+        self.wait(CONNECT_LIMIT, |slots| slots.connected || slots.failure.is_some()).await?;
         let failure = self.shared.lock().failure.clone();
         if let Some(failure) = failure {
             self.disconnect();
@@ -136,10 +113,7 @@ impl Engine {
         let mut state = self.shared.lock();
         state.epoch += 1;
         state.lose(None);
-        self.link
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Cuts the connection; the client comes back by itself, at the earliest after that time.
@@ -159,11 +133,7 @@ impl Engine {
     }
 
     /// Looks at or changes one base.
-    pub(super) fn with<T>(
-        &self,
-        at: usize,
-        change: impl FnOnce(&mut Slot, Instant) -> T,
-    ) -> Option<T> {
+    pub(super) fn with<T>(&self, at: usize, change: impl FnOnce(&mut Slot, Instant) -> T) -> Option<T> {
         let mut state = self.shared.lock();
         let slot = state.slots.get_mut(at)?;
         let before = slot.identity.clone();
@@ -263,9 +233,7 @@ impl State {
 }
 
 fn epoch_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -280,9 +248,7 @@ async fn drive(shared: Arc<Shared>, mut inbox: mpsc::UnboundedReceiver<(u64, Lin
         if let Some(client) = client {
             for (topic, payload) in messages {
                 // Fails for a topic with a wildcard in it or a lost connection: gone, as in a base.
-                let _ = client
-                    .publish(topic, QoS::AtLeastOnce, false, payload)
-                    .await;
+                let _ = client.publish(topic, QoS::AtLeastOnce, false, payload).await;
             }
         }
         shared.tell();

@@ -28,12 +28,7 @@ impl Fleet {
             let mut own = options.clone();
             own.id = format!("{}-{number}", options.id);
             own.host_name = format!("{}-{number}", options.host_name);
-            own.ip = format!(
-                "10.{}.{}.{}",
-                number >> 16 & 255,
-                number >> 8 & 255,
-                number & 255
-            );
+            own.ip = format!("10.{}.{}.{}", number >> 16 & 255, number >> 8 & 255, number & 255);
             let mut slot = Slot::new(own, now);
             slot.boot(now);
             slot
@@ -44,14 +39,8 @@ impl Fleet {
         let client_id = format!("{}@@@{}-fleet", options.client_prefix, options.id);
         let heartbeat = options.heartbeat;
         let engine = Engine::new(options, client_id, slots);
-        let filters = vec![
-            format!("koupleless_{env}/+/+"),
-            format!("koupleless_{env}/+/base/baseline"),
-        ];
-        engine
-            .connect(filters)
-            .await
-            .context("fleet of simulated bases")?;
+        let filters = vec![format!("koupleless_{env}/+/+"), format!("koupleless_{env}/+/base/baseline")];
+        engine.connect(filters).await.context("fleet of simulated bases")?;
         let total = u32::try_from(count.max(1)).unwrap_or(u32::MAX);
         for number in 0..count {
             let share = u32::try_from(number).unwrap_or(u32::MAX);
@@ -81,39 +70,29 @@ impl Fleet {
 
     /// The modules of one base.
     pub fn modules(&self, number: usize) -> Vec<ModuleState> {
-        self.engine
-            .look(number, |slot| listed(slot.arklet.modules()))
-            .unwrap_or_default()
+        self.engine.look(number, |slot| listed(slot.arklet.modules())).unwrap_or_default()
     }
 
     /// How many bases have that module in that state.
     pub fn count_in_state(&self, name: &str, version: &str, state: BizState) -> usize {
         let wanted: ModuleState = (name.to_owned(), version.to_owned(), state);
-        (0..self.len())
-            .filter(|number| self.modules(*number).contains(&wanted))
-            .count()
+        (0..self.len()).filter(|number| self.modules(*number).contains(&wanted)).count()
     }
 
     /// The commands one base received.
     pub fn commands(&self, number: usize) -> Vec<ReceivedCommand> {
-        self.engine
-            .look(number, |slot| slot.commands.clone())
-            .unwrap_or_default()
+        self.engine.look(number, |slot| slot.commands.clone()).unwrap_or_default()
     }
 
     /// What one base counted.
     pub fn counters(&self, number: usize) -> Counters {
-        self.engine
-            .look(number, |slot| slot.counters.clone())
-            .unwrap_or_default()
+        self.engine.look(number, |slot| slot.counters.clone()).unwrap_or_default()
     }
 
     /// How often a command was received by all bases together.
     pub fn received(&self, command: &str) -> usize {
         let of_one = |slot: &Slot| slot.counters.received.get(command).copied().unwrap_or(0);
-        (0..self.len())
-            .filter_map(|number| self.engine.look(number, of_one))
-            .sum()
+        (0..self.len()).filter_map(|number| self.engine.look(number, of_one)).sum()
     }
 
     /// Ends one base without a word.

@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rumqttc::{
-    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, NetworkOptions, Packet,
-};
+use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, NetworkOptions, Packet};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -49,17 +47,8 @@ impl Link {
     ) -> Self {
         let (cut, cuts) = watch::channel(None);
         let settings = settings(options, client_id);
-        let runner = Runner {
-            settings,
-            first_wait: options.reconnect,
-            epoch,
-            events,
-            cuts,
-        };
-        Self {
-            task: tokio::spawn(runner.run()),
-            cut,
-        }
+        let runner = Runner { settings, first_wait: options.reconnect, epoch, events, cuts };
+        Self { task: tokio::spawn(runner.run()), cut }
     }
 
     /// Cuts the connection and lets none come up for that long.
@@ -92,10 +81,7 @@ impl Runner {
     async fn run(mut self) {
         let mut wait = self.first_wait;
         loop {
-            let cut = self
-                .cuts
-                .borrow_and_update()
-                .is_some_and(|until| until > Instant::now());
+            let cut = self.cuts.borrow_and_update().is_some_and(|until| until > Instant::now());
             let reason = if cut {
                 "cut".to_owned()
             } else {
@@ -106,11 +92,7 @@ impl Runner {
                 event_loop.set_network_options(network);
                 self.serve(client, event_loop, &mut wait).await
             };
-            if self
-                .events
-                .send((self.epoch, LinkEvent::Down(reason)))
-                .is_err()
-            {
+            if self.events.send((self.epoch, LinkEvent::Down(reason))).is_err() {
                 return;
             }
             tokio::time::sleep(wait).await;
@@ -119,12 +101,7 @@ impl Runner {
     }
 
     /// Polls one connection to its end; only forwards, since a publish from here would dead-lock.
-    async fn serve(
-        &mut self,
-        client: AsyncClient,
-        mut event_loop: EventLoop,
-        wait: &mut Duration,
-    ) -> String {
+    async fn serve(&mut self, client: AsyncClient, mut event_loop: EventLoop, wait: &mut Duration) -> String {
         loop {
             let polled = tokio::select! {
                 polled = event_loop.poll() => polled,
@@ -136,10 +113,9 @@ impl Runner {
                     LinkEvent::Connected(client.clone())
                 }
                 Ok(Event::Incoming(Packet::SubAck(_))) => LinkEvent::Subscribed,
-                Ok(Event::Incoming(Packet::Publish(message))) => LinkEvent::Message {
-                    topic: message.topic,
-                    payload: message.payload.to_vec(),
-                },
+                Ok(Event::Incoming(Packet::Publish(message))) => {
+                    LinkEvent::Message { topic: message.topic, payload: message.payload.to_vec() }
+                }
                 Ok(_) => continue,
                 Err(error) => return describe(&error),
             };

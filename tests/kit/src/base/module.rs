@@ -67,42 +67,19 @@ pub(super) struct Module {
 
 impl Module {
     pub(super) fn new(serial: u64, name: String, version: String, at_ms: u64) -> Self {
-        let created = StateRecord {
-            at_ms,
-            state: BizState::Resolved,
-            reason: "CREATED",
-            message: String::new(),
-        };
-        Self {
-            serial,
-            name,
-            version,
-            records: vec![created],
-        }
+        let created = StateRecord { at_ms, state: BizState::Resolved, reason: "CREATED", message: String::new() };
+        Self { serial, name, version, records: vec![created] }
     }
 
     pub(super) fn state(&self) -> BizState {
-        self.records
-            .last()
-            .map_or(BizState::Resolved, |record| record.state)
+        self.records.last().map_or(BizState::Resolved, |record| record.state)
     }
 
     pub(super) fn is(&self, name: &str, version: &str) -> bool {
         self.name == name && self.version == version
     }
 
-    pub(super) fn turn(
-        &mut self,
-        at_ms: u64,
-        state: BizState,
-        reason: &'static str,
-        message: String,
-    ) {
-        self.records.push(StateRecord {
-            at_ms,
-            state,
-            reason,
-            message,
-        });
+    pub(super) fn turn(&mut self, at_ms: u64, state: BizState, reason: &'static str, message: String) {
+        self.records.push(StateRecord { at_ms, state, reason, message });
     }
 }

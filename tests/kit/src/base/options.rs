@@ -67,10 +67,7 @@ pub enum UrlBehaviour {
 
 /// Everything that can be chosen about a simulated base. `Default` is the recorded one.
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is one switch of the JVM"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one switch of the JVM")]
 pub struct BaseOptions {
     /// Broker's host.
     pub host: String,
@@ -156,11 +153,7 @@ impl Default for BaseOptions {
 impl BaseOptions {
     /// Options for a base on a local broker.
     pub fn new(id: &str, port: u16) -> Self {
-        Self {
-            id: id.into(),
-            port,
-            ..Self::default()
-        }
+        Self { id: id.into(), port, ..Self::default() }
     }
 
     /// The same base with another runtime, heartbeat interval included.
@@ -173,10 +166,6 @@ impl BaseOptions {
 
     /// The env level of the topics.
     pub fn env_in_topics(&self) -> String {
-        if self.env.is_empty() {
-            "dev".into()
-        } else {
-            self.env.to_lowercase()
-        }
+        if self.env.is_empty() { "dev".into() } else { self.env.to_lowercase() }
     }
 }

@@ -141,8 +141,7 @@ impl Slot {
     /// Beats for the second time after that time already, so that a fleet does not beat as one.
     pub(super) fn spread_hearts(&mut self, by: Duration) {
         if let Some(due) = self.next_heart {
-            self.outbox
-                .push_back((due, wire::heart(&self.identity, &self.options)));
+            self.outbox.push_back((due, wire::heart(&self.identity, &self.options)));
             self.next_heart = Some(due + by.max(Duration::from_millis(1)));
         }
     }
@@ -156,11 +155,7 @@ impl Slot {
             Err(_) if payload.is_empty() => Value::Null,
             Err(_) => String::from_utf8_lossy(payload).into(),
         };
-        self.commands.push(ReceivedCommand {
-            at: now,
-            command: word.to_owned(),
-            payload: value,
-        });
+        self.commands.push(ReceivedCommand { at: now, command: word.to_owned(), payload: value });
         *self.counters.received.entry(word.to_owned()).or_default() += 1;
         if self.phase == Phase::Up {
             self.handle(word, payload, now);
@@ -174,10 +169,7 @@ impl Slot {
             return;
         }
         let read = if self.options.posix_locale {
-            let ascii: Vec<u8> = payload
-                .iter()
-                .map(|byte| if byte.is_ascii() { *byte } else { b'?' })
-                .collect();
+            let ascii: Vec<u8> = payload.iter().map(|byte| if byte.is_ascii() { *byte } else { b'?' }).collect();
             command::read(word, &ascii)
         } else {
             command::read(word, payload)
@@ -245,11 +237,7 @@ impl Slot {
         let next = due + self.options.heartbeat;
         // The failed publish throws inside the scheduled task, which then never runs again.
         let dead = !connected && self.options.heartbeat_dies_after_outage;
-        self.next_heart = (!dead).then_some(if next <= now {
-            now + self.options.heartbeat
-        } else {
-            next
-        });
+        self.next_heart = (!dead).then_some(if next <= now { now + self.options.heartbeat } else { next });
     }
 
     pub(super) fn next_wake(&self) -> Option<Instant> {
@@ -257,18 +245,12 @@ impl Slot {
             return None;
         }
         let outbox = self.outbox.iter().map(|(at, _)| *at).min();
-        [self.arklet.next_wake(), self.next_heart, outbox]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.arklet.next_wake(), self.next_heart, outbox].into_iter().flatten().min()
     }
 }
 
 fn random_identity() -> String {
-    let (high, low) = (
-        RandomState::new().hash_one(1),
-        RandomState::new().hash_one(2),
-    );
+    let (high, low) = (RandomState::new().hash_one(1), RandomState::new().hash_one(2));
     format!(
         "{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}",
         high >> 32,

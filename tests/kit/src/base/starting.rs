@@ -14,51 +14,32 @@ use super::urls::Jar;
 impl Arklet {
     /// Why an element makes its whole baseline fail before anything is installed.
     pub(super) fn unfit(&self, element: &Install) -> Option<Response> {
-        element
-            .fault()
-            .map(Response::invalid)
-            .or_else(|| self.fetch(element).err())
+        element.fault().map(Response::invalid).or_else(|| self.fetch(element).err())
     }
 
     fn fetch(&self, install: &Install) -> Result<Jar, Response> {
         let url = install.url.as_deref().unwrap_or_default();
-        self.urls
-            .fetch(url, install.asked(), &install.args)
-            .map_err(|exception| Response::thrown(&exception))
+        self.urls.fetch(url, install.asked(), &install.args).map_err(|exception| Response::thrown(&exception))
     }
 
     /// Removes what the strategy removes, reads the jar and lists the module as starting.
-    pub(super) fn start(
-        &mut self,
-        install: &Install,
-        now: Instant,
-        earliest: Instant,
-    ) -> Result<Start, Response> {
+    pub(super) fn start(&mut self, install: &Install, now: Instant, earliest: Instant) -> Result<Start, Response> {
         if install.replace
             && let Some((name, _)) = install.asked()
         {
             // Removed before the download, whatever comes of it: so do the real ones.
-            if self
-                .modules
-                .iter()
-                .any(|module| module.name == name && module.state() == BizState::Resolved)
-            {
+            if self.modules.iter().any(|module| module.name == name && module.state() == BizState::Resolved) {
                 return Err(Response::thrown(NOT_STOPPABLE));
             }
             self.modules.retain(|module| module.name != name);
         }
         let jar = self.fetch(install)?;
-        if self
-            .modules
-            .iter()
-            .any(|module| module.is(&jar.name, &jar.version))
-        {
+        if self.modules.iter().any(|module| module.is(&jar.name, &jar.version)) {
             return Err(Response::repeated(&jar.name, &jar.version));
         }
         self.serial += 1;
         let at_ms = self.epoch_ms(now);
-        self.modules
-            .push(Module::new(self.serial, jar.name, jar.version, at_ms));
+        self.modules.push(Module::new(self.serial, jar.name, jar.version, at_ms));
         Ok(Start {
             serial: self.serial,
             begun: now,
@@ -70,11 +51,7 @@ impl Arklet {
 
     pub(super) fn finish_start(&mut self, start: &Start) -> Response {
         let at_ms = self.epoch_ms(start.ends);
-        let Some(at) = self
-            .modules
-            .iter()
-            .position(|module| module.serial == start.serial)
-        else {
+        let Some(at) = self.modules.iter().position(|module| module.serial == start.serial) else {
             // Taken out by hand meanwhile.
             return Response::thrown("java.lang.IllegalStateException: module is gone");
         };
@@ -87,38 +64,19 @@ impl Arklet {
             }
             return Response::broken(cause, start.replaced);
         }
-        let (name, version) = (
-            self.modules[at].name.clone(),
-            self.modules[at].version.clone(),
-        );
-        let serving =
-            |module: &&mut Module| module.name == name && module.state() == BizState::Activated;
+        let (name, version) = (self.modules[at].name.clone(), self.modules[at].version.clone());
+        let serving = |module: &&mut Module| module.name == name && module.state() == BizState::Activated;
         let other = self.modules.iter_mut().find(serving);
         let (state, message) = match (other, self.activation) {
-            (Some(_), Activation::Default) => {
-                (BizState::Deactivated, "start but is deactivated".to_owned())
-            }
+            (Some(_), Activation::Default) => (BizState::Deactivated, "start but is deactivated".to_owned()),
             (Some(old), Activation::ActivateNew) => {
-                old.turn(
-                    at_ms,
-                    BizState::Deactivated,
-                    "SWITCHED",
-                    format!("switch to new biz {name}:{version}"),
-                );
-                (
-                    BizState::Activated,
-                    format!("switch from old biz: {name}:{}", old.version),
-                )
+                old.turn(at_ms, BizState::Deactivated, "SWITCHED", format!("switch to new biz {name}:{version}"));
+                (BizState::Activated, format!("switch from old biz: {name}:{}", old.version))
             }
             (_, _) => (BizState::Activated, String::new()),
         };
         self.modules[at].turn(at_ms, state, "STARTED", message);
         let cost = start.ends.duration_since(start.begun);
-        Response::installed(
-            &self.modules[at],
-            cost,
-            self.epoch_ms(start.begun),
-            self.empty_records,
-        )
+        Response::installed(&self.modules[at], cost, self.epoch_ms(start.begun), self.empty_records)
     }
 }

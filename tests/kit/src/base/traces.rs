@@ -1,9 +1,7 @@
 //! Stack traces in the shape of the recorded ones.
 
-const RUNTIME: &str =
-    "com.alipay.sofa.koupleless.arklet.core.common.exception.ArkletRuntimeException";
-const VALIDATION: &str =
-    "com.alipay.sofa.koupleless.arklet.core.common.exception.CommandValidationException";
+const RUNTIME: &str = "com.alipay.sofa.koupleless.arklet.core.common.exception.ArkletRuntimeException";
+const VALIDATION: &str = "com.alipay.sofa.koupleless.arklet.core.common.exception.CommandValidationException";
 const ARKLET: &str = "com.alipay.sofa.koupleless.arklet.core";
 
 const THREAD: &str = "\tat com.alipay.sofa.koupleless.arklet.tunnel.mqtt.paho.MqttMessageHandler.handleCommand(MqttMessageHandler.java:200)
@@ -78,9 +76,7 @@ pub(super) fn invalid(message: &str) -> String {
 
 /// An exception of the JVM itself while a command was taken apart.
 pub(super) fn bare(exception: &str) -> String {
-    format!(
-        "{exception}\n\tat {ARKLET}.command.CommandServiceImpl.process(CommandServiceImpl.java:118)\n{THREAD}"
-    )
+    format!("{exception}\n\tat {ARKLET}.command.CommandServiceImpl.process(CommandServiceImpl.java:118)\n{THREAD}")
 }
 
 /// The record of a broken module: the exception from its main method, causes and all.

@@ -25,17 +25,8 @@ impl UrlRules {
     }
 
     /// The jar behind the URL, or the exception that a base reports.
-    pub(super) fn fetch(
-        &self,
-        url: &str,
-        asked: Option<(&str, &str)>,
-        args: &[String],
-    ) -> Result<Jar, String> {
-        let chosen = self
-            .0
-            .iter()
-            .find(|(pattern, _)| url.contains(pattern.as_str()))
-            .map(|(_, behaviour)| behaviour);
+    pub(super) fn fetch(&self, url: &str, asked: Option<(&str, &str)>, args: &[String]) -> Result<Jar, String> {
+        let chosen = self.0.iter().find(|(pattern, _)| url.contains(pattern.as_str())).map(|(_, behaviour)| behaviour);
         let mut jar = identify(url, asked);
         match chosen {
             Some(UrlBehaviour::NotFetchable { message }) => return Err(message.clone()),
@@ -50,25 +41,16 @@ impl UrlRules {
             Some(UrlBehaviour::StartsSlowly(_) | UrlBehaviour::Broken { .. }) => {}
             None => unreadable(url)?,
         }
-        let (name, version) =
-            jar.ok_or("java.lang.IllegalArgumentException: Biz Name must not be empty!")?;
+        let (name, version) = jar.ok_or("java.lang.IllegalArgumentException: Biz Name must not be empty!")?;
         let (start, broken) = match chosen {
             Some(UrlBehaviour::StartsSlowly(time)) => (*time, None),
             Some(UrlBehaviour::Broken { cause }) => (Duration::ZERO, Some(cause.clone())),
             Some(_) => (Duration::ZERO, None),
-            None => (
-                slowness(file_name(url)),
-                file_name(url)
-                    .contains("broken")
-                    .then(|| "broken on purpose".to_owned()),
-            ),
+            None => {
+                (slowness(file_name(url)), file_name(url).contains("broken").then(|| "broken on purpose".to_owned()))
+            }
         };
-        Ok(Jar {
-            name,
-            version,
-            start: start.max(asked_sleep(args)),
-            broken,
-        })
+        Ok(Jar { name, version, start: start.max(asked_sleep(args)), broken })
     }
 }
 
@@ -79,24 +61,13 @@ fn file_name(url: &str) -> &str {
 
 /// Exceptions as Java's URL class and its streams throw them.
 fn unreadable(url: &str) -> Result<(), String> {
-    let Some((scheme, rest)) = url
-        .split_once(':')
-        .filter(|(scheme, _)| !scheme.contains('/'))
-    else {
-        return Err(format!(
-            "java.net.MalformedURLException: no protocol: {url}"
-        ));
+    let Some((scheme, rest)) = url.split_once(':').filter(|(scheme, _)| !scheme.contains('/')) else {
+        return Err(format!("java.net.MalformedURLException: no protocol: {url}"));
     };
     if !matches!(scheme, "http" | "https" | "file" | "jar" | "ftp") {
-        return Err(format!(
-            "java.net.MalformedURLException: unknown protocol: {scheme}"
-        ));
+        return Err(format!("java.net.MalformedURLException: unknown protocol: {scheme}"));
     }
-    let host = rest
-        .trim_start_matches('/')
-        .split(['/', ':'])
-        .next()
-        .unwrap_or_default();
+    let host = rest.trim_start_matches('/').split(['/', ':']).next().unwrap_or_default();
     if scheme != "file" && host.ends_with(".invalid") {
         return Err(format!("java.net.UnknownHostException: {host}"));
     }
@@ -153,18 +124,13 @@ fn without_marks(stem: &str) -> String {
 
 fn slowness(file: &str) -> Duration {
     let digits = file.split_once("slow-").map_or("", |(_, rest)| rest);
-    let digits = &digits[..digits
-        .find(|mark: char| !mark.is_ascii_digit())
-        .unwrap_or(digits.len())];
+    let digits = &digits[..digits.find(|mark: char| !mark.is_ascii_digit()).unwrap_or(digits.len())];
     Duration::from_millis(digits.parse().unwrap_or(0))
 }
 
 /// `--sleep=MS` makes the modules of the recordings start slowly.
 fn asked_sleep(args: &[String]) -> Duration {
-    let asked = args
-        .iter()
-        .filter_map(|arg| arg.strip_prefix("--sleep="))
-        .filter_map(|ms| ms.parse().ok());
+    let asked = args.iter().filter_map(|arg| arg.strip_prefix("--sleep=")).filter_map(|ms| ms.parse().ok());
     Duration::from_millis(asked.max().unwrap_or(0))
 }
 
@@ -179,37 +145,17 @@ mod tests {
     #[test]
     fn file_names_tell_the_module() {
         let jar = |url| fetch(url).map(|jar| format!("{}:{}", jar.name, jar.version));
-        assert_eq!(
-            jar("http://h/biz1-0.0.1-ark-biz.jar"),
-            Ok("biz1:0.0.1".into())
-        );
-        assert_eq!(
-            jar("http://h/biz1-slow-20-0.0.1-ark-biz.jar"),
-            Ok("biz1:0.0.1".into())
-        );
-        assert_eq!(
-            jar("http://h/a-b-1.0-SNAPSHOT-ark-biz.jar?x=1"),
-            Ok("a-b:1.0-SNAPSHOT".into())
-        );
+        assert_eq!(jar("http://h/biz1-0.0.1-ark-biz.jar"), Ok("biz1:0.0.1".into()));
+        assert_eq!(jar("http://h/biz1-slow-20-0.0.1-ark-biz.jar"), Ok("biz1:0.0.1".into()));
+        assert_eq!(jar("http://h/a-b-1.0-SNAPSHOT-ark-biz.jar?x=1"), Ok("a-b:1.0-SNAPSHOT".into()));
         assert_eq!(jar("http://h/whatever.jar"), Ok("biz1:0.0.1".into()));
     }
 
     #[test]
     fn marks_tell_the_behaviour() {
-        assert_eq!(
-            fetch("http://h/slow-250-x.jar").map(|jar| jar.start),
-            Ok(Duration::from_millis(250))
-        );
-        assert!(
-            fetch("file:///m/bizbroken-0.0.1-ark-biz.jar").is_ok_and(|jar| jar.broken.is_some())
-        );
-        assert_eq!(
-            fetch("http://h/missing.jar"),
-            Err("java.io.FileNotFoundException: http://h/missing.jar".into())
-        );
-        assert_eq!(
-            fetch("/m/x.jar"),
-            Err("java.net.MalformedURLException: no protocol: /m/x.jar".into())
-        );
+        assert_eq!(fetch("http://h/slow-250-x.jar").map(|jar| jar.start), Ok(Duration::from_millis(250)));
+        assert!(fetch("file:///m/bizbroken-0.0.1-ark-biz.jar").is_ok_and(|jar| jar.broken.is_some()));
+        assert_eq!(fetch("http://h/missing.jar"), Err("java.io.FileNotFoundException: http://h/missing.jar".into()));
+        assert_eq!(fetch("/m/x.jar"), Err("java.net.MalformedURLException: no protocol: /m/x.jar".into()));
     }
 }

@@ -20,19 +20,11 @@ impl Outgoing {
 }
 
 /// The messages that tell an answer; none where that generation is silent.
-pub(super) fn tell(
-    answer: Answer,
-    after: &[Module],
-    options: &BaseOptions,
-    uptime: f64,
-) -> Vec<Outgoing> {
+pub(super) fn tell(answer: Answer, after: &[Module], options: &BaseOptions, uptime: f64) -> Vec<Outgoing> {
     let generation = options.generation;
     match answer {
         Answer::List(modules) => vec![list(&modules, options)],
-        Answer::Health(modules) => vec![Outgoing::new(
-            "base/health",
-            health(&modules, options, uptime),
-        )],
+        Answer::Health(modules) => vec![Outgoing::new("base/health", health(&modules, options, uptime))],
         Answer::Batch(response) => match generation {
             Generation::V2_1_11 => vec![Outgoing::new(
                 "base/batchInstallBizResponse",
@@ -41,12 +33,7 @@ pub(super) fn tell(
             Generation::V2_1_7 => vec![list(after, options)],
             _ => Vec::new(),
         },
-        Answer::Operation {
-            word,
-            name,
-            version,
-            response,
-        } => {
+        Answer::Operation { word, name, version, response } => {
             let (ok, threw) = (response.ok, response.threw);
             let named = operation(word, name, version, response);
             match generation {
@@ -66,21 +53,12 @@ pub(super) fn tell(
 /// What a message that the base cannot read is answered with.
 pub(super) fn malformed(word: &str, generation: Generation) -> Option<Outgoing> {
     (generation == Generation::V2_1_7).then(|| {
-        let response =
-            Response::bare_failure("command not supported or content malformed".to_owned());
-        Outgoing::new(
-            "base/bizOperation",
-            json!({"command": word, "response": response.into_json()}),
-        )
+        let response = Response::bare_failure("command not supported or content malformed".to_owned());
+        Outgoing::new("base/bizOperation", json!({"command": word, "response": response.into_json()}))
     })
 }
 
-fn operation(
-    word: &str,
-    name: Option<String>,
-    version: Option<String>,
-    response: Response,
-) -> Outgoing {
+fn operation(word: &str, name: Option<String>, version: Option<String>, response: Response) -> Outgoing {
     let mut data = Map::new();
     data.insert("command".into(), word.into());
     data.extend(name.map(|name| ("bizName".to_owned(), Value::from(name))));
@@ -100,24 +78,15 @@ fn nameless(mut message: Outgoing) -> Outgoing {
 fn list(modules: &[Module], options: &BaseOptions) -> Outgoing {
     if options.generation <= Generation::V2_1_6 {
         let full = modules.iter().map(|module| {
-            let records = module
-                .records
-                .iter()
-                .map(|record| record.json(options.empty_state_records));
+            let records = module.records.iter().map(|record| record.json(options.empty_state_records));
             let mut info = brief(module);
             info["bizStateRecords"] = records.collect();
             info
         });
-        return Outgoing::new(
-            "base/biz",
-            json!({"code": "SUCCESS", "data": full.collect::<Vec<_>>()}),
-        );
+        return Outgoing::new("base/biz", json!({"code": "SUCCESS", "data": full.collect::<Vec<_>>()}));
     }
     let items = modules.iter().map(|module| {
-        let record = module
-            .records
-            .last()
-            .map_or(json!({}), |record| record.json(options.empty_state_records));
+        let record = module.records.last().map_or(json!({}), |record| record.json(options.empty_state_records));
         json!({"name": module.name, "version": module.version, "state": module.state().lower(),
                "latestStateRecord": record})
     });

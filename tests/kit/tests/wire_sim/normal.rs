@@ -42,12 +42,9 @@ fn health(mut data: Value) -> Value {
 fn walk(key: &str, value: Value) -> Value {
     match value {
         Value::Object(fields) if key == "bizInfos" => Value::Object(biz_info(fields)),
-        Value::Object(fields) => Value::Object(
-            fields
-                .into_iter()
-                .map(|(key, value)| (key.clone(), walk(&key, value)))
-                .collect(),
-        ),
+        Value::Object(fields) => {
+            Value::Object(fields.into_iter().map(|(key, value)| (key.clone(), walk(&key, value))).collect())
+        }
         Value::Array(items) => items.into_iter().map(|item| walk(key, item)).collect(),
         Value::Number(_) if matches!(key, "changeTime" | "elapsedSpace") => json!("number"),
         Value::String(text) if key == "message" => json!(message(&text)),
@@ -59,21 +56,9 @@ fn walk(key: &str, value: Value) -> Value {
 
 /// Of a module's 40 fields the telling ones by value, the others by name.
 fn biz_info(fields: Map<String, Value>) -> Map<String, Value> {
-    let telling = [
-        "bizName",
-        "bizVersion",
-        "bizState",
-        "identity",
-        "webContextPath",
-        "priority",
-        "bizStateRecords",
-    ];
+    let telling = ["bizName", "bizVersion", "bizState", "identity", "webContextPath", "priority", "bizStateRecords"];
     let normal = |(key, value): (String, Value)| {
-        let value = if telling.contains(&key.as_str()) {
-            walk(&key, value)
-        } else {
-            json!("…")
-        };
+        let value = if telling.contains(&key.as_str()) { walk(&key, value) } else { json!("…") };
         (key, value)
     };
     fields.into_iter().map(normal).collect()

@@ -35,20 +35,12 @@ impl Drop for Scene {
 
 impl Scene {
     /// Subscribes to everything of the scenario's environment.
-    pub(crate) async fn open(
-        broker: &BrokerAddress,
-        name: &str,
-        options: &BaseOptions,
-    ) -> Result<Self> {
+    pub(crate) async fn open(broker: &BrokerAddress, name: &str, options: &BaseOptions) -> Result<Self> {
         let (client, mut event_loop) = broker.connect(&format!("scene-{name}"));
         let inbox = Inbox::default();
         let (ready, is_ready) = tokio::sync::oneshot::channel();
         let mut ready = Some(ready);
-        let recorded_identity = if options.id == "+" {
-            "base-1".to_owned()
-        } else {
-            options.id.clone()
-        };
+        let recorded_identity = if options.id == "+" { "base-1".to_owned() } else { options.id.clone() };
         let below = format!("koupleless_{}/{}/", options.env_in_topics(), options.id);
         let (keep, to) = (below, Arc::clone(&inbox));
         let task = tokio::spawn(async move {
@@ -62,8 +54,7 @@ impl Scene {
                             continue;
                         };
                         if tail.starts_with("base/") && tail != "base/baseline" {
-                            let payload =
-                                serde_json::from_slice(&message.payload).unwrap_or(Value::Null);
+                            let payload = serde_json::from_slice(&message.payload).unwrap_or(Value::Null);
                             let mut inbox = to.lock().unwrap_or_else(PoisonError::into_inner);
                             inbox.push((tail.to_owned(), normal(tail, &payload)));
                         }
@@ -72,21 +63,10 @@ impl Scene {
                 }
             }
         });
-        client
-            .subscribe(
-                format!("koupleless_{}/#", options.env_in_topics()),
-                QoS::ExactlyOnce,
-            )
-            .await?;
+        client.subscribe(format!("koupleless_{}/#", options.env_in_topics()), QoS::ExactlyOnce).await?;
         is_ready.await.context("the observer could not subscribe")?;
         let prefix = format!("koupleless_{}/", options.env_in_topics());
-        Ok(Self {
-            client,
-            task,
-            inbox,
-            prefix,
-            recorded_identity,
-        })
+        Ok(Self { client, task, inbox, prefix, recorded_identity })
     }
 
     fn answers(&self) -> Vec<(String, Value)> {
@@ -99,31 +79,18 @@ impl Scene {
     pub(crate) async fn send(&self, line: &Line) -> Result<()> {
         let early = self.answers();
         if !early.is_empty() {
-            bail!(
-                "before {:?} came, unlike the recording: {}",
-                line.step,
-                tell(&early)
-            );
+            bail!("before {:?} came, unlike the recording: {}", line.step, tell(&early));
         }
         let (_, rest) = line.topic.split_once('/').context("topic")?;
         let qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][usize::from(line.qos)];
-        self.client
-            .publish(
-                format!("{}{rest}", self.prefix),
-                qos,
-                line.retain,
-                faster(line),
-            )
-            .await?;
+        self.client.publish(format!("{}{rest}", self.prefix), qos, line.retain, faster(line)).await?;
         Ok(())
     }
 
     /// Waits for the answer that the real base gave.
     pub(crate) async fn expect(&mut self, line: &Line) -> Result<()> {
         let (_, rest) = line.topic.split_once('/').context("topic")?;
-        let tail = rest
-            .strip_prefix(&format!("{}/", self.recorded_identity))
-            .context("identity")?;
+        let tail = rest.strip_prefix(&format!("{}/", self.recorded_identity)).context("identity")?;
         if tail == "base/heart" && line.t_ms > 7000 {
             return Ok(());
         }
@@ -131,27 +98,19 @@ impl Scene {
         // With six installs and five workers it is left to chance whether a waiting question is
         // answered before the others' ends and the sixth's beginning: only that it is answered counts.
         // The same goes for two retained commands that come at once.
-        let loose = line.step.ends_with("while five installs run")
-            && self.prefix.contains("six-slow")
+        let loose = line.step.ends_with("while five installs run") && self.prefix.contains("six-slow")
             || line.step.starts_with("retained query");
         let limit = tokio::time::Instant::now() + Duration::from_secs(10);
         loop {
             {
                 let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(at) = inbox
-                    .iter()
-                    .position(|message| *message == wanted || loose && message.0 == wanted.0)
+                if let Some(at) = inbox.iter().position(|message| *message == wanted || loose && message.0 == wanted.0)
                 {
                     inbox.remove(at);
                     return Ok(());
                 }
                 if tokio::time::Instant::now() > limit {
-                    bail!(
-                        "{:?}: no such answer:\n{}but{}",
-                        line.step,
-                        tell(&[wanted]),
-                        tell(&inbox)
-                    );
+                    bail!("{:?}: no such answer:\n{}but{}", line.step, tell(&[wanted]), tell(&inbox));
                 }
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -178,9 +137,7 @@ fn faster(line: &Line) -> Vec<u8> {
     let Some((before, after)) = text.split_once("--sleep=") else {
         return bytes;
     };
-    let digits = after
-        .find(|mark: char| !mark.is_ascii_digit())
-        .unwrap_or(after.len());
+    let digits = after.find(|mark: char| !mark.is_ascii_digit()).unwrap_or(after.len());
     let Ok(ms) = after[..digits].parse::<u32>() else {
         return bytes;
     };
