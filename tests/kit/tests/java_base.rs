@@ -26,11 +26,7 @@ impl Setting {
         let permit = JVMS.acquire().await?;
         ensure_built(|line| eprintln!("{line}")).await?;
         let broker = Mosquitto::start().await?;
-        Ok(Self {
-            spy: Spy::start(broker.address(), "koupleless_dev/+/base/+").await?,
-            broker,
-            _permit: permit,
-        })
+        Ok(Self { spy: Spy::start(broker.address(), "koupleless_dev/+/base/+").await?, broker, _permit: permit })
     }
 
     fn options(&self) -> JavaBaseOptions {
@@ -55,16 +51,8 @@ impl Setting {
         self.next_where(mark, kind, |_| true).await
     }
 
-    async fn next_where(
-        &self,
-        mark: usize,
-        kind: &str,
-        wanted: impl Fn(&Value) -> bool,
-    ) -> Result<Value> {
-        eventually(kind, SOON, async || {
-            self.since(mark, kind).into_iter().find(&wanted)
-        })
-        .await
+    async fn next_where(&self, mark: usize, kind: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        eventually(kind, SOON, async || self.since(mark, kind).into_iter().find(&wanted)).await
     }
 
     async fn send(&self, command: &str, payload: impl Into<Vec<u8>>) -> Result<()> {
@@ -79,9 +67,7 @@ impl Setting {
         let name = content["bizName"].clone();
         let version = content["bizVersion"].clone();
         let reply = self
-            .next_where(mark, "bizOperation", |reply| {
-                reply["bizName"] == name && reply["bizVersion"] == version
-            })
+            .next_where(mark, "bizOperation", |reply| reply["bizName"] == name && reply["bizVersion"] == version)
             .await?;
         assert_eq!(reply["command"], command);
         Ok(reply["response"].clone())
@@ -141,10 +127,7 @@ fn slow(name: &str, version: &str, millis: u32) -> Value {
 
 /// (`response.code`, `response.data.code`).
 fn codes(response: &Value) -> (&str, &str) {
-    (
-        response["code"].as_str().unwrap_or("-"),
-        response["data"]["code"].as_str().unwrap_or("-"),
-    )
+    (response["code"].as_str().unwrap_or("-"), response["data"]["code"].as_str().unwrap_or("-"))
 }
 
 const DONE: (&str, &str) = ("SUCCESS", "SUCCESS");
@@ -174,6 +157,16 @@ async fn commands_do_and_answer_what_was_recorded() -> Result<()> {
     assert!(health["jvm"]["java max metaspace"].is_i64(), "{health}");
     assert_eq!(health["masterBizInfo"]["bizName"], "java-base");
     assert_eq!(health["bizListInfo"][0]["bizState"], "ACTIVATED");
+    // Asked again within one tick of the CPU's clock there is nothing to measure: null, never "NaN".
+    let mark = setting.mark();
+    for _ in 0..20 {
+        setting.send("health", "{}").await?;
+    }
+    eventually("twenty answers", SOON, async || setting.since(mark, "health").len() == 20).await?;
+    for health in setting.since(mark, "health") {
+        let share = &health["data"]["healthData"]["cpu"]["user used (%)"];
+        assert!(share.is_null() || share.is_number(), "{share}");
+    }
 
     // Install, and the same again.
     assert_eq!(base.ask("biz1").await?, None);
@@ -182,10 +175,7 @@ async fn commands_do_and_answer_what_was_recorded() -> Result<()> {
     assert!(response.get("message").is_none());
     assert_eq!(response["data"]["bizInfos"][0]["bizState"], "ACTIVATED");
     assert_eq!(setting.list().await?, ["biz1:0.0.1 activated"]);
-    assert_eq!(
-        base.ask("biz1").await?.as_deref(),
-        Some("biz1 0.0.1 on base-1")
-    );
+    assert_eq!(base.ask("biz1").await?.as_deref(), Some("biz1 0.0.1 on base-1"));
     let response = setting.install("biz1", "0.0.1").await?;
     assert_eq!(codes(&response), ("FAILED", "REPEAT_BIZ"));
     assert_eq!(codes(&setting.replace("biz1", "0.0.1").await?), DONE);
@@ -197,19 +187,13 @@ async fn commands_do_and_answer_what_was_recorded() -> Result<()> {
     assert_eq!(response["data"]["bizInfos"][0]["bizState"], "DEACTIVATED");
     let both = ["biz1:0.0.1 activated", "biz1:0.0.2 deactivated"];
     assert_eq!(setting.list().await?, both);
-    assert_eq!(
-        base.ask("biz1").await?.as_deref(),
-        Some("biz1 0.0.1 on base-1")
-    );
+    assert_eq!(base.ask("biz1").await?.as_deref(), Some("biz1 0.0.1 on base-1"));
     assert_eq!(codes(&setting.uninstall("biz1", "0.0.1").await?), DONE);
     assert_eq!(setting.list().await?, ["biz1:0.0.2 deactivated"]);
     assert_eq!(base.ask("biz1").await?, None);
     let response = setting.replace("biz1", "0.0.2").await?;
     assert_eq!(response["data"]["bizInfos"][0]["bizState"], "ACTIVATED");
-    assert_eq!(
-        base.ask("biz1").await?.as_deref(),
-        Some("biz1 0.0.2 on base-1")
-    );
+    assert_eq!(base.ask("biz1").await?.as_deref(), Some("biz1 0.0.2 on base-1"));
     assert_eq!(codes(&setting.replace("biz1", "0.0.3").await?), DONE);
     assert_eq!(setting.list().await?, ["biz1:0.0.3 activated"]);
 
@@ -226,11 +210,9 @@ async fn commands_do_and_answer_what_was_recorded() -> Result<()> {
         assert_eq!(response["message"], cause);
         assert_eq!(setting.list().await?, ["biz1:0.0.3 activated"]);
     }
-    for url in [
-        module_url("biz1", "7.7.7"),
-        "http://127.0.0.1:9/nothing.jar".to_owned(),
-        "gopher://nowhere/x.jar".to_owned(),
-    ] {
+    for url in
+        [module_url("biz1", "7.7.7"), "http://127.0.0.1:9/nothing.jar".to_owned(), "gopher://nowhere/x.jar".to_owned()]
+    {
         let content = json!({"bizName": "biz7", "bizVersion": "7.7.7", "bizUrl": url});
         let response = setting.call("installBiz", content).await?;
         assert_eq!(codes(&response), FAILED, "{url}");
@@ -244,8 +226,7 @@ async fn commands_do_and_answer_what_was_recorded() -> Result<()> {
     assert!(setting.list().await?.is_empty());
 
     // The jar's own name counts.
-    let content =
-        json!({"bizName": "biz9", "bizVersion": "9.9.9", "bizUrl": module_url("biz1", "0.0.1")});
+    let content = json!({"bizName": "biz9", "bizVersion": "9.9.9", "bizUrl": module_url("biz1", "0.0.1")});
     let response = setting.call("installBiz", content).await?;
     assert_eq!(codes(&response), DONE);
     assert_eq!(response["data"]["bizInfos"][0]["bizName"], "biz1");
@@ -265,13 +246,7 @@ async fn odd_payloads_and_baselines() -> Result<()> {
 
     // No reply: not even to the last of them when the question after it has been answered.
     let mark = setting.mark();
-    for command in [
-        "installBiz",
-        "uninstallBiz",
-        "queryAllBiz",
-        "health",
-        "base/baseline",
-    ] {
+    for command in ["installBiz", "uninstallBiz", "queryAllBiz", "health", "base/baseline"] {
         for payload in ["{\"bizName\":", "plain text", "\"x\"", "7"] {
             setting.send(command, payload).await?;
         }
@@ -354,10 +329,7 @@ async fn odd_payloads_and_baselines() -> Result<()> {
     assert_eq!(codes(&response), FAILED);
     let by_url = &response["data"]["bizUrlToResponse"];
     let one = &by_url[module_url("bizbroken", "0.0.1")];
-    assert_eq!(
-        one["message"],
-        "java.lang.IllegalStateException: broken on purpose"
-    );
+    assert_eq!(one["message"], "java.lang.IllegalStateException: broken on purpose");
     assert_eq!(by_url[module_url("biz7", "7.7.7")]["code"], "FAILED");
     assert_eq!(by_url[module_url("biz1", "0.0.2")]["code"], "SUCCESS");
     let both = ["biz1:0.0.1 activated", "biz1:0.0.2 deactivated"];
@@ -384,10 +356,7 @@ async fn slow_modules_hold_up_nobody_but_themselves() -> Result<()> {
     assert_eq!(conflict["code"], "FAILED");
     assert!(conflict.get("data").is_none(), "{conflict}");
     let text = conflict["message"].as_str().unwrap_or_default();
-    assert!(
-        text.contains("conflict, exist unfinished command"),
-        "{text}"
-    );
+    assert!(text.contains("conflict, exist unfinished command"), "{text}");
     // Another version of it is no conflict.
     assert_eq!(codes(&setting.install("biz1", "0.0.2").await?), DONE);
     let reply = setting
@@ -427,10 +396,7 @@ async fn slow_modules_hold_up_nobody_but_themselves() -> Result<()> {
     setting.send("health", "{}").await?;
     setting.next(asked, "health").await?;
     assert_eq!(setting.since(mark, "bizOperation").len(), 0);
-    eventually("all six", SOON, async || {
-        setting.since(mark, "bizOperation").len() == 6
-    })
-    .await?;
+    eventually("all six", SOON, async || setting.since(mark, "bizOperation").len() == 6).await?;
     Ok(())
 }
 
@@ -459,10 +425,7 @@ async fn with_the_flags_the_newest_serves_and_the_broken_stay() -> Result<()> {
         }
     };
     let content = slow("biz1", "0.0.2", 500);
-    let (response, answers) = tokio::join!(
-        setting.call("installBiz", content),
-        tokio::time::timeout(SOON, watching)
-    );
+    let (response, answers) = tokio::join!(setting.call("installBiz", content), tokio::time::timeout(SOON, watching));
     let response = response?;
     assert_eq!(response["data"]["bizInfos"][0]["bizState"], "ACTIVATED");
     let mut answers = answers??;
@@ -503,11 +466,7 @@ async fn logged(base: &JavaBase, line: &str, times: usize) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_outage_loses_nothing() -> Result<()> {
     let setting = Setting::new().await?;
-    let base = JavaBase::start(JavaBaseOptions {
-        heart_seconds: 2,
-        ..setting.options()
-    })
-    .await?;
+    let base = JavaBase::start(JavaBaseOptions { heart_seconds: 2, ..setting.options() }).await?;
     setting.next(0, "queryBaseline").await?;
 
     // An install ends while the broker is away for some 18 s, with several heartbeats due.
@@ -525,10 +484,7 @@ async fn a_broker_outage_loses_nothing() -> Result<()> {
     // Nobody answered the first one.
     setting.next(mark, "queryBaseline").await?;
     let mark = setting.mark();
-    eventually("heartbeats to go on", SOON, async || {
-        setting.since(mark, "heart").len() >= 3
-    })
-    .await?;
+    eventually("heartbeats to go on", SOON, async || setting.since(mark, "heart").len() >= 3).await?;
     assert_eq!(setting.list().await?, ["bizslow:0.0.1 activated"]);
     assert_eq!(setting.since(mark, "bizOperation").len(), 0);
 
@@ -539,10 +495,7 @@ async fn a_broker_outage_loses_nothing() -> Result<()> {
     logged(&base, "00 ms", before + 2).await?;
     let mark = setting.mark();
     setting.broker.start_again().await?;
-    eventually("heartbeats", SOON, async || {
-        setting.since(mark, "heart").len() >= 2
-    })
-    .await?;
+    eventually("heartbeats", SOON, async || setting.since(mark, "heart").len() >= 2).await?;
     assert_eq!(setting.since(mark, "queryBaseline").len(), 0);
 
     // Down at the start: the base starts all the same and comes when the broker does.
@@ -561,11 +514,7 @@ async fn a_broker_outage_loses_nothing() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_freezes_or_refuses_is_tried_again() -> Result<()> {
     let setting = Setting::new().await?;
-    let base = JavaBase::start(JavaBaseOptions {
-        heart_seconds: 2,
-        ..setting.options()
-    })
-    .await?;
+    let base = JavaBase::start(JavaBaseOptions { heart_seconds: 2, ..setting.options() }).await?;
     assert_eq!(codes(&setting.install("biz1", "0.0.1").await?), DONE);
     // The connection stays open and nobody acknowledges anything.
     setting.broker.pause().await?;
@@ -573,10 +522,7 @@ async fn a_broker_that_freezes_or_refuses_is_tried_again() -> Result<()> {
     setting.broker.resume().await?;
     logged(&base, "connected to", 2).await?;
     let mark = setting.mark();
-    eventually("heartbeats to go on", SOON, async || {
-        setting.since(mark, "heart").len() >= 2
-    })
-    .await?;
+    eventually("heartbeats to go on", SOON, async || setting.since(mark, "heart").len() >= 2).await?;
     assert_eq!(setting.list().await?, ["biz1:0.0.1 activated"]);
     drop(base);
 
@@ -591,11 +537,9 @@ async fn a_broker_that_freezes_or_refuses_is_tried_again() -> Result<()> {
 async fn a_base_that_goes_away_says_so() -> Result<()> {
     let setting = Setting::new().await?;
     let directory = tempfile::tempdir()?;
-    let mut base = JavaBase::start(JavaBaseOptions {
-        directory: Some(PathBuf::from(directory.path())),
-        ..setting.options()
-    })
-    .await?;
+    let mut base =
+        JavaBase::start(JavaBaseOptions { directory: Some(PathBuf::from(directory.path())), ..setting.options() })
+            .await?;
     assert_eq!(codes(&setting.install("biz1", "0.0.1").await?), DONE);
     let gone = |heart: &Value| heart["state"] == "deactivated";
 

@@ -28,8 +28,8 @@ public class BaseApplication {
             application.run(args);
             int port = FrontDoor.open(MqttTunnel.SETTINGS);
             LOG.info("BASE STARTED {} http://{}:{}", MqttTunnel.SETTINGS.id(), MqttTunnel.SETTINGS.ip(), port);
-        } catch (Exception e) {
-            // arklet's own threads would keep a base alive that can do nothing.
+        } catch (Throwable e) {
+            // arklet's own threads would keep a JVM alive that can do nothing. (A taken port of arklet is an Error.)
             LOG.error("the base cannot start", e);
             System.exit(1);
         }

@@ -30,7 +30,9 @@ final class Outbox {
 
     /** The message could not be sent: it is the first again. */
     void putBack(Message message) {
-        messages.offerFirst(message);
+        if (!messages.offerFirst(message)) {
+            LOG.warn("the outbox is full, dropped a message to {}", message.topic());
+        }
     }
 
     void wake() {

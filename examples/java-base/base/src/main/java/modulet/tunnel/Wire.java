@@ -6,11 +6,16 @@ import com.alipay.sofa.ark.spi.model.BizInfo.BizStateRecord;
 import com.alipay.sofa.koupleless.arklet.core.command.builtin.handler.InstallBizHandler.InstallBizClientResponse;
 import com.alipay.sofa.koupleless.arklet.core.command.meta.Output;
 import com.fasterxml.jackson.annotation.JsonInclude;
+import com.fasterxml.jackson.core.JsonGenerator;
 import com.fasterxml.jackson.core.JsonProcessingException;
 import com.fasterxml.jackson.databind.DeserializationFeature;
+import com.fasterxml.jackson.databind.JsonSerializer;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.fasterxml.jackson.databind.SerializationFeature;
+import com.fasterxml.jackson.databind.SerializerProvider;
 import com.fasterxml.jackson.databind.json.JsonMapper;
+import com.fasterxml.jackson.databind.module.SimpleModule;
+import java.io.IOException;
 import java.io.PrintWriter;
 import java.io.StringWriter;
 import java.lang.reflect.Field;
@@ -28,6 +33,7 @@ final class Wire {
             .serializationInclusion(JsonInclude.Include.NON_NULL)
             .enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
             .disable(SerializationFeature.FAIL_ON_EMPTY_BEANS)
+            .addModule(new SimpleModule().addSerializer(Double.class, new Finite()))
             .build();
     /** A stack trace says all it has to say in this many characters. */
     private static final int LONGEST_TRACE = 8_000;
@@ -78,7 +84,7 @@ final class Wire {
             one.put("version", biz.getBizVersion());
             one.put("state", biz.getBizState().getBizState());
             List<BizStateRecord> records = biz.getBizStateRecords();
-            one.put("latestStateRecord", records.isEmpty() ? Map.of() : record(records.get(records.size() - 1)));
+            one.put("latestStateRecord", records == null || records.isEmpty() ? Map.of() : record(records.get(records.size() - 1)));
             all.add(one);
         }
         return all;
@@ -182,6 +188,18 @@ final class Wire {
         Object message = field(record, "message");
         data.put("message", message == null ? "" : message);
         return data;
+    }
+
+    /** arklet's shares of the CPU are 0/0 when asked twice in one tick, and JSON has no NaN. */
+    private static final class Finite extends JsonSerializer<Double> {
+        @Override
+        public void serialize(Double value, JsonGenerator out, SerializerProvider unused) throws IOException {
+            if (Double.isFinite(value)) {
+                out.writeNumber(value);
+            } else {
+                out.writeNull();
+            }
+        }
     }
 
     private static String name(Object constant) {
