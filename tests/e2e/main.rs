@@ -1,0 +1,7 @@
+//! modulet on a real control plane and a real broker, with simulated bases.
+//!
+//! One process, so that all tests share one control plane; each has a namespace, an environment, a
+//! broker and a controller of its own.
+
+mod main_job;
+mod stage;

@@ -1,0 +1,233 @@
+//! What every test stands on.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use kube::{Api, Client, api::ListParams};
+use modulet_testkit::{
+    base::{BaseOptions, SimulatedBase},
+    broker::Mosquitto,
+    control_plane::ControlPlane,
+    controller::{Controller, ControllerOptions},
+    tools::Tool,
+    wait::eventually,
+};
+use serde_json::{Value, json};
+
+/// Long enough for a busy machine; what is promised to be quick is measured elsewhere.
+pub const SOON: Duration = Duration::from_secs(40);
+
+/// A namespace, an environment, a broker and a controller.
+pub struct Stage {
+    pub cluster: &'static ControlPlane,
+    pub client: Client,
+    /// Namespace and environment.
+    pub name: String,
+    pub broker: Mosquitto,
+    pub controller: Controller,
+}
+
+impl Stage {
+    /// Sets the stage with the controller running. `name` must be the test's own.
+    pub async fn set(name: &str) -> Result<Self> {
+        Self::set_with(name, |options| options).await
+    }
+
+    /// The same with other options for the controller.
+    pub async fn set_with(name: &str, adapt: impl FnOnce(ControllerOptions) -> ControllerOptions) -> Result<Self> {
+        let cluster = ControlPlane::shared().await?;
+        let client = cluster.client().await?;
+        cluster.create_namespace(name).await?;
+        let broker = Mosquitto::start().await?;
+        let options =
+            ControllerOptions::new(env!("CARGO_BIN_EXE_modulet"), cluster.kubeconfig(), broker.address()).env("ENV", name);
+        let controller = Controller::start(adapt(options)).await?;
+        Ok(Self { cluster, client, name: name.to_owned(), broker, controller })
+    }
+
+    /// Options of a base of this stage. Its name is the stage's too, so that only this stage's Pods select it.
+    pub fn base_options(&self, id: &str) -> BaseOptions {
+        BaseOptions {
+            env: self.name.clone(),
+            name: self.name.clone(),
+            username: self.broker.address().username.clone(),
+            password: self.broker.address().password.clone(),
+            host: self.broker.address().host.clone(),
+            ..BaseOptions::new(id, self.broker.address().port)
+        }
+    }
+
+    /// Starts a base and waits for its Node to be Ready.
+    pub async fn base(&self, options: BaseOptions) -> Result<SimulatedBase> {
+        let node = self.node_name(&options.id);
+        let base = SimulatedBase::start(options).await?;
+        self.node_ready(&node, "True").await?;
+        Ok(base)
+    }
+
+    /// Name of a base's Node.
+    pub fn node_name(&self, id: &str) -> String {
+        format!("vnode.{id}.{}", self.name)
+    }
+
+    pub fn nodes(&self) -> Api<Node> {
+        Api::all(self.client.clone())
+    }
+
+    pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.name)
+    }
+
+    /// Waits for a Node's Ready condition.
+    pub async fn node_ready(&self, node: &str, status: &str) -> Result<Node> {
+        eventually(&format!("Node {node} Ready={status}"), SOON, async || {
+            let node = self.nodes().get(node).await?;
+            let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+            let ready = conditions.clone().find(|c| c.type_ == "Ready").map(|c| c.status.clone());
+            if ready.as_deref() == Some(status) { Ok(node) } else { bail!("it is {ready:?}") }
+        })
+        .await
+    }
+
+    /// The Pods that have this label.
+    pub async fn pods_with(&self, label: &str) -> Result<Vec<Pod>> {
+        Ok(self.pods().list(&ListParams::default().labels(label)).await?.items)
+    }
+
+    /// Waits until `condition` holds for a Pod.
+    pub async fn pod_until(&self, name: &str, what: &str, condition: impl Fn(&Pod) -> bool) -> Result<Pod> {
+        eventually(&format!("Pod {name} {what}"), SOON, async || {
+            let pod = self.pods().get(name).await?;
+            if condition(&pod) { Ok(pod) } else { bail!("its status: {}", json!(pod.status)) }
+        })
+        .await
+    }
+
+    /// Waits until a Pod is Ready.
+    pub async fn pod_ready(&self, name: &str) -> Result<Pod> {
+        self.pod_until(name, "Ready", is_ready).await
+    }
+
+    /// Waits until a Pod is gone.
+    pub async fn pod_gone(&self, name: &str) -> Result<()> {
+        eventually(&format!("Pod {name} gone"), SOON, async || match self.pods().get_opt(name).await? {
+            None => Ok(()),
+            Some(pod) => bail!("it is there: {}", json!(pod.status)),
+        })
+        .await
+    }
+
+    /// Creates a Pod.
+    pub async fn create_pod(&self, pod: Value) -> Result<Pod> {
+        Ok(self.pods().create(&Default::default(), &serde_json::from_value(pod)?).await?)
+    }
+
+    /// Reasons of the Events of an object, oldest first.
+    pub async fn events(&self, of: &str) -> Result<Vec<String>> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &self.name);
+        let mut events = api.list(&ListParams::default().fields(&format!("involvedObject.name={of}"))).await?.items;
+        events.sort_by_key(|e| e.metadata.creation_timestamp.clone());
+        Ok(events.into_iter().filter_map(|e| e.reason).collect())
+    }
+
+    /// Runs kubectl in the stage's namespace.
+    pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
+        let kubectl = Tool::ControlPlane.program("kubectl").await?;
+        let output = tokio::process::Command::new(kubectl)
+            .env("KUBECONFIG", self.cluster.kubeconfig())
+            .args(["-n", &self.name])
+            .args(args)
+            .output()
+            .await?;
+        let text = String::from_utf8(output.stdout)?;
+        if !output.status.success() {
+            bail!("kubectl {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(text)
+    }
+
+    /// Applies a file of `examples/` after changing some words in it.
+    pub async fn apply_example(&self, file: &str, changes: &[(&str, &str)]) -> Result<()> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(file);
+        let mut text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        for (old, new) in changes {
+            if !text.contains(old) {
+                bail!("{file} has no {old:?} in it");
+            }
+            text = text.replace(old, new);
+        }
+        let changed = tempfile::NamedTempFile::new()?;
+        std::fs::write(changed.path(), text)?;
+        self.kubectl(&["apply", "-f", &changed.path().display().to_string()]).await?;
+        Ok(())
+    }
+}
+
+/// The Ready condition.
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.clone().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+/// The phase.
+pub fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
+}
+
+/// Reason of the first container's state, waiting or terminated.
+pub fn container_reason(pod: &Pod) -> Option<&str> {
+    let state = pod.status.as_ref()?.container_statuses.as_ref()?.first()?.state.as_ref()?;
+    let waiting = state.waiting.as_ref().and_then(|w| w.reason.as_deref());
+    waiting.or_else(|| state.terminated.as_ref().and_then(|t| t.reason.as_deref()))
+}
+
+/// Message of the first container's state, waiting or terminated.
+pub fn container_message(pod: &Pod) -> Option<&str> {
+    let state = pod.status.as_ref()?.container_statuses.as_ref()?.first()?.state.as_ref()?;
+    let waiting = state.waiting.as_ref().and_then(|w| w.message.as_deref());
+    waiting.or_else(|| state.terminated.as_ref().and_then(|t| t.message.as_deref()))
+}
+
+/// A module's URL as its file is usually named.
+pub fn url(name: &str, version: &str) -> String {
+    format!("https://modules.example.com/{name}-{version}-ark-biz.jar")
+}
+
+/// A bare module Pod for the bases of the stage called `stage`.
+pub fn module_pod(stage: &str, pod: &str, modules: &[(&str, &str)]) -> Value {
+    let mut template = module_template(stage, modules);
+    template["apiVersion"] = json!("v1");
+    template["kind"] = json!("Pod");
+    template["metadata"]["name"] = json!(pod);
+    template
+}
+
+/// Metadata and spec of a module Pod.
+pub fn module_template(stage: &str, modules: &[(&str, &str)]) -> Value {
+    let containers: Vec<_> = modules
+        .iter()
+        .map(|(name, version)| {
+            json!({
+                "name": name,
+                "image": url(name, version),
+                "env": [{ "name": "BIZ_VERSION", "value": version }],
+            })
+        })
+        .collect();
+    json!({
+        "metadata": { "labels": {
+            "module-controller.koupleless.io/component": "module",
+            "module.koupleless.io/name": modules[0].0,
+            "module.koupleless.io/version": modules[0].1,
+        } },
+        "spec": {
+            "containers": containers,
+            "nodeSelector": { "base.koupleless.io/name": stage },
+            "tolerations": [{
+                "key": "schedule.koupleless.io/virtual-node",
+                "operator": "Equal", "value": "True", "effect": "NoExecute",
+            }],
+        },
+    })
+}
