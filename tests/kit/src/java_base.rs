@@ -48,10 +48,7 @@ pub async fn ensure_built(mut progress: impl FnMut(&str)) -> Result<()> {
     }
     fs::create_dir_all(&target)?;
     let lock = File::create(target.join("lock"))?;
-    eventually("another build of the example base", BUILD, async || {
-        lock.try_lock().is_ok()
-    })
-    .await?;
+    eventually("another build of the example base", BUILD, async || lock.try_lock().is_ok()).await?;
     if up_to_date(&project)? {
         return Ok(());
     }
@@ -67,23 +64,14 @@ pub async fn ensure_built(mut progress: impl FnMut(&str)) -> Result<()> {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let output = tokio::time::timeout(BUILD, build)
-        .await
-        .context("mvn package: not done in 15 min")??;
+    let output = tokio::time::timeout(BUILD, build).await.context("mvn package: not done in 15 min")??;
     if !output.status.success() {
         let output = String::from_utf8_lossy(&output.stdout);
-        let mut errors = output
-            .lines()
-            .filter_map(|line| line.split_once("[ERROR]"))
-            .map(|(_, error)| error.trim());
+        let mut errors = output.lines().filter_map(|line| line.split_once("[ERROR]")).map(|(_, error)| error.trim());
         let first = errors.next().unwrap_or("no reason given");
         // "COMPILATION ERROR :" and the like; what it is about is in the next line.
         let second = errors.next().filter(|_| first.ends_with(':'));
-        bail!(
-            "mvn package in {}: {first} {}",
-            project.display(),
-            second.unwrap_or_default()
-        );
+        bail!("mvn package in {}: {first} {}", project.display(), second.unwrap_or_default());
     }
     fs::rename(stamp, target.join("built"))?;
     Ok(())
@@ -112,9 +100,7 @@ fn up_to_date(project: &Path) -> Result<bool> {
     };
     let there = project.join("base/target/base.jar").is_file()
         && project.join("base/target/lib").is_dir()
-        && MODULES
-            .iter()
-            .all(|(name, version)| jar(project, name, version).is_file());
+        && MODULES.iter().all(|(name, version)| jar(project, name, version).is_file());
     let built = built.modified()?;
     let mut sources = vec![
         project.join("pom.xml"),
@@ -154,10 +140,7 @@ pub fn module_url(name: &str, version: &str) -> String {
     let project = project().unwrap_or_else(|_| PathBuf::from(PROJECT));
     let path = jar(&project, name, version).display().to_string();
     // The rest of what a URL may not have is not in anybody's path.
-    let path = path
-        .replace('%', "%25")
-        .replace(' ', "%20")
-        .replace('#', "%23");
+    let path = path.replace('%', "%25").replace(' ', "%20").replace('#', "%23");
     format!("file://{path}")
 }
 
@@ -226,11 +209,8 @@ impl JavaBase {
     /// Starts a base and waits until Spring says that it has started. If the broker is up, the base
     /// is connected by then; if not, it goes on trying. Call [`ensure_built`] first.
     pub async fn start(options: JavaBaseOptions) -> Result<Self> {
-        let temporary = options
-            .directory
-            .is_none()
-            .then(|| tempfile::Builder::new().prefix("java-base-").tempdir())
-            .transpose()?;
+        let temporary =
+            options.directory.is_none().then(|| tempfile::Builder::new().prefix("java-base-").tempdir()).transpose()?;
         let directory = match (&options.directory, &temporary) {
             (Some(given), _) => given.clone(),
             (None, Some(temporary)) => temporary.path().to_owned(),
@@ -242,14 +222,7 @@ impl JavaBase {
         let program = program(&options, &directory, &log, http_port)?;
         let from = length(&log);
         let process = program.start()?;
-        let base = Self {
-            options,
-            program,
-            process,
-            http_port,
-            log,
-            _directory: temporary,
-        };
+        let base = Self { options, program, process, http_port, log, _directory: temporary };
         base.wait_started(from).await?;
         Ok(base)
     }
@@ -337,12 +310,7 @@ impl JavaBase {
     }
 }
 
-fn program(
-    options: &JavaBaseOptions,
-    directory: &Path,
-    log: &Path,
-    http_port: u16,
-) -> Result<Program> {
+fn program(options: &JavaBaseOptions, directory: &Path, log: &Path, http_port: u16) -> Result<Program> {
     let on = |flag: bool| if flag { "true" } else { "" };
     let program = Program::new(&options.id, project()?.join("run-base.sh"), log)
         .env("BASE_DATA_DIR", directory)

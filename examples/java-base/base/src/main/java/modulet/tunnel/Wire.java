@@ -190,7 +190,7 @@ final class Wire {
         return data;
     }
 
-    /** arklet's shares of the CPU are 0/0 when asked twice in one tick, and JSON has no NaN. */
+    /** A share of nothing (0/0) is NaN, and JSON has no NaN. */
     private static final class Finite extends JsonSerializer<Double> {
         @Override
         public void serialize(Double value, JsonGenerator out, SerializerProvider unused) throws IOException {
