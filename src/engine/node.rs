@@ -21,6 +21,8 @@ const LEASE_SECONDS: u32 = 40;
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 /// A changed ledger is saved after this, so that an install and what came of it are one write.
 const LEDGER_SETTLES: Duration = Duration::from_millis(300);
+/// A write is not repeated before the watch has shown what it did, or this has passed.
+const ECHO: Duration = Duration::from_secs(1);
 /// A new base's Node waits this long for its health, so that it is born with its capacity.
 const WAIT_FOR_HEALTH: Duration = Duration::from_millis(500);
 /// A base that answers but sends no heartbeat (real ones stop after a broker outage) gets its Node from
@@ -35,6 +37,8 @@ pub(super) struct NodeRecord {
     writing: Writing,
     /// What the write on its way does.
     deleting: bool,
+    /// Until then the watch may still show the Node as it was before our own write.
+    echo_until: Option<Instant>,
     refresh_at: Option<Instant>,
     saved: Ledger,
     saved_json: String,
@@ -52,6 +56,7 @@ impl NodeRecord {
             object: None,
             writing: Writing::default(),
             deleting: false,
+            echo_until: None,
             refresh_at: None,
             saved: Ledger::default(),
             saved_json: "{}".to_owned(),
@@ -73,6 +78,7 @@ impl NodeRecord {
 
     pub(super) fn gone(&mut self) {
         self.object = None;
+        self.echo_until = None;
         self.lease_exists = false;
         self.saved = Ledger::default();
         "{}".clone_into(&mut self.saved_json);
@@ -110,6 +116,7 @@ impl BaseRecord {
             annotations.retain(|key, _| key == names::LEDGER);
         }
         self.node.object = Some(object);
+        self.node.echo_until = None;
     }
 
     pub(super) fn node_written(&mut self, result: Result<Outcome, WriteError>, now: Instant) {
@@ -120,8 +127,9 @@ impl BaseRecord {
         match result {
             Ok(_) if deleting => self.node.gone(),
             Err(error) if error.is_gone() && deleting => self.node.gone(),
+            Ok(_) => self.node.echo_until = Some(now + ECHO),
             Err(error) if !harmless => warn!(node = self.node.name, %error, "cannot write the Node, trying again"),
-            _ => {}
+            Err(_) => {}
         }
     }
 
@@ -178,6 +186,10 @@ impl World {
         let ledger_due = record.ledger_due(&mut wake, now);
         if let Err(at) = record.node.writing.may_start(now) {
             wake.maybe(at);
+            return wake.0;
+        }
+        if let Some(at) = record.node.echo_until.filter(|at| *at > now) {
+            wake.at(at);
             return wake.0;
         }
         let ledger_json = if ledger_due {
