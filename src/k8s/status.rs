@@ -118,8 +118,16 @@ impl StatusWriter<'_> {
         let was_running = old_state.and_then(|s| s.running.as_ref());
         match outcome {
             ContainerOutcome::Active { restarts } => {
+                // A restart may be over before any status has shown it.
+                let again = was_running.filter(|_| as_count(*restarts) > status.restart_count);
+                if let Some(running) = again {
+                    let message = "the base no longer had the module; it was installed again";
+                    status.last_state =
+                        Some(self.ended(Reason::ModuleGone.as_str(), message, running.started_at.clone(), 1));
+                }
                 status.restart_count = as_count(*restarts).max(status.restart_count);
                 status.container_id = Some(format!("biz://{}", status.name));
+                let was_running = was_running.filter(|_| again.is_none());
                 let started_at = was_running.and_then(|r| r.started_at.clone()).unwrap_or(Time(self.now));
                 let running = ContainerStateRunning { started_at: Some(started_at) };
                 status.state = Some(ContainerState { running: Some(running), ..ContainerState::default() });
