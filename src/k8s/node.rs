@@ -147,9 +147,9 @@ impl NodeWriter<'_> {
 
     /// The part of the status that is ours. Conditions merge by type; those of others stay.
     pub fn status(&self, node: Option<&Node>, ready: Option<Ready>) -> Value {
-        let mut capacity = json!({ "pods": self.max_pods.to_string() });
+        let mut capacity = json!({ "pods": quantity(self.max_pods.into()) });
         if let Some(bytes) = self.max_metaspace {
-            capacity["memory"] = json!(bytes.to_string());
+            capacity["memory"] = json!(quantity(bytes));
         }
         let mut addresses = Vec::new();
         if let Some(ip) = &self.info.ip {
@@ -211,6 +211,17 @@ impl NodeWriter<'_> {
         }
         conditions
     }
+}
+
+/// As the API server writes it back (`1k`, not `1000`), so that what was written compares equal to what is read.
+fn quantity(mut number: u64) -> String {
+    let mut suffixes = ["", "k", "M", "G", "T", "P", "E"].into_iter();
+    let mut suffix = suffixes.next();
+    while number != 0 && number.is_multiple_of(1000) {
+        number /= 1000;
+        suffix = suffixes.next();
+    }
+    format!("{number}{}", suffix.unwrap_or_default())
 }
 
 /// Times in the API have whole seconds.
