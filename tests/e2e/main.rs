@@ -4,4 +4,5 @@
 //! broker and a controller of its own.
 
 mod main_job;
+mod nodes;
 mod stage;

@@ -1,6 +1,7 @@
 //! The main job: a base becomes a Node, Pods become modules, a newer version supersedes.
 
 use anyhow::Result;
+use kube::api::DeleteParams;
 use modulet_testkit::{
     base::{Activation, BizState},
     wait::eventually,
@@ -11,10 +12,8 @@ use crate::stage::{self, SOON, Stage, container_reason, is_ready, module_pod, ph
 #[tokio::test(flavor = "multi_thread")]
 async fn a_module_is_installed_superseded_and_uninstalled() -> Result<()> {
     let stage = Stage::set("main-job").await?;
-    let options = modulet_testkit::base::BaseOptions {
-        activation: Activation::ActivateNew,
-        ..stage.base_options("base-1")
-    };
+    let options =
+        modulet_testkit::base::BaseOptions { activation: Activation::ActivateNew, ..stage.base_options("base-1") };
     let base = stage.base(options).await?;
 
     stage.create_pod(module_pod(&stage.name, "old", &[("biz1", "0.0.1")])).await?;
@@ -32,7 +31,7 @@ async fn a_module_is_installed_superseded_and_uninstalled() -> Result<()> {
     assert!(!is_ready(&old));
 
     for pod in ["old", "new"] {
-        stage.pods().delete(pod, &Default::default()).await?;
+        stage.pods().delete(pod, &DeleteParams::default()).await?;
         stage.pod_gone(pod).await?;
     }
     eventually("an empty base", SOON, async || base.modules().is_empty()).await?;

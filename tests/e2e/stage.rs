@@ -1,10 +1,13 @@
 //! What every test stands on.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
-use kube::{Api, Client, api::ListParams};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams, PostParams},
+};
 use modulet_testkit::{
     base::{BaseOptions, SimulatedBase},
     broker::Mosquitto,
@@ -16,38 +19,41 @@ use modulet_testkit::{
 use serde_json::{Value, json};
 
 /// Long enough for a busy machine; what is promised to be quick is measured elsewhere.
-pub const SOON: Duration = Duration::from_secs(40);
+pub(crate) const SOON: Duration = Duration::from_secs(40);
 
 /// A namespace, an environment, a broker and a controller.
-pub struct Stage {
-    pub cluster: &'static ControlPlane,
-    pub client: Client,
+pub(crate) struct Stage {
+    pub(crate) cluster: &'static ControlPlane,
+    pub(crate) client: Client,
     /// Namespace and environment.
-    pub name: String,
-    pub broker: Mosquitto,
-    pub controller: Controller,
+    pub(crate) name: String,
+    pub(crate) broker: Mosquitto,
+    pub(crate) controller: Controller,
 }
 
 impl Stage {
     /// Sets the stage with the controller running. `name` must be the test's own.
-    pub async fn set(name: &str) -> Result<Self> {
+    pub(crate) async fn set(name: &str) -> Result<Self> {
         Self::set_with(name, |options| options).await
     }
 
     /// The same with other options for the controller.
-    pub async fn set_with(name: &str, adapt: impl FnOnce(ControllerOptions) -> ControllerOptions) -> Result<Self> {
+    pub(crate) async fn set_with(
+        name: &str,
+        adapt: impl FnOnce(ControllerOptions) -> ControllerOptions,
+    ) -> Result<Self> {
         let cluster = ControlPlane::shared().await?;
         let client = cluster.client().await?;
         cluster.create_namespace(name).await?;
         let broker = Mosquitto::start().await?;
-        let options =
-            ControllerOptions::new(env!("CARGO_BIN_EXE_modulet"), cluster.kubeconfig(), broker.address()).env("ENV", name);
+        let options = ControllerOptions::new(env!("CARGO_BIN_EXE_modulet"), cluster.kubeconfig(), broker.address())
+            .env("ENV", name);
         let controller = Controller::start(adapt(options)).await?;
         Ok(Self { cluster, client, name: name.to_owned(), broker, controller })
     }
 
     /// Options of a base of this stage. Its name is the stage's too, so that only this stage's Pods select it.
-    pub fn base_options(&self, id: &str) -> BaseOptions {
+    pub(crate) fn base_options(&self, id: &str) -> BaseOptions {
         BaseOptions {
             env: self.name.clone(),
             name: self.name.clone(),
@@ -59,7 +65,7 @@ impl Stage {
     }
 
     /// Starts a base and waits for its Node to be Ready.
-    pub async fn base(&self, options: BaseOptions) -> Result<SimulatedBase> {
+    pub(crate) async fn base(&self, options: BaseOptions) -> Result<SimulatedBase> {
         let node = self.node_name(&options.id);
         let base = SimulatedBase::start(options).await?;
         self.node_ready(&node, "True").await?;
@@ -67,20 +73,29 @@ impl Stage {
     }
 
     /// Name of a base's Node.
-    pub fn node_name(&self, id: &str) -> String {
+    pub(crate) fn node_name(&self, id: &str) -> String {
         format!("vnode.{id}.{}", self.name)
     }
 
-    pub fn nodes(&self) -> Api<Node> {
+    pub(crate) fn nodes(&self) -> Api<Node> {
         Api::all(self.client.clone())
     }
 
-    pub fn pods(&self) -> Api<Pod> {
+    pub(crate) fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &self.name)
     }
 
+    /// Waits until a Node is gone.
+    pub(crate) async fn node_gone(&self, node: &str) -> Result<()> {
+        eventually(&format!("Node {node} gone"), SOON, async || match self.nodes().get_opt(node).await? {
+            None => Ok(()),
+            Some(node) => bail!("it is there: {}", json!(node.status)),
+        })
+        .await
+    }
+
     /// Waits for a Node's Ready condition.
-    pub async fn node_ready(&self, node: &str, status: &str) -> Result<Node> {
+    pub(crate) async fn node_ready(&self, node: &str, status: &str) -> Result<Node> {
         eventually(&format!("Node {node} Ready={status}"), SOON, async || {
             let node = self.nodes().get(node).await?;
             let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
@@ -91,12 +106,12 @@ impl Stage {
     }
 
     /// The Pods that have this label.
-    pub async fn pods_with(&self, label: &str) -> Result<Vec<Pod>> {
+    pub(crate) async fn pods_with(&self, label: &str) -> Result<Vec<Pod>> {
         Ok(self.pods().list(&ListParams::default().labels(label)).await?.items)
     }
 
     /// Waits until `condition` holds for a Pod.
-    pub async fn pod_until(&self, name: &str, what: &str, condition: impl Fn(&Pod) -> bool) -> Result<Pod> {
+    pub(crate) async fn pod_until(&self, name: &str, what: &str, condition: impl Fn(&Pod) -> bool) -> Result<Pod> {
         eventually(&format!("Pod {name} {what}"), SOON, async || {
             let pod = self.pods().get(name).await?;
             if condition(&pod) { Ok(pod) } else { bail!("its status: {}", json!(pod.status)) }
@@ -105,12 +120,12 @@ impl Stage {
     }
 
     /// Waits until a Pod is Ready.
-    pub async fn pod_ready(&self, name: &str) -> Result<Pod> {
+    pub(crate) async fn pod_ready(&self, name: &str) -> Result<Pod> {
         self.pod_until(name, "Ready", is_ready).await
     }
 
     /// Waits until a Pod is gone.
-    pub async fn pod_gone(&self, name: &str) -> Result<()> {
+    pub(crate) async fn pod_gone(&self, name: &str) -> Result<()> {
         eventually(&format!("Pod {name} gone"), SOON, async || match self.pods().get_opt(name).await? {
             None => Ok(()),
             Some(pod) => bail!("it is there: {}", json!(pod.status)),
@@ -118,13 +133,19 @@ impl Stage {
         .await
     }
 
+    /// Deletes a Pod and waits until it is gone.
+    pub(crate) async fn delete_pod(&self, name: &str) -> Result<()> {
+        self.pods().delete(name, &DeleteParams::default()).await?;
+        self.pod_gone(name).await
+    }
+
     /// Creates a Pod.
-    pub async fn create_pod(&self, pod: Value) -> Result<Pod> {
-        Ok(self.pods().create(&Default::default(), &serde_json::from_value(pod)?).await?)
+    pub(crate) async fn create_pod(&self, pod: Value) -> Result<Pod> {
+        Ok(self.pods().create(&PostParams::default(), &serde_json::from_value(pod)?).await?)
     }
 
     /// Reasons of the Events of an object, oldest first.
-    pub async fn events(&self, of: &str) -> Result<Vec<String>> {
+    pub(crate) async fn events(&self, of: &str) -> Result<Vec<String>> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), &self.name);
         let mut events = api.list(&ListParams::default().fields(&format!("involvedObject.name={of}"))).await?.items;
         events.sort_by_key(|e| e.metadata.creation_timestamp.clone());
@@ -132,7 +153,7 @@ impl Stage {
     }
 
     /// Runs kubectl in the stage's namespace.
-    pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
+    pub(crate) async fn kubectl(&self, args: &[&str]) -> Result<String> {
         let kubectl = Tool::ControlPlane.program("kubectl").await?;
         let output = tokio::process::Command::new(kubectl)
             .env("KUBECONFIG", self.cluster.kubeconfig())
@@ -147,8 +168,33 @@ impl Stage {
         Ok(text)
     }
 
+    /// Runs kubectl and reads the table it prints: for each row, what stands under each heading.
+    pub(crate) async fn kubectl_table(&self, args: &[&str]) -> Result<Vec<BTreeMap<String, String>>> {
+        let text = self.kubectl(args).await?;
+        let mut lines = text.lines();
+        let head = lines.next().context("kubectl printed nothing")?;
+        // Headings may have one blank in them (NOMINATED NODE), and are at least two apart.
+        let mut starts: Vec<usize> = head
+            .char_indices()
+            .filter(|(at, c)| *c != ' ' && (*at == 0 || head[..*at].ends_with("  ")))
+            .map(|(at, _)| at)
+            .collect();
+        starts.push(usize::MAX);
+        let cell = |line: &str, from: usize, to: usize| {
+            line.get(from..to.min(line.len())).unwrap_or_default().trim().to_owned()
+        };
+        let columns: Vec<_> = starts.windows(2).map(|span| (cell(head, span[0], span[1]), span[0], span[1])).collect();
+        let row = |line: &str| columns.iter().map(|(name, from, to)| (name.clone(), cell(line, *from, *to))).collect();
+        Ok(lines.map(row).collect())
+    }
+
+    /// Waits until the controller's log has a line with all these words in it, and returns the first such line.
+    pub(crate) async fn log_line(&self, words: &[&str]) -> Result<String> {
+        eventually(&format!("{words:?} in the log"), SOON, async || log_line(&self.controller, words)).await
+    }
+
     /// Applies a file of `examples/` after changing some words in it.
-    pub async fn apply_example(&self, file: &str, changes: &[(&str, &str)]) -> Result<()> {
+    pub(crate) async fn apply_example(&self, file: &str, changes: &[(&str, &str)]) -> Result<()> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(file);
         let mut text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         for (old, new) in changes {
@@ -157,45 +203,51 @@ impl Stage {
             }
             text = text.replace(old, new);
         }
-        let changed = tempfile::NamedTempFile::new()?;
-        std::fs::write(changed.path(), text)?;
-        self.kubectl(&["apply", "-f", &changed.path().display().to_string()]).await?;
+        let copy = tempfile::NamedTempFile::new()?;
+        std::fs::write(copy.path(), text)?;
+        self.kubectl(&["apply", "-f", &copy.path().display().to_string()]).await?;
         Ok(())
     }
 }
 
+/// The first line of a controller's log with all these words in it.
+pub(crate) fn log_line(controller: &Controller, words: &[&str]) -> Option<String> {
+    let text = controller.log_text();
+    text.lines().find(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
+}
+
 /// The Ready condition.
-pub fn is_ready(pod: &Pod) -> bool {
+pub(crate) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
     conditions.clone().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 /// The phase.
-pub fn phase(pod: &Pod) -> &str {
+pub(crate) fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
 }
 
 /// Reason of the first container's state, waiting or terminated.
-pub fn container_reason(pod: &Pod) -> Option<&str> {
+pub(crate) fn container_reason(pod: &Pod) -> Option<&str> {
     let state = pod.status.as_ref()?.container_statuses.as_ref()?.first()?.state.as_ref()?;
     let waiting = state.waiting.as_ref().and_then(|w| w.reason.as_deref());
     waiting.or_else(|| state.terminated.as_ref().and_then(|t| t.reason.as_deref()))
 }
 
 /// Message of the first container's state, waiting or terminated.
-pub fn container_message(pod: &Pod) -> Option<&str> {
+pub(crate) fn container_message(pod: &Pod) -> Option<&str> {
     let state = pod.status.as_ref()?.container_statuses.as_ref()?.first()?.state.as_ref()?;
     let waiting = state.waiting.as_ref().and_then(|w| w.message.as_deref());
     waiting.or_else(|| state.terminated.as_ref().and_then(|t| t.message.as_deref()))
 }
 
 /// A module's URL as its file is usually named.
-pub fn url(name: &str, version: &str) -> String {
+pub(crate) fn url(name: &str, version: &str) -> String {
     format!("https://modules.example.com/{name}-{version}-ark-biz.jar")
 }
 
 /// A bare module Pod for the bases of the stage called `stage`.
-pub fn module_pod(stage: &str, pod: &str, modules: &[(&str, &str)]) -> Value {
+pub(crate) fn module_pod(stage: &str, pod: &str, modules: &[(&str, &str)]) -> Value {
     let mut template = module_template(stage, modules);
     template["apiVersion"] = json!("v1");
     template["kind"] = json!("Pod");
@@ -204,7 +256,7 @@ pub fn module_pod(stage: &str, pod: &str, modules: &[(&str, &str)]) -> Value {
 }
 
 /// Metadata and spec of a module Pod.
-pub fn module_template(stage: &str, modules: &[(&str, &str)]) -> Value {
+pub(crate) fn module_template(stage: &str, modules: &[(&str, &str)]) -> Value {
     let containers: Vec<_> = modules
         .iter()
         .map(|(name, version)| {
