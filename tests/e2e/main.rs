@@ -3,6 +3,7 @@
 //! One process, so that all tests share one control plane; each has a namespace, an environment, a
 //! broker and a controller of its own.
 
+mod documented_manifest;
 mod main_job;
 mod nodes;
 mod stage;
