@@ -158,7 +158,8 @@ impl StatusWriter<'_> {
             exit_code,
             reason: Some(reason.to_owned()),
             message: Some(message.to_owned()),
-            started_at,
+            // Without one kubectl would show the year 1.
+            started_at: Some(started_at.unwrap_or(Time(self.now))),
             finished_at: Some(Time(self.now)),
             ..ContainerStateTerminated::default()
         };
