@@ -4,6 +4,7 @@
 //! broker and a controller of its own.
 
 mod documented_manifest;
+mod kubectl;
 mod main_job;
 mod nodes;
 mod stage;

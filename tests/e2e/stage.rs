@@ -193,6 +193,14 @@ impl Stage {
         eventually(&format!("{words:?} in the log"), SOON, async || log_line(&self.controller, words)).await
     }
 
+    /// Applies an object.
+    pub(crate) async fn apply(&self, object: &Value) -> Result<()> {
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), object.to_string())?;
+        self.kubectl(&["apply", "-f", &file.path().display().to_string()]).await?;
+        Ok(())
+    }
+
     /// Applies a file of `examples/` after changing some words in it.
     pub(crate) async fn apply_example(&self, file: &str, changes: &[(&str, &str)]) -> Result<()> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(file);
