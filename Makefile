@@ -22,7 +22,7 @@ test: setup ## Run all tests, with a real control plane, a real broker and real 
 	cargo test --workspace --locked --no-fail-fast
 
 demo: rust ## Show it: a cluster, a broker and bases on this machine (REAL=1: a real JVM)
-	@tests/kit/build-tool control-plane --check
+	@[ -n "$$KUBECONFIG" ] || tests/kit/build-tool control-plane --check
 	cargo build --locked --bin modulet --example demo
 	@cargo run --quiet --locked --example demo -- $(DEMO_ARGS)
 
