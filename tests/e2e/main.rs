@@ -4,6 +4,7 @@
 //! broker and a controller of its own.
 
 mod documented_manifest;
+mod helm;
 mod kubectl;
 mod main_job;
 mod nodes;

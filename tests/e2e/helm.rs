@@ -1,0 +1,236 @@
+//! The chart on a real API server: modulet does its job with the variables and the rights that the chart gives it.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Event, Node, Pod, Secret},
+    rbac::v1::{ClusterRole, PolicyRule, Role},
+};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+};
+use modulet_testkit::{
+    base::{Activation, BaseOptions, SimulatedBase},
+    broker::Mosquitto,
+    control_plane::{ControlPlane, ControlPlaneOptions},
+    controller::{Controller, ControllerOptions},
+    helm::helm_install,
+    wait::eventually,
+};
+use serde_json::{Value, json};
+
+use crate::stage::{SOON, is_ready, module_template};
+
+const NAMESPACE: &str = "modulet-system";
+const NODE: &str = "vnode.base-1.charted";
+
+/// Records what the chart's service account asks for.
+const AUDIT: &str = r#"{
+    "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
+    "rules": [
+        { "level": "Metadata", "users": ["system:serviceaccount:modulet-system:modulet"] },
+        { "level": "None" }
+    ]
+}"#;
+
+async fn audited_cluster(directory: &Path) -> Result<ControlPlane> {
+    let policy = directory.join("policy.json");
+    fs::write(&policy, AUDIT)?;
+    ControlPlane::start(ControlPlaneOptions {
+        api_server_args: vec![
+            format!("--audit-policy-file={}", policy.display()),
+            format!("--audit-log-path={}", directory.join("audit.log").display()),
+        ],
+        accept_existing: false,
+        ..ControlPlaneOptions::default()
+    })
+    .await
+}
+
+/// The variables of the chart's Deployment, as a kubelet would set them.
+async fn variables(client: &Client) -> Result<Vec<(String, String)>> {
+    let deployment = Api::<Deployment>::namespaced(client.clone(), NAMESPACE).get("modulet").await?;
+    let secrets = Api::<Secret>::namespaced(client.clone(), NAMESPACE);
+    let deployment = json!(deployment);
+    let env = &deployment["spec"]["template"]["spec"]["containers"][0]["env"];
+    let mut variables = Vec::new();
+    for variable in env.as_array().context("no variables")? {
+        let from = &variable["valueFrom"];
+        let value = if let Some(value) = variable["value"].as_str() {
+            value.to_owned()
+        } else if from["fieldRef"]["fieldPath"] == "metadata.namespace" {
+            NAMESPACE.to_owned()
+        } else if let (Some(name), Some(key)) =
+            (from["secretKeyRef"]["name"].as_str(), from["secretKeyRef"]["key"].as_str())
+        {
+            let data = secrets.get(name).await?.data.unwrap_or_default();
+            String::from_utf8(data.get(key).with_context(|| format!("no {key} in {name}"))?.0.clone())?
+        } else {
+            bail!("no value: {variable}");
+        };
+        variables.push((variable["name"].as_str().unwrap_or_default().to_owned(), value));
+    }
+    Ok(variables)
+}
+
+/// `verb group/resource` for all that the rules allow.
+fn granted(rules: &[PolicyRule]) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for rule in rules {
+        for group in rule.api_groups.iter().flatten() {
+            for resource in rule.resources.iter().flatten() {
+                all.extend(rule.verbs.iter().map(|verb| format!("{verb} {group}/{resource}")));
+            }
+        }
+    }
+    all
+}
+
+/// The same for all that was asked; an error if any of it was forbidden.
+fn used(audit: &Path) -> Result<BTreeSet<String>> {
+    let mut all = BTreeSet::new();
+    for line in fs::read_to_string(audit)?.lines() {
+        let entry: Value = serde_json::from_str(line)?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let object = &entry["objectRef"];
+        let mut resource = text(&object["resource"]);
+        if let Some(part) = object["subresource"].as_str() {
+            resource = format!("{resource}/{part}");
+        }
+        let what = format!("{} {}/{resource}", text(&entry["verb"]), text(&object["apiGroup"]));
+        ensure!(entry["responseStatus"]["code"] != 403, "forbidden: {what} in {entry}");
+        all.insert(what);
+    }
+    Ok(all)
+}
+
+fn workload(version: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "biz1" },
+        "spec": {
+            "replicas": 1,
+            "selector": { "matchLabels": { "module.koupleless.io/name": "biz1" } },
+            "template": module_template("charted", &[("biz1", version)]),
+        },
+    })
+}
+
+async fn node_ready(nodes: &Api<Node>, status: &str) -> Result<()> {
+    eventually(&format!("Node Ready={status}"), SOON, async || {
+        let node = nodes.get(NODE).await?;
+        let conditions = node.status.and_then(|s| s.conditions).unwrap_or_default();
+        let ready = conditions.into_iter().find(|c| c.type_ == "Ready").map(|c| c.status);
+        ensure!(ready.as_deref() == Some(status), "it is {ready:?}");
+        Ok(())
+    })
+    .await
+}
+
+async fn pod_ready(pods: &Api<Pod>, version: &str) -> Result<()> {
+    eventually(&format!("a Ready Pod of {version}"), SOON, async || {
+        let label = format!("module.koupleless.io/version={version}");
+        let pods = pods.list(&ListParams::default().labels(&label)).await?.items;
+        ensure!(pods.iter().any(is_ready), "{} Pods", pods.len());
+        Ok(())
+    })
+    .await
+}
+
+/// All that needs a right: register, install, update, uninstall, fall silent twice, die.
+async fn main_job(client: &Client, base: &SimulatedBase) -> Result<()> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), "default");
+    node_ready(&nodes, "True").await?;
+    deployments.create(&PostParams::default(), &serde_json::from_value(workload("0.0.1"))?).await?;
+    pod_ready(&pods, "0.0.1").await?;
+    deployments.patch("biz1", &PatchParams::default(), &Patch::Merge(workload("0.0.2"))).await?;
+    pod_ready(&pods, "0.0.2").await?;
+    for _ in 0..2 {
+        base.hang();
+        node_ready(&nodes, "Unknown").await?;
+        base.resume();
+        node_ready(&nodes, "True").await?;
+    }
+    deployments.delete("biz1", &DeleteParams::background()).await?;
+    let modules = ListParams::default().labels("module.koupleless.io/name=biz1");
+    eventually("no Pods", SOON, async || {
+        let left = pods.list(&modules).await?.items.len();
+        ensure!(left == 0, "{left} are left");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(base.modules(), []);
+    let events: Api<Event> = Api::namespaced(client.clone(), "default");
+    let reasons: BTreeSet<_> =
+        events.list(&ListParams::default()).await?.items.into_iter().filter_map(|e| e.reason).collect();
+    for reason in ["Installing", "Installed", "BizDeactivate", "Uninstalling", "BaseReady", "BaseUnreachable"] {
+        assert!(reasons.contains(reason), "no {reason} in {reasons:?}");
+    }
+    base.kill();
+    eventually("the Node deleted", SOON, async || {
+        ensure!(nodes.get_opt(NODE).await?.is_none(), "it is there");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_chart_gives_exactly_the_variables_and_rights_that_the_job_needs() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let cluster = audited_cluster(directory.path()).await?;
+    let client = cluster.client().await?;
+    let broker = Mosquitto::start().await?;
+    let address = broker.address();
+    let values = json!({
+        "environment": "charted",
+        "mqtt": {
+            "host": address.host, "port": address.port, "username": address.username, "password": address.password,
+        },
+        "log": { "level": "info,modulet=debug" },
+        "rbac": { "peerDeployments": false },
+        "extraEnv": [
+            { "name": "MODULET_UNREACHABLE_AFTER", "value": "5" },
+            { "name": "MODULET_DEAD_AFTER", "value": "4" },
+        ],
+    });
+    helm_install(cluster.kubeconfig(), NAMESPACE, &values).await?;
+    let made: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    eventually("its Pod accepted", SOON, async || made.list(&ListParams::default()).await.ok()?.items.pop()).await?;
+
+    let kubeconfig = cluster.kubeconfig_for_service_account(NAMESPACE, "modulet").await?;
+    let mut options = ControllerOptions::new(env!("CARGO_BIN_EXE_modulet"), &kubeconfig, address);
+    for (name, value) in variables(&client).await? {
+        // Other programs of this machine listen there.
+        if name != "MODULET_HTTP_ADDRESS" {
+            options = options.env(&name, value);
+        }
+    }
+    let controller = Controller::start(options).await?;
+    let base = SimulatedBase::start(BaseOptions {
+        username: address.username.clone(),
+        password: address.password.clone(),
+        env: "charted".into(),
+        name: "charted".into(),
+        activation: Activation::ActivateNew,
+        ..BaseOptions::new("base-1", address.port)
+    })
+    .await?;
+    main_job(&client, &base).await.with_context(|| controller.process().map(|p| p.log_tail(40)).unwrap_or_default())?;
+
+    let log = controller.log_text().to_lowercase();
+    assert!(!log.contains("forbidden"), "{log}");
+    assert!(log.lines().all(|line| line.starts_with('{')), "the chart's default is JSON");
+    let cluster_role = Api::<ClusterRole>::all(client.clone()).get("modulet-system:modulet").await?;
+    let role = Api::<Role>::namespaced(client.clone(), "kube-node-lease").get("modulet-system:modulet").await?;
+    let mut granted_rights = granted(&cluster_role.rules.unwrap_or_default());
+    granted_rights.extend(granted(&role.rules.unwrap_or_default()));
+    let used_rights = used(&directory.path().join("audit.log"))?;
+    let of = |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>();
+    assert_eq!(of(&granted_rights, &used_rights), [""; 0], "granted and not needed");
+    assert_eq!(of(&used_rights, &granted_rights), [""; 0], "used and not granted");
+    Ok(())
+}
