@@ -49,6 +49,16 @@ pub enum Watched {
 impl Watched {
     /// How many watches there are: readiness waits for the first list of each.
     pub const COUNT: usize = 2 + 2 * LABELS.len();
+
+    /// Comes before every attempt to list, so it is no sign that the API server answers.
+    fn is_attempt(&self) -> bool {
+        match self {
+            Self::Pod(seen) => matches!(**seen, Seen::ListBegins),
+            Self::Node(seen) => matches!(**seen, Seen::ListBegins),
+            Self::ReplicaSet(_, seen) => matches!(seen, Seen::ListBegins),
+            Self::ControllerRevision(_, seen) => matches!(**seen, Seen::ListBegins),
+        }
+    }
 }
 
 /// Both component labels that module Pods may have; their owners inherit them from the template.
@@ -105,7 +115,8 @@ async fn forward(
     while let Some(event) = stream.next().await {
         match event {
             Ok(event) => {
-                if std::mem::take(&mut failing) {
+                if failing && !event.is_attempt() {
+                    failing = false;
                     info!(what, "watching again");
                 }
                 if to.send(event).await.is_err() {
@@ -116,7 +127,8 @@ async fn forward(
                 metrics.watch_errors.inc();
                 // One line for each outage.
                 if !std::mem::replace(&mut failing, true) {
-                    warn!(what, %error, "cannot watch, trying again");
+                    let error = format!("{:#}", anyhow::Error::from(error));
+                    warn!(what, error, "cannot watch, trying again");
                 }
             }
         }
