@@ -43,14 +43,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let readiness = Arc::new(Readiness::default());
     let listener = http::listen(config.http_address).await?;
     let client = client(&config).await?;
-    info!(
-        version = env!("CARGO_PKG_VERSION"),
-        env = config.env,
-        client_id = config.client_id,
-        http = %listener.local_addr()?,
-        "modulet starts"
-    );
-
     let (watched_to, watched) = mpsc::channel(FACTS);
     let (written_to, written) = mpsc::channel(FACTS);
     let (tunnel_to, tunnel) = mpsc::channel(FACTS);
@@ -62,6 +54,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             None
         }
     };
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        env = config.env,
+        client_id = config.client_id,
+        http = %listener.local_addr()?,
+        "modulet starts"
+    );
     api::watch(&client, &config.env, &watched_to, &metrics);
     let writer = |name, permits| {
         Writer::start(name, client.clone(), permits, WAITING_WRITES, written_to.clone(), Arc::clone(&metrics))

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use modulet::{
     app,
     config::{Args, Config},
@@ -10,7 +9,7 @@ use modulet::{
 };
 
 fn main() -> ExitCode {
-    let config = Config::from(Args::parse());
+    let config = Config::from(Args::from_command_line());
     let run = || {
         telemetry::init(&config.log, config.log_format)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -19,8 +18,22 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("modulet: {error:#}");
+            eprintln!("modulet: {}", one_line(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Libraries repeat the cause in the message, and quote what they could not read over several lines.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        let text = text.lines().next().unwrap_or_default();
+        if !line.contains(text) {
+            line.push_str(if line.is_empty() { "" } else { ": " });
+            line.push_str(text);
+        }
+    }
+    line
 }
