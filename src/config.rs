@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser, builder::Resettable};
 
 use crate::{domain::Settings, k8s::names, telemetry::LogFormat, tunnel::mqtt::MqttConfig};
 
@@ -58,7 +58,7 @@ pub struct Args {
     mqtt_ca_path: Option<PathBuf>,
 
     /// PEM file of the client certificate, for brokers that want one
-    #[arg(long, env = "MQTT_CLIENT_CRT_PATH", value_name = "FILE", requires = "mqtt_client_key_path")]
+    #[arg(long, env = "MQTT_CLIENT_CRT_PATH", value_name = "FILE", requires_all = ["mqtt_client_key_path", "mqtt_ca_path"])]
     mqtt_client_crt_path: Option<PathBuf>,
 
     /// PEM file of the client certificate's key
@@ -104,6 +104,19 @@ pub struct Args {
     /// How often each base is asked for its modules when nothing happens, in seconds
     #[arg(long, env = "MODULET_LIST_EVERY", default_value_t = 20, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     list_every: u64,
+}
+
+impl Args {
+    /// Reads command line and environment; ends the process where they can't be understood.
+    /// A variable that is empty counts as not set: that is how manifests leave something out.
+    pub fn from_command_line() -> Self {
+        let command = Self::command().mut_args(|arg| {
+            let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+            if empty { arg.env(Resettable::Reset) } else { arg }
+        });
+        let matches = command.get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
 }
 
 /// The configuration, checked, with nothing left open.
@@ -199,7 +212,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        use clap::CommandFactory;
         Args::command().debug_assert();
     }
 
