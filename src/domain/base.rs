@@ -12,6 +12,9 @@ use super::{
     Reachability, Reason, Reply, Strategy, conversation::Settled, reconcile,
 };
 
+/// A command that is this late does not arrive any more.
+const FORGET_AFTER: Duration = Duration::from_secs(300);
+
 /// A base's identity, as it stands in its topics. Made by the tunnel only from valid ones.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BaseId(Arc<str>);
@@ -138,8 +141,10 @@ pub struct Base {
     pub(super) failures: HashMap<ModuleId, Failure>,
     pub(super) uninstall_failures: HashMap<ModuleId, Failure>,
     pub(super) pods: HashMap<PodUid, PodMemory>,
-    /// (module name, workload) → since when no Pod stands for the claim.
-    pub(super) unheld: BTreeMap<(String, String), Instant>,
+    /// Module name and claim: since when no Pod stands for it.
+    pub(super) unheld: Vec<(String, super::Claim, Instant)>,
+    /// Since when a module on record as installed is not listed.
+    absent: BTreeMap<ModuleId, Instant>,
     pub(super) settings: Arc<Settings>,
 }
 
@@ -155,7 +160,8 @@ impl Base {
             failures: HashMap::new(),
             uninstall_failures: HashMap::new(),
             pods: HashMap::new(),
-            unheld: BTreeMap::new(),
+            unheld: Vec::new(),
+            absent: BTreeMap::new(),
             settings,
         }
     }
@@ -180,15 +186,25 @@ impl Base {
         for settled in self.talk.listed(modules, now) {
             self.settle(settled, now);
         }
-        if let Some(list) = self.talk.list() {
-            let in_flight = |id: &ModuleId| self.talk.operation(&id.name).is_some();
-            let gone: Vec<_> =
-                self.ledger.all_installed().filter(|id| !list.contains_key(id) && !in_flight(id)).collect();
-            for id in gone {
-                self.ledger.forget_install(&id);
-            }
-            self.ledger.tidy();
+        self.forget_absent(now);
+    }
+
+    /// A module that was told to be installed and is not listed may still come: commands can be
+    /// late. Its record goes when it has not come for a long time.
+    fn forget_absent(&mut self, now: Instant) {
+        let Some(list) = self.talk.list() else { return };
+        let mut absent = BTreeMap::new();
+        for id in self.ledger.all_installed().filter(|id| !list.contains_key(id)) {
+            let since = self.absent.get(&id).copied().unwrap_or(now);
+            absent.insert(id, since);
         }
+        self.absent = absent;
+        for (id, since) in &self.absent {
+            if self.talk.operation(&id.name).is_none() && now >= *since + FORGET_AFTER {
+                self.ledger.forget_install(id);
+            }
+        }
+        self.ledger.tidy();
     }
 
     /// It answered a command.
@@ -271,15 +287,19 @@ impl Base {
                 c.restarts = c.restarts.max(container.history.restarts);
             }
         }
-        let mut unheld = BTreeMap::new();
+        let mut unheld = Vec::new();
         for name in self.ledger.names() {
             for claim in self.ledger.claims(name).iter().filter(|c| !is_held_by_a_pod(c, name, pods)) {
-                let key = (name.to_owned(), claim.workload.clone());
-                let since = self.unheld.get(&key).copied().unwrap_or(now);
-                unheld.insert(key, since);
+                unheld.push((name.to_owned(), claim.clone(), self.unheld_since(name, claim).unwrap_or(now)));
             }
         }
         self.unheld = unheld;
+    }
+
+    /// Since when no Pod stands for the claim.
+    pub(super) fn unheld_since(&self, name: &str, claim: &super::Claim) -> Option<Instant> {
+        let known = self.unheld.iter().find(|(n, c, _)| n == name && c.is_same(claim));
+        known.map(|(_, _, since)| *since)
     }
 
     fn sent(&mut self, command: &Command, pods: &[&Pod], now: Instant) {
@@ -315,6 +335,7 @@ impl Base {
             }
             Settled::Uninstalled(id) => {
                 self.uninstall_failures.remove(&id);
+                self.ledger.forget_install(&id);
             }
             Settled::InstallFailed { spec, reason, message } => {
                 let mut tried_for = BTreeSet::new();
@@ -367,7 +388,7 @@ pub(super) fn is_held_by_a_pod(claim: &super::Claim, name: &str, pods: &[&Pod]) 
     pods.iter().any(|p| {
         !p.terminal
             && *p.workload.uid == *claim.workload
-            && p.workload.revision >= claim.revision
+            && p.workload.revision == claim.revision
             && p.modules().any(|m| m.id.name == name && m.id.version == claim.version)
     })
 }

@@ -25,7 +25,7 @@ pub(super) struct Entry {
     /// Versions that this controller told the base to install. Others are never uninstalled.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) installed: BTreeSet<String>,
-    /// Workloads whose version was active here, the latest last; one entry for each workload.
+    /// Workloads whose version was active here, the latest last; one entry for each revision of each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) claims: Vec<Claim>,
 }
@@ -45,6 +45,17 @@ pub struct Claim {
     /// A later claim took the module name over.
     #[serde(rename = "s", default, skip_serializing_if = "std::ops::Not::not")]
     pub superseded: bool,
+}
+
+impl Claim {
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (&self.workload, self.revision, &self.version) == (&other.workload, other.revision, &other.version)
+    }
+
+    /// A bare replica set's template can be edited, so the version tells two claims apart too.
+    pub(super) fn is_of(&self, workload: &Workload, version: &str) -> bool {
+        *self.workload == *workload.uid && self.revision == workload.revision && self.version == version
+    }
 }
 
 impl Ledger {
@@ -76,8 +87,14 @@ impl Ledger {
         self.modules.get(name).map_or(&[], |e| &e.claims)
     }
 
-    pub(super) fn claim_of(&self, name: &str, workload: &Workload) -> Option<&Claim> {
-        self.claims(name).iter().find(|c| *c.workload == *workload.uid)
+    pub(super) fn claim_of(&self, id: &ModuleId, workload: &Workload) -> Option<&Claim> {
+        self.claims(&id.name).iter().find(|c| c.is_of(workload, &id.version))
+    }
+
+    /// The claim of a newer revision of the same workload.
+    pub(super) fn claim_of_newer(&self, name: &str, workload: &Workload) -> Option<&Claim> {
+        let newer = |c: &&Claim| *c.workload == *workload.uid && c.revision > workload.revision;
+        self.claims(name).iter().rfind(newer)
     }
 
     /// The latest claim: whoever it superseded is held until it ends.
@@ -89,7 +106,7 @@ impl Ledger {
     /// version that is not in `active` is superseded.
     pub(super) fn take_over(&mut self, id: &ModuleId, workload: &Workload, active: &BTreeSet<&str>) {
         let entry = self.entry(&id.name);
-        entry.claims.retain(|c| *c.workload != *workload.uid);
+        entry.claims.retain(|c| !c.is_of(workload, &id.version));
         for claim in &mut entry.claims {
             claim.superseded |= !active.contains(claim.version.as_str());
         }
@@ -105,9 +122,9 @@ impl Ledger {
     }
 
     /// The base made another version active and keeps this one deactivated.
-    pub(super) fn supersede(&mut self, name: &str, workload: &Workload) {
-        if let Some(entry) = self.modules.get_mut(name)
-            && let Some(claim) = entry.claims.iter_mut().find(|c| *c.workload == *workload.uid)
+    pub(super) fn supersede(&mut self, id: &ModuleId, workload: &Workload) {
+        if let Some(entry) = self.modules.get_mut(&id.name)
+            && let Some(claim) = entry.claims.iter_mut().find(|c| c.is_of(workload, &id.version))
         {
             claim.superseded = true;
         }

@@ -49,14 +49,14 @@ impl<'c, 'l> Module<'c, 'l> {
 
     /// The claim that keeps Pods of `workload` waiting, if one does.
     ///
-    /// A newer revision of the same workload always does; another workload does if it took over
-    /// from this one. A workload that never had the name here is not held: it takes over.
-    pub(super) fn held_by(&self, workload: &Workload) -> Option<&'l Claim> {
-        let own = self.ledger.claim_of(self.name, workload)?;
-        if own.revision > workload.revision {
-            return Some(if own.superseded { self.ledger.holder(self.name).unwrap_or(own) } else { own });
+    /// Whoever took the name over from it does, and so does a newer revision of the same workload.
+    /// A workload that never had the name here is not held: it takes over.
+    pub(super) fn held_by(&self, workload: &Workload, id: &ModuleId) -> Option<&'l Claim> {
+        match self.ledger.claim_of(id, workload) {
+            Some(own) if own.superseded => self.ledger.holder(self.name),
+            Some(_) => None,
+            None => self.ledger.claim_of_newer(self.name, workload),
         }
-        (own.revision == workload.revision && own.superseded).then(|| self.ledger.holder(self.name)).flatten()
     }
 
     fn wants(&self) -> Vec<Want<'c>> {
@@ -70,9 +70,7 @@ impl<'c, 'l> Module<'c, 'l> {
             .collect();
         // Claims first, in their order: what ran before runs again before anything new is tried.
         wants.sort_by_cached_key(|w| {
-            let place = self.ledger.claims(self.name).iter().position(|c| {
-                *c.workload == *w.pod.workload.uid && c.revision == w.pod.workload.revision
-            });
+            let place = self.ledger.claims(self.name).iter().position(|c| c.is_of(&w.pod.workload, &w.spec.id.version));
             let has_run = w.pod.containers().iter().any(|c| c.name == w.spec.id.name && c.history.has_run);
             (place.unwrap_or(usize::MAX), !has_run, w.pod.created, w.pod.workload.revision, w.pod.uid.clone())
         });
@@ -87,7 +85,7 @@ impl<'c, 'l> Module<'c, 'l> {
             if pod.is_live() {
                 // A Pod that ran and is held now is about to be superseded: its grace period is still to come.
                 let has_run = memory.containers.get(self.name).is_some_and(|c| c.has_run);
-                return has_run || self.held_by(&pod.workload).is_none() || self.is_active(&id.version);
+                return has_run || self.held_by(&pod.workload, id).is_none() || self.is_active(&id.version);
             }
             if pod.deleting.is_some() {
                 return pre_stop_ends(pod, &memory, self.cx.now) > self.cx.now;
@@ -117,13 +115,6 @@ impl<'c, 'l> Module<'c, 'l> {
         if let Some(failure) = base.failures.get(&spec.id).filter(|f| f.spec.as_ref() == Some(spec)) {
             return (failure.reason, failure.message.clone());
         }
-        let switching = base.talk.operation(self.name).is_some_and(|o| {
-            o.order.id() == &spec.id && matches!(o.order, Order::Install(_, Strategy::UninstallThenInstall))
-        });
-        if switching || base.talk.proven(&spec.id) {
-            let message = format!("{} has started and takes over from the version before", spec.id);
-            return (Reason::Switching, message);
-        }
         if self.state(&spec.id.version) == Some(ModuleState::Deactivated)
             && let Some(foreign) = self.foreign_active()
         {
@@ -132,6 +123,13 @@ impl<'c, 'l> Module<'c, 'l> {
                 foreign.id, spec.id
             );
             return (Reason::ForeignModule, message);
+        }
+        let switching = base.talk.operation(self.name).is_some_and(|o| {
+            o.order.id() == &spec.id && matches!(o.order, Order::Install(_, Strategy::UninstallThenInstall))
+        });
+        if switching || base.talk.proven(&spec.id) {
+            let message = format!("{} has started and takes over from the version before", spec.id);
+            return (Reason::Switching, message);
         }
         let has_run = pod.containers().iter().any(|c| c.name == spec.id.name && c.history.has_run);
         if has_run && self.state(&spec.id.version).is_none() {
@@ -148,8 +146,7 @@ pub(super) fn claim(cx: &Context<'_>, name: &str, ledger: &mut Ledger, plan: &mu
         if is_held_by_a_pod(claim, name, cx.pods) {
             return true;
         }
-        let key = (name.to_owned(), claim.workload.clone());
-        let ends = cx.base.unheld.get(&key).copied().unwrap_or(cx.now) + settles;
+        let ends = cx.base.unheld_since(name, claim).unwrap_or(cx.now) + settles;
         if ends > cx.now {
             plan.wake_at(ends);
         }
@@ -160,17 +157,17 @@ pub(super) fn claim(cx: &Context<'_>, name: &str, ledger: &mut Ledger, plan: &mu
     let (wants, active) = (module.wants(), module.active());
     for want in &wants {
         let (id, workload) = (&want.spec.id, &want.pod.workload);
-        let held = Module::new(cx, name, ledger).held_by(workload).is_some();
+        let held = Module::new(cx, name, ledger).held_by(workload, id).is_some();
         if active.contains(id.version.as_str()) {
             ledger.install(id);
             let claimed = ledger
-                .claim_of(name, workload)
-                .is_some_and(|c| c.revision >= workload.revision && c.version == id.version && !c.superseded);
+                .claim_of(id, workload)
+                .is_some_and(|c| !c.superseded);
             if !claimed && !held {
                 ledger.take_over(id, workload, &active);
             }
         } else if !held && module_lost_to_a_later_claim(cx, name, ledger, *want, &active) {
-            ledger.supersede(name, workload);
+            ledger.supersede(id, workload);
         }
     }
     // A Pod that is being deleted takes the module with it that ran for it, whoever installed it.
@@ -196,9 +193,7 @@ fn module_lost_to_a_later_claim(
 ) -> bool {
     let id = &want.spec.id;
     let claims = ledger.claims(name);
-    let Some(own) = claims.iter().position(|c| {
-        *c.workload == *want.pod.workload.uid && c.revision == want.pod.workload.revision && c.version == id.version
-    }) else {
+    let Some(own) = claims.iter().position(|c| c.is_of(&want.pod.workload, &id.version)) else {
         return false;
     };
     let deactivated = Module::new(cx, name, ledger).state(&id.version) == Some(ModuleState::Deactivated);
@@ -208,7 +203,7 @@ fn module_lost_to_a_later_claim(
 /// The version of `name` that a fresh base should have first.
 pub(super) fn first_wanted<'a>(cx: &'a Context<'a>, name: &str, ledger: &Ledger) -> Option<&'a ModuleSpec> {
     let module = Module::new(cx, name, ledger);
-    module.wants().into_iter().find(|w| module.held_by(&w.pod.workload).is_none()).map(|w| w.spec)
+    module.wants().into_iter().find(|w| module.held_by(&w.pod.workload, &w.spec.id).is_none()).map(|w| w.spec)
 }
 
 /// The next command about `name`, if one is due.
@@ -233,7 +228,7 @@ pub(super) fn next_command(cx: &Context<'_>, name: &str, ledger: &Ledger, plan: 
         }
     }
     for want in module.wants() {
-        if module.held_by(&want.pod.workload).is_some() || module.is_active(&want.spec.id.version) {
+        if module.held_by(&want.pod.workload, &want.spec.id).is_some() || module.is_active(&want.spec.id.version) {
             continue;
         }
         if let Some(retry_at) = backs_off_until(cx, want) {
@@ -297,7 +292,7 @@ pub(super) fn is_gone_for(cx: &Context<'_>, pod: &Pod, spec: &ModuleSpec, ledger
         other.uid != pod.uid
             && other.is_live()
             && other.modules().any(|s| s.id == spec.id)
-            && (module.held_by(&other.workload).is_none() || module.is_active(&spec.id.version))
+            && (module.held_by(&other.workload, &spec.id).is_none() || module.is_active(&spec.id.version))
     });
     !list.contains_key(&spec.id) || wanted_by_another || !ledger.installed(&spec.id)
 }

@@ -188,7 +188,7 @@ fn container_outcome(
     if module.is_active(&spec.id.version) {
         return ContainerOutcome::Active { restarts };
     }
-    if let Some(holder) = module.held_by(&pod.workload) {
+    if let Some(holder) = module.held_by(&pod.workload, &spec.id) {
         let message = modules::describe_holder(cx, &spec.id, holder);
         return if past.has_run {
             ContainerOutcome::Superseded { message }

@@ -1,0 +1,420 @@
+//! The rows of the module lifecycle that users rely on.
+
+use std::time::Duration;
+
+use super::world::{Mode, World};
+use crate::domain::*;
+
+use ModuleState::{Activated, Deactivated};
+
+const MODES: [Mode; 3] = [Mode::Default, Mode::ActivateNew, Mode::MultiActive];
+
+fn listed(modules: &[(&str, ModuleState)]) -> Vec<(String, ModuleState)> {
+    modules.iter().map(|(id, s)| ((*id).to_owned(), *s)).collect()
+}
+
+#[test]
+fn one_install_and_one_uninstall_for_a_module_in_the_quiet_case() {
+    for mode in MODES {
+        let mut w = World::new(mode);
+        let pod = w.pod("a", 1, &[("biz1", "1")]);
+        w.settle();
+        assert!(w.is_ready(&pod));
+        w.delete(&pod);
+        w.settle();
+        assert!(!w.exists(&pod));
+        assert_eq!(w.on_base(), []);
+        assert_eq!((w.installs(), w.uninstalls()), (1, 1));
+        w.run_for(Duration::from_secs(3600));
+        assert_eq!((w.installs(), w.uninstalls()), (1, 1));
+    }
+}
+
+#[test]
+fn an_update_on_a_base_that_activates_new_versions_has_one_install_and_one_uninstall() {
+    let mut w = World::new(Mode::ActivateNew);
+    let old = w.pod("a", 1, &[("biz1", "1")]);
+    w.settle();
+    let new = w.pod("a", 2, &[("biz1", "2")]);
+    w.settle();
+    assert!(w.is_ready(&new));
+    assert_eq!(w.says(&old), "Superseded");
+    assert_eq!(w.on_base(), listed(&[("biz1:1", Deactivated), ("biz1:2", Activated)]), "it may finish its requests");
+    w.delete(&old);
+    w.settle();
+    assert_eq!(w.on_base(), listed(&[("biz1:2", Activated)]));
+    assert_eq!((w.installs(), w.uninstalls()), (2, 1));
+}
+
+#[test]
+fn an_update_on_a_base_with_default_settings_switches_once_the_new_version_has_started() {
+    let mut w = World::new(Mode::Default);
+    let old = w.pod("a", 1, &[("biz1", "1")]);
+    w.settle();
+    let new = w.pod("a", 2, &[("biz1", "2")]);
+    w.settle();
+    assert!(w.is_ready(&new));
+    assert_eq!(w.says(&old), "Superseded");
+    assert_eq!(w.on_base(), listed(&[("biz1:2", Activated)]));
+    let switch = w.sent.last().unwrap();
+    assert!(switch.is_switch(), "{switch:?}");
+    assert_eq!((w.installs(), w.uninstalls()), (3, 0));
+}
+
+#[test]
+fn a_base_that_keeps_several_versions_active_has_both_pods_ready() {
+    let mut w = World::new(Mode::MultiActive);
+    let old = w.pod("a", 1, &[("biz1", "1")]);
+    w.settle();
+    let new = w.pod("a", 2, &[("biz1", "2")]);
+    w.run_for(Duration::from_secs(600));
+    assert!(w.is_ready(&old) && w.is_ready(&new));
+    w.delete(&old);
+    w.settle();
+    assert!(!w.exists(&old) && w.is_ready(&new));
+    assert_eq!(w.on_base(), listed(&[("biz1:2", Activated)]));
+}
+
+#[test]
+fn a_broken_update_leaves_the_old_version_serving_and_backs_off() {
+    for mode in MODES {
+        let mut w = World::new(mode);
+        w.jvm.broken.insert("2".into());
+        let old = w.pod("a", 1, &[("biz1", "1")]);
+        w.settle();
+        let new = w.pod("a", 2, &[("biz1", "2")]);
+        w.settle();
+        assert!(w.is_ready(&old));
+        assert_eq!(w.says(&new), "InstallFailed");
+        let Some(ContainerOutcome::Waiting { message, .. }) = w.outcomes[&new].containers.first() else { panic!() };
+        assert!(message.contains("broken on purpose"), "{message}");
+        w.run_for(Duration::from_secs(60));
+        assert_eq!(w.installs(), 1 + 3, "at 0, 10 and 30 s");
+        assert!(w.is_ready(&old));
+        w.jvm.broken.clear();
+        w.run_for(Duration::from_secs(60));
+        assert!(w.is_ready(&new), "it is mended and tried again");
+    }
+}
+
+#[test]
+fn the_superseded_version_leaves_the_base_after_its_grace_and_its_pod_after_its_time_to_live() {
+    let mut w = World::new(Mode::ActivateNew);
+    let old = w.pod("a", 1, &[("biz1", "1")]);
+    w.settle();
+    let new = w.pod("a", 2, &[("biz1", "2")]);
+    w.run_for(Duration::from_secs(25));
+    assert_eq!(w.on_base().len(), 2, "within the 30 s of grace");
+    w.run_for(Duration::from_secs(20));
+    assert_eq!(w.on_base(), listed(&[("biz1:2", Activated)]));
+    assert!(w.exists(&old));
+    w.run_for(Duration::from_secs(30));
+    assert!(!w.exists(&old));
+    assert!(w.is_ready(&new));
+    let late = w.pod("a", 1, &[("biz1", "1")]);
+    w.run_for(Duration::from_secs(600));
+    assert_eq!(w.says(&late), "Held", "what was superseded by whom is not forgotten with the Pod");
+    assert!(w.is_ready(&new));
+}
+
+#[test]
+fn replacements_of_an_old_revision_are_held_and_never_flip_the_base_back() {
+    for mode in [Mode::Default, Mode::ActivateNew] {
+        let mut w = World::new(mode);
+        w.replaces = true;
+        w.pod("a", 1, &[("biz1", "1")]);
+        w.settle();
+        let new = w.pod("a", 2, &[("biz1", "2")]);
+        w.run_for(Duration::from_secs(1800));
+        assert!(w.is_ready(&new));
+        assert_eq!(w.created, 3, "one replacement, and no replacement of the replacement");
+        let held = w.pods.iter().find(|p| p.uid.starts_with("a-1-")).unwrap().uid.clone();
+        assert_eq!(w.says(&held), "Held");
+        let Some(ContainerOutcome::Waiting { message, .. }) = w.outcomes[&held].containers.first() else { panic!() };
+        assert!(message.contains("biz1:2") && message.contains(&*new), "it names what it waits for: {message}");
+        assert_eq!(w.on_base(), listed(&[("biz1:2", Activated)]));
+    }
+}
+
+#[test]
+fn rollout_undo_makes_the_older_version_active_again() {
+    for mode in [Mode::Default, Mode::ActivateNew] {
+        let mut w = World::new(mode);
+        w.replaces = true;
+        w.pod("a", 1, &[("biz1", "1")]);
+        w.settle();
+        let new = w.pod("a", 2, &[("biz1", "2")]);
+        w.settle();
+        w.replaces = false;
+        // Undo: the old replica set becomes the newest revision; its held Pod has its turn.
+        w.set_revision("a", 1, 3);
+        w.settle();
+        let held = w.pods.iter().find(|p| p.uid.starts_with("a-1-") && !p.terminal).unwrap().uid.clone();
+        assert!(w.is_ready(&held), "{mode:?}: {}", w.says(&held));
+        assert_eq!(w.says(&new), "Superseded");
+        w.run_for(Duration::from_secs(600));
+        assert!(w.is_ready(&held));
+        assert_eq!(w.on_base(), listed(&[("biz1:1", Activated)]));
+    }
+}
+
+#[test]
+fn of_two_workloads_the_later_takes_over_once_and_the_first_comes_back_when_it_goes() {
+    for mode in [Mode::Default, Mode::ActivateNew] {
+        let mut w = World::new(mode);
+        w.replaces = true;
+        w.pod("a", 1, &[("biz1", "1")]);
+        w.settle();
+        let second = w.pod("b", 1, &[("biz1", "2")]);
+        w.run_for(Duration::from_secs(1800));
+        assert!(w.is_ready(&second));
+        assert_eq!(w.created, 3);
+        let held = w.pods.iter().find(|p| p.uid.starts_with("a-")).unwrap().uid.clone();
+        assert_eq!(w.says(&held), "Held");
+        w.replaces = false;
+        w.delete(&second);
+        w.settle();
+        assert!(w.is_ready(&held), "{}", w.says(&held));
+        assert_eq!(w.on_base(), listed(&[("biz1:1", Activated)]));
+    }
+}
+
+#[test]
+fn a_replaced_pod_of_the_holder_finds_its_claim_unbroken() {
+    let mut w = World::new(Mode::ActivateNew);
+    w.replaces = true;
+    w.pod("a", 1, &[("biz1", "1")]);
+    w.settle();
+    let second = w.pod("b", 1, &[("biz1", "2")]);
+    w.run_for(Duration::from_secs(120));
+    let before = w.installs();
+    w.delete(&second);
+    w.step();
+    w.deliver_command();
+    w.deliver_answer(false);
+    let replacement = w.pod("b", 1, &[("biz1", "2")]);
+    w.settle();
+    assert!(w.is_ready(&replacement));
+    assert_eq!(w.installs(), before + 1, "no detour over the held version");
+}
+
+#[test]
+fn two_pods_with_one_version_share_the_module_until_the_last_goes() {
+    for mode in MODES {
+        let mut w = World::new(mode);
+        let one = w.pod("a", 1, &[("biz1", "1")]);
+        w.settle();
+        let two = w.pod("b", 1, &[("biz1", "1")]);
+        w.settle();
+        assert!(w.is_ready(&one) && w.is_ready(&two));
+        w.delete(&one);
+        w.settle();
+        assert!(!w.exists(&one) && w.is_ready(&two));
+        assert_eq!(w.on_base(), listed(&[("biz1:1", Activated)]));
+        w.delete(&two);
+        w.settle();
+        assert_eq!(w.on_base(), []);
+        assert_eq!((w.installs(), w.uninstalls()), (1, 1));
+    }
+}
+
+#[test]
+fn a_daemon_set_updates_by_uninstall_then_install() {
+    let mut w = World::new(Mode::Default);
+    let old = w.pod("a", 1, &[("biz1", "1")]);
+    w.settle();
+    w.delete(&old);
+    w.settle();
+    assert_eq!(w.on_base(), []);
+    let new = w.pod("a", 2, &[("biz1", "2")]);
+    w.settle();
+    assert!(w.is_ready(&new));
+    assert_eq!((w.installs(), w.uninstalls()), (2, 1), "no switch is needed");
+}
+
+#[test]
+fn a_pod_with_several_modules_is_ready_when_all_are() {
+    let mut w = World::new(Mode::Default);
+    w.jvm.broken.insert("bad".into());
+    let pod = w.pod("a", 1, &[("biz1", "1"), ("biz2", "bad")]);
+    w.settle();
+    assert!(!w.is_ready(&pod));
+    assert!(w.outcomes[&pod].containers[0].active());
+    w.jvm.broken.clear();
+    w.run_for(Duration::from_secs(20));
+    assert!(w.is_ready(&pod));
+    w.delete(&pod);
+    w.settle();
+    assert_eq!(w.on_base(), []);
+}
+
+#[test]
+fn a_module_that_disappears_is_installed_again_and_counted() {
+    let mut w = World::new(Mode::Default);
+    let pod = w.pod("a", 1, &[("biz1", "1")]);
+    w.settle();
+    w.jvm.list.clear();
+    w.run_for(Duration::from_secs(30));
+    assert!(w.is_ready(&pod));
+    assert_eq!(w.outcomes[&pod].containers[0], ContainerOutcome::Active { restarts: 1 });
+    assert_eq!(w.installs(), 2);
+}
+
+#[test]
+fn modules_that_others_put_there_are_never_touched() {
+    for mode in MODES {
+        let mut w = World::new(mode);
+        w.jvm.list.insert(ModuleId::new("by-hand", "1"), Activated);
+        w.jvm.list.insert(ModuleId::new("biz1", "0"), Activated);
+        let pod = w.pod("a", 1, &[("biz1", "1")]);
+        w.run_for(Duration::from_secs(600));
+        let state = |id: &str| w.on_base().into_iter().find(|(m, _)| m == id).map(|(_, s)| s);
+        assert_eq!(state("by-hand:1"), Some(Activated));
+        assert!(state("biz1:0").is_some(), "{mode:?}");
+        if mode == Mode::Default {
+            assert_eq!(w.says(&pod), "ForeignModule");
+        } else {
+            assert!(w.is_ready(&pod));
+        }
+        w.delete(&pod);
+        w.settle();
+        assert!(w.on_base().iter().all(|(id, _)| id == "by-hand:1" || id == "biz1:0"));
+    }
+}
+
+#[test]
+fn force_deleted_pods_leave_nothing_behind_also_over_a_restart() {
+    for restart in [false, true] {
+        let mut w = World::new(Mode::Default);
+        w.pod("a", 1, &[("biz1", "1")]);
+        w.settle();
+        w.pods.clear();
+        if restart {
+            w.restart_controller();
+        }
+        w.run_for(Duration::from_secs(30));
+        assert_eq!(w.on_base(), [], "restart: {restart}");
+    }
+}
+
+#[test]
+fn no_uninstall_before_the_base_has_reported() {
+    let mut w = World::new(Mode::Default);
+    w.pod("a", 1, &[("biz1", "1")]);
+    w.settle();
+    w.pods.clear();
+    w.restart_controller();
+    w.base.liveness.heard(w.now);
+    let plan = w.step();
+    assert_eq!(plan.commands, [Command::QueryModules]);
+}
+
+#[test]
+fn a_base_that_asks_for_its_baseline_gets_all_its_modules_in_one_batch() {
+    let mut w = World::new(Mode::Default);
+    for n in 0..20 {
+        w.pod("a", 1, &[(&format!("biz{n:02}"), "1")]);
+    }
+    w.settle();
+    let sent = w.sent.len();
+    w.restart_base(true);
+    w.settle();
+    let [Command::Baseline(specs)] = &w.sent[sent..] else { panic!("{:?}", &w.sent[sent..]) };
+    assert_eq!(specs.len(), 20);
+    assert_eq!(w.on_base().len(), 20);
+    assert!(w.pods.iter().all(|p| w.is_ready(&p.uid)));
+}
+
+#[test]
+fn a_restarted_base_that_asks_nothing_is_made_whole_too() {
+    for mode in MODES {
+        let mut w = World::new(mode);
+        let old = w.pod("a", 1, &[("biz1", "1")]);
+        w.settle();
+        let new = w.pod("a", 2, &[("biz1", "2")]);
+        w.run_for(Duration::from_secs(200));
+        w.restart_base(false);
+        w.run_for(Duration::from_secs(30));
+        assert!(w.is_ready(&new), "{mode:?}");
+        if mode == Mode::MultiActive {
+            assert!(w.is_ready(&old));
+        }
+    }
+}
+
+#[test]
+fn an_update_survives_a_restart_of_the_controller_at_every_point() {
+    for mode in MODES {
+        for point in 0..12 {
+            let mut w = World::new(mode);
+            let old = w.pod("a", 1, &[("biz1", "1")]);
+            w.settle();
+            let new = w.pod("a", 2, &[("biz1", "2")]);
+            for _ in 0..point {
+                w.step();
+                if point % 2 == 0 {
+                    w.deliver_command();
+                }
+                w.deliver_answer(false);
+            }
+            w.restart_controller();
+            w.run_for(Duration::from_secs(60));
+            assert!(w.is_ready(&new), "{mode:?} {point}: {}", w.says(&new));
+            match mode {
+                Mode::MultiActive => assert!(w.is_ready(&old)),
+                _ => assert_eq!(w.says(&old), "Superseded", "{mode:?} {point}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn at_most_four_commands_are_in_flight_on_a_base() {
+    let mut w = World::new(Mode::Default);
+    for n in 0..10 {
+        w.pod("a", 1, &[(&format!("biz{n}"), "1")]);
+    }
+    w.step();
+    w.deliver_command();
+    w.deliver_answer(false);
+    w.step();
+    assert_eq!(w.installs(), 4);
+    w.step();
+    assert_eq!(w.installs(), 4);
+    w.settle();
+    assert_eq!(w.installs(), 10);
+}
+
+#[test]
+fn pre_stop_sleep_delays_the_uninstall() {
+    let mut w = World::new(Mode::Default);
+    let pod = w.pod("a", 1, &[("biz1", "1")]);
+    w.settle();
+    w.pods[0].deleting = Some(Duration::from_secs(7));
+    w.run_for(Duration::from_secs(6));
+    assert_eq!(w.on_base(), listed(&[("biz1:1", Activated)]));
+    w.run_for(Duration::from_secs(3));
+    assert_eq!(w.on_base(), []);
+    assert!(!w.exists(&pod));
+}
+
+#[test]
+fn a_jar_that_is_another_module_is_removed_and_named() {
+    let mut w = World::new(Mode::Default);
+    let pod = w.pod("a", 1, &[("biz9", "9")]);
+    w.step();
+    w.deliver_command();
+    w.deliver_answer(false);
+    w.step();
+    // As recorded: the reply names what was asked, `bizInfos` and the list what the jar holds.
+    w.to_base.clear();
+    w.jvm.list.insert(ModuleId::new("biz1", "1"), Activated);
+    let answer = Answer::Done { actual: Some(ModuleId::new("biz1", "1")) };
+    w.base.replied(Reply { command: "installBiz", module: Some(ModuleId::new("biz9", "9")), answer }, w.now);
+    w.jvm.broken.insert("9".into());
+    w.settle();
+    assert_eq!(w.says(&pod), "ModuleMismatch");
+    let Some(ContainerOutcome::Waiting { message, .. }) = w.outcomes[&pod].containers.first() else { panic!() };
+    assert!(message.contains("biz1:1") && message.contains("biz9:9"), "{message}");
+    assert_eq!(w.on_base(), [], "the stray module is removed");
+}

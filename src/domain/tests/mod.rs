@@ -1,0 +1,6 @@
+//! Tests of the core: tables for the rows that users rely on, properties for everything between them.
+
+mod conversation;
+mod lifecycle;
+mod properties;
+mod world;

@@ -1,0 +1,378 @@
+//! A world in miniature: one base, the wire to it, the Pods on it, and a clock.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::domain::*;
+
+/// What a second version of a module does on the base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// It starts and stays deactivated.
+    Default,
+    /// It takes over.
+    ActivateNew,
+    /// Both are active.
+    MultiActive,
+}
+
+/// A base as the recordings show it, answering at once.
+#[derive(Debug)]
+pub(super) struct Jvm {
+    pub(super) mode: Mode,
+    pub(super) list: BTreeMap<ModuleId, ModuleState>,
+    /// Versions that fail to start.
+    pub(super) broken: BTreeSet<String>,
+}
+
+/// A message from the base.
+#[derive(Clone, Debug)]
+pub(super) enum FromBase {
+    List(Vec<ListedModule>),
+    Reply(Reply),
+    AlsoAlive,
+}
+
+impl Jvm {
+    fn handle(&mut self, command: &Command) -> FromBase {
+        let reply = |module: &ModuleId, answer| {
+            FromBase::Reply(Reply { command: command.name(), module: Some(module.clone()), answer })
+        };
+        match command {
+            Command::Install(spec, strategy) => {
+                let answer = self.install(spec, *strategy);
+                reply(&spec.id, answer)
+            }
+            Command::Uninstall(id) => {
+                let answer =
+                    self.list.remove(id).map_or(Answer::NotFound, |_| Answer::Done { actual: None });
+                reply(id, answer)
+            }
+            Command::Baseline(specs) => {
+                let all_done = specs.iter().fold(true, |ok, s| {
+                    matches!(self.install(s, Strategy::InstallOnly), Answer::Done { .. }) && ok
+                });
+                let answer =
+                    if all_done { Answer::Done { actual: None } } else { Answer::Failed("one failed".into()) };
+                FromBase::Reply(Reply { command: "baseline", module: None, answer })
+            }
+            Command::QueryModules => FromBase::List(
+                self.list
+                    .iter()
+                    .map(|(id, state)| ListedModule { id: id.clone(), state: *state, message: None })
+                    .collect(),
+            ),
+            Command::QueryHealth => FromBase::AlsoAlive,
+        }
+    }
+
+    fn install(&mut self, spec: &ModuleSpec, strategy: Strategy) -> Answer {
+        if strategy == Strategy::UninstallThenInstall {
+            self.list.retain(|id, _| id.name != spec.id.name);
+        }
+        if self.list.contains_key(&spec.id) {
+            return Answer::Repeat;
+        }
+        if self.broken.contains(&spec.id.version) {
+            return Answer::Failed("java.lang.IllegalStateException: broken on purpose".into());
+        }
+        let mut active = self.list.iter_mut().filter(|(id, s)| id.name == spec.id.name && **s == ModuleState::Activated);
+        let state = match (self.mode, active.next()) {
+            (Mode::Default, Some(_)) => ModuleState::Deactivated,
+            (Mode::ActivateNew, Some((_, old))) => {
+                *old = ModuleState::Deactivated;
+                ModuleState::Activated
+            }
+            _ => ModuleState::Activated,
+        };
+        self.list.insert(spec.id.clone(), state);
+        Answer::Done { actual: Some(spec.id.clone()) }
+    }
+}
+
+/// Everything together.
+pub(super) struct World {
+    pub(super) jvm: Jvm,
+    pub(super) base: Base,
+    pub(super) pods: Vec<Pod>,
+    pub(super) now: Instant,
+    pub(super) to_base: VecDeque<Command>,
+    pub(super) from_base: VecDeque<FromBase>,
+    /// Every install and uninstall that was sent.
+    pub(super) sent: Vec<Command>,
+    /// The last outcome of each Pod.
+    pub(super) outcomes: BTreeMap<PodUid, PodOutcome>,
+    /// Statuses that the API server has not got yet.
+    pub(super) unwritten: VecDeque<PodOutcome>,
+    pub(super) saved: Ledger,
+    settings: Arc<Settings>,
+    serial: usize,
+    /// Workloads that replace Pods that failed, as replica sets do.
+    pub(super) replaces: bool,
+    pub(super) created: usize,
+    pub(super) superseded: usize,
+}
+
+impl World {
+    pub(super) fn new(mode: Mode) -> Self {
+        let settings = Arc::new(Settings::default());
+        let now = Instant::now();
+        let mut world = Self {
+            jvm: Jvm { mode, list: BTreeMap::new(), broken: BTreeSet::new() },
+            base: Base::new(BaseId::new("base-1"), Arc::clone(&settings), now),
+            pods: Vec::new(),
+            now,
+            to_base: VecDeque::new(),
+            from_base: VecDeque::new(),
+            sent: Vec::new(),
+            outcomes: BTreeMap::new(),
+            unwritten: VecDeque::new(),
+            saved: Ledger::default(),
+            settings,
+            serial: 0,
+            replaces: false,
+            created: 0,
+            superseded: 0,
+        };
+        world.base.liveness.heard(now);
+        world
+    }
+
+    /// A Pod of `workload`'s `revision` comes to the base.
+    pub(super) fn pod(&mut self, workload: &str, revision: i64, modules: &[(&str, &str)]) -> PodUid {
+        self.serial += 1;
+        self.created += 1;
+        let uid: PodUid = format!("{workload}-{revision}-{}", self.serial).into();
+        let containers = modules
+            .iter()
+            .map(|(name, version)| Container {
+                name: (*name).to_owned(),
+                module: Ok(spec(name, version)),
+                history: ContainerHistory::default(),
+            })
+            .collect();
+        self.pods.push(Pod {
+            uid: uid.clone(),
+            name: format!("default/{uid}"),
+            created: i64::try_from(self.serial).unwrap(),
+            workload: Workload { uid: workload.into(), revision },
+            content: Content::Modules(containers),
+            deleting: None,
+            terminal: false,
+            superseded: false,
+            grace: Duration::from_secs(30),
+        });
+        uid
+    }
+
+    pub(super) fn delete(&mut self, uid: &PodUid) {
+        if let Some(pod) = self.pods.iter_mut().find(|p| p.uid == *uid) {
+            pod.deleting = Some(Duration::ZERO);
+        }
+    }
+
+    /// Decides once, and puts the commands on the wire.
+    pub(super) fn step(&mut self) -> Plan {
+        let pods: Vec<_> = self.pods.iter().collect();
+        let plan = self.base.step(&pods, self.now);
+        for command in &plan.commands {
+            if matches!(command, Command::Install(..) | Command::Uninstall(_) | Command::Baseline(_)) {
+                self.check_command(command);
+                self.sent.push(command.clone());
+            }
+            self.to_base.push_back(command.clone());
+        }
+        for outcome in &plan.pods {
+            self.check_outcome(outcome);
+            self.unwritten.push_back(outcome.clone());
+        }
+        self.pods.retain(|p| !plan.finished.contains(&p.uid));
+        if self.saved == self.base.ledger {
+            self.pods.retain(|p| !plan.expired.contains(&p.uid));
+        }
+        plan
+    }
+
+    /// No module that serves for a Pod is taken away from it.
+    fn check_command(&self, command: &Command) {
+        let Command::Uninstall(id) = command else { return };
+        let active = self.base.talk.list().and_then(|l| l.get(id)).is_some_and(|m| m.state == ModuleState::Activated);
+        let wanted = self.pods.iter().any(|p| p.is_live() && p.modules().any(|m| m.id == *id));
+        assert!(!(active && wanted), "uninstall of {id}, which is active and wanted by a Pod");
+    }
+
+    /// Ready is what the base's own list says.
+    fn check_outcome(&self, outcome: &PodOutcome) {
+        let pod = self.pods.iter().find(|p| p.uid == outcome.uid).unwrap();
+        for (container, said) in pod.containers().iter().zip(&outcome.containers) {
+            let id = &container.module.as_ref().unwrap().id;
+            let listed = self.base.talk.list().and_then(|l| l.get(id)).map(|m| m.state);
+            assert_eq!(said.active(), listed == Some(ModuleState::Activated), "{id} of {}", pod.name);
+        }
+    }
+
+    /// The API server gets the oldest status that it has not.
+    pub(super) fn write_status(&mut self) {
+        let Some(outcome) = self.unwritten.pop_front() else { return };
+        let Some(pod) = self.pods.iter_mut().find(|p| p.uid == outcome.uid) else { return };
+        if pod.terminal {
+            return;
+        }
+        if let Content::Modules(containers) = &mut pod.content {
+            for (container, said) in containers.iter_mut().zip(&outcome.containers) {
+                match said {
+                    ContainerOutcome::Active { restarts } => {
+                        container.history.has_run = true;
+                        container.history.restarts = *restarts;
+                    }
+                    ContainerOutcome::Waiting { reason, restarts, .. } => {
+                        container.history.restarts = *restarts;
+                        container.history.failed |= *reason == Reason::InstallFailed;
+                    }
+                    ContainerOutcome::Superseded { .. } => {}
+                }
+            }
+        }
+        if outcome.phase == Phase::Failed {
+            (pod.terminal, pod.superseded) = (true, true);
+            self.superseded += 1;
+            if self.replaces {
+                let (workload, modules) = (pod.workload.clone(), pod.modules().map(|m| m.id.clone()).collect::<Vec<_>>());
+                let modules: Vec<_> = modules.iter().map(|m| (m.name.as_str(), m.version.as_str())).collect();
+                self.pod(&workload.uid, workload.revision, &modules);
+            }
+        }
+        self.outcomes.insert(outcome.uid.clone(), outcome);
+    }
+
+    /// The oldest command reaches the base.
+    pub(super) fn deliver_command(&mut self) {
+        if let Some(command) = self.to_base.pop_front() {
+            let answer = self.jvm.handle(&command);
+            self.from_base.push_back(answer);
+        }
+    }
+
+    /// The oldest answer reaches us.
+    pub(super) fn deliver_answer(&mut self, twice: bool) {
+        let Some(answer) = self.from_base.pop_front() else { return };
+        for _ in 0..=usize::from(twice) {
+            self.base.liveness.heard(self.now);
+            match answer.clone() {
+                FromBase::List(modules) => self.base.listed(modules, self.now),
+                FromBase::Reply(reply) => self.base.replied(reply, self.now),
+                FromBase::AlsoAlive => {}
+            }
+        }
+    }
+
+    pub(super) fn save(&mut self) {
+        self.saved = self.base.ledger.clone();
+    }
+
+    /// The controller dies and another one starts from what the world remembers.
+    pub(super) fn restart_controller(&mut self) {
+        self.base = Base::new(BaseId::new("base-1"), Arc::clone(&self.settings), self.now);
+        self.base.ledger = self.saved.clone();
+        self.unwritten.clear();
+        self.from_base.clear();
+    }
+
+    /// The base dies and a fresh JVM starts.
+    pub(super) fn restart_base(&mut self, asks_for_baseline: bool) {
+        self.jvm.list.clear();
+        self.to_base.clear();
+        self.from_base.clear();
+        self.base.liveness.heard(self.now);
+        if asks_for_baseline {
+            self.base.asked_for_baseline(self.now);
+        }
+    }
+
+    /// Everything works at once until nothing is left to do before `later`.
+    pub(super) fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        let mut rounds = 0;
+        loop {
+            rounds += 1;
+            assert!(rounds < 20_000, "it never comes to rest: {:?} {:?}", self.base.ledger, self.sent.iter().rev().take(6).collect::<Vec<_>>());
+            let plan = self.step();
+            let mut moved = false;
+            while !self.to_base.is_empty() || !self.from_base.is_empty() {
+                self.deliver_command();
+                self.deliver_answer(false);
+                moved = true;
+            }
+            while !self.unwritten.is_empty() {
+                self.write_status();
+            }
+            moved |= self.saved != self.base.ledger;
+            self.save();
+            moved |= !plan.finished.is_empty() || !plan.expired.is_empty();
+            if moved {
+                continue;
+            }
+            let next = plan.wake.unwrap_or(end).max(self.now + Duration::from_millis(1));
+            if next >= end {
+                self.now = end;
+                self.step();
+                return;
+            }
+            self.now = next;
+        }
+    }
+
+    /// Long enough for everything but back-offs.
+    pub(super) fn settle(&mut self) {
+        self.run_for(Duration::from_secs(5));
+    }
+
+    pub(super) fn is_ready(&self, uid: &PodUid) -> bool {
+        self.outcomes.get(uid).is_some_and(PodOutcome::ready)
+    }
+
+    /// The first container's word for its state.
+    pub(super) fn says(&self, uid: &PodUid) -> &'static str {
+        match self.outcomes.get(uid).and_then(|o| o.containers.first()) {
+            Some(ContainerOutcome::Active { .. }) => "Active",
+            Some(ContainerOutcome::Waiting { reason, .. }) => reason.as_str(),
+            Some(ContainerOutcome::Superseded { .. }) => "Superseded",
+            None => "nothing",
+        }
+    }
+
+    pub(super) fn exists(&self, uid: &PodUid) -> bool {
+        self.pods.iter().any(|p| p.uid == *uid)
+    }
+
+    /// `name:version` → state, as the base has it.
+    pub(super) fn on_base(&self) -> Vec<(String, ModuleState)> {
+        self.jvm.list.iter().map(|(id, state)| (id.to_string(), *state)).collect()
+    }
+
+    pub(super) fn installs(&self) -> usize {
+        self.sent.iter().filter(|c| matches!(c, Command::Install(..))).count()
+    }
+
+    pub(super) fn uninstalls(&self) -> usize {
+        self.sent.iter().filter(|c| matches!(c, Command::Uninstall(_))).count()
+    }
+
+    pub(super) fn set_revision(&mut self, workload: &str, from: i64, to: i64) {
+        for pod in self.pods.iter_mut().filter(|p| *p.workload.uid == *workload && p.workload.revision == from) {
+            pod.workload.revision = to;
+        }
+    }
+}
+
+pub(super) fn spec(name: &str, version: &str) -> ModuleSpec {
+    ModuleSpec {
+        id: ModuleId::new(name, version),
+        url: format!("https://modules.example.com/{name}-{version}-ark-biz.jar"),
+        args: Vec::new(),
+        envs: BTreeMap::new(),
+    }
+}
