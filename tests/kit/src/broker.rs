@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use rumqttc::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Packet};
 
 pub use self::embedded::EmbeddedBroker;
-pub use self::mosquitto::Mosquitto;
+pub use self::mosquitto::{Clients, Mosquitto, Tls};
 pub use self::spy::{Message, Spy};
 
 /// The largest packet of a client made here. Replies of bases that list all their modules are far

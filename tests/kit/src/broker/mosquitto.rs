@@ -10,6 +10,7 @@ use tokio::process::Command;
 use tokio::sync::Mutex;
 
 use super::BrokerAddress;
+use crate::control_plane::certificates::Authority;
 use crate::ports::free_port;
 use crate::process::{Process, Program};
 
@@ -22,18 +23,69 @@ pub struct Mosquitto {
     address: BrokerAddress,
     program: Program,
     process: Mutex<Option<Process>>,
+    tls: Option<Tls>,
     _directory: TempDir,
+}
+
+/// A second listener, with TLS, and what clients need for it.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// Its TCP port.
+    pub port: u16,
+    /// The authority that signed the broker's certificate.
+    pub ca: PathBuf,
+    /// A client's certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// What a second listener asks of its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clients {
+    /// User and password.
+    Passwords,
+    /// These and a certificate.
+    Certificates,
+}
+
+impl Tls {
+    fn create(directory: &Path) -> Result<Self> {
+        let authority = Authority::create(directory)?;
+        authority.server("broker")?;
+        authority.client("client")?;
+        let file = |name: &str| directory.join(name);
+        Ok(Self {
+            port: free_port()?,
+            ca: file("ca.crt"),
+            certificate: file("client.crt"),
+            key: file("client.key"),
+        })
+    }
 }
 
 impl Mosquitto {
     /// Starts one and waits until it takes clients.
     pub async fn start() -> Result<Self> {
+        Self::start_with(None).await
+    }
+
+    /// The same with a second listener that speaks TLS.
+    pub async fn start_tls(clients: Clients) -> Result<Self> {
+        Self::start_with(Some(clients)).await
+    }
+
+    async fn start_with(clients: Option<Clients>) -> Result<Self> {
         let path = find("mosquitto").context("mosquitto is not installed: run `make setup`")?;
         let directory = tempfile::Builder::new()
             .prefix("modulet-mosquitto-")
             .tempdir()?;
         let address = BrokerAddress::local(free_port()?);
+        let tls = clients.map(|_| Tls::create(directory.path())).transpose()?;
         let config = write_config(directory.path(), &address).await?;
+        if let Some(tls) = &tls {
+            add_tls(&config, directory.path(), tls, clients == Some(Clients::Certificates))?;
+        }
         let program = Program::new("mosquitto", path, directory.path().join("log"))
             .arg("-c")
             .arg(config)
@@ -42,6 +94,7 @@ impl Mosquitto {
             address,
             program,
             process: Mutex::default(),
+            tls,
             _directory: directory,
         };
         this.start_again().await?;
@@ -51,6 +104,11 @@ impl Mosquitto {
     /// Where it is and how to log in; stays the same over [`Self::start_again`].
     pub fn address(&self) -> &BrokerAddress {
         &self.address
+    }
+
+    /// The second listener, if it has one.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     /// Ends it in order: clients lose their connections and find nobody at its port.
@@ -151,6 +209,20 @@ async fn write_config(directory: &Path, address: &BrokerAddress) -> Result<PathB
     let path = directory.join("mosquitto.conf");
     fs::write(&path, config)?;
     Ok(path)
+}
+
+fn add_tls(config: &Path, directory: &Path, tls: &Tls, certificates: bool) -> Result<()> {
+    let file = |name: &str| directory.join(name).display().to_string();
+    let text = fs::read_to_string(config)?;
+    let listener = format!(
+        "listener {port} 127.0.0.1\ncafile {ca}\ncertfile {certificate}\nkeyfile {key}\nrequire_certificate {certificates}\n",
+        port = tls.port,
+        ca = file("ca.crt"),
+        certificate = file("broker.crt"),
+        key = file("broker.key"),
+    );
+    fs::write(config, text + &listener)?;
+    Ok(())
 }
 
 /// Looks on the path, and where Debian puts servers, which is not on everybody's path.

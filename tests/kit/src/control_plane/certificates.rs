@@ -11,14 +11,14 @@ use rcgen::{
 use serde_json::json;
 
 /// Writes into a directory what the parts of a control plane and its clients trust each other by.
-pub(super) struct Authority {
+pub(crate) struct Authority {
     directory: PathBuf,
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
     /// A new authority; `ca.crt`, and `sa.key` and `sa.pub` for the tokens of service accounts.
-    pub(super) fn create(directory: &Path) -> Result<Self> {
+    pub(crate) fn create(directory: &Path) -> Result<Self> {
         let mut params = CertificateParams::default();
         params
             .distinguished_name
@@ -40,7 +40,12 @@ impl Authority {
     }
 
     /// `apiserver.crt` and `apiserver.key`.
-    pub(super) fn server(&self) -> Result<()> {
+    pub(super) fn api_server(&self) -> Result<()> {
+        self.server("apiserver")
+    }
+
+    /// `<name>.crt` and `<name>.key` of a server on this machine.
+    pub(crate) fn server(&self, name: &str) -> Result<()> {
         let names = [
             "localhost",
             "127.0.0.1",
@@ -53,7 +58,15 @@ impl Authority {
             .distinguished_name
             .push(DnType::CommonName, "kube-apiserver");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        self.sign(&params, "apiserver")
+        self.sign(&params, name)
+    }
+
+    /// `<name>.crt` and `<name>.key` of a client.
+    pub(crate) fn client(&self, name: &str) -> Result<()> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(&params, name)
     }
 
     /// `<name>.kubeconfig` of a user that shows a certificate, and that certificate.

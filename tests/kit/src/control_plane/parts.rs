@@ -34,7 +34,7 @@ impl Parts {
         let scheduler = Tool::ControlPlane.program("kube-scheduler").await?;
 
         let authority = Authority::create(directory)?;
-        authority.server()?;
+        authority.api_server()?;
         let etcd_port = free_port()?;
         let port = free_port()?;
         let server = format!("https://127.0.0.1:{port}");
