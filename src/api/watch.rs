@@ -1,6 +1,6 @@
 //! Watches, kept alive for ever.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::BoxStream};
 use k8s_openapi::api::{
@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::{
+    domain::Backoff,
     k8s::{names, trim},
     metrics::Metrics,
 };
@@ -71,28 +72,50 @@ pub fn watch(client: &Client, env: &str, to: &mpsc::Sender<Watched>, metrics: &A
     };
 
     let bound = watcher::Config::default().fields("spec.nodeName!=");
-    let pods = watcher(Api::<Pod>::all(client.clone()), bound).default_backoff().modify(trim);
+    let pods = watcher(Api::<Pod>::all(client.clone()), bound).backoff(Patience::default()).modify(trim);
     run("Pods", pods.map(|e| e.map(|e| Watched::Pod(Box::new(seen(e))))).boxed());
 
     let virtual_nodes = watcher::Config::default().labels(&format!("{}=vnode,{}={env}", names::COMPONENT, names::ENV));
-    let nodes = watcher(Api::<Node>::all(client.clone()), virtual_nodes).default_backoff().modify(|node| {
+    let nodes = watcher(Api::<Node>::all(client.clone()), virtual_nodes).backoff(Patience::default()).modify(|node| {
         node.metadata.managed_fields = None;
     });
     run("Nodes", nodes.map(|e| e.map(|e| Watched::Node(Box::new(seen(e))))).boxed());
 
     for (index, label) in LABELS.into_iter().enumerate() {
         let modules = watcher::Config::default().labels(&format!("{label}=module"));
-        let sets = watcher(Api::<PartialObjectMeta<ReplicaSet>>::all(client.clone()), modules.clone()).default_backoff();
+        let sets = watcher(Api::<PartialObjectMeta<ReplicaSet>>::all(client.clone()), modules.clone()).backoff(Patience::default());
         let sets = sets.map(move |e| e.map(|e| Watched::ReplicaSet(index, seen(e))));
         run("ReplicaSets", sets.boxed());
 
-        let revisions = watcher(Api::<ControllerRevision>::all(client.clone()), modules).default_backoff();
+        let revisions = watcher(Api::<ControllerRevision>::all(client.clone()), modules).backoff(Patience::default());
         let revisions = revisions.modify(|revision| {
             revision.data = None;
             revision.metadata.managed_fields = None;
         });
         let revisions = revisions.map(move |e| e.map(|e| Watched::ControllerRevision(index, Box::new(seen(e)))));
         run("ControllerRevisions", revisions.boxed());
+    }
+}
+
+/// Between tries of a watch. The library's own goes up to 30 s, and all that time is deafness
+/// after an outage of the API server.
+#[derive(Debug, Default)]
+struct Patience {
+    failures: u32,
+}
+
+impl Iterator for Patience {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.failures += 1;
+        Some(Backoff { initial: Duration::from_millis(250), max: Duration::from_secs(4) }.delay(self.failures))
+    }
+}
+
+impl kube::runtime::utils::Backoff for Patience {
+    fn reset(&mut self) {
+        self.failures = 0;
     }
 }
 
