@@ -3,9 +3,11 @@
 //! One process, so that all tests share one control plane; each has a namespace, an environment, a
 //! broker and a controller of its own.
 
+mod configuration;
 mod documented_manifest;
 mod helm;
 mod kubectl;
 mod main_job;
 mod nodes;
 mod stage;
+mod starting;
