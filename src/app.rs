@@ -14,7 +14,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    api::{self, EventSink, Writer},
+    api::{self, EventSink, Reader, Writer},
     config::Config,
     engine::{self, Edges},
     http::{self, Readiness},
@@ -45,6 +45,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let client = client(&config).await?;
     let (watched_to, watched) = mpsc::channel(FACTS);
     let (written_to, written) = mpsc::channel(FACTS);
+    let (read_to, read) = mpsc::channel(FACTS);
     let (tunnel_to, tunnel) = mpsc::channel(FACTS);
     let topics = Topics::new(&config.env);
     let commands = match &config.mqtt {
@@ -69,6 +70,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tunnel,
         watched,
         written,
+        read,
+        reader: Reader::start(client.clone(), read_to, Arc::clone(&metrics)),
         commands,
         writer: writer("writes", WRITES),
         leases: writer("leases", LEASE_WRITES),
@@ -105,9 +108,9 @@ async fn client(config: &Config) -> anyhow::Result<Client> {
                 .await
                 .with_context(|| format!("cannot use the kubeconfig {}", path.display()))?
         }
-        None => kube::Config::infer()
-            .await
-            .context("no cluster: set KUBECONFIG, or run in a Pod with a service account")?,
+        None => {
+            kube::Config::infer().await.context("no cluster: set KUBECONFIG, or run in a Pod with a service account")?
+        }
     };
     Client::try_from(kube_config).context("cannot make a Kubernetes client")
 }

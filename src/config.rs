@@ -46,7 +46,14 @@ pub struct Args {
     mqtt_username: String,
 
     /// Password at the broker. Better given by the variable: flags can be read by others on the machine
-    #[arg(long, env = "MQTT_PASSWORD", default_value = "", value_name = "PASSWORD", hide_env_values = true, hide_default_value = true)]
+    #[arg(
+        long,
+        env = "MQTT_PASSWORD",
+        default_value = "",
+        value_name = "PASSWORD",
+        hide_env_values = true,
+        hide_default_value = true
+    )]
     mqtt_password: String,
 
     /// First part of the MQTT client id, before @@@
@@ -189,7 +196,11 @@ fn parse_env(env: &str) -> Result<String, String> {
 }
 
 fn parse_client_id(id: &str) -> Result<String, String> {
-    if id.is_empty() { Err("it must not be empty; leave it out for a random one".to_owned()) } else { Ok(id.to_owned()) }
+    if id.is_empty() {
+        Err("it must not be empty; leave it out for a random one".to_owned())
+    } else {
+        Ok(id.to_owned())
+    }
 }
 
 fn parse_host(host: &str) -> Result<String, String> {

@@ -55,11 +55,8 @@ pub async fn serve(
     readiness: Arc<Readiness>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
-    let router = Router::new()
-        .route("/healthz", get(async || "ok"))
-        .route("/readyz", get(ready))
-        .with_state(readiness)
-        .route(
+    let router =
+        Router::new().route("/healthz", get(async || "ok")).route("/readyz", get(ready)).with_state(readiness).route(
             "/metrics",
             get(async move || {
                 let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -1,9 +1,11 @@
 //! The edge to the API server: watches in, writes out.
 
 mod events;
+mod reader;
 mod watch;
 mod writer;
 
 pub use events::{EventSink, Note, Subject};
+pub use reader::{Read, Reader};
 pub use watch::{Seen, Watched, watch};
 pub use writer::{Key, Outcome, Request, WriteError, Writer, Written};

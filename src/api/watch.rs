@@ -83,7 +83,8 @@ pub fn watch(client: &Client, env: &str, to: &mpsc::Sender<Watched>, metrics: &A
 
     for (index, label) in LABELS.into_iter().enumerate() {
         let modules = watcher::Config::default().labels(&format!("{label}=module"));
-        let sets = watcher(Api::<PartialObjectMeta<ReplicaSet>>::all(client.clone()), modules.clone()).backoff(Patience::default());
+        let sets = watcher(Api::<PartialObjectMeta<ReplicaSet>>::all(client.clone()), modules.clone())
+            .backoff(Patience::default());
         let sets = sets.map(move |e| e.map(|e| Watched::ReplicaSet(index, seen(e))));
         run("ReplicaSets", sets.boxed());
 

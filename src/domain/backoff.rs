@@ -13,16 +13,10 @@ pub struct Backoff {
 
 impl Backoff {
     /// A kubelet's figures for containers (`MaxContainerBackOff` is 5 min).
-    pub const KUBELET: Self = Self {
-        initial: Duration::from_secs(10),
-        max: Duration::from_secs(300),
-    };
+    pub const KUBELET: Self = Self { initial: Duration::from_secs(10), max: Duration::from_secs(300) };
 
     /// For writes to the API server that failed: short, because nothing starts or stops by them.
-    pub const WRITE: Self = Self {
-        initial: Duration::from_millis(250),
-        max: Duration::from_secs(15),
-    };
+    pub const WRITE: Self = Self { initial: Duration::from_millis(250), max: Duration::from_secs(15) };
 
     /// Delay after the `failures`-th failure in a row (1 = the first).
     pub fn delay(self, failures: u32) -> Duration {

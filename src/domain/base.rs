@@ -315,7 +315,7 @@ impl Base {
     /// Counts a start for every container that stands for the module, and shares its back-off among them.
     fn starts(&mut self, spec: &ModuleSpec, pods: &[&Pod]) {
         for pod in pods.iter().filter(|p| p.is_live()) {
-            for container in pod.containers().iter().filter(|c| c.module.as_ref() == Ok(spec)) {
+            for container in pod.containers().iter().filter(|c| c.module() == Some(spec)) {
                 let memory = self.pods.entry(pod.uid.clone()).or_default();
                 let c = memory.containers.entry(container.name.clone()).or_default();
                 if c.has_run || c.failed {
@@ -345,7 +345,8 @@ impl Base {
                         tried_for.insert(uid.clone());
                     }
                 }
-                let restarts = self.pods.values().filter_map(|p| p.containers.get(&spec.id.name)).map(|c| c.restarts).max();
+                let restarts =
+                    self.pods.values().filter_map(|p| p.containers.get(&spec.id.name)).map(|c| c.restarts).max();
                 let failure = self.failures.entry(spec.id.clone()).or_insert_with(|| Failure {
                     spec: None,
                     tried_for: BTreeSet::new(),

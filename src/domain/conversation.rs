@@ -56,8 +56,15 @@ pub enum Answer {
 pub(super) enum Settled {
     Installed(ModuleId),
     Uninstalled(ModuleId),
-    InstallFailed { spec: ModuleSpec, reason: Reason, message: String },
-    UninstallFailed { id: ModuleId, message: String },
+    InstallFailed {
+        spec: ModuleSpec,
+        reason: Reason,
+        message: String,
+    },
+    UninstallFailed {
+        id: ModuleId,
+        message: String,
+    },
     /// It never arrived, as far as can be told: what is wanted decides again.
     Lost,
 }

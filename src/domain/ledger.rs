@@ -71,9 +71,7 @@ impl Ledger {
 
     /// All modules on record as installed.
     pub fn all_installed(&self) -> impl Iterator<Item = ModuleId> {
-        self.modules
-            .iter()
-            .flat_map(|(name, e)| e.installed.iter().map(move |v| ModuleId::new(name, v)))
+        self.modules.iter().flat_map(|(name, e)| e.installed.iter().map(move |v| ModuleId::new(name, v)))
     }
 
     /// Forgets that this controller installed that module.

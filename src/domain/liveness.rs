@@ -38,14 +38,7 @@ pub struct Liveness {
 impl Liveness {
     /// A base that is known from its Node or from a first message to come.
     pub fn new(now: Instant) -> Self {
-        Self {
-            heard: None,
-            silent_since: now,
-            asked: None,
-            lost_since: None,
-            stopped: false,
-            deaf_since: None,
-        }
+        Self { heard: None, silent_since: now, asked: None, lost_since: None, stopped: false, deaf_since: None }
     }
 
     /// The base sent something.

@@ -24,5 +24,5 @@ pub use ledger::{Claim, Ledger};
 pub use liveness::{Liveness, Reachability};
 pub use module::{Command, ListedModule, ModuleId, ModuleSpec, ModuleState, Strategy};
 pub use plan::{ContainerOutcome, Phase, Plan, PodOutcome, Reason};
-pub use pod::{Container, ContainerHistory, Content, Pod, PodUid, Workload};
+pub use pod::{Container, ContainerHistory, Content, Pod, PodUid, Role, Workload};
 pub use reconcile::reconcile;

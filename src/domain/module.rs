@@ -35,6 +35,8 @@ pub struct ModuleSpec {
     pub args: Vec<String>,
     /// Environment of the module, as far as the wire carries it.
     pub envs: BTreeMap<String, String>,
+    /// Why `args` and `envs` are not known yet: it is wanted, but not installed before.
+    pub unresolved: Option<String>,
 }
 
 /// A module's state in the base's own list.

@@ -124,6 +124,9 @@ impl<'c, 'l> Module<'c, 'l> {
             );
             return (Reason::ForeignModule, message);
         }
+        if let Some(message) = &spec.unresolved {
+            return (Reason::ConfigError, message.clone());
+        }
         let switching = base.talk.operation(self.name).is_some_and(|o| {
             o.order.id() == &spec.id && matches!(o.order, Order::Install(_, Strategy::UninstallThenInstall))
         });
@@ -160,9 +163,7 @@ pub(super) fn claim(cx: &Context<'_>, name: &str, ledger: &mut Ledger, plan: &mu
         let held = Module::new(cx, name, ledger).held_by(workload, id).is_some();
         if active.contains(id.version.as_str()) {
             ledger.install(id);
-            let claimed = ledger
-                .claim_of(id, workload)
-                .is_some_and(|c| !c.superseded);
+            let claimed = ledger.claim_of(id, workload).is_some_and(|c| !c.superseded);
             if !claimed && !held {
                 ledger.take_over(id, workload, &active);
             }
@@ -173,7 +174,7 @@ pub(super) fn claim(cx: &Context<'_>, name: &str, ledger: &mut Ledger, plan: &mu
     // A Pod that is being deleted takes the module with it that ran for it, whoever installed it.
     for pod in cx.pods.iter().filter(|p| p.deleting.is_some()) {
         for container in pod.containers().iter().filter(|c| c.history.has_run) {
-            if let Ok(spec) = &container.module
+            if let Some(spec) = container.module()
                 && spec.id.name == name
                 && cx.base.talk.list().is_some_and(|list| list.contains_key(&spec.id))
             {
@@ -203,7 +204,11 @@ fn module_lost_to_a_later_claim(
 /// The version of `name` that a fresh base should have first.
 pub(super) fn first_wanted<'a>(cx: &'a Context<'a>, name: &str, ledger: &Ledger) -> Option<&'a ModuleSpec> {
     let module = Module::new(cx, name, ledger);
-    module.wants().into_iter().find(|w| module.held_by(&w.pod.workload, &w.spec.id).is_none()).map(|w| w.spec)
+    let first = module
+        .wants()
+        .into_iter()
+        .find(|w| w.spec.unresolved.is_none() && module.held_by(&w.pod.workload, &w.spec.id).is_none());
+    first.map(|w| w.spec)
 }
 
 /// The next command about `name`, if one is due.
@@ -228,7 +233,8 @@ pub(super) fn next_command(cx: &Context<'_>, name: &str, ledger: &Ledger, plan: 
         }
     }
     for want in module.wants() {
-        if module.held_by(&want.pod.workload, &want.spec.id).is_some() || module.is_active(&want.spec.id.version) {
+        let (id, unresolved) = (&want.spec.id, want.spec.unresolved.is_some());
+        if unresolved || module.held_by(&want.pod.workload, id).is_some() || module.is_active(&id.version) {
             continue;
         }
         if let Some(retry_at) = backs_off_until(cx, want) {
@@ -266,9 +272,7 @@ fn install(module: &Module<'_, '_>, want: Want<'_>) -> Next {
         Some(ModuleState::Deactivated) if others_active && !module.cx.base.talk.proven(&spec.id) => {
             Next::Order(Command::Uninstall(spec.id.clone()))
         }
-        Some(ModuleState::Deactivated) => {
-            Next::Order(Command::Install(spec.clone(), Strategy::UninstallThenInstall))
-        }
+        Some(ModuleState::Deactivated) => Next::Order(Command::Install(spec.clone(), Strategy::UninstallThenInstall)),
         // Installing over it would be refused, and uninstallThenInstall would take the other versions with it.
         Some(ModuleState::Broken | ModuleState::Unknown) => Next::Order(Command::Uninstall(spec.id.clone())),
         Some(ModuleState::Activated | ModuleState::Resolved) => Next::Wait,
@@ -283,7 +287,9 @@ fn backs_off_until(cx: &Context<'_>, want: Want<'_>) -> Option<Instant> {
 
 /// Whether nothing of the module is left on the base that only `pod` accounted for.
 pub(super) fn is_gone_for(cx: &Context<'_>, pod: &Pod, spec: &ModuleSpec, ledger: &Ledger) -> bool {
-    if !matches!(cx.reachability, super::Reachability::Online) || cx.base.talk.operation(&spec.id.name).is_some_and(|o| o.order.id() == &spec.id) {
+    if !matches!(cx.reachability, super::Reachability::Online)
+        || cx.base.talk.operation(&spec.id.name).is_some_and(|o| o.order.id() == &spec.id)
+    {
         return false;
     }
     let Some(list) = cx.base.talk.list() else { return false };

@@ -56,8 +56,8 @@ impl PodOutcome {
     /// All its modules are active, and that can be known.
     pub fn ready(&self) -> bool {
         self.reachable
-            && !self.containers.is_empty()
-            && self.containers.iter().all(|c| c.active())
+            && self.containers.iter().any(ContainerOutcome::active)
+            && self.containers.iter().all(|c| c.active() || *c == ContainerOutcome::SideCar)
     }
 }
 
@@ -78,6 +78,8 @@ pub enum ContainerOutcome {
         /// Starts after the first.
         restarts: u32,
     },
+    /// No module: it is not run, and does not count.
+    SideCar,
     /// Another version took over for good.
     Superseded {
         /// Names the new version.
@@ -109,6 +111,8 @@ pub enum Reason {
     WaitingForBase,
     /// The container can't be a module.
     InvalidModule,
+    /// Its environment refers to something that is not there (a kubelet's word).
+    ConfigError,
     /// The Pod has no modules at all.
     NotAModule,
     /// The base no longer lists the module.
@@ -130,6 +134,7 @@ impl Reason {
             Self::ModuleMismatch => "ModuleMismatch",
             Self::WaitingForBase => "WaitingForBase",
             Self::InvalidModule => "InvalidModule",
+            Self::ConfigError => "CreateContainerConfigError",
             Self::NotAModule => "NotAModule",
             Self::ModuleGone => "ModuleGone",
             Self::ForeignModule => "ForeignModule",

@@ -34,10 +34,31 @@ pub enum Content {
 pub struct Container {
     /// The container's name.
     pub name: String,
-    /// The module it stands for, or why it can't be one.
-    pub module: Result<ModuleSpec, String>,
+    /// What it is to the base.
+    pub role: Role,
     /// What the Pod's status tells of the container's past.
     pub history: ContainerHistory,
+}
+
+/// What a container is to the base.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A module.
+    Module(ModuleSpec),
+    /// Meant as a module, but it can't be one, or not yet; the text says why.
+    Unusable(String),
+    /// Put into the Pod by an injector: it is left alone, and the Pod is Ready without it.
+    SideCar,
+}
+
+impl Container {
+    /// The module it stands for.
+    pub fn module(&self) -> Option<&ModuleSpec> {
+        match &self.role {
+            Role::Module(spec) => Some(spec),
+            Role::Unusable(_) | Role::SideCar => None,
+        }
+    }
 }
 
 /// A container's past as its Pod's status records it: the memory that survives a restart.
@@ -85,7 +106,7 @@ impl Pod {
 
     /// Its modules that are well-formed.
     pub fn modules(&self) -> impl Iterator<Item = &ModuleSpec> {
-        self.containers().iter().filter_map(|c| c.module.as_ref().ok())
+        self.containers().iter().filter_map(Container::module)
     }
 
     /// It wants its modules to run: neither finished nor being deleted.

@@ -6,10 +6,12 @@ use std::{
 };
 
 use super::{
-    Base, Command, Ledger, Plan, Pod, PodOutcome, Reachability, Strategy, base::PodMemory, modules,
+    Base, Command, Ledger, Plan, Pod, PodOutcome, Reachability, Strategy,
+    base::PodMemory,
+    modules,
     modules::Module,
     plan::{ContainerOutcome, Phase, Reason},
-    pod::{Container, Content},
+    pod::{Container, Content, Role},
 };
 
 /// Everything a decision may look at.
@@ -135,8 +137,7 @@ fn conclude(cx: &Context<'_>, pod: &Pod, ledger: &Ledger, plan: &mut Plan) {
 fn outcome(cx: &Context<'_>, pod: &Pod, memory: &PodMemory, ledger: &Ledger) -> Option<PodOutcome> {
     let uid = pod.uid.clone();
     if let Content::Foreign(message) = &pod.content {
-        let container =
-            ContainerOutcome::Waiting { reason: Reason::NotAModule, message: message.clone(), restarts: 0 };
+        let container = ContainerOutcome::Waiting { reason: Reason::NotAModule, message: message.clone(), restarts: 0 };
         return Some(PodOutcome { uid, phase: Phase::Pending, containers: vec![container], reachable: true });
     }
     let reachable = match cx.reachability {
@@ -146,12 +147,16 @@ fn outcome(cx: &Context<'_>, pod: &Pod, memory: &PodMemory, ledger: &Ledger) -> 
         Reachability::Unreachable | Reachability::Stopped | Reachability::Dead => false,
     };
     if cx.base.talk.list().is_none() || !reachable {
-        return if reachable { None } else { Some(PodOutcome { uid, phase: phase_so_far(pod, memory), containers: Vec::new(), reachable }) };
+        return if reachable {
+            None
+        } else {
+            Some(PodOutcome { uid, phase: phase_so_far(pod, memory), containers: Vec::new(), reachable })
+        };
     }
     let containers: Vec<_> = pod.containers().iter().map(|c| container_outcome(cx, pod, c, memory, ledger)).collect();
     let superseded = containers.iter().any(|c| matches!(c, ContainerOutcome::Superseded { .. }));
     let has_run = |(c, o): (&Container, &ContainerOutcome)| {
-        o.active() || memory.containers.get(&c.name).is_some_and(|m| m.has_run)
+        *o == ContainerOutcome::SideCar || o.active() || memory.containers.get(&c.name).is_some_and(|m| m.has_run)
     };
     let phase = if superseded {
         Phase::Failed
@@ -164,7 +169,7 @@ fn outcome(cx: &Context<'_>, pod: &Pod, memory: &PodMemory, ledger: &Ledger) -> 
 }
 
 fn phase_so_far(pod: &Pod, memory: &PodMemory) -> Phase {
-    let ran = |c: &Container| memory.containers.get(&c.name).is_some_and(|m| m.has_run);
+    let ran = |c: &Container| c.role == Role::SideCar || memory.containers.get(&c.name).is_some_and(|m| m.has_run);
     if pod.containers().iter().all(ran) { Phase::Running } else { Phase::Pending }
 }
 
@@ -177,9 +182,10 @@ fn container_outcome(
 ) -> ContainerOutcome {
     let past = memory.containers.get(&container.name).cloned().unwrap_or_default();
     let restarts = past.restarts;
-    let spec = match &container.module {
-        Ok(spec) => spec,
-        Err(message) => {
+    let spec = match &container.role {
+        Role::Module(spec) => spec,
+        Role::SideCar => return ContainerOutcome::SideCar,
+        Role::Unusable(message) => {
             let message = message.clone();
             return ContainerOutcome::Waiting { reason: Reason::InvalidModule, message, restarts };
         }

@@ -47,6 +47,7 @@ impl Shown {
         match outcome {
             ContainerOutcome::Active { .. } => "Installed".to_owned(),
             ContainerOutcome::Superseded { .. } => names::BIZ_DEACTIVATE.to_owned(),
+            ContainerOutcome::SideCar => "SideCar".to_owned(),
             ContainerOutcome::Waiting { reason, message, restarts } => {
                 key(Some(reason.as_str()), Some(message), i32::try_from(*restarts).unwrap_or(0))
             }
@@ -146,7 +147,13 @@ impl World {
                     info!(base = %id, %module, "uninstalling");
                     for record in self.pods_of(id) {
                         if record.pod.deleting.is_some() && record.pod.modules().any(|s| s.id == *module) {
-                            note(&edges.events, record, false, Reason::Uninstalling.as_str(), format!("uninstalling {module}"));
+                            note(
+                                &edges.events,
+                                record,
+                                false,
+                                Reason::Uninstalling.as_str(),
+                                format!("uninstalling {module}"),
+                            );
                         }
                     }
                 }
@@ -300,18 +307,31 @@ fn tell(events: &EventSink, record: &mut PodRecord, outcome: &PodOutcome) {
     if shown == record.shown {
         return;
     }
-    let names: Vec<_> = record.pod.modules().map(|m| m.id.to_string()).collect();
+    let init = record.object.spec.iter().flat_map(|s| s.init_containers.iter().flatten()).map(|c| c.name.as_str());
+    let init: Vec<_> = init.collect();
+    if record.shown == Shown::default() && !init.is_empty() {
+        let message = format!("init containers are not run on a base: {}", init.join(", "));
+        note(events, record, true, "InitContainersIgnored", message);
+    }
+    let name = |index: usize| {
+        let container = record.pod.containers().get(index);
+        container.map_or_else(String::new, |c| c.module().map_or_else(|| c.name.clone(), |m| m.id.to_string()))
+    };
     for (index, container) in outcome.containers.iter().enumerate() {
         if record.shown.0.get(index) == shown.0.get(index) {
             continue;
         }
-        let module = names.get(index).map_or("", String::as_str);
+        let module = name(index);
         match container {
             ContainerOutcome::Active { .. } => {
                 note(events, record, false, "Installed", format!("{module} is active on the base"));
             }
             ContainerOutcome::Superseded { message } => {
                 note(events, record, true, names::BIZ_DEACTIVATE, message.clone());
+            }
+            ContainerOutcome::SideCar => {
+                let message = format!("container {module} is no module (its image is no URL) and is not run");
+                note(events, record, true, "SideCarIgnored", message);
             }
             // Told when the command goes out.
             ContainerOutcome::Waiting { reason: Reason::Installing | Reason::Switching, .. } => {}

@@ -5,6 +5,7 @@
 
 mod act;
 mod node;
+mod references;
 mod timers;
 mod world;
 
@@ -20,7 +21,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    api::{EventSink, Watched, Writer, Written},
+    api::{EventSink, Read, Reader, Watched, Writer, Written},
     config::Config,
     http::Readiness,
     metrics::Metrics,
@@ -44,6 +45,10 @@ pub struct Edges {
     pub watched: mpsc::Receiver<Watched>,
     /// Ends of writes.
     pub written: mpsc::Receiver<Written>,
+    /// Ends of reads.
+    pub read: mpsc::Receiver<Read>,
+    /// Reads of what environments refer to.
+    pub reader: Reader,
     /// Commands to bases.
     pub commands: Option<mqtt::Sender>,
     /// Writes of Pods and Nodes.
@@ -65,7 +70,8 @@ pub async fn run(
     let mut world = World::new(Arc::clone(&config), Topics::new(&config.env), Arc::clone(&metrics));
     let mut figures_at = Instant::now();
     loop {
-        let timer = world.timers.next().map_or(figures_at, |at| at.min(figures_at));
+        let timers = [world.timers.next(), world.references.next()];
+        let timer = timers.into_iter().flatten().fold(figures_at, Instant::min);
         let mut room = BATCH;
         tokio::select! {
             _ = stop.changed() => break,
@@ -73,6 +79,7 @@ pub async fn run(
             Some(event) = edges.tunnel.recv() => world.tunnel(event, Instant::now()),
             Some(change) = edges.watched.recv() => world.watched(change, Instant::now()),
             Some(end) = edges.written.recv() => world.written(end, Instant::now()),
+            Some(end) = edges.read.recv() => world.reference_read(end, Instant::now()),
         }
         while room > 0 {
             let now = Instant::now();
@@ -97,6 +104,7 @@ pub async fn run(
             if !readiness.watches.swap(true, Ordering::Relaxed) {
                 info!(bases = world.bases.len(), pods = world.pods.len(), "watches have delivered, starting");
             }
+            world.read_references(&edges.reader, Instant::now());
             world.decide(&edges, Instant::now());
         }
         readiness.broker.store(world.connected || config.mqtt.is_none(), Ordering::Relaxed);

@@ -222,7 +222,8 @@ impl World {
                 }
                 info!(node = record.node.name, "creating the Node");
                 record.node.refresh_at = Some(now + STATUS_EVERY);
-                Ready::from(reachability).map(|ready| Request::create("/api/v1/nodes".to_owned(), &writes.create(ready)))
+                Ready::from(reachability)
+                    .map(|ready| Request::create("/api/v1/nodes".to_owned(), &writes.create(ready)))
             }
             (None, _) => None,
             (Some(node), Reachability::Dead) => {

@@ -9,12 +9,12 @@ use std::{
 use k8s_openapi::api::core::v1 as core;
 use tracing::{debug, info, warn};
 
-use super::{act::Shown, node::NodeRecord, timers::Timers};
+use super::{act::Shown, node::NodeRecord, references::References, timers::Timers};
 use crate::{
     api::{Key, Seen, Watched, Written},
     config::Config,
     domain::{Answer, Backoff, Base, BaseId, BaseInfo, Pod, PodUid, Reachability},
-    k8s::{Revisions, names, pod_from},
+    k8s::{Revisions, Sources, names, pod_from, references},
     metrics::Metrics,
     tunnel::{self, Health, Heartbeat, Message, Topics},
 };
@@ -88,6 +88,7 @@ pub(super) struct World {
     pub(super) bases: HashMap<BaseId, BaseRecord>,
     pub(super) pods: HashMap<PodUid, PodRecord>,
     revisions: Revisions,
+    pub(super) references: References,
     pub(super) dirty: HashSet<BaseId>,
     pub(super) timers: Timers,
     pub(super) connected: bool,
@@ -110,6 +111,7 @@ impl World {
             bases: HashMap::new(),
             pods: HashMap::new(),
             revisions: Revisions::default(),
+            references: References::default(),
             dirty: HashSet::new(),
             timers: Timers::default(),
             connected: false,
@@ -168,6 +170,7 @@ impl World {
                 if record.base.info.as_ref() != Some(&info) {
                     info!(base = %id, name = info.name, version = info.version, ip = info.ip, "base registered");
                     record.base.info = Some(info);
+                    self.view_pods_of(id);
                 }
             }
             Message::Modules(modules) => {
@@ -303,15 +306,12 @@ impl World {
     }
 
     fn pod_applied(&mut self, object: core::Pod, now: Instant) {
-        let Some(base) = object
-            .spec
-            .as_ref()
-            .and_then(|s| s.node_name.as_deref())
-            .and_then(|node| self.topics.base_of(node))
+        let Some(base) =
+            object.spec.as_ref().and_then(|s| s.node_name.as_deref()).and_then(|node| self.topics.base_of(node))
         else {
             return; // an ordinary Node's Pod, or another environment's
         };
-        let pod = pod_from(&object, &self.revisions);
+        let pod = self.view(&object, &base);
         let uid = pod.uid.clone();
         match self.pods.get_mut(&uid) {
             Some(record) => {
@@ -321,6 +321,7 @@ impl World {
                 (record.object, record.pod) = (object, pod);
             }
             None => {
+                self.references.wanted(references(&object).into_iter(), now);
                 let record = PodRecord {
                     shown: Shown::from_status(&object),
                     object,
@@ -340,6 +341,30 @@ impl World {
             record.pods.insert(uid);
         }
         self.dirty.insert(base);
+    }
+
+    /// The Pod as the core sees it, with what is known now.
+    fn view(&self, object: &core::Pod, base: &BaseId) -> Pod {
+        let ip = self.bases.get(base).and_then(|b| b.base.info.as_ref()).and_then(|i| i.ip.as_deref());
+        pod_from(object, &self.revisions, &Sources { referred: &self.references.known, ip })
+    }
+
+    /// Something that a Pod's view depends on has changed.
+    pub(super) fn view_again(&mut self, uid: &PodUid) {
+        let Some(record) = self.pods.get(uid) else { return };
+        let pod = self.view(&record.object, &record.base);
+        if let Some(record) = self.pods.get_mut(uid)
+            && record.pod != pod
+        {
+            record.pod = pod;
+            self.dirty.insert(record.base.clone());
+        }
+    }
+
+    /// The base's address is known now, or is another one: environments may name it.
+    fn view_pods_of(&mut self, id: &BaseId) {
+        let uids: Vec<_> = self.bases.get(id).into_iter().flat_map(|b| b.pods.iter().cloned()).collect();
+        uids.iter().for_each(|uid| self.view_again(uid));
     }
 
     pub(super) fn forget_pod(&mut self, uid: &PodUid) {
@@ -362,6 +387,7 @@ impl World {
                 if let Some(record) = self.base_mut(&id, now) {
                     record.node_applied(object);
                 }
+                self.view_pods_of(&id);
                 self.dirty.insert(id);
             }
             Seen::Gone(object) => {
@@ -400,8 +426,9 @@ impl World {
                     Ok(outcome) => {
                         record.min_version = outcome.resource_version;
                         record.object.status = status;
-                        record.pod = pod_from(&record.object, &self.revisions);
-                        if let Some(listed) = self.bases.get(&record.base).and_then(|b| b.listed_at) {
+                        let base = record.base.clone();
+                        self.view_again(&uid);
+                        if let Some(listed) = self.bases.get(&base).and_then(|b| b.listed_at) {
                             self.metrics.observe_reply_to_status(now.saturating_duration_since(listed));
                         }
                     }

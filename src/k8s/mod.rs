@@ -2,12 +2,14 @@
 //!
 //! **Invariant:** pure functions over objects: no client, no clock, no `async`.
 
+mod environment;
 pub mod names;
 mod node;
 mod pod;
 mod status;
 mod workload;
 
+pub use environment::{Reference, Referred, Sources, references};
 pub use node::{NodeWriter, Ready, node_is_current};
 pub use pod::{component, pod_from, trim};
 pub use status::{StatusWriter, status_patch};

@@ -25,9 +25,7 @@ impl Ready {
     pub fn from(reachability: Reachability) -> Option<Self> {
         Some(match reachability {
             Reachability::Unknown => return None,
-            Reachability::Online => {
-                Self { status: "True", reason: "BaseReady", message: "the base answers" }
-            }
+            Reachability::Online => Self { status: "True", reason: "BaseReady", message: "the base answers" },
             Reachability::Stopped => {
                 Self { status: "False", reason: "BaseStopped", message: "the base said that it goes away" }
             }

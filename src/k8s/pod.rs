@@ -4,8 +4,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::{Revisions, names};
-use crate::domain::{Container, ContainerHistory, Content, ModuleId, ModuleSpec, Pod};
+use super::{
+    Revisions,
+    environment::{Sources, environment, wanted_annotations},
+    names,
+};
+use crate::domain::{Container, ContainerHistory, Content, ModuleId, ModuleSpec, Pod, Role};
 
 /// Default of `terminationGracePeriodSeconds` (Kubernetes convention).
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
@@ -19,8 +23,9 @@ pub fn component(pod: &core::Pod) -> Option<&str> {
 /// Drops what nobody here reads: half of a Pod's bytes are managed fields, volumes and mounts.
 pub fn trim(pod: &mut core::Pod) {
     pod.metadata.managed_fields = None;
+    let wanted = wanted_annotations(pod);
     if let Some(annotations) = &mut pod.metadata.annotations {
-        annotations.clear();
+        annotations.retain(|key, _| wanted.contains(key));
     }
     if let Some(spec) = &mut pod.spec {
         let kept = core::PodSpec {
@@ -28,6 +33,7 @@ pub fn trim(pod: &mut core::Pod) {
             init_containers: spec.init_containers.take(),
             node_name: spec.node_name.take(),
             readiness_gates: spec.readiness_gates.take(),
+            service_account_name: spec.service_account_name.take(),
             termination_grace_period_seconds: spec.termination_grace_period_seconds,
             ..core::PodSpec::default()
         };
@@ -40,7 +46,7 @@ pub fn trim(pod: &mut core::Pod) {
 }
 
 /// The Pod as the core sees it.
-pub fn pod_from(pod: &core::Pod, revisions: &Revisions) -> Pod {
+pub fn pod_from(pod: &core::Pod, revisions: &Revisions, sources: &Sources<'_>) -> Pod {
     let meta = &pod.metadata;
     let status = pod.status.as_ref();
     let phase = status.and_then(|s| s.phase.as_deref()).unwrap_or_default();
@@ -49,14 +55,10 @@ pub fn pod_from(pod: &core::Pod, revisions: &Revisions) -> Pod {
     let grace = spec.and_then(|s| s.termination_grace_period_seconds);
     Pod {
         uid: Arc::from(meta.uid.as_deref().unwrap_or_default()),
-        name: format!(
-            "{}/{}",
-            meta.namespace.as_deref().unwrap_or_default(),
-            meta.name.as_deref().unwrap_or_default()
-        ),
+        name: format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default()),
         created: meta.creation_timestamp.as_ref().map_or(0, |t| t.0.as_second()),
         workload: revisions.workload(meta),
-        content: content(pod),
+        content: content(pod, sources),
         deleting: meta.deletion_timestamp.is_some().then(|| pre_stop_sleep(pod)),
         terminal,
         superseded: terminal && status.and_then(|s| s.reason.as_deref()) == Some(names::BIZ_DEACTIVATE),
@@ -64,7 +66,7 @@ pub fn pod_from(pod: &core::Pod, revisions: &Revisions) -> Pod {
     }
 }
 
-fn content(pod: &core::Pod) -> Content {
+fn content(pod: &core::Pod, sources: &Sources<'_>) -> Content {
     match component(pod) {
         Some("module") => {}
         Some(other) => {
@@ -78,45 +80,49 @@ fn content(pod: &core::Pod) -> Content {
         }
     }
     let containers = pod.spec.iter().flat_map(|s| &s.containers);
+    let some_url = containers.clone().any(has_url);
+    let role = |c: &core::Container| {
+        // What an injector adds has an image of its own and knows nothing of modules.
+        let injected = some_url && !has_url(c) && version_of(c).is_none();
+        if injected { Role::SideCar } else { module(pod, c, sources).map_or_else(Role::Unusable, Role::Module) }
+    };
     Content::Modules(
-        containers
-            .map(|c| Container { name: c.name.clone(), module: module(pod, c), history: history(pod, &c.name) })
-            .collect(),
+        containers.map(|c| Container { name: c.name.clone(), role: role(c), history: history(pod, &c.name) }).collect(),
     )
 }
 
-fn module(pod: &core::Pod, container: &core::Container) -> Result<ModuleSpec, String> {
-    let env = || container.env.iter().flatten();
-    let version = env()
-        .find(|e| e.name == names::BIZ_VERSION)
-        .and_then(|e| e.value.clone())
-        .or_else(|| pod.metadata.labels.as_ref()?.get(names::MODULE_VERSION).cloned())
-        .filter(|v| !v.is_empty())
-        .ok_or_else(|| {
-            format!(
-                "container {} has no module version: set its env {} or the Pod's label {}",
-                container.name,
-                names::BIZ_VERSION,
-                names::MODULE_VERSION
-            )
-        })?;
+fn has_url(container: &core::Container) -> bool {
+    container.image.as_ref().is_some_and(|image| image.contains("://"))
+}
+
+fn version_of(container: &core::Container) -> Option<&String> {
+    let env = container.env.iter().flatten().find(|e| e.name == names::BIZ_VERSION);
+    env.and_then(|e| e.value.as_ref()).filter(|v| !v.is_empty())
+}
+
+fn module(pod: &core::Pod, container: &core::Container, sources: &Sources<'_>) -> Result<ModuleSpec, String> {
+    let label = || pod.metadata.labels.as_ref()?.get(names::MODULE_VERSION).filter(|v| !v.is_empty());
+    let version = version_of(container).or_else(label).ok_or_else(|| {
+        format!(
+            "container {} has no module version: set its env {} or the Pod's label {}",
+            container.name,
+            names::BIZ_VERSION,
+            names::MODULE_VERSION
+        )
+    })?;
     let url = container.image.clone().unwrap_or_default();
-    if !url.contains("://") {
+    if !has_url(container) {
         return Err(format!(
             "the image of container {} is {url:?}: it must be the URL of a module's jar",
             container.name
         ));
     }
-    let envs: BTreeMap<_, _> = env()
-        .filter(|e| e.name != names::BIZ_VERSION)
-        .filter_map(|e| Some((e.name.clone(), e.value.clone()?)))
-        .collect();
-    Ok(ModuleSpec {
-        id: ModuleId::new(&container.name, version),
-        url,
-        args: container.args.clone().unwrap_or_default(),
-        envs,
-    })
+    let (mut envs, args, unresolved) = match environment(pod, container, sources) {
+        Ok((envs, args)) => (envs, args, None),
+        Err(why) => (BTreeMap::new(), Vec::new(), Some(why)),
+    };
+    envs.remove(names::BIZ_VERSION);
+    Ok(ModuleSpec { id: ModuleId::new(&container.name, version), url, args, envs, unresolved })
 }
 
 fn history(pod: &core::Pod, name: &str) -> ContainerHistory {
@@ -124,13 +130,13 @@ fn history(pod: &core::Pod, name: &str) -> ContainerHistory {
     let Some(status) = statuses.into_iter().find(|s| s.name == name) else { return ContainerHistory::default() };
     let state = status.state.as_ref();
     let running = state.is_some_and(|s| s.running.is_some());
-    let ended = state.and_then(|s| s.terminated.as_ref());
-    let last = status.last_state.as_ref().and_then(|s| s.terminated.as_ref());
+    let ended = state.is_some_and(|s| s.terminated.is_some());
+    // A Pod's phase is Running once all its containers have run, and stays so.
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
     ContainerHistory {
-        // A start that failed has no start time in `lastState`.
-        has_run: running || ended.is_some() || last.is_some_and(|t| t.started_at.is_some()),
+        has_run: running || ended || phase == Some("Running"),
         restarts: u32::try_from(status.restart_count).unwrap_or(0),
-        failed: last.is_some(),
+        failed: status.last_state.as_ref().is_some_and(|s| s.terminated.is_some()),
     }
 }
 

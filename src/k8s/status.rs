@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{
-        ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP,
-        Pod, PodCondition, PodIP, PodStatus,
+        ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+        HostIP, Pod, PodCondition, PodIP, PodStatus,
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
@@ -145,6 +145,12 @@ impl StatusWriter<'_> {
                 let waiting =
                     ContainerStateWaiting { reason: Some(reason.as_str().to_owned()), message: Some(message.clone()) };
                 status.state = Some(ContainerState { waiting: Some(waiting), ..ContainerState::default() });
+            }
+            ContainerOutcome::SideCar => {
+                // "Completed" is the word with which kubectl shows the Pod as Running for its other containers.
+                let kept = old_state.filter(|s| s.terminated.is_some()).cloned();
+                let message = "not a module (its image is no URL of a jar): a base does not run it";
+                status.state = Some(kept.unwrap_or_else(|| self.ended("Completed", message, None, 0)));
             }
             ContainerOutcome::Superseded { message } => {
                 let started_at = was_running.and_then(|r| r.started_at.clone());

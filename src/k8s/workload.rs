@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use k8s_openapi::{api::apps::v1::ControllerRevision, apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}};
+use k8s_openapi::{
+    api::apps::v1::ControllerRevision,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
 
 use crate::domain::Workload;
 

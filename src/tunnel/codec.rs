@@ -250,7 +250,11 @@ fn list(raw: Vec<RawModule>) -> Vec<ListedModule> {
                 _ => ModuleState::Unknown,
             };
             let message = m.latest_state_record.and_then(|r| r.message).filter(|t| !t.is_empty());
-            Some(ListedModule { id: ModuleId::new(m.name?, m.version?), state, message: message.map(|t| root_cause(&t)) })
+            Some(ListedModule {
+                id: ModuleId::new(m.name?, m.version?),
+                state,
+                message: message.map(|t| root_cause(&t)),
+            })
         })
         .collect()
 }
@@ -396,9 +400,7 @@ fn raw_install(spec: &ModuleSpec, strategy: Strategy) -> RawInstall<'_> {
 pub fn encode(command: &Command) -> Result<Vec<u8>, serde_json::Error> {
     match command {
         Command::Install(spec, strategy) => serde_json::to_vec(&raw_install(spec, *strategy)),
-        Command::Uninstall(id) => {
-            serde_json::to_vec(&RawUninstall { biz_name: &id.name, biz_version: &id.version })
-        }
+        Command::Uninstall(id) => serde_json::to_vec(&RawUninstall { biz_name: &id.name, biz_version: &id.version }),
         Command::Baseline(specs) => {
             let elements: Vec<_> = specs.iter().map(|s| raw_install(s, Strategy::InstallOnly)).collect();
             serde_json::to_vec(&elements)

@@ -4,7 +4,7 @@ mod codec;
 pub mod mqtt;
 mod topic;
 
-pub use codec::{CodecError, Heartbeat, Health, Message, decode, encode};
+pub use codec::{CodecError, Health, Heartbeat, Message, decode, encode};
 pub use topic::{IdentityError, Kind, Topics};
 
 use crate::domain::BaseId;

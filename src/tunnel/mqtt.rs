@@ -5,7 +5,10 @@
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use rumqttc::{AsyncClient, ConnectReturnCode, EventLoop, Incoming, MqttOptions, Packet, QoS, SubscribeFilter, TlsConfiguration, Transport};
+use rumqttc::{
+    AsyncClient, ConnectReturnCode, EventLoop, Incoming, MqttOptions, Packet, QoS, SubscribeFilter, TlsConfiguration,
+    Transport,
+};
 use tokio::{sync::mpsc, time::sleep};
 use tracing::{debug, info, warn};
 
@@ -85,7 +88,8 @@ pub fn start(
         options.set_credentials(user, password);
     }
     if let Some(ca) = &config.ca {
-        let read = |path: &PathBuf| std::fs::read(path).map_err(|source| MqttError::File { path: path.clone(), source });
+        let read =
+            |path: &PathBuf| std::fs::read(path).map_err(|source| MqttError::File { path: path.clone(), source });
         let client_auth = match &config.identity {
             Some((certificate, key)) => Some((read(certificate)?, read(key)?)),
             None => None,

@@ -57,10 +57,14 @@ pub enum IdentityError {
     #[error("the identity {0:?} has a slash in it")]
     Slash(String),
     /// Not a DNS-1123 subdomain as a part of the Node's name.
-    #[error("the identity {0:?} can't be part of a Node's name: use lower-case letters, digits, '-' and '.', with a letter or digit at both ends of each part")]
+    #[error(
+        "the identity {0:?} can't be part of a Node's name: use lower-case letters, digits, '-' and '.', with a letter or digit at both ends of each part"
+    )]
     NotDns(String),
     /// The Node's name is also a label's value.
-    #[error("the identity {0:?} makes a Node name of more than 63 characters, too long for the label kubernetes.io/hostname")]
+    #[error(
+        "the identity {0:?} makes a Node name of more than 63 characters, too long for the label kubernetes.io/hostname"
+    )]
     TooLong(String),
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use proptest::prelude::*;
 
 use super::world::{Mode, World};
-use crate::domain::{Command, ModuleState, PodOutcome};
+use crate::domain::{Command, ModuleState};
 
 #[derive(Clone, Debug)]
 enum Step {

@@ -47,16 +47,14 @@ impl Jvm {
                 reply(&spec.id, answer)
             }
             Command::Uninstall(id) => {
-                let answer =
-                    self.list.remove(id).map_or(Answer::NotFound, |_| Answer::Done { actual: None });
+                let answer = self.list.remove(id).map_or(Answer::NotFound, |_| Answer::Done { actual: None });
                 reply(id, answer)
             }
             Command::Baseline(specs) => {
-                let all_done = specs.iter().fold(true, |ok, s| {
-                    matches!(self.install(s, Strategy::InstallOnly), Answer::Done { .. }) && ok
-                });
-                let answer =
-                    if all_done { Answer::Done { actual: None } } else { Answer::Failed("one failed".into()) };
+                let all_done = specs
+                    .iter()
+                    .fold(true, |ok, s| matches!(self.install(s, Strategy::InstallOnly), Answer::Done { .. }) && ok);
+                let answer = if all_done { Answer::Done { actual: None } } else { Answer::Failed("one failed".into()) };
                 FromBase::Reply(Reply { command: "baseline", module: None, answer })
             }
             Command::QueryModules => FromBase::List(
@@ -79,7 +77,8 @@ impl Jvm {
         if self.broken.contains(&spec.id.version) {
             return Answer::Failed("java.lang.IllegalStateException: broken on purpose".into());
         }
-        let mut active = self.list.iter_mut().filter(|(id, s)| id.name == spec.id.name && **s == ModuleState::Activated);
+        let mut active =
+            self.list.iter_mut().filter(|(id, s)| id.name == spec.id.name && **s == ModuleState::Activated);
         let state = match (self.mode, active.next()) {
             (Mode::Default, Some(_)) => ModuleState::Deactivated,
             (Mode::ActivateNew, Some((_, old))) => {
@@ -150,7 +149,7 @@ impl World {
             .iter()
             .map(|(name, version)| Container {
                 name: (*name).to_owned(),
-                module: Ok(spec(name, version)),
+                role: Role::Module(spec(name, version)),
                 history: ContainerHistory::default(),
             })
             .collect();
@@ -208,7 +207,7 @@ impl World {
     fn check_outcome(&self, outcome: &PodOutcome) {
         let pod = self.pods.iter().find(|p| p.uid == outcome.uid).unwrap();
         for (container, said) in pod.containers().iter().zip(&outcome.containers) {
-            let id = &container.module.as_ref().unwrap().id;
+            let id = &container.module().unwrap().id;
             let listed = self.base.talk.list().and_then(|l| l.get(id)).map(|m| m.state);
             assert_eq!(said.active(), listed == Some(ModuleState::Activated), "{id} of {}", pod.name);
         }
@@ -232,7 +231,7 @@ impl World {
                         container.history.restarts = *restarts;
                         container.history.failed |= *reason == Reason::InstallFailed;
                     }
-                    ContainerOutcome::Superseded { .. } => {}
+                    ContainerOutcome::Superseded { .. } | ContainerOutcome::SideCar => {}
                 }
             }
         }
@@ -240,7 +239,8 @@ impl World {
             (pod.terminal, pod.superseded) = (true, true);
             self.superseded += 1;
             if self.replaces {
-                let (workload, modules) = (pod.workload.clone(), pod.modules().map(|m| m.id.clone()).collect::<Vec<_>>());
+                let (workload, modules) =
+                    (pod.workload.clone(), pod.modules().map(|m| m.id.clone()).collect::<Vec<_>>());
                 let modules: Vec<_> = modules.iter().map(|m| (m.name.as_str(), m.version.as_str())).collect();
                 self.pod(&workload.uid, workload.revision, &modules);
             }
@@ -298,7 +298,12 @@ impl World {
         let mut rounds = 0;
         loop {
             rounds += 1;
-            assert!(rounds < 20_000, "it never comes to rest: {:?} {:?}", self.base.ledger, self.sent.iter().rev().take(6).collect::<Vec<_>>());
+            assert!(
+                rounds < 20_000,
+                "it never comes to rest: {:?} {:?}",
+                self.base.ledger,
+                self.sent.iter().rev().take(6).collect::<Vec<_>>()
+            );
             let plan = self.step();
             let mut moved = false;
             while !self.to_base.is_empty() || !self.from_base.is_empty() {
@@ -340,6 +345,7 @@ impl World {
             Some(ContainerOutcome::Active { .. }) => "Active",
             Some(ContainerOutcome::Waiting { reason, .. }) => reason.as_str(),
             Some(ContainerOutcome::Superseded { .. }) => "Superseded",
+            Some(ContainerOutcome::SideCar) => "SideCar",
             None => "nothing",
         }
     }
@@ -374,5 +380,6 @@ pub(super) fn spec(name: &str, version: &str) -> ModuleSpec {
         url: format!("https://modules.example.com/{name}-{version}-ark-biz.jar"),
         args: Vec::new(),
         envs: BTreeMap::new(),
+        unresolved: None,
     }
 }
