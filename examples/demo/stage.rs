@@ -75,12 +75,13 @@ impl Stage {
         missing: impl Fn(&Scene) -> Option<String>,
     ) -> Result<()> {
         let start = Instant::now();
+        let mut last = "nothing has been seen yet".to_owned();
         loop {
             let look = tokio::time::timeout_at(start + limit, self.look(screen)).await;
             let lacks = match look {
                 Ok(Ok(())) => missing(&self.scene),
                 Ok(Err(error)) => Some(format!("{error:#}")),
-                Err(_) => Some("the API server does not answer".to_owned()),
+                Err(_) => Some(last.clone()),
             };
             let Some(lacks) = lacks else {
                 screen.clear_status();
@@ -94,6 +95,7 @@ impl Stage {
                 let log = self.controller.as_ref().map(crate::controller::last_words).unwrap_or_default();
                 bail!("modulet ended while {what} was awaited{log}");
             }
+            last.clone_from(&lacks);
             screen.status(&format!("waiting for {what}: {lacks} ({} s)", start.elapsed().as_secs()));
             tokio::time::sleep(GLANCE).await;
         }
