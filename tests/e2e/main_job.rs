@@ -1,6 +1,6 @@
 //! The main job: a base becomes a Node, Pods become modules, a newer version supersedes.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use kube::api::DeleteParams;
 use modulet_testkit::{
     base::{Activation, BizState},
@@ -29,6 +29,14 @@ async fn a_module_is_installed_superseded_and_uninstalled() -> Result<()> {
     assert_eq!(container_reason(&old), Some("BizDeactivate"));
     assert!(stage::container_message(&old).unwrap_or_default().contains("biz1:0.0.2"));
     assert!(!is_ready(&old));
+
+    eventually("the old Pod's Events", SOON, async || {
+        let told = stage.events("old").await?;
+        let all = ["Scheduled", "Installing", "Installed", "BizDeactivate"];
+        ensure!(all.iter().all(|reason| told.iter().filter(|t| t == reason).count() == 1), "{told:?}");
+        Ok(())
+    })
+    .await?;
 
     for pod in ["old", "new"] {
         stage.pods().delete(pod, &DeleteParams::default()).await?;

@@ -182,14 +182,13 @@ async fn a_hanging_base_is_not_ready_within_30_seconds_and_ready_again_when_it_a
 #[tokio::test(flavor = "multi_thread")]
 async fn a_base_whose_heart_stopped_but_that_answers_stays_ready() -> Result<()> {
     let stage = Stage::set_with("node-heartless", |options| options.env("MODULET_UNREACHABLE_AFTER", "5")).await?;
-    let options = BaseOptions { heartbeat: Duration::from_secs(1), ..stage.base_options("base-1") };
+    // The heartbeat of its start is the only one.
+    let options = BaseOptions { heartbeat: Duration::from_hours(1), ..stage.base_options("base-1") };
     let base = stage.base(options).await?;
-    base.drop_connection_for(Duration::from_millis(2500));
-    eventually("the connection back", SOON, async || base.connected()).await?;
-    let (beats, asked) = (base.counters().heartbeats, base.received("health"));
+    let asked = base.received("health");
     // Each question means that the base was silent for 2 s.
     base.wait_for_commands("health", asked + 6, SOON).await?;
-    assert_eq!(base.counters().heartbeats, beats, "its heart should have stopped");
+    assert_eq!(base.counters().heartbeats, 1);
     assert_eq!(log_line(&stage.controller, &["state=Unreachable"]), None);
     stage.node_ready(&stage.node_name("base-1"), "True").await?;
     Ok(())
