@@ -23,6 +23,8 @@ const PERMITS: usize = 2;
 pub enum Subject {
     /// A Pod: namespace, name, uid.
     Pod(String, String, String),
+    /// A Deployment: namespace, name, uid.
+    Deployment(String, String, String),
     /// A Node, by name: as a kubelet's, its Events have the name as uid.
     Node(String),
 }
@@ -84,6 +86,14 @@ async fn publish(recorder: &Recorder, metrics: &Metrics, note: Note) {
         Subject::Pod(namespace, name, uid) => ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
+            namespace: Some(namespace),
+            name: Some(name),
+            uid: Some(uid),
+            ..ObjectReference::default()
+        },
+        Subject::Deployment(namespace, name, uid) => ObjectReference {
+            api_version: Some("apps/v1".to_owned()),
+            kind: Some("Deployment".to_owned()),
             namespace: Some(namespace),
             name: Some(name),
             uid: Some(uid),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::BoxStream};
 use k8s_openapi::api::{
-    apps::v1::{ControllerRevision, ReplicaSet},
+    apps::v1::{ControllerRevision, Deployment, ReplicaSet},
     core::v1::{Node, Pod},
 };
 use kube::{
@@ -45,11 +45,13 @@ pub enum Watched {
     ReplicaSet(usize, Seen<PartialObjectMeta<ReplicaSet>>),
     /// A revision of a `DaemonSet` or `StatefulSet` with module Pods.
     ControllerRevision(usize, Box<Seen<ControllerRevision>>),
+    /// A Deployment that asks for peer deployment.
+    Deployment(Box<Seen<Deployment>>),
 }
 
 impl Watched {
     /// How many watches there are: readiness waits for the first list of each.
-    pub const COUNT: usize = 2 + 2 * LABELS.len();
+    pub const COUNT: usize = 3 + 2 * LABELS.len();
 
     /// Comes before every attempt to list, so it is no sign that the API server answers.
     fn is_attempt(&self) -> bool {
@@ -58,6 +60,7 @@ impl Watched {
             Self::Node(seen) => matches!(**seen, Seen::ListBegins),
             Self::ReplicaSet(_, seen) => matches!(seen, Seen::ListBegins),
             Self::ControllerRevision(_, seen) => matches!(**seen, Seen::ListBegins),
+            Self::Deployment(seen) => matches!(**seen, Seen::ListBegins),
         }
     }
 }
@@ -67,9 +70,14 @@ const LABELS: [&str; 2] = [names::COMPONENT, names::COMPONENT_OLD];
 
 /// Starts all watches.
 pub fn watch(client: &Client, env: &str, to: &mpsc::Sender<Watched>, metrics: &Arc<Metrics>) {
-    let run = |what: &'static str, stream: BoxStream<'static, Result<Watched, watcher::Error>>| {
-        tokio::spawn(forward(what, stream, to.clone(), Arc::clone(metrics)));
+    let start = |what, stream, unless_forbidden| {
+        tokio::spawn(forward(what, stream, unless_forbidden, to.clone(), Arc::clone(metrics)));
     };
+    let run = |what: &'static str, stream: BoxStream<'static, Result<Watched, watcher::Error>>| {
+        start(what, stream, None);
+    };
+    // What is not needed for the main job: roles that were written for other controllers may not grant it.
+    let run_if_allowed = |what, stream: BoxStream<'static, _>, nothing: [Watched; 2]| start(what, stream, Some(nothing));
 
     let bound = watcher::Config::default().fields("spec.nodeName!=");
     let pods = watcher(Api::<Pod>::all(client.clone()), bound).backoff(Patience::default()).modify(trim);
@@ -81,12 +89,23 @@ pub fn watch(client: &Client, env: &str, to: &mpsc::Sender<Watched>, metrics: &A
     });
     run("Nodes", nodes.map(|e| e.map(|e| Watched::Node(Box::new(seen(e))))).boxed());
 
+    let peers = watcher::Config::default().labels(&format!("{}=peer", names::STRATEGY));
+    let peers = watcher(Api::<Deployment>::all(client.clone()), peers).backoff(Patience::default()).modify(|d| {
+        d.metadata.managed_fields = None;
+        d.metadata.annotations = None;
+        d.status = None;
+    });
+    let peers = peers.map(|e| e.map(|e| Watched::Deployment(Box::new(seen(e))))).boxed();
+    let nothing = [Seen::ListBegins, Seen::ListEnds].map(|s| Watched::Deployment(Box::new(s)));
+    run_if_allowed("Deployments", peers, nothing);
+
     for (index, label) in LABELS.into_iter().enumerate() {
         let modules = watcher::Config::default().labels(&format!("{label}=module"));
         let sets = watcher(Api::<PartialObjectMeta<ReplicaSet>>::all(client.clone()), modules.clone())
             .backoff(Patience::default());
         let sets = sets.map(move |e| e.map(|e| Watched::ReplicaSet(index, seen(e))));
-        run("ReplicaSets", sets.boxed());
+        let nothing = [Seen::ListBegins, Seen::ListEnds].map(|s| Watched::ReplicaSet(index, s));
+        run_if_allowed("ReplicaSets", sets.boxed(), nothing);
 
         let revisions = watcher(Api::<ControllerRevision>::all(client.clone()), modules).backoff(Patience::default());
         let revisions = revisions.modify(|revision| {
@@ -94,7 +113,8 @@ pub fn watch(client: &Client, env: &str, to: &mpsc::Sender<Watched>, metrics: &A
             revision.metadata.managed_fields = None;
         });
         let revisions = revisions.map(move |e| e.map(|e| Watched::ControllerRevision(index, Box::new(seen(e)))));
-        run("ControllerRevisions", revisions.boxed());
+        let nothing = [Seen::ListBegins, Seen::ListEnds].map(|s| Watched::ControllerRevision(index, Box::new(s)));
+        run_if_allowed("ControllerRevisions", revisions.boxed(), nothing);
     }
 }
 
@@ -132,6 +152,7 @@ fn seen<K>(event: watcher::Event<K>) -> Seen<K> {
 async fn forward(
     what: &'static str,
     mut stream: BoxStream<'static, Result<Watched, watcher::Error>>,
+    mut unless_forbidden: Option<[Watched; 2]>,
     to: mpsc::Sender<Watched>,
     metrics: Arc<Metrics>,
 ) {
@@ -143,12 +164,25 @@ async fn forward(
                     failing = false;
                     info!(what, "watching again");
                 }
+                if !event.is_attempt() {
+                    unless_forbidden = None;
+                }
                 if to.send(event).await.is_err() {
                     return;
                 }
             }
             Err(error) => {
                 metrics.watch_errors.inc();
+                if is_forbidden(&error)
+                    && let Some(nothing) = unless_forbidden.take()
+                {
+                    warn!(what, "not allowed to watch; going on without");
+                    for event in nothing {
+                        if to.send(event).await.is_err() {
+                            return;
+                        }
+                    }
+                }
                 // One line for each outage.
                 if !std::mem::replace(&mut failing, true) {
                     let error = format!("{:#}", anyhow::Error::from(error));
@@ -157,4 +191,14 @@ async fn forward(
             }
         }
     }
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    let (watcher::Error::InitialListFailed(error)
+    | watcher::Error::WatchStartFailed(error)
+    | watcher::Error::WatchFailed(error)) = error
+    else {
+        return false;
+    };
+    matches!(error, kube::Error::Api(status) if status.code == 403)
 }

@@ -30,6 +30,8 @@ pub enum Key {
     Node(BaseId),
     /// A base's Lease.
     Lease(BaseId),
+    /// Replicas of a Deployment, by its uid.
+    Scale(String),
 }
 
 impl Key {
@@ -39,6 +41,7 @@ impl Key {
             Self::PodDelete(_) => "pod_delete",
             Self::Node(_) => "node",
             Self::Lease(_) => "lease",
+            Self::Scale(_) => "scale",
         }
     }
 }

@@ -86,6 +86,7 @@ impl World {
         let reachability = record.base.reachability(now);
         if record.reachability.replace(reachability) != Some(reachability) {
             reachability_changed(record, id, reachability, edges, now);
+            self.peers.changed(now);
         }
 
         let mut wake = plan.wake;

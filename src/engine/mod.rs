@@ -5,6 +5,7 @@
 
 mod act;
 mod node;
+mod peers;
 mod references;
 mod timers;
 mod world;
@@ -70,7 +71,7 @@ pub async fn run(
     let mut world = World::new(Arc::clone(&config), Topics::new(&config.env), Arc::clone(&metrics));
     let mut figures_at = Instant::now();
     loop {
-        let timers = [world.timers.next(), world.references.next()];
+        let timers = [world.timers.next(), world.references.next(), world.peers.next()];
         let timer = timers.into_iter().flatten().fold(figures_at, Instant::min);
         let mut room = BATCH;
         tokio::select! {
@@ -106,6 +107,7 @@ pub async fn run(
             }
             world.read_references(&edges.reader, Instant::now());
             world.decide(&edges, Instant::now());
+            world.keep_peers(&edges, Instant::now());
         }
         readiness.broker.store(world.connected || config.mqtt.is_none(), Ordering::Relaxed);
         if figures_at.elapsed() > Duration::ZERO {

@@ -72,6 +72,11 @@ impl NodeRecord {
         &self.name
     }
 
+    /// The Node as the API server has it.
+    pub(super) fn object(&self) -> Option<&Node> {
+        self.object.as_ref()
+    }
+
     pub(super) fn exists(&self) -> bool {
         self.object.is_some()
     }

@@ -9,7 +9,7 @@ use std::{
 use k8s_openapi::api::core::v1 as core;
 use tracing::{debug, info, warn};
 
-use super::{act::Shown, node::NodeRecord, references::References, timers::Timers};
+use super::{act::Shown, node::NodeRecord, peers::Peers, references::References, timers::Timers};
 use crate::{
     api::{Key, Seen, Watched, Written},
     config::Config,
@@ -89,6 +89,7 @@ pub(super) struct World {
     pub(super) pods: HashMap<PodUid, PodRecord>,
     revisions: Revisions,
     pub(super) references: References,
+    pub(super) peers: Peers,
     pub(super) dirty: HashSet<BaseId>,
     pub(super) timers: Timers,
     pub(super) connected: bool,
@@ -112,6 +113,7 @@ impl World {
             pods: HashMap::new(),
             revisions: Revisions::default(),
             references: References::default(),
+            peers: Peers::default(),
             dirty: HashSet::new(),
             timers: Timers::default(),
             connected: false,
@@ -126,7 +128,7 @@ impl World {
 
     /// Nothing is decided before all that is wanted and remembered is known.
     pub(super) fn synced(&self) -> bool {
-        self.pods_synced && self.nodes_synced && self.owners_synced.len() + 2 == Watched::COUNT
+        self.pods_synced && self.nodes_synced && self.peers.synced && self.owners_synced.len() + 3 == Watched::COUNT
     }
 
     /// A fact from the bases.
@@ -242,7 +244,11 @@ impl World {
     pub(super) fn watched(&mut self, change: Watched, now: Instant) {
         match change {
             Watched::Pod(seen) => self.pod_seen(*seen, now),
-            Watched::Node(seen) => self.node_seen(*seen, now),
+            Watched::Node(seen) => {
+                self.node_seen(*seen, now);
+                self.peers.changed(now);
+            }
+            Watched::Deployment(seen) => self.peers.seen(*seen, now),
             Watched::ReplicaSet(index, seen) => match seen {
                 Seen::Applied(set) => {
                     if self.revisions.replica_set(&set.metadata) {
@@ -453,6 +459,7 @@ impl World {
                     self.dirty.insert(id);
                 }
             }
+            Key::Scale(uid) => self.peers.written(&uid, end.result, now),
             Key::Lease(id) => {
                 if let Some(record) = self.bases.get_mut(&id) {
                     record.lease_written(end.result, now);

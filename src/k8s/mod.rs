@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** pure functions over objects: no client, no clock, no `async`.
 
+mod admission;
 mod environment;
 pub mod names;
 mod node;
@@ -9,8 +10,9 @@ mod pod;
 mod status;
 mod workload;
 
+pub use admission::admits;
 pub use environment::{Reference, Referred, Sources, references};
-pub use node::{NodeWriter, Ready, node_is_current};
+pub use node::{NodeWriter, Ready, node_is_current, node_says_ready};
 pub use pod::{component, pod_from, trim};
 pub use status::{StatusWriter, status_patch};
 pub use workload::Revisions;

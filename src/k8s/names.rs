@@ -20,6 +20,10 @@ pub const COMPONENT: &str = "virtual-kubelet.koupleless.io/component";
 pub const COMPONENT_OLD: &str = "module-controller.koupleless.io/component";
 /// Environment of a Node.
 pub const ENV: &str = "virtual-kubelet.koupleless.io/env";
+/// `peer` on a Deployment: its replicas follow the number of bases.
+pub const STRATEGY: &str = "virtual-kubelet.koupleless.io/strategy";
+/// `true` on a Deployment: its replicas are left alone (the Go controller's opt-out).
+pub const REPLICAS_CONTROL: &str = "virtual-kubelet.koupleless.io/replicas-control";
 /// Version of a Pod's module, where a container has no `BIZ_VERSION`.
 pub const MODULE_VERSION: &str = "module.koupleless.io/version";
 /// Environment variable that gives a container's module version.

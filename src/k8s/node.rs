@@ -248,3 +248,9 @@ pub fn node_is_current(node: &Node, wanted: &Value) -> bool {
             })
         })
 }
+
+/// Whether the Node's Ready condition is True.
+pub fn node_says_ready(node: &Node) -> bool {
+    let conditions = node.status.iter().filter_map(|s| s.conditions.as_ref()).flatten();
+    conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
+}

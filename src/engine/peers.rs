@@ -1,0 +1,188 @@
+//! Peer deployment: a Deployment that asks for it has as many replicas as there are bases for it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::apps::v1::Deployment;
+use serde_json::json;
+use tracing::{info, warn};
+
+use super::{
+    Edges,
+    world::{World, Writing},
+};
+use crate::{
+    api::{Key, Note, Outcome, Request, Seen, Subject, WriteError},
+    domain::Reachability,
+    k8s::{admits, names, node_says_ready},
+};
+
+/// Many bases that come at once are counted once.
+const SETTLES: Duration = Duration::from_millis(200);
+/// Put back more often than this within [`CONTEST`]: somebody else steers it too.
+const CONTESTED_AFTER: usize = 3;
+const CONTEST: Duration = Duration::from_secs(60);
+/// Then it is put back this seldom.
+const TRUCE: Duration = Duration::from_secs(30);
+
+/// A Deployment with the label that asks for it.
+#[derive(Debug)]
+struct Peer {
+    object: Deployment,
+    writing: Writing,
+    /// What it was told last.
+    told: Option<i32>,
+    /// When others' changes were put back.
+    put_back: VecDeque<Instant>,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    by_uid: HashMap<String, Peer>,
+    due: Option<Instant>,
+    listing: Option<Vec<String>>,
+    pub(super) synced: bool,
+}
+
+impl Peers {
+    /// Bases or Deployments have changed.
+    pub(super) fn changed(&mut self, now: Instant) {
+        if !self.by_uid.is_empty() {
+            self.due.get_or_insert(now + SETTLES);
+        }
+    }
+
+    /// When to count.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// A fact from the watch.
+    pub(super) fn seen(&mut self, seen: Seen<Deployment>, now: Instant) {
+        match seen {
+            Seen::Applied(object) => {
+                let uid = object.metadata.uid.clone().unwrap_or_default();
+                if let Some(listing) = &mut self.listing {
+                    listing.push(uid.clone());
+                }
+                match self.by_uid.get_mut(&uid) {
+                    Some(peer) => peer.object = object,
+                    None => {
+                        let peer = Peer { object, writing: Writing::default(), told: None, put_back: VecDeque::new() };
+                        self.by_uid.insert(uid, peer);
+                    }
+                }
+            }
+            Seen::Gone(object) => {
+                self.by_uid.remove(object.metadata.uid.as_deref().unwrap_or_default());
+            }
+            Seen::ListBegins => self.listing = Some(Vec::new()),
+            Seen::ListEnds => {
+                if let Some(listed) = self.listing.take() {
+                    self.by_uid.retain(|uid, _| listed.contains(uid));
+                }
+                self.synced = true;
+            }
+        }
+        self.changed(now);
+    }
+
+    /// A write ended.
+    pub(super) fn written(&mut self, uid: &str, result: Result<Outcome, WriteError>, now: Instant) {
+        let Some(peer) = self.by_uid.get_mut(uid) else { return };
+        peer.writing.ended(result.is_ok(), now);
+        if let Err(error) = result {
+            warn!(deployment = peer.object.metadata.name, %error, "cannot scale, trying again");
+            self.changed(now);
+        }
+    }
+}
+
+impl World {
+    /// Counts the bases for each Deployment and scales those that differ.
+    pub(super) fn keep_peers(&mut self, edges: &Edges, now: Instant) {
+        if self.peers.due.is_none_or(|due| due > now) {
+            return;
+        }
+        self.peers.due = None;
+        let mut again: Option<Instant> = None;
+        let mut wait_until = |at: Instant| again = Some(again.map_or(at, |a| a.min(at)));
+        let uids: Vec<_> = self.peers.by_uid.keys().cloned().collect();
+        for uid in uids {
+            let Some(peer) = self.peers.by_uid.get(&uid) else { continue };
+            let Some(wanted) = self.usable_bases(&peer.object) else { continue };
+            let Some(peer) = self.peers.by_uid.get_mut(&uid) else { continue };
+            let has = peer.object.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
+            if has == wanted {
+                peer.told = Some(wanted);
+                continue;
+            }
+            match peer.writing.may_start(now) {
+                Err(Some(at)) => {
+                    wait_until(at);
+                    continue;
+                }
+                Err(None) => continue,
+                Ok(()) => {}
+            }
+            let by_others = peer.told == Some(wanted);
+            peer.put_back.retain(|at| now < *at + CONTEST);
+            let contested = by_others && peer.put_back.len() >= CONTESTED_AFTER;
+            if let Some(last) = peer.put_back.back().filter(|last| contested && now < **last + TRUCE) {
+                wait_until(*last + TRUCE);
+                continue;
+            }
+            let meta = &peer.object.metadata;
+            let (namespace, name) =
+                (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+            let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments/{name}/scale");
+            let body = json!({ "metadata": { "uid": uid }, "spec": { "replicas": wanted } });
+            if !edges.writer.submit(Key::Scale(uid.clone()), Request::merge_patch(path, &body)) {
+                self.metrics.overflow(edges.writer.name());
+                wait_until(now + SETTLES);
+                continue;
+            }
+            peer.writing.in_flight = true;
+            peer.told = Some(wanted);
+            info!(deployment = name, namespace, from = has, to = wanted, "scaling to the number of bases");
+            let (warning, reason, message) = if by_others {
+                peer.put_back.push_back(now);
+                (true, "PeerReplicasPutBack", format!(
+                    "replicas were set to {has}; with the label {}=peer they follow the number of bases, which is {wanted}{}",
+                    names::STRATEGY,
+                    if contested { "; something else steers them too (a HorizontalPodAutoscaler?): remove it, or opt out by the label " } else { "" },
+                ) + if contested { names::REPLICAS_CONTROL } else { "" })
+            } else {
+                (false, "PeerReplicas", format!("scaled from {has} to {wanted}: as many bases admit its Pods"))
+            };
+            let subject = Subject::Deployment(namespace, name, uid.clone());
+            edges.events.note(Note { subject, warning, reason, message });
+        }
+        self.peers.due = again;
+    }
+
+    /// How many bases can be reached and admit the Deployment's Pods; none if it is not ours to scale.
+    fn usable_bases(&self, deployment: &Deployment) -> Option<i32> {
+        let meta = &deployment.metadata;
+        let label = |key: &str| meta.labels.as_ref().and_then(|l| l.get(key)).map(String::as_str);
+        let other_env = label(names::ENV).is_some_and(|env| !env.eq_ignore_ascii_case(&self.config.env));
+        if other_env || label(names::REPLICAS_CONTROL) == Some("true") || meta.deletion_timestamp.is_some() {
+            return None;
+        }
+        let template = deployment.spec.as_ref()?.template.spec.as_ref()?;
+        let count = self.bases.values().filter(|record| {
+            let Some(node) = record.node.object() else { return false };
+            let usable = match record.reachability {
+                Some(Reachability::Online) => true,
+                // Not knowing is no reason to scale down: what the Node says still holds.
+                None | Some(Reachability::Unknown) => node_says_ready(node),
+                Some(_) => false,
+            };
+            usable && admits(template, node)
+        });
+        i32::try_from(count.count()).ok()
+    }
+}
