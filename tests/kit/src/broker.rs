@@ -33,12 +33,7 @@ pub struct BrokerAddress {
 
 impl BrokerAddress {
     fn local(port: u16) -> Self {
-        Self {
-            host: "127.0.0.1".to_owned(),
-            port,
-            username: "modulet".to_owned(),
-            password: "a password".to_owned(),
-        }
+        Self { host: "127.0.0.1".to_owned(), port, username: "modulet".to_owned(), password: "a password".to_owned() }
     }
 
     /// A client of rumqttc for it; nothing happens until the event loop is polled.

@@ -89,9 +89,7 @@ impl ControlPlane {
     /// Uses the cluster `KUBECONFIG` names instead, where it is set (and the options accept it), and
     /// the programs in `KUBEBUILDER_ASSETS`, where they exist.
     pub async fn start(options: ControlPlaneOptions) -> Result<Self> {
-        let mut temp = tempfile::Builder::new()
-            .prefix("modulet-control-plane-")
-            .tempdir()?;
+        let mut temp = tempfile::Builder::new().prefix("modulet-control-plane-").tempdir()?;
         temp.disable_cleanup(options.keep_logs);
         let directory = temp.path().to_owned();
         if let Some(kubeconfig) = env::var_os("KUBECONFIG").filter(|_| options.accept_existing) {
@@ -99,18 +97,9 @@ impl ControlPlane {
             let janitor = Program::new("janitor", "/bin/sleep", directory.join("janitor.log"))
                 .arg("100000000")
                 .litter(&directory);
-            let this = Self {
-                kubeconfig,
-                directory,
-                own: None,
-                _janitor: Some(janitor.start()?),
-                _removed_last: Some(temp),
-            };
-            this.client()
-                .await?
-                .apiserver_version()
-                .await
-                .context("the cluster of KUBECONFIG")?;
+            let this =
+                Self { kubeconfig, directory, own: None, _janitor: Some(janitor.start()?), _removed_last: Some(temp) };
+            this.client().await?.apiserver_version().await.context("the cluster of KUBECONFIG")?;
             return Ok(this);
         }
 
@@ -120,10 +109,7 @@ impl ControlPlane {
         }
         let etcd = parts.etcd.start()?;
         let address = format!("127.0.0.1:{}", parts.etcd_port);
-        etcd.wait_ready(PATIENCE, async || {
-            anyhow::Ok(tokio::net::TcpStream::connect(&address).await?)
-        })
-        .await?;
+        etcd.wait_ready(PATIENCE, async || anyhow::Ok(tokio::net::TcpStream::connect(&address).await?)).await?;
         let mut own = Own {
             scheduler: None,
             controller_manager: None,
@@ -139,11 +125,7 @@ impl ControlPlane {
         let client = client(&parts.kubeconfig).await?;
         // The controller manager makes these, so it is at work; the scheduler needs no longer.
         let accounts = Api::<ServiceAccount>::namespaced(client, "default");
-        controller_manager
-            .wait_ready(PATIENCE, async || {
-                anyhow::Ok(accounts.get("default").await?)
-            })
-            .await?;
+        controller_manager.wait_ready(PATIENCE, async || anyhow::Ok(accounts.get("default").await?)).await?;
         own.controller_manager = Some(controller_manager);
         Ok(Self {
             kubeconfig: parts.kubeconfig,
@@ -158,9 +140,7 @@ impl ControlPlane {
     /// test takes its own namespace in it, and names of its own for Nodes. It ends with the process.
     pub async fn shared() -> Result<&'static Self> {
         static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
-        SHARED
-            .get_or_try_init(|| Self::start(ControlPlaneOptions::default()))
-            .await
+        SHARED.get_or_try_init(|| Self::start(ControlPlaneOptions::default())).await
     }
 
     /// The kubeconfig of a user that may do everything.
@@ -186,40 +166,20 @@ impl ControlPlane {
 
     /// The kubeconfig of a service account (made if missing), to run a program with its rights only.
     /// Its token is good for a day.
-    pub async fn kubeconfig_for_service_account(
-        &self,
-        namespace: &str,
-        name: &str,
-    ) -> Result<PathBuf> {
+    pub async fn kubeconfig_for_service_account(&self, namespace: &str, name: &str) -> Result<PathBuf> {
         let accounts = Api::<ServiceAccount>::namespaced(self.client().await?, namespace);
-        let account = ServiceAccount {
-            metadata: named(name),
-            ..ServiceAccount::default()
-        };
+        let account = ServiceAccount { metadata: named(name), ..ServiceAccount::default() };
         created(accounts.create(&PostParams::default(), &account).await)?;
         let request = TokenRequest {
-            spec: Some(TokenRequestSpec {
-                expiration_seconds: Some(86_400),
-                ..TokenRequestSpec::default()
-            }),
+            spec: Some(TokenRequestSpec { expiration_seconds: Some(86_400), ..TokenRequestSpec::default() }),
             ..TokenRequest::default()
         };
-        let request = accounts
-            .create_token_request(name, &PostParams::default(), &request)
-            .await?;
-        let token = request
-            .status
-            .context("the API server gave no token")?
-            .token;
+        let request = accounts.create_token_request(name, &PostParams::default(), &request).await?;
+        let token = request.status.context("the API server gave no token")?.token;
         let admin = Kubeconfig::read_from(&self.kubeconfig)?;
-        let cluster = admin
-            .clusters
-            .first()
-            .and_then(|named| named.cluster.as_ref());
+        let cluster = admin.clusters.first().and_then(|named| named.cluster.as_ref());
         let cluster = serde_json::to_value(cluster.context("a kubeconfig without a cluster")?)?;
-        let path = self
-            .directory
-            .join(format!("{namespace}-{name}.kubeconfig"));
+        let path = self.directory.join(format!("{namespace}-{name}.kubeconfig"));
         write_kubeconfig(&path, &cluster, &json!({ "token": token }))?;
         Ok(path)
     }
@@ -227,18 +187,12 @@ impl ControlPlane {
     /// Makes a namespace, and waits until Pods can be made in it.
     pub async fn create_namespace(&self, name: &str) -> Result<()> {
         let client = self.client().await?;
-        let namespace = Namespace {
-            metadata: named(name),
-            ..Namespace::default()
-        };
+        let namespace = Namespace { metadata: named(name), ..Namespace::default() };
         let namespaces = Api::<Namespace>::all(client.clone());
         created(namespaces.create(&PostParams::default(), &namespace).await)?;
         let accounts = Api::<ServiceAccount>::namespaced(client, name);
         let what = format!("the default service account of namespace {name}");
-        eventually(&what, PATIENCE, async || {
-            anyhow::Ok(accounts.get("default").await?)
-        })
-        .await?;
+        eventually(&what, PATIENCE, async || anyhow::Ok(accounts.get("default").await?)).await?;
         Ok(())
     }
 
@@ -255,10 +209,7 @@ impl ControlPlane {
     /// Stops the API server: connections are refused until [`Self::start_api_server`].
     pub async fn stop_api_server(&self) -> Result<()> {
         let api_server = self.own()?.lock().await.api_server.take();
-        api_server
-            .context("the API server is not running")?
-            .terminate()
-            .await?;
+        api_server.context("the API server is not running")?.terminate().await?;
         Ok(())
     }
 
@@ -275,10 +226,7 @@ impl ControlPlane {
     /// minute they ask for it only every half a minute, and a test may not want to wait that long.
     pub async fn restart_controllers(&self) -> Result<()> {
         let mut own = self.own()?.lock().await;
-        for old in [own.scheduler.take(), own.controller_manager.take()]
-            .into_iter()
-            .flatten()
-        {
+        for old in [own.scheduler.take(), own.controller_manager.take()].into_iter().flatten() {
             old.terminate().await?;
         }
         own.controller_manager = Some(own.controller_manager_program.start()?);
@@ -295,12 +243,7 @@ impl ControlPlane {
     pub async fn stop(self) -> Result<()> {
         let Some(own) = self.own else { return Ok(()) };
         let own = own.into_inner();
-        let last_first = [
-            own.scheduler,
-            own.controller_manager,
-            own.api_server,
-            own.etcd,
-        ];
+        let last_first = [own.scheduler, own.controller_manager, own.api_server, own.etcd];
         for process in last_first.into_iter().flatten() {
             process.terminate().await?;
         }
@@ -308,17 +251,13 @@ impl ControlPlane {
     }
 
     fn own(&self) -> Result<&Mutex<Own>> {
-        self.own
-            .as_ref()
-            .context("not with the cluster of KUBECONFIG: it is not ours")
+        self.own.as_ref().context("not with the cluster of KUBECONFIG: it is not ours")
     }
 }
 
 impl Own {
     fn api_server(&self) -> Result<&Process> {
-        self.api_server
-            .as_ref()
-            .context("the API server is not running")
+        self.api_server.as_ref().context("the API server is not running")
     }
 
     async fn start_api_server(&mut self, kubeconfig: &Path) -> Result<()> {
@@ -343,10 +282,7 @@ async fn client(kubeconfig: &Path) -> Result<Client> {
 }
 
 fn named(name: &str) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(name.to_owned()),
-        ..ObjectMeta::default()
-    }
+    ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }
 }
 
 /// A thing that was there already is as good as one made now.

@@ -38,14 +38,8 @@ impl ControllerOptions {
             ("MQTT_USERNAME", broker.username.clone()),
             ("MQTT_PASSWORD", broker.password.clone()),
         ];
-        let env = env
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect();
-        Self {
-            binary: binary.into(),
-            env,
-        }
+        let env = env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Self { binary: binary.into(), env }
     }
 
     /// Sets a variable.
@@ -80,27 +74,15 @@ impl Controller {
         let port = free_port()?;
         let http = options.env.entry("MODULET_HTTP_ADDRESS".to_owned());
         let http = http.or_insert_with(|| format!("127.0.0.1:{port}")).clone();
-        ensure!(
-            options.binary.is_file(),
-            "{} is not there",
-            options.binary.display()
-        );
-        let log = tempfile::Builder::new()
-            .prefix("modulet-")
-            .suffix(".log")
-            .tempfile()?;
+        ensure!(options.binary.is_file(), "{} is not there", options.binary.display());
+        let log = tempfile::Builder::new().prefix("modulet-").suffix(".log").tempfile()?;
         let log = log.into_temp_path();
         let mut program = Program::new("modulet", options.binary, &*log);
         for (name, value) in &options.env {
             program = program.env(name, value);
         }
         let process = Some(program.start()?);
-        Ok(Self {
-            program,
-            process,
-            http,
-            log: Some(log),
-        })
+        Ok(Self { program, process, http, log: Some(log) })
     }
 
     /// Waits until `/readyz` says so.
@@ -184,18 +166,14 @@ impl Drop for Controller {
 async fn get(address: &str, path: &str) -> Result<String> {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
-        stream
-            .write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())
-            .await?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
         anyhow::Ok(answer)
     };
     let answer = tokio::time::timeout(Duration::from_secs(10), exchange).await;
     let answer = answer.with_context(|| format!("GET {path}: no answer"))??;
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .context("an answer that is not HTTP")?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("an answer that is not HTTP")?;
     let status = head.split(' ').nth(1).unwrap_or_default();
     if status != "200" {
         bail!("GET {path}: {status} {}", body.trim());
@@ -216,9 +194,7 @@ fn sum(metrics: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
             return None;
         }
         let given = format!(",{given}");
-        let all = labels
-            .iter()
-            .all(|(key, value)| given.contains(&format!(",{key}=\"{value}\"")));
+        let all = labels.iter().all(|(key, value)| given.contains(&format!(",{key}=\"{value}\"")));
         let value = value.split_whitespace().next()?;
         if all { value.parse::<f64>().ok() } else { None }
     });

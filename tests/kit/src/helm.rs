@@ -18,35 +18,17 @@ pub fn chart() -> PathBuf {
 /// `helm template`: the chart's manifests with these values, for a release called `modulet`.
 pub async fn helm_template(namespace: &str, values: &Value) -> Result<Vec<Value>> {
     let chart = chart().display().to_string();
-    let args = [
-        "template",
-        "modulet",
-        &chart,
-        "--namespace",
-        namespace,
-        "--values",
-        "-",
-    ];
+    let args = ["template", "modulet", &chart, "--namespace", namespace, "--values", "-"];
     let text = helm(&args, None, values).await?;
     let documents: Vec<Value> = serde_saphyr::from_multiple(&text).context("what Helm rendered")?;
-    Ok(documents
-        .into_iter()
-        .filter(|document| !document.is_null())
-        .collect())
+    Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
 }
 
 /// `helm upgrade --install` of the release `modulet` into a cluster; returns what Helm prints, the
 /// chart's notes among it.
 pub async fn helm_install(kubeconfig: &Path, namespace: &str, values: &Value) -> Result<String> {
     let chart = chart().display().to_string();
-    let args = [
-        "upgrade",
-        "--install",
-        "modulet",
-        &chart,
-        "--namespace",
-        namespace,
-    ];
+    let args = ["upgrade", "--install", "modulet", &chart, "--namespace", namespace];
     let args = [&args[..], &["--create-namespace", "--values", "-"]].concat();
     helm(&args, Some(kubeconfig), values).await
 }
@@ -59,11 +41,7 @@ pub async fn helm_lint(values: &Value) -> Result<String> {
 
 async fn helm(args: &[&str], kubeconfig: Option<&Path>, values: &Value) -> Result<String> {
     let mut command = Command::new(Tool::Helm.program("helm").await?);
-    command
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     match kubeconfig {
         Some(kubeconfig) => command.env("KUBECONFIG", kubeconfig),
         // What only renders must not depend on whether there is a cluster.

@@ -41,9 +41,7 @@ mod tests {
 
     #[test]
     fn ports_are_free_and_all_different() -> Result<()> {
-        let ports = (0..100)
-            .map(|_| free_port())
-            .collect::<Result<HashSet<_>>>()?;
+        let ports = (0..100).map(|_| free_port()).collect::<Result<HashSet<_>>>()?;
         assert_eq!(ports.len(), 100);
         assert!(ports.iter().all(|port| is_free(*port)));
         Ok(())

@@ -81,16 +81,14 @@ impl Program {
     /// Adds arguments.
     #[must_use]
     pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        self.args
-            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
         self
     }
 
     /// Sets one environment variable; the others are inherited.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
-        self.env
-            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
@@ -133,17 +131,9 @@ impl Program {
             .stdout(log.try_clone()?)
             .stderr(log)
             .process_group(0);
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("{name}: cannot be started"))?;
-        let pid = i32::try_from(child.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .context("odd process id")?;
-        let inner = Arc::new(Mutex::new(Running {
-            exit: None,
-            lifeline: child.stdin.take(),
-        }));
+        let mut child = command.spawn().with_context(|| format!("{name}: cannot be started"))?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("odd process id")?;
+        let inner = Arc::new(Mutex::new(Running { exit: None, lifeline: child.stdin.take() }));
         let (done, exited) = watch::channel(None);
 
         let shared = Arc::clone(&inner);
@@ -152,10 +142,7 @@ impl Program {
         let waiting = thread.spawn(move || {
             // Look before reaping: while the zombie is there, nobody else can have its process id,
             // and from the moment it is not, `exit` says so.
-            let _ = waitid(
-                WaitId::Pid(pid),
-                WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
-            );
+            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
             let mut running = lock(&shared);
             let exit = child.wait().ok();
             running.exit = exit;
@@ -270,9 +257,7 @@ impl Process {
     pub async fn wait(&self) -> Result<ExitStatus> {
         let mut exited = self.exited.clone();
         let exit = exited.wait_for(Option::is_some).await.map(|exit| *exit);
-        exit.ok()
-            .flatten()
-            .with_context(|| format!("{}: its end was not seen", self.name))
+        exit.ok().flatten().with_context(|| format!("{}: its end was not seen", self.name))
     }
 
     /// Tries until an attempt succeeds (see [`eventually`]). Fails at once, with the end of its

@@ -29,19 +29,11 @@ impl Tool {
 
     /// The directory in the cache it is in, or would be in once it is built.
     pub async fn directory(self) -> Result<PathBuf> {
-        let output = Command::new(BUILD)
-            .args([self.name(), "--path"])
-            .output()
-            .await?;
+        let output = Command::new(BUILD).args([self.name(), "--path"]).output().await?;
         if !output.status.success() {
-            bail!(
-                "{BUILD}: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
+            bail!("{BUILD}: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
-        Ok(PathBuf::from(
-            String::from_utf8_lossy(&output.stdout).trim(),
-        ))
+        Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
     }
 
     /// The path of one of its programs; an error that says what to do if it has not been built.
@@ -51,11 +43,7 @@ impl Tool {
         }
         let path = self.directory().await?.join(program);
         if !path.is_file() {
-            let make = if self == Self::Helm {
-                "make setup"
-            } else {
-                "make control-plane"
-            };
+            let make = if self == Self::Helm { "make setup" } else { "make control-plane" };
             bail!("{program} has not been built yet: run `{make}` once (it takes some minutes)");
         }
         Ok(path)

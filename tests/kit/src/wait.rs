@@ -28,11 +28,7 @@ impl Attempt for bool {
     type Value = ();
 
     fn outcome(self) -> Result<(), String> {
-        if self {
-            Ok(())
-        } else {
-            Err("not yet".to_owned())
-        }
+        if self { Ok(()) } else { Err("not yet".to_owned()) }
     }
 }
 

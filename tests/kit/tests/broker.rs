@@ -20,9 +20,7 @@ async fn connected(mut events: EventLoop) -> Result<tokio::task::JoinHandle<()>,
             Err(error) => return Err(error.to_string()),
         }
     }
-    Ok(tokio::spawn(
-        async move { while events.poll().await.is_ok() {} },
-    ))
+    Ok(tokio::spawn(async move { while events.poll().await.is_ok() {} }))
 }
 
 async fn does_what_bases_need(broker: &BrokerAddress) {
@@ -37,21 +35,11 @@ async fn does_what_bases_need(broker: &BrokerAddress) {
     for (number, client, _) in &clients {
         let payload = vec![b'x'; 80_000];
         let topic = format!("koupleless/base-{number}/base/biz");
-        client
-            .publish(topic, QoS::AtLeastOnce, false, payload)
-            .await
-            .unwrap();
+        client.publish(topic, QoS::AtLeastOnce, false, payload).await.unwrap();
     }
-    spy.wait_for("200 large messages", SECONDS, |messages| {
-        (messages.len() == 200).then_some(())
-    })
-    .await
-    .unwrap();
+    spy.wait_for("200 large messages", SECONDS, |messages| (messages.len() == 200).then_some(())).await.unwrap();
     assert_eq!(spy.count(|message| message.payload.len() == 80_000), 200);
-    assert_eq!(
-        spy.count(|message| message.qos == QoS::AtLeastOnce && !message.retained),
-        200
-    );
+    assert_eq!(spy.count(|message| message.qos == QoS::AtLeastOnce && !message.retained), 200);
     for (_, client, task) in clients {
         client.disconnect().await.unwrap();
         task.await.unwrap();
@@ -61,29 +49,15 @@ async fn does_what_bases_need(broker: &BrokerAddress) {
     spy.clear();
     let mut options = MqttOptions::new("mortal", &broker.host, broker.port);
     options.set_credentials(&broker.username, &broker.password);
-    options.set_last_will(LastWill::new(
-        "wills/mortal",
-        "gone",
-        QoS::AtLeastOnce,
-        false,
-    ));
+    options.set_last_will(LastWill::new("wills/mortal", "gone", QoS::AtLeastOnce, false));
     let (_client, events) = AsyncClient::new(options, 10);
     let task = connected(events).await.unwrap();
     task.abort();
-    let will = spy
-        .wait_for("the will", SECONDS, |messages| messages.first().cloned())
-        .await
-        .unwrap();
-    assert_eq!(
-        (will.topic.as_str(), will.text().as_str()),
-        ("wills/mortal", "gone")
-    );
+    let will = spy.wait_for("the will", SECONDS, |messages| messages.first().cloned()).await.unwrap();
+    assert_eq!((will.topic.as_str(), will.text().as_str()), ("wills/mortal", "gone"));
 
     // Nobody without the password.
-    let stranger = BrokerAddress {
-        password: "guessed".to_owned(),
-        ..broker.clone()
-    };
+    let stranger = BrokerAddress { password: "guessed".to_owned(), ..broker.clone() };
     Spy::start(&stranger, "#").await.unwrap_err();
 }
 
@@ -104,9 +78,7 @@ async fn mosquitto_comes_back_on_its_port_and_the_spy_with_it() {
     let broker = Mosquitto::start().await.unwrap();
     let spy = Spy::start(broker.address(), "a/#").await.unwrap();
     spy.publish("a/before", "1").await.unwrap();
-    spy.wait_for("the first", SECONDS, |messages| messages.first().cloned())
-        .await
-        .unwrap();
+    spy.wait_for("the first", SECONDS, |messages| messages.first().cloned()).await.unwrap();
 
     broker.stop().await.unwrap();
     Spy::start(broker.address(), "#").await.unwrap_err();
@@ -116,9 +88,7 @@ async fn mosquitto_comes_back_on_its_port_and_the_spy_with_it() {
     let other = Spy::start(broker.address(), "b/#").await.unwrap();
     modulet_testkit::wait::eventually("the spy to hear again", SECONDS, async || {
         other.publish("a/after", "2").await.unwrap();
-        spy.messages()
-            .into_iter()
-            .find(|message| message.topic == "a/after")
+        spy.messages().into_iter().find(|message| message.topic == "a/after")
     })
     .await
     .unwrap();
@@ -129,10 +99,7 @@ async fn a_taken_port_is_a_clear_error() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let error = EmbeddedBroker::start(port).await.unwrap_err().to_string();
-    assert_eq!(
-        error,
-        format!("port {port} of 127.0.0.1 is taken by another program")
-    );
+    assert_eq!(error, format!("port {port} of 127.0.0.1 is taken by another program"));
 }
 
 /// Everything that waits can be waited for in a spawned task.

@@ -44,76 +44,46 @@ async fn pods_of_a_deployment_are_made_and_bound_to_a_node() {
         "capacity": { "pods": "10", "cpu": "1", "memory": "1Gi" },
         "conditions": [{ "type": "Ready", "status": "True", "lastHeartbeatTime": null }],
     } });
-    nodes
-        .patch_status("by-hand", &PatchParams::default(), &Patch::Merge(status))
-        .await
-        .unwrap();
+    nodes.patch_status("by-hand", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
 
     let deployments = Api::<Deployment>::namespaced(client.clone(), "deployment");
-    deployments
-        .create(&PostParams::default(), &pause_deployment(3))
-        .await
-        .unwrap();
+    deployments.create(&PostParams::default(), &pause_deployment(3)).await.unwrap();
 
     let pods = Api::<Pod>::namespaced(client, "deployment");
     eventually("3 Pods bound", Duration::from_secs(20), async || {
         let pods = pods.list(&ListParams::default()).await?.items;
-        let bound = |pod: &&Pod| {
-            pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some("by-hand")
-        };
+        let bound = |pod: &&Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some("by-hand");
         let bound = pods.iter().filter(bound).count();
         anyhow::ensure!(bound == 3, "{bound} of {} are bound", pods.len());
         Ok(())
     })
     .await
     .unwrap();
-    nodes
-        .delete("by-hand", &DeleteParams::default())
-        .await
-        .unwrap();
+    nodes.delete("by-hand", &DeleteParams::default()).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_service_account_has_no_rights_it_was_not_given() {
     let cluster = ControlPlane::shared().await.unwrap();
     cluster.create_namespace("accounts").await.unwrap();
-    let path = cluster
-        .kubeconfig_for_service_account("accounts", "nobody")
-        .await
-        .unwrap();
+    let path = cluster.kubeconfig_for_service_account("accounts", "nobody").await.unwrap();
     let kubeconfig = Kubeconfig::read_from(path).unwrap();
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
     let client = Client::try_from(config.unwrap()).unwrap();
 
     let reviews = Api::<SelfSubjectAccessReview>::all(client.clone());
-    let review = object(
-        json!({ "spec": { "resourceAttributes": { "verb": "list", "resource": "nodes" } } }),
-    );
-    let review = reviews
-        .create(&PostParams::default(), &review)
-        .await
-        .unwrap();
+    let review = object(json!({ "spec": { "resourceAttributes": { "verb": "list", "resource": "nodes" } } }));
+    let review = reviews.create(&PostParams::default(), &review).await.unwrap();
     assert!(!review.status.unwrap().allowed);
 
-    let denied = Api::<Node>::all(client)
-        .list(&ListParams::default())
-        .await
-        .unwrap_err();
-    assert!(
-        denied
-            .to_string()
-            .contains("system:serviceaccount:accounts:nobody"),
-        "{denied}"
-    );
+    let denied = Api::<Node>::all(client).list(&ListParams::default()).await.unwrap_err();
+    assert!(denied.to_string().contains("system:serviceaccount:accounts:nobody"), "{denied}");
 }
 
 #[tokio::test]
 async fn the_api_server_can_go_away_and_come_back_with_its_data() {
     let start = Instant::now();
-    let options = ControlPlaneOptions {
-        accept_existing: false,
-        ..ControlPlaneOptions::default()
-    };
+    let options = ControlPlaneOptions { accept_existing: false, ..ControlPlaneOptions::default() };
     let cluster = ControlPlane::start(options).await.unwrap();
     println!("ready after {:?}", start.elapsed());
     let maps = Api::<ConfigMap>::namespaced(cluster.client().await.unwrap(), "default");

@@ -45,41 +45,30 @@ async fn it_is_ready_when_it_says_so_and_can_be_killed_and_restarted() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
-        for unready in [true, true, false]
-            .into_iter()
-            .chain(std::iter::repeat(false))
-        {
+        for unready in [true, true, false].into_iter().chain(std::iter::repeat(false)) {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = [0; 1000];
             let _ = stream.read(&mut request).await.unwrap();
             let status = if unready { "503 Later" } else { "200 OK" };
-            let answer =
-                format!("HTTP/1.0 {status}\r\nA: b\r\n\r\ninstalls_total{{result=\"ok\"}} 7\n");
+            let answer = format!("HTTP/1.0 {status}\r\nA: b\r\n\r\ninstalls_total{{result=\"ok\"}} 7\n");
             stream.write_all(answer.as_bytes()).await.unwrap();
         }
     });
     let directory = tempfile::tempdir().unwrap();
     let binary = stand_in(&directory, "echo started; exec sleep 1000");
-    let options = ControllerOptions::new(binary, Path::new("/nowhere"), &nowhere())
-        .env("MODULET_HTTP_ADDRESS", address);
+    let options =
+        ControllerOptions::new(binary, Path::new("/nowhere"), &nowhere()).env("MODULET_HTTP_ADDRESS", address);
 
     let mut controller = Controller::start(options).await.unwrap();
 
-    let installs = controller
-        .metric("installs_total", &[("result", "ok")])
-        .await
-        .unwrap();
+    let installs = controller.metric("installs_total", &[("result", "ok")]).await.unwrap();
     assert!((installs - 7.0).abs() < f64::EPSILON);
     controller.kill9().await.unwrap();
     assert!(controller.process().is_err());
     controller.restart().await.unwrap();
-    eventually(
-        "both starts in the log",
-        Duration::from_secs(5),
-        async || controller.log_text() == "started\nstarted",
-    )
-    .await
-    .unwrap();
+    eventually("both starts in the log", Duration::from_secs(5), async || controller.log_text() == "started\nstarted")
+        .await
+        .unwrap();
     let log = controller.log_path().to_owned();
     drop(controller);
     assert!(!log.exists());

@@ -16,9 +16,7 @@ use serde_json::{Value, json};
 
 fn env<'a>(deployment: &'a Value, name: &str) -> Option<&'a Value> {
     let env = &deployment["spec"]["template"]["spec"]["containers"][0]["env"];
-    env.as_array()?
-        .iter()
-        .find(|variable| variable["name"] == name)
+    env.as_array()?.iter().find(|variable| variable["name"] == name)
 }
 
 fn of_kind<'a>(documents: &'a [Value], kind: &str) -> Option<&'a Value> {
@@ -37,18 +35,10 @@ async fn a_broker_is_all_the_chart_needs() {
     assert!(env(deployment, "MQTT_USERNAME").is_none());
     assert!(env(deployment, "MQTT_CA_PATH").is_none());
 
-    let error = helm_template("somewhere", &json!({}))
-        .await
-        .unwrap_err()
-        .to_string();
+    let error = helm_template("somewhere", &json!({})).await.unwrap_err().to_string();
     assert!(error.contains("mqtt.host is required"), "{error}");
     let error = helm_template("somewhere", &json!({ "mqtt": { "hots": "broker" } })).await;
-    assert!(
-        error
-            .unwrap_err()
-            .to_string()
-            .contains("'hots' not allowed")
-    );
+    assert!(error.unwrap_err().to_string().contains("'hots' not allowed"));
 }
 
 #[tokio::test]
@@ -75,25 +65,13 @@ async fn a_real_api_server_takes_it_and_gives_the_least_rights() {
     let cluster = ControlPlane::shared().await.unwrap();
     let password = "p\"w: {{ x }} #";
     let values = json!({ "mqtt": { "host": "broker", "username": "me", "password": password } });
-    let notes = helm_install(cluster.kubeconfig(), "charted", &values)
-        .await
-        .unwrap();
-    assert!(
-        notes.contains("rollout status deployment/modulet"),
-        "{notes}"
-    );
+    let notes = helm_install(cluster.kubeconfig(), "charted", &values).await.unwrap();
+    assert!(notes.contains("rollout status deployment/modulet"), "{notes}");
 
     let client = cluster.client().await.unwrap();
-    let secret = Api::<Secret>::namespaced(client.clone(), "charted")
-        .get("modulet-mqtt")
-        .await;
-    assert_eq!(
-        secret.unwrap().data.unwrap()["password"].0,
-        password.as_bytes()
-    );
-    let deployment = Api::<Deployment>::namespaced(client.clone(), "charted")
-        .get("modulet")
-        .await;
+    let secret = Api::<Secret>::namespaced(client.clone(), "charted").get("modulet-mqtt").await;
+    assert_eq!(secret.unwrap().data.unwrap()["password"].0, password.as_bytes());
+    let deployment = Api::<Deployment>::namespaced(client.clone(), "charted").get("modulet").await;
     let strategy = deployment.unwrap().spec.unwrap().strategy.unwrap();
     assert_eq!(strategy.type_.as_deref(), Some("Recreate"));
     let pods = Api::<Pod>::namespaced(client, "charted");
@@ -103,10 +81,7 @@ async fn a_real_api_server_takes_it_and_gives_the_least_rights() {
     .await
     .unwrap();
 
-    let kubeconfig = cluster
-        .kubeconfig_for_service_account("charted", "modulet")
-        .await
-        .unwrap();
+    let kubeconfig = cluster.kubeconfig_for_service_account("charted", "modulet").await.unwrap();
     let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
     let reviews = Api::<SelfSubjectAccessReview>::all(Client::try_from(config.unwrap()).unwrap());
@@ -117,13 +92,7 @@ async fn a_real_api_server_takes_it_and_gives_the_least_rights() {
             "namespace": namespace,
         } } });
         let review = serde_json::from_value(review).unwrap();
-        reviews
-            .create(&PostParams::default(), &review)
-            .await
-            .unwrap()
-            .status
-            .unwrap()
-            .allowed
+        reviews.create(&PostParams::default(), &review).await.unwrap().status.unwrap().allowed
     };
     for (verb, group, resource, namespace) in [
         ("create", "", "nodes", ""),
@@ -139,10 +108,7 @@ async fn a_real_api_server_takes_it_and_gives_the_least_rights() {
         ("watch", "apps", "controllerrevisions", ""),
         ("patch", "apps", "deployments/scale", "anywhere"),
     ] {
-        assert!(
-            may(verb, group, resource, namespace).await,
-            "{verb} {resource} is not allowed"
-        );
+        assert!(may(verb, group, resource, namespace).await, "{verb} {resource} is not allowed");
     }
     for (verb, group, resource, namespace) in [
         ("create", "", "pods", "anywhere"),
@@ -153,9 +119,6 @@ async fn a_real_api_server_takes_it_and_gives_the_least_rights() {
         ("patch", "apps", "deployments", "anywhere"),
         ("delete", "apps", "replicasets", "anywhere"),
     ] {
-        assert!(
-            !may(verb, group, resource, namespace).await,
-            "{verb} {resource} is allowed"
-        );
+        assert!(!may(verb, group, resource, namespace).await, "{verb} {resource} is allowed");
     }
 }

@@ -16,10 +16,7 @@ const ROLE: &str = "MODULET_TESTKIT_VICTIM";
 fn shell(script: &str, directory: &Path) -> Process {
     let log = directory.join("log");
     let program = Program::new("script", "/bin/sh", log).args(["-c", script]);
-    program
-        .patience(Duration::from_millis(500))
-        .start()
-        .unwrap()
+    program.patience(Duration::from_millis(500)).start().unwrap()
 }
 
 fn is_alive(pid: u32) -> bool {
@@ -32,12 +29,7 @@ async fn a_program_is_asked_to_end_and_may_say_how() {
     let directory = tempfile::tempdir().unwrap();
     let script = "trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.01; done";
     let process = shell(script, directory.path());
-    process
-        .wait_ready(Duration::from_secs(5), async || {
-            process.log_tail(1) == "ready"
-        })
-        .await
-        .unwrap();
+    process.wait_ready(Duration::from_secs(5), async || process.log_tail(1) == "ready").await.unwrap();
     assert!(is_alive(process.pid()));
     assert_eq!(process.terminate().await.unwrap().code(), Some(7));
     assert_eq!(process.log_tail(1), "bye");
@@ -47,16 +39,8 @@ async fn a_program_is_asked_to_end_and_may_say_how() {
 #[tokio::test]
 async fn a_program_that_does_not_listen_is_killed() {
     let directory = tempfile::tempdir().unwrap();
-    let process = shell(
-        "trap '' TERM; echo ready; while :; do sleep 0.01; done",
-        directory.path(),
-    );
-    process
-        .wait_ready(Duration::from_secs(5), async || {
-            process.log_tail(1) == "ready"
-        })
-        .await
-        .unwrap();
+    let process = shell("trap '' TERM; echo ready; while :; do sleep 0.01; done", directory.path());
+    process.wait_ready(Duration::from_secs(5), async || process.log_tail(1) == "ready").await.unwrap();
     process.pause().unwrap();
     assert_eq!(process.terminate().await.unwrap().signal(), Some(9));
 }
@@ -65,15 +49,9 @@ async fn a_program_that_does_not_listen_is_killed() {
 async fn a_program_that_ends_early_is_reported_with_its_output() {
     let directory = tempfile::tempdir().unwrap();
     let process = shell("echo no such luck >&2; exit 3", directory.path());
-    let error = process
-        .wait_ready(Duration::from_mins(1), async || false)
-        .await
-        .unwrap_err();
+    let error = process.wait_ready(Duration::from_mins(1), async || false).await.unwrap_err();
     let error = error.to_string();
-    assert!(
-        error.contains("exit status: 3") && error.contains("no such luck"),
-        "{error}"
-    );
+    assert!(error.contains("exit status: 3") && error.contains("no such luck"), "{error}");
 }
 
 #[tokio::test]
@@ -122,27 +100,17 @@ async fn programs_die_when_their_parent_is_killed() {
         .spawn()
         .unwrap();
     let read = async || fs::read_to_string(directory.path().join("pids")).ok();
-    let pids = eventually("the children", Duration::from_secs(10), read)
-        .await
-        .unwrap();
+    let pids = eventually("the children", Duration::from_secs(10), read).await.unwrap();
     let pids: Vec<u32> = pids.split(' ').map(|pid| pid.parse().unwrap()).collect();
     assert!(pids[..2].iter().all(|pid| is_alive(*pid)), "{pids:?}");
 
     parent.kill().unwrap();
     parent.wait().unwrap();
 
-    eventually(
-        "the children to be gone",
-        Duration::from_secs(15),
-        async || !pids.iter().any(|pid| is_alive(*pid)),
-    )
-    .await
-    .unwrap();
-    eventually(
-        "their litter to be gone",
-        Duration::from_secs(5),
-        async || !directory.path().join("litter").exists(),
-    )
-    .await
-    .unwrap();
+    eventually("the children to be gone", Duration::from_secs(15), async || !pids.iter().any(|pid| is_alive(*pid)))
+        .await
+        .unwrap();
+    eventually("their litter to be gone", Duration::from_secs(5), async || !directory.path().join("litter").exists())
+        .await
+        .unwrap();
 }

@@ -27,18 +27,13 @@ impl EmbeddedBroker {
         }
         let address = BrokerAddress::local(port);
         let mut broker = Broker::new(config(&address));
-        std::thread::Builder::new()
-            .name("broker".to_owned())
-            .spawn(move || {
-                if let Err(error) = broker.start() {
-                    tracing::error!(%error, "the embedded broker ended");
-                }
-            })?;
+        std::thread::Builder::new().name("broker".to_owned()).spawn(move || {
+            if let Err(error) = broker.start() {
+                tracing::error!(%error, "the embedded broker ended");
+            }
+        })?;
         let patience = Duration::from_secs(10);
-        eventually("the embedded broker", patience, async || {
-            address.probe().await
-        })
-        .await?;
+        eventually("the embedded broker", patience, async || address.probe().await).await?;
         Ok(Self { address })
     }
 

@@ -55,12 +55,7 @@ impl Tls {
         authority.server("broker")?;
         authority.client("client")?;
         let file = |name: &str| directory.join(name);
-        Ok(Self {
-            port: free_port()?,
-            ca: file("ca.crt"),
-            certificate: file("client.crt"),
-            key: file("client.key"),
-        })
+        Ok(Self { port: free_port()?, ca: file("ca.crt"), certificate: file("client.crt"), key: file("client.key") })
     }
 }
 
@@ -77,9 +72,7 @@ impl Mosquitto {
 
     async fn start_with(clients: Option<Clients>) -> Result<Self> {
         let path = find("mosquitto").context("mosquitto is not installed: run `make setup`")?;
-        let directory = tempfile::Builder::new()
-            .prefix("modulet-mosquitto-")
-            .tempdir()?;
+        let directory = tempfile::Builder::new().prefix("modulet-mosquitto-").tempdir()?;
         let address = BrokerAddress::local(free_port()?);
         let tls = clients.map(|_| Tls::create(directory.path())).transpose()?;
         let config = write_config(directory.path(), &address).await?;
@@ -90,13 +83,7 @@ impl Mosquitto {
             .arg("-c")
             .arg(config)
             .litter(directory.path());
-        let this = Self {
-            address,
-            program,
-            process: Mutex::default(),
-            tls,
-            _directory: directory,
-        };
+        let this = Self { address, program, process: Mutex::default(), tls, _directory: directory };
         this.start_again().await?;
         Ok(this)
     }
@@ -114,10 +101,7 @@ impl Mosquitto {
     /// Ends it in order: clients lose their connections and find nobody at its port.
     pub async fn stop(&self) -> Result<()> {
         let process = self.process.lock().await.take();
-        process
-            .context("mosquitto is not running")?
-            .terminate()
-            .await?;
+        process.context("mosquitto is not running")?.terminate().await?;
         Ok(())
     }
 
@@ -128,42 +112,24 @@ impl Mosquitto {
             bail!("mosquitto is running");
         }
         let started = self.program.start()?;
-        started
-            .wait_ready(PATIENCE, async || self.address.probe().await)
-            .await?;
+        started.wait_ready(PATIENCE, async || self.address.probe().await).await?;
         *process = Some(started);
         Ok(())
     }
 
     /// Freezes it: connections stay open, nothing goes through.
     pub async fn pause(&self) -> Result<()> {
-        self.process
-            .lock()
-            .await
-            .as_ref()
-            .context("mosquitto is not running")?
-            .pause()
+        self.process.lock().await.as_ref().context("mosquitto is not running")?.pause()
     }
 
     /// Lets it go on.
     pub async fn resume(&self) -> Result<()> {
-        self.process
-            .lock()
-            .await
-            .as_ref()
-            .context("mosquitto is not running")?
-            .resume()
+        self.process.lock().await.as_ref().context("mosquitto is not running")?.resume()
     }
 
     /// The process id, to measure it.
     pub async fn pid(&self) -> Result<u32> {
-        Ok(self
-            .process
-            .lock()
-            .await
-            .as_ref()
-            .context("mosquitto is not running")?
-            .pid())
+        Ok(self.process.lock().await.as_ref().context("mosquitto is not running")?.pid())
     }
 
     /// The last lines of its log.
@@ -182,10 +148,7 @@ async fn write_config(directory: &Path, address: &BrokerAddress) -> Result<PathB
         .output()
         .await?;
     if !made.status.success() {
-        bail!(
-            "mosquitto_passwd: {}",
-            String::from_utf8_lossy(&made.stderr)
-        );
+        bail!("mosquitto_passwd: {}", String::from_utf8_lossy(&made.stderr));
     }
     // `user root`: started by root it would otherwise become a user who may not read this
     // directory. Not root's business otherwise: it is ignored for everybody else.
@@ -229,8 +192,6 @@ fn add_tls(config: &Path, directory: &Path, tls: &Tls, certificates: bool) -> Re
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = ["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"].map(PathBuf::from);
-    let mut paths = std::env::split_paths(&path)
-        .chain(places)
-        .map(|place| place.join(program));
+    let mut paths = std::env::split_paths(&path).chain(places).map(|place| place.join(program));
     paths.find(|path| path.is_file())
 }

@@ -58,29 +58,17 @@ impl Spy {
         let (client, mut events) = broker.connect(&id);
         let messages = Arc::<Mutex<Vec<Message>>>::default();
         let (hear, heard) = watch::channel(());
-        let recorder = Recorder {
-            messages: Arc::clone(&messages),
-            hear,
-        };
+        let recorder = Recorder { messages: Arc::clone(&messages), hear };
         let subscribed = recorder.subscribe(&client, &mut events, filter);
         let subscribed = tokio::time::timeout(Duration::from_secs(10), subscribed).await;
         subscribed.context("the broker does not answer")??;
-        let task =
-            tokio::spawn(recorder.run(client.clone(), events, filter.to_owned(), broker.clone()));
-        Ok(Self {
-            client,
-            messages,
-            heard,
-            task,
-        })
+        let task = tokio::spawn(recorder.run(client.clone(), events, filter.to_owned(), broker.clone()));
+        Ok(Self { client, messages, heard, task })
     }
 
     /// Says something itself, with `QoS` 1, not retained.
     pub async fn publish(&self, topic: &str, payload: impl Into<Vec<u8>>) -> Result<()> {
-        Ok(self
-            .client
-            .publish(topic, QoS::AtLeastOnce, false, payload)
-            .await?)
+        Ok(self.client.publish(topic, QoS::AtLeastOnce, false, payload).await?)
     }
 
     /// What was recorded so far.
@@ -90,10 +78,7 @@ impl Spy {
 
     /// How many of the recorded messages satisfy a condition.
     pub fn count(&self, condition: impl Fn(&Message) -> bool) -> usize {
-        lock(&self.messages)
-            .iter()
-            .filter(|message| condition(message))
-            .count()
+        lock(&self.messages).iter().filter(|message| condition(message)).count()
     }
 
     /// Forgets what was recorded.
@@ -120,16 +105,9 @@ impl Spy {
         };
         let Ok(found) = tokio::time::timeout(deadline, found).await else {
             let messages = lock(&self.messages);
-            let topics = messages
-                .iter()
-                .rev()
-                .take(10)
-                .map(|message| message.topic.as_str());
+            let topics = messages.iter().rev().take(10).map(|message| message.topic.as_str());
             let topics = topics.collect::<Vec<_>>().join(", ");
-            bail!(
-                "{what}: not within {deadline:?}; {} messages, last: {topics}",
-                messages.len()
-            );
+            bail!("{what}: not within {deadline:?}; {} messages, last: {topics}", messages.len());
         };
         found
     }
@@ -148,12 +126,7 @@ struct Recorder {
 
 impl Recorder {
     /// Polls until the subscription is acknowledged.
-    async fn subscribe(
-        &self,
-        client: &AsyncClient,
-        events: &mut EventLoop,
-        filter: &str,
-    ) -> Result<()> {
+    async fn subscribe(&self, client: &AsyncClient, events: &mut EventLoop, filter: &str) -> Result<()> {
         loop {
             let event = events.poll().await?;
             match &event {
@@ -171,13 +144,7 @@ impl Recorder {
         }
     }
 
-    async fn run(
-        self,
-        client: AsyncClient,
-        mut events: EventLoop,
-        filter: String,
-        broker: BrokerAddress,
-    ) {
+    async fn run(self, client: AsyncClient, mut events: EventLoop, filter: String, broker: BrokerAddress) {
         loop {
             match events.poll().await {
                 Ok(Event::Incoming(Packet::ConnAck(_))) => {
@@ -189,9 +156,7 @@ impl Recorder {
                     tracing::debug!(%error, "the spy lost the broker");
                     // Until somebody listens there again; the next poll connects.
                     let _ = eventually("the broker", Duration::from_mins(10), async || {
-                        TcpStream::connect((broker.host.as_str(), broker.port))
-                            .await
-                            .is_ok()
+                        TcpStream::connect((broker.host.as_str(), broker.port)).await.is_ok()
                     })
                     .await;
                 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
 };
 use serde_json::json;
 
@@ -20,23 +20,15 @@ impl Authority {
     /// A new authority; `ca.crt`, and `sa.key` and `sa.pub` for the tokens of service accounts.
     pub(crate) fn create(directory: &Path) -> Result<Self> {
         let mut params = CertificateParams::default();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "modulet-testkit");
+        params.distinguished_name.push(DnType::CommonName, "modulet-testkit");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![
-            KeyUsagePurpose::KeyCertSign,
-            KeyUsagePurpose::DigitalSignature,
-        ];
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
         fs::write(directory.join("ca.crt"), issuer.pem())?;
         let accounts = KeyPair::generate()?;
         fs::write(directory.join("sa.key"), accounts.serialize_pem())?;
         fs::write(directory.join("sa.pub"), accounts.public_key_pem())?;
-        Ok(Self {
-            directory: directory.to_owned(),
-            issuer,
-        })
+        Ok(Self { directory: directory.to_owned(), issuer })
     }
 
     /// `apiserver.crt` and `apiserver.key`.
@@ -46,17 +38,9 @@ impl Authority {
 
     /// `<name>.crt` and `<name>.key` of a server on this machine.
     pub(crate) fn server(&self, name: &str) -> Result<()> {
-        let names = [
-            "localhost",
-            "127.0.0.1",
-            "10.0.0.1",
-            "kubernetes",
-            "kubernetes.default.svc",
-        ];
+        let names = ["localhost", "127.0.0.1", "10.0.0.1", "kubernetes", "kubernetes.default.svc"];
         let mut params = CertificateParams::new(names.map(str::to_owned))?;
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "kube-apiserver");
+        params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(&params, name)
     }
@@ -70,19 +54,11 @@ impl Authority {
     }
 
     /// `<name>.kubeconfig` of a user that shows a certificate, and that certificate.
-    pub(super) fn kubeconfig(
-        &self,
-        name: &str,
-        user: &str,
-        group: Option<&str>,
-        server: &str,
-    ) -> Result<PathBuf> {
+    pub(super) fn kubeconfig(&self, name: &str, user: &str, group: Option<&str>, server: &str) -> Result<PathBuf> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, user);
         if let Some(group) = group {
-            params
-                .distinguished_name
-                .push(DnType::OrganizationName, group);
+            params.distinguished_name.push(DnType::OrganizationName, group);
         }
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.sign(&params, name)?;
@@ -102,24 +78,14 @@ impl Authority {
     fn sign(&self, params: &CertificateParams, name: &str) -> Result<()> {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
-        fs::write(
-            self.directory.join(format!("{name}.crt")),
-            certificate.pem(),
-        )?;
-        fs::write(
-            self.directory.join(format!("{name}.key")),
-            key.serialize_pem(),
-        )?;
+        fs::write(self.directory.join(format!("{name}.crt")), certificate.pem())?;
+        fs::write(self.directory.join(format!("{name}.key")), key.serialize_pem())?;
         Ok(())
     }
 }
 
 /// Writes a kubeconfig with one cluster and one user. JSON, because all JSON is YAML.
-pub(super) fn write_kubeconfig(
-    path: &Path,
-    cluster: &serde_json::Value,
-    user: &serde_json::Value,
-) -> Result<()> {
+pub(super) fn write_kubeconfig(path: &Path, cluster: &serde_json::Value, user: &serde_json::Value) -> Result<()> {
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",

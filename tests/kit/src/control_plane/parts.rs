@@ -28,9 +28,7 @@ impl Parts {
     pub(super) async fn prepare(directory: &Path, options: &ControlPlaneOptions) -> Result<Self> {
         let etcd = Tool::ControlPlane.program("etcd").await?;
         let api_server = Tool::ControlPlane.program("kube-apiserver").await?;
-        let controller_manager = Tool::ControlPlane
-            .program("kube-controller-manager")
-            .await?;
+        let controller_manager = Tool::ControlPlane.program("kube-controller-manager").await?;
         let scheduler = Tool::ControlPlane.program("kube-scheduler").await?;
 
         let authority = Authority::create(directory)?;
@@ -38,21 +36,14 @@ impl Parts {
         let etcd_port = free_port()?;
         let port = free_port()?;
         let server = format!("https://127.0.0.1:{port}");
-        let kubeconfig =
-            authority.kubeconfig("admin", "modulet-admin", Some("system:masters"), &server)?;
+        let kubeconfig = authority.kubeconfig("admin", "modulet-admin", Some("system:masters"), &server)?;
         let [for_manager, for_scheduler] = ["kube-controller-manager", "kube-scheduler"]
             .map(|name| authority.kubeconfig(name, &format!("system:{name}"), None, &server));
 
-        let program = |name: &str, path: PathBuf| {
-            Program::new(name, path, directory.join(format!("{name}.log")))
-        };
+        let program = |name: &str, path: PathBuf| Program::new(name, path, directory.join(format!("{name}.log")));
         let etcd = program("etcd", etcd).args(etcd_args(directory, etcd_port, free_port()?));
         Ok(Self {
-            etcd: if options.keep_logs {
-                etcd
-            } else {
-                etcd.litter(directory)
-            },
+            etcd: if options.keep_logs { etcd } else { etcd.litter(directory) },
             etcd_port,
             api_server: program("kube-apiserver", api_server)
                 .args(api_server_args(directory, port, etcd_port))
@@ -60,11 +51,7 @@ impl Parts {
                 // It waits for connections that clients keep open; nobody gains from that here.
                 .patience(Duration::from_secs(2)),
             controller_manager: program("kube-controller-manager", controller_manager)
-                .args(controller_manager_args(
-                    directory,
-                    free_port()?,
-                    &for_manager?,
-                ))
+                .args(controller_manager_args(directory, free_port()?, &for_manager?))
                 .args(limits(options))
                 .args(&options.controller_manager_args),
             scheduler: program("kube-scheduler", scheduler)
@@ -147,10 +134,7 @@ fn scheduler_args(port: u16, kubeconfig: &Path) -> Vec<String> {
 }
 
 fn limits(options: &ControlPlaneOptions) -> Vec<String> {
-    options.requests_per_second.map_or_else(Vec::new, |rate| {
-        vec![
-            format!("--kube-api-qps={rate}"),
-            format!("--kube-api-burst={}", rate * 2),
-        ]
-    })
+    options
+        .requests_per_second
+        .map_or_else(Vec::new, |rate| vec![format!("--kube-api-qps={rate}"), format!("--kube-api-burst={}", rate * 2)])
 }
