@@ -9,5 +9,7 @@ mod helm;
 mod kubectl;
 mod main_job;
 mod nodes;
+mod rollouts;
 mod stage;
 mod starting;
+mod workloads;
