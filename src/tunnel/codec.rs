@@ -1,17 +1,18 @@
-//! JSON ↔ domain. Lenient in what it reads: only what is needed is decoded, unknown fields and
+//! JSON → domain. Lenient in what it reads: only what is needed is decoded, unknown fields and
 //! odd `bizInfos` (8–10 kB of class path and fastjson references) are skipped unread.
 
-use std::collections::BTreeMap;
-
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use super::Kind;
-use crate::domain::{Answer, BaseInfo, Command, ListedModule, ModuleId, ModuleSpec, ModuleState, Reply, Strategy};
+use crate::domain::{Answer, BaseInfo, ListedModule, ModuleId, ModuleState, Reply};
 
 /// Payloads above this are refused unread. A real list of 1,000 modules is about 200 kB.
 pub(super) const MAX_PAYLOAD: usize = 4 * 1024 * 1024;
 /// Root causes are cut to this many characters.
 const MAX_MESSAGE: usize = 1000;
+/// What a base says of itself, and why it can't be read, to this many.
+const MAX_TEXT: usize = 300;
 
 /// A message from a base.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,12 +56,12 @@ pub enum CodecError {
     #[error("payload of {0} bytes is larger than {MAX_PAYLOAD}")]
     TooLarge(usize),
     /// Not the JSON that is expected there.
-    #[error("not a {what} message: {source}")]
+    #[error("not a {what} message: {reason}")]
     Malformed {
         /// The last level of the topic.
         what: &'static str,
         /// Where and why.
-        source: serde_json::Error,
+        reason: String,
     },
     /// The identity inside is not the topic's.
     #[error("the message says it is from {inside:?}")]
@@ -104,7 +105,7 @@ fn data<'p, T: Deserialize<'p>>(kind: Kind, payload: &'p [u8]) -> Result<T, Code
     }
     serde_json::from_slice::<Envelope<T>>(payload)
         .map(|e| e.data)
-        .map_err(|source| CodecError::Malformed { what: kind.as_str(), source })
+        .map_err(|error| CodecError::Malformed { what: kind.as_str(), reason: cut(&error.to_string(), MAX_TEXT) })
 }
 
 #[derive(Deserialize, Default)]
@@ -155,8 +156,9 @@ fn heartbeat(identity: &str, raw: RawHeart) -> Result<Message, CodecError> {
     };
     let mut info = info(identity, metadata)?.ok_or(CodecError::Nameless("heartbeat"))?;
     let network = raw.network_info.unwrap_or_default();
-    info.ip = raw.local_ip.or(network.local_ip).filter(|ip| !ip.is_empty());
-    info.host_name = raw.local_host_name.or(network.local_host_name).filter(|h| !h.is_empty());
+    let told = |text: Option<String>| text.filter(|t| !t.is_empty()).map(|t| cut(&t, MAX_TEXT));
+    info.ip = told(raw.local_ip.or(network.local_ip));
+    info.host_name = told(raw.local_host_name.or(network.local_host_name));
     // Every other word than "activated" means that the base serves no longer (as the Go controller reads it);
     // none at all comes from bases up to 2.1.5, which say it by beating.
     let going_away = raw.state.is_some_and(|s| !s.eq_ignore_ascii_case("activated"));
@@ -172,7 +174,14 @@ fn info(identity: &str, raw: RawMetadata) -> Result<Option<BaseInfo>, CodecError
         return Err(CodecError::ForeignIdentity { inside: inside.chars().take(80).collect() });
     }
     let (Some(name), Some(version)) = (raw.name, raw.version) else { return Ok(None) };
-    Ok(Some(BaseInfo { name, version, cluster: raw.cluster_name, ip: None, host_name: None }))
+    let cluster = raw.cluster_name.map(|cluster| cut(&cluster, MAX_TEXT));
+    Ok(Some(BaseInfo {
+        name: cut(&name, MAX_TEXT),
+        version: cut(&version, MAX_TEXT),
+        cluster,
+        ip: None,
+        host_name: None,
+    }))
 }
 
 #[derive(Deserialize)]
@@ -207,8 +216,8 @@ fn health(raw: RawHealth) -> Health {
     let (metaspace, java_version) = jvm.map_or((None, None), |j| (j.max_metaspace, j.version));
     Health {
         max_metaspace: metaspace.and_then(|m| m.as_u64()).filter(|m| *m > 0),
-        java_version,
-        master: master.and_then(|m| Some((m.name?, m.version?))),
+        java_version: java_version.map(|version| cut(&version, MAX_TEXT)),
+        master: master.and_then(|m| Some((cut(&m.name?, MAX_TEXT), cut(&m.version?, MAX_TEXT)))),
     }
 }
 
@@ -250,11 +259,7 @@ fn list(raw: Vec<RawModule>) -> Vec<ListedModule> {
                 _ => ModuleState::Unknown,
             };
             let message = m.latest_state_record.and_then(|r| r.message).filter(|t| !t.is_empty());
-            Some(ListedModule {
-                id: ModuleId::new(m.name?, m.version?),
-                state,
-                message: message.map(|t| root_cause(&t)),
-            })
+            Some(ListedModule { id: module_id(m.name, m.version)?, state, message: message.map(|t| root_cause(&t)) })
         })
         .collect()
 }
@@ -284,24 +289,18 @@ struct RawResult {
     biz_infos: Option<RawMaster>,
 }
 
-/// The first element's name and version; fastjson writes the others as references.
+/// The first element's name and version, if it has them: whatever else stands there must not hide
+/// how the command ended. fastjson writes other elements as references.
 fn first_info<'de, D: Deserializer<'de>>(d: D) -> Result<Option<RawMaster>, D::Error> {
-    struct First;
-    impl<'de> serde::de::Visitor<'de> for First {
-        type Value = Option<RawMaster>;
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a list of modules")
-        }
-        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-            let first = seq.next_element()?;
-            while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
-            Ok(first)
-        }
-        fn visit_unit<E>(self) -> Result<Self::Value, E> {
-            Ok(None)
-        }
-    }
-    d.deserialize_any(First)
+    let infos = Option::<&RawValue>::deserialize(d)?;
+    let infos: Option<Vec<&RawValue>> = infos.and_then(|infos| serde_json::from_str(infos.get()).ok());
+    Ok(infos.and_then(|infos| serde_json::from_str(infos.first()?.get()).ok()))
+}
+
+/// None where it is too long to be anybody's module.
+fn module_id(name: Option<String>, version: Option<String>) -> Option<ModuleId> {
+    let (name, version) = name.zip(version)?;
+    (name.len() + version.len() <= MAX_MESSAGE).then(|| ModuleId::new(name, version))
 }
 
 fn reply(raw: RawReply) -> Reply {
@@ -309,7 +308,7 @@ fn reply(raw: RawReply) -> Reply {
         Some("uninstallBiz") => "uninstallBiz",
         _ => "installBiz",
     };
-    let module = raw.biz_name.zip(raw.biz_version).map(|(n, v)| ModuleId::new(n, v));
+    let module = module_id(raw.biz_name, raw.biz_version);
     let Some(response) = raw.response else {
         return Reply { command, module, answer: Answer::Failed("the base gave no reason".to_owned()) };
     };
@@ -319,10 +318,7 @@ fn reply(raw: RawReply) -> Reply {
         Some(result) => {
             let fine = result.code.unwrap_or_default();
             match fine.as_str() {
-                _ if success => {
-                    let actual = result.biz_infos.and_then(|i| Some(ModuleId::new(i.name?, i.version?)));
-                    Answer::Done { actual }
-                }
+                _ if success => Answer::Done { actual: result.biz_infos.and_then(|i| module_id(i.name, i.version)) },
                 "REPEAT_BIZ" => Answer::Repeat,
                 "NOT_FOUND_BIZ" => Answer::NotFound,
                 _ => Answer::Failed(failure(&outer, result.message.as_deref().unwrap_or_default())),
@@ -352,59 +348,12 @@ fn failure(outer: &str, inner: &str) -> String {
 fn root_cause(trace: &str) -> String {
     let cause = trace.rsplit_once("Caused by: ").map_or(trace, |(_, cause)| cause);
     let line = cause.lines().map(str::trim).find(|l| !l.is_empty()).unwrap_or_default();
-    if line.chars().count() > MAX_MESSAGE {
-        line.chars().take(MAX_MESSAGE).chain("…".chars()).collect()
-    } else {
-        line.to_owned()
-    }
+    cut(line, MAX_MESSAGE)
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct RawInstall<'a> {
-    biz_name: &'a str,
-    biz_version: &'a str,
-    biz_url: &'a str,
-    install_strategy: &'static str,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    args: &'a [String],
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    envs: &'a BTreeMap<String, String>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct RawUninstall<'a> {
-    biz_name: &'a str,
-    biz_version: &'a str,
-}
-
-fn raw_install(spec: &ModuleSpec, strategy: Strategy) -> RawInstall<'_> {
-    RawInstall {
-        biz_name: &spec.id.name,
-        biz_version: &spec.id.version,
-        biz_url: &spec.url,
-        install_strategy: match strategy {
-            Strategy::InstallOnly => "installOnly",
-            Strategy::UninstallThenInstall => "uninstallThenInstall",
-        },
-        args: &spec.args,
-        envs: &spec.envs,
-    }
-}
-
-/// Writes a command's payload.
-///
-/// # Errors
-/// None in practice: the types have no values that JSON can't hold.
-pub fn encode(command: &Command) -> Result<Vec<u8>, serde_json::Error> {
-    match command {
-        Command::Install(spec, strategy) => serde_json::to_vec(&raw_install(spec, *strategy)),
-        Command::Uninstall(id) => serde_json::to_vec(&RawUninstall { biz_name: &id.name, biz_version: &id.version }),
-        Command::Baseline(specs) => {
-            let elements: Vec<_> = specs.iter().map(|s| raw_install(s, Strategy::InstallOnly)).collect();
-            serde_json::to_vec(&elements)
-        }
-        Command::QueryModules | Command::QueryHealth => Ok(b"{}".to_vec()),
+fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }

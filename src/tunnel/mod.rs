@@ -1,10 +1,12 @@
 //! The edge to the bases: MQTT in, MQTT out. Nothing behind it sees bytes or topics.
 
 mod codec;
+mod encode;
 pub mod mqtt;
 mod topic;
 
-pub use codec::{CodecError, Health, Heartbeat, Message, decode, encode};
+pub use codec::{CodecError, Health, Heartbeat, Message, decode};
+pub use encode::encode;
 pub use topic::{IdentityError, Kind, Topics};
 
 use crate::domain::BaseId;

@@ -1,0 +1,57 @@
+//! Domain → JSON: what bases are told.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::domain::{Command, ModuleSpec, Strategy};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RawInstall<'a> {
+    biz_name: &'a str,
+    biz_version: &'a str,
+    biz_url: &'a str,
+    install_strategy: &'static str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    args: &'a [String],
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    envs: &'a BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RawUninstall<'a> {
+    biz_name: &'a str,
+    biz_version: &'a str,
+}
+
+fn raw_install(spec: &ModuleSpec, strategy: Strategy) -> RawInstall<'_> {
+    RawInstall {
+        biz_name: &spec.id.name,
+        biz_version: &spec.id.version,
+        biz_url: &spec.url,
+        install_strategy: match strategy {
+            Strategy::InstallOnly => "installOnly",
+            Strategy::UninstallThenInstall => "uninstallThenInstall",
+        },
+        args: &spec.args,
+        envs: &spec.envs,
+    }
+}
+
+/// Writes a command's payload.
+///
+/// # Errors
+/// None in practice: the types have no values that JSON can't hold.
+pub fn encode(command: &Command) -> Result<Vec<u8>, serde_json::Error> {
+    match command {
+        Command::Install(spec, strategy) => serde_json::to_vec(&raw_install(spec, *strategy)),
+        Command::Uninstall(id) => serde_json::to_vec(&RawUninstall { biz_name: &id.name, biz_version: &id.version }),
+        Command::Baseline(specs) => {
+            let elements: Vec<_> = specs.iter().map(|s| raw_install(s, Strategy::InstallOnly)).collect();
+            serde_json::to_vec(&elements)
+        }
+        Command::QueryModules | Command::QueryHealth => Ok(b"{}".to_vec()),
+    }
+}
