@@ -77,7 +77,8 @@ pub fn watch(client: &Client, env: &str, to: &mpsc::Sender<Watched>, metrics: &A
         start(what, stream, None);
     };
     // What is not needed for the main job: roles that were written for other controllers may not grant it.
-    let run_if_allowed = |what, stream: BoxStream<'static, _>, nothing: [Watched; 2]| start(what, stream, Some(nothing));
+    let run_if_allowed =
+        |what, stream: BoxStream<'static, _>, nothing: [Watched; 2]| start(what, stream, Some(nothing));
 
     let bound = watcher::Config::default().fields("spec.nodeName!=");
     let pods = watcher(Api::<Pod>::all(client.clone()), bound).backoff(Patience::default()).modify(trim);

@@ -79,19 +79,23 @@ impl<'c, 'l> Module<'c, 'l> {
 
     /// Whether a listed version must stay: a Pod wants it, or its Pod is on its way out.
     fn is_kept(&self, id: &ModuleId) -> bool {
-        let takes_part = |pod: &&&Pod| pod.modules().any(|s| s.id == *id);
-        self.cx.pods.iter().filter(takes_part).any(|pod| {
-            let memory = self.cx.base.pods.get(&pod.uid).cloned().unwrap_or_default();
-            if pod.is_live() {
-                // A Pod that ran and is held now is about to be superseded: its grace period is still to come.
-                let has_run = memory.containers.get(self.name).is_some_and(|c| c.has_run);
-                return has_run || self.held_by(&pod.workload, id).is_none() || self.is_active(&id.version);
-            }
-            if pod.deleting.is_some() {
-                return pre_stop_ends(pod, &memory, self.cx.now) > self.cx.now;
-            }
-            pod.superseded && (self.drains_until(pod) > self.cx.now || self.active().is_empty())
-        })
+        self.cx.pods.iter().any(|pod| self.is_kept_by(pod, id))
+    }
+
+    fn is_kept_by(&self, pod: &Pod, id: &ModuleId) -> bool {
+        if !pod.modules().any(|s| s.id == *id) {
+            return false;
+        }
+        let memory = self.cx.base.pods.get(&pod.uid).cloned().unwrap_or_default();
+        if pod.is_live() {
+            // A Pod that ran and is held now is about to be superseded: its grace period is still to come.
+            let has_run = memory.containers.get(self.name).is_some_and(|c| c.has_run);
+            return has_run || self.held_by(&pod.workload, id).is_none() || self.is_active(&id.version);
+        }
+        if pod.deleting.is_some() {
+            return pre_stop_ends(pod, &memory, self.cx.now) > self.cx.now;
+        }
+        pod.superseded && (self.drains_until(pod) > self.cx.now || self.active().is_empty())
     }
 
     /// A superseded version may finish its requests until its Pod's grace period is over.
@@ -294,18 +298,16 @@ pub(super) fn is_gone_for(cx: &Context<'_>, pod: &Pod, spec: &ModuleSpec, ledger
     }
     let Some(list) = cx.base.talk.list() else { return false };
     let module = Module::new(cx, &spec.id.name, ledger);
-    let wanted_by_another = cx.pods.iter().any(|other| {
-        other.uid != pod.uid
-            && other.is_live()
-            && other.modules().any(|s| s.id == spec.id)
-            && (module.held_by(&other.workload, &spec.id).is_none() || module.is_active(&spec.id.version))
-    });
-    !list.contains_key(&spec.id) || wanted_by_another || !ledger.installed(&spec.id)
+    let kept_by_another = cx.pods.iter().any(|other| other.uid != pod.uid && module.is_kept_by(other, &spec.id));
+    !list.contains_key(&spec.id) || kept_by_another || !ledger.installed(&spec.id)
 }
 
 /// Names the version and the Pod that a held or superseded Pod gave way to.
 pub(super) fn describe_holder(cx: &Context<'_>, id: &ModuleId, holder: &Claim) -> String {
-    let pod = cx.pods.iter().find(|p| *p.workload.uid == *holder.workload && p.is_live());
+    let stands_for_it = |p: &&&Pod| {
+        p.is_live() && p.modules().any(|m| m.id.name == id.name && holder.is_of(&p.workload, &m.id.version))
+    };
+    let pod = cx.pods.iter().find(stands_for_it);
     let by = pod.map_or_else(String::new, |p| format!(" by Pod {}", p.name));
     let newer = ModuleId::new(&id.name, &holder.version);
     format!("{newer} was installed later on this base{by}; {id} gives way to it for as long as it lasts")

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{EventSink, Key, Note, Request, Subject},
-    domain::{BaseId, Command, ContainerOutcome, Plan, PodOutcome, PodUid, Reachability, Reason},
+    domain::{BaseId, Command, ContainerOutcome, Phase, Plan, PodOutcome, PodUid, Reachability, Reason},
     k8s::{StatusWriter, names, status_patch},
 };
 
@@ -91,7 +91,13 @@ impl World {
 
         let mut wake = plan.wake;
         self.send(id, &plan, edges, now);
-        for outcome in &plan.pods {
+        // First that the old Pod has failed, then that the new one is Ready: on Ready its Deployment
+        // deletes the old one, and nobody would see why.
+        let (failed, others): (Vec<_>, Vec<_>) = plan.pods.iter().partition(|o| o.phase == Phase::Failed);
+        for outcome in &failed {
+            wake = earliest(wake, self.write_status(id, outcome, edges, now));
+        }
+        for outcome in others.into_iter().filter(|o| failed.is_empty() || !o.ready()) {
             wake = earliest(wake, self.write_status(id, outcome, edges, now));
         }
         for uid in &plan.finished {
@@ -209,7 +215,14 @@ impl World {
         }
         let fresh = record.object.status.as_ref().is_none_or(|s| s.container_statuses.is_none());
         let under_way = outcome.containers.iter().all(|c| {
-            c.active() || matches!(c, ContainerOutcome::Waiting { reason: Reason::Installing | Reason::Switching, .. })
+            matches!(
+                c,
+                ContainerOutcome::Active { .. }
+                    | ContainerOutcome::Waiting {
+                        reason: Reason::Installing | Reason::Switching | Reason::ConfigError,
+                        ..
+                    }
+            )
         });
         let quick = record.first_seen + Self::QUICK;
         if fresh && under_way && !outcome.ready() && now < quick {

@@ -36,7 +36,7 @@ const BATCH: usize = 256;
 /// How often figures about queues and bases are brought up to date.
 const FIGURES_EVERY: Duration = Duration::from_secs(2);
 /// At the end, ledgers that are not saved yet get this long.
-const FAREWELL: Duration = Duration::from_secs(5);
+const FAREWELL: Duration = Duration::from_millis(1500);
 
 /// The edges, as the engine sees them.
 pub struct Edges {

@@ -21,8 +21,6 @@ const LEASE_SECONDS: u32 = 40;
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 /// A changed ledger is saved after this, so that an install and what came of it are one write.
 const LEDGER_SETTLES: Duration = Duration::from_millis(300);
-/// A write is not repeated before the watch has shown what it did, or this has passed.
-const ECHO: Duration = Duration::from_secs(1);
 /// A new base's Node waits this long for its health, so that it is born with its capacity.
 const WAIT_FOR_HEALTH: Duration = Duration::from_millis(500);
 /// A base that answers but sends no heartbeat (real ones stop after a broker outage) gets its Node from
@@ -37,15 +35,25 @@ pub(super) struct NodeRecord {
     writing: Writing,
     /// What the write on its way does.
     deleting: bool,
-    /// Until then the watch may still show the Node as it was before our own write.
-    echo_until: Option<Instant>,
+    /// Older versions from the watch are from before our own write.
+    min_version: u64,
+    /// A Node of that name is there, but without our labels: it is given them.
+    adopts: bool,
+    /// The ledger that the write on its way saves.
+    saving: Option<(Ledger, String)>,
     refresh_at: Option<Instant>,
     saved: Ledger,
     saved_json: String,
     unsaved_since: Option<Instant>,
     restored: bool,
-    lease: Writing,
-    lease_exists: bool,
+    lease: LeaseRecord,
+}
+
+/// What is known about a Node's Lease.
+#[derive(Debug, Default)]
+struct LeaseRecord {
+    writing: Writing,
+    exists: bool,
     renew_at: Option<Instant>,
 }
 
@@ -56,15 +64,15 @@ impl NodeRecord {
             object: None,
             writing: Writing::default(),
             deleting: false,
-            echo_until: None,
+            min_version: 0,
+            adopts: false,
+            saving: None,
             refresh_at: None,
             saved: Ledger::default(),
             saved_json: "{}".to_owned(),
             unsaved_since: None,
             restored: false,
-            lease: Writing::default(),
-            lease_exists: false,
-            renew_at: None,
+            lease: LeaseRecord::default(),
         }
     }
 
@@ -83,10 +91,15 @@ impl NodeRecord {
 
     pub(super) fn gone(&mut self) {
         self.object = None;
-        self.echo_until = None;
-        self.lease_exists = false;
+        self.min_version = 0;
+        self.lease.exists = false;
         self.saved = Ledger::default();
         "{}".clone_into(&mut self.saved_json);
+    }
+
+    /// The watch has yet to show what the last write did.
+    fn awaits_echo(&self) -> bool {
+        self.min_version > self.object.as_ref().map_or(0, version)
     }
 
     /// The ledger as it is on record, given what it is now.
@@ -98,6 +111,9 @@ impl NodeRecord {
 impl BaseRecord {
     /// The Node as the API server has it.
     pub(super) fn node_applied(&mut self, mut object: Node) {
+        if version(&object) < self.node.min_version {
+            return;
+        }
         let annotation = object.metadata.annotations.as_ref().and_then(|a| a.get(names::LEDGER)).cloned();
         let json = annotation.unwrap_or_else(|| "{}".to_owned());
         if json != self.node.saved_json || !self.node.restored {
@@ -121,18 +137,27 @@ impl BaseRecord {
             annotations.retain(|key, _| key == names::LEDGER);
         }
         self.node.object = Some(object);
-        self.node.echo_until = None;
     }
 
     pub(super) fn node_written(&mut self, result: Result<Outcome, WriteError>, now: Instant) {
         let deleting = std::mem::take(&mut self.node.deleting);
+        let saving = self.node.saving.take();
         // A conflict means that the watch is about to deliver something newer.
         let harmless = matches!(&result, Err(e) if e.is_conflict() || e.is_gone());
         self.node.writing.ended(result.is_ok(), now);
         match result {
             Ok(_) if deleting => self.node.gone(),
             Err(error) if error.is_gone() && deleting => self.node.gone(),
-            Ok(_) => self.node.echo_until = Some(now + ECHO),
+            Ok(outcome) => {
+                self.node.min_version = outcome.resource_version;
+                if let Some((ledger, json)) = saving {
+                    (self.node.saved, self.node.saved_json) = (ledger, json);
+                }
+            }
+            Err(error) if error.is_conflict() && self.node.object.is_none() => {
+                warn!(node = self.node.name, "a Node of this name is there without our labels; it is taken over");
+                self.node.adopts = true;
+            }
             Err(error) if !harmless => warn!(node = self.node.name, %error, "cannot write the Node, trying again"),
             Err(_) => {}
         }
@@ -141,23 +166,23 @@ impl BaseRecord {
     pub(super) fn lease_written(&mut self, result: Result<Outcome, WriteError>, now: Instant) {
         match result {
             Ok(_) => {
-                self.node.lease_exists = true;
-                self.node.lease.ended(true, now);
+                self.node.lease.exists = true;
+                self.node.lease.writing.ended(true, now);
             }
             Err(error) if error.is_gone() => {
-                self.node.lease_exists = false;
-                self.node.lease.ended(true, now);
-                self.node.renew_at = Some(now);
+                self.node.lease.exists = false;
+                self.node.lease.writing.ended(true, now);
+                self.node.lease.renew_at = Some(now);
             }
             Err(error) if error.is_conflict() => {
-                self.node.lease_exists = true;
-                self.node.lease.ended(true, now);
-                self.node.renew_at = Some(now);
+                self.node.lease.exists = true;
+                self.node.lease.writing.ended(true, now);
+                self.node.lease.renew_at = Some(now);
             }
             Err(error) => {
                 warn!(node = self.node.name, %error, "cannot renew the Lease, trying again");
-                self.node.lease.ended(false, now);
-                self.node.renew_at = Some(now);
+                self.node.lease.writing.ended(false, now);
+                self.node.lease.renew_at = Some(now);
             }
         }
     }
@@ -170,15 +195,7 @@ impl World {
         let record = self.bases.get_mut(id)?;
         let reachability = record.base.reachability(now);
         let mut wake = Wake::default();
-        if record.base.info.is_none() {
-            let master = record.health.as_ref().and_then(|h| h.master.clone());
-            if now < record.created + WAIT_FOR_HEARTBEAT {
-                wake.at(record.created + WAIT_FOR_HEARTBEAT);
-            } else if let Some((name, version)) = master {
-                let fits = names::is_label_value(&name) && names::is_label_value(&version);
-                record.base.info = fits.then(|| BaseInfo { name, version, ..BaseInfo::default() });
-            }
-        }
+        record.info_from_health(&mut wake, now);
         let Some(info) = record.base.info.clone() else {
             return if reachability == Reachability::Dead {
                 self.forget_base(id);
@@ -193,10 +210,10 @@ impl World {
             wake.maybe(at);
             return wake.0;
         }
-        if let Some(at) = record.node.echo_until.filter(|at| *at > now) {
-            wake.at(at);
-            return wake.0;
+        if record.node.awaits_echo() {
+            return wake.0; // the watch will show what the last write did
         }
+        let ledger_due = ledger_due || record.node.object.is_none();
         let ledger_json = if ledger_due {
             serde_json::to_string(&record.base.ledger).unwrap_or_else(|_| record.node.saved_json.clone())
         } else {
@@ -220,13 +237,18 @@ impl World {
                 self.forget_base(id);
                 return None;
             }
+            (None, Reachability::Online) if record.node.adopts => {
+                record.node.adopts = false;
+                let labels = json!({ "metadata": { "labels": writes.labels() } });
+                Some(Request::strategic_patch(format!("/api/v1/nodes/{}", record.node.name), &labels))
+            }
             (None, Reachability::Online) => {
                 if health.is_none() && now < record.created + WAIT_FOR_HEALTH {
                     wake.at(record.created + WAIT_FOR_HEALTH);
                     return wake.0;
                 }
                 info!(node = record.node.name, "creating the Node");
-                record.node.refresh_at = Some(now + STATUS_EVERY);
+                record.node.refresh_at = Some(now + STATUS_EVERY + spread(id));
                 Ready::from(reachability)
                     .map(|ready| Request::create("/api/v1/nodes".to_owned(), &writes.create(ready)))
             }
@@ -238,30 +260,19 @@ impl World {
                 Some(Request::delete(format!("/api/v1/nodes/{}", record.node.name), uid))
             }
             (Some(node), _) => {
-                let path = format!("/api/v1/nodes/{}", record.node.name);
-                if let Some(patch) = writes.metadata_patch(node) {
-                    Some(Request::strategic_patch(path, &patch))
-                } else {
-                    // After a restart the capacity is not known before the base has been asked again.
-                    let known = health.is_some() || reachability != Reachability::Online;
-                    let wanted = writes.status(Some(node), Ready::from(reachability));
-                    let wanted = if health.is_some() { wanted } else { without_capacity(wanted) };
-                    let refresh = record.node.refresh_at.get_or_insert(now + STATUS_EVERY);
-                    let due = *refresh <= now;
-                    if due || (known && reachability != Reachability::Unknown && !node_is_current(node, &wanted)) {
-                        *refresh = now + STATUS_EVERY;
-                        let body = json!({ "metadata": { "uid": node.metadata.uid }, "status": wanted });
-                        Some(Request::strategic_patch(format!("{path}/status"), &body))
-                    } else {
-                        wake.at(*refresh);
-                        None
-                    }
+                let refresh_due = *record.node.refresh_at.get_or_insert(now + STATUS_EVERY + spread(id)) <= now;
+                let request = update(node, &writes, health.is_some(), reachability, refresh_due);
+                if refresh_due || request.is_some() {
+                    record.node.refresh_at = Some(now + STATUS_EVERY + spread(id));
                 }
+                wake.maybe(record.node.refresh_at);
+                request
             }
         };
         if let Some(request) = request {
             if writer.submit(Key::Node(id.clone()), request) {
                 record.node.writing.in_flight = true;
+                record.node.saving = ledger_due.then(|| (record.base.ledger.clone(), ledger_json));
             } else {
                 self.metrics.overflow(writer.name());
                 record.node.deleting = false;
@@ -275,8 +286,8 @@ impl World {
     pub(super) fn keep_lease(&mut self, id: &BaseId, writer: &Writer, now: Instant) -> Option<Instant> {
         let record = self.bases.get_mut(id)?;
         let node = record.node.object.as_ref()?;
-        let renew_at = record.node.renew_at.unwrap_or(now);
-        if let Err(at) = record.node.lease.may_start(now) {
+        let renew_at = record.node.lease.renew_at.unwrap_or(now);
+        if let Err(at) = record.node.lease.writing.may_start(now) {
             return at;
         }
         if renew_at > now {
@@ -288,7 +299,7 @@ impl World {
             "leaseDurationSeconds": LEASE_SECONDS,
             "renewTime": Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(),
         });
-        let request = if record.node.lease_exists {
+        let request = if record.node.lease.exists {
             Request::merge_patch(format!("{collection}/{}", record.node.name), &json!({ "spec": spec }))
         } else {
             let owner = json!({
@@ -303,17 +314,56 @@ impl World {
             Request::create(collection.to_owned(), &lease)
         };
         if writer.submit(Key::Lease(id.clone()), request) {
-            record.node.lease.in_flight = true;
-            record.node.renew_at = Some(now + RENEW_EVERY);
+            record.node.lease.writing.in_flight = true;
+            record.node.lease.renew_at = Some(now + RENEW_EVERY + spread(id));
         } else {
             self.metrics.overflow(writer.name());
-            record.node.renew_at = Some(now + Duration::from_millis(100));
+            record.node.lease.renew_at = Some(now + Duration::from_millis(100));
         }
-        record.node.renew_at
+        record.node.lease.renew_at
     }
 }
 
+/// What brings an existing Node up to date, if anything has to.
+fn update(
+    node: &Node,
+    writes: &NodeWriter<'_>,
+    health_known: bool,
+    reachability: Reachability,
+    refresh_due: bool,
+) -> Option<Request> {
+    let path = format!("/api/v1/nodes/{}", writes.name);
+    if let Some(patch) = writes.metadata_patch(node) {
+        return Some(Request::strategic_patch(path, &patch));
+    }
+    // After a restart the capacity is not known before the base has been asked again.
+    let known = health_known || reachability != Reachability::Online;
+    let mut wanted = writes.status(Some(node), Ready::from(reachability));
+    if !health_known {
+        wanted = without_capacity(wanted);
+    }
+    let differs = known && reachability != Reachability::Unknown && !node_is_current(node, &wanted);
+    (refresh_due || differs).then(|| {
+        let body = json!({ "metadata": { "uid": node.metadata.uid }, "status": wanted });
+        Request::strategic_patch(format!("{path}/status"), &body)
+    })
+}
+
 impl BaseRecord {
+    /// A base that sends no heartbeats tells its name and version in its health.
+    fn info_from_health(&mut self, wake: &mut Wake, now: Instant) {
+        if self.base.info.is_some() {
+            return;
+        }
+        let master = self.health.as_ref().and_then(|h| h.master.clone());
+        if now < self.created + WAIT_FOR_HEARTBEAT {
+            wake.at(self.created + WAIT_FOR_HEARTBEAT);
+        } else if let Some((name, version)) = master {
+            let fits = names::is_label_value(&name) && names::is_label_value(&version);
+            self.base.info = fits.then(|| BaseInfo { name, version, ..BaseInfo::default() });
+        }
+    }
+
     fn ledger_due(&mut self, wake: &mut Wake, now: Instant) -> bool {
         if self.node.has_saved(&self.base.ledger) {
             self.node.unsaved_since = None;
@@ -334,6 +384,12 @@ impl BaseRecord {
         }
         unsaved
     }
+}
+
+/// Up to a second, always the same for one base: bases that came together do not stay in step.
+fn spread(id: &BaseId) -> Duration {
+    let sum = id.as_str().bytes().fold(0_u64, |sum, b| sum.wrapping_mul(31).wrapping_add(u64::from(b)));
+    Duration::from_millis(sum % 1000)
 }
 
 /// The earliest of several times.
@@ -357,6 +413,10 @@ fn without_capacity(mut status: serde_json::Value) -> serde_json::Value {
         fields.retain(|key, _| key == "conditions" || key == "addresses");
     }
     status
+}
+
+fn version(node: &Node) -> u64 {
+    node.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX)
 }
 
 /// What a Node tells of its base: all there is after a restart, until the base is heard.

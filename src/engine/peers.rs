@@ -136,8 +136,7 @@ impl World {
                 continue;
             }
             let meta = &peer.object.metadata;
-            let (namespace, name) =
-                (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+            let (namespace, name) = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
             let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments/{name}/scale");
             let body = json!({ "metadata": { "uid": uid }, "spec": { "replicas": wanted } });
             if !edges.writer.submit(Key::Scale(uid.clone()), Request::merge_patch(path, &body)) {
@@ -150,11 +149,19 @@ impl World {
             info!(deployment = name, namespace, from = has, to = wanted, "scaling to the number of bases");
             let (warning, reason, message) = if by_others {
                 peer.put_back.push_back(now);
-                (true, "PeerReplicasPutBack", format!(
-                    "replicas were set to {has}; with the label {}=peer they follow the number of bases, which is {wanted}{}",
-                    names::STRATEGY,
-                    if contested { "; something else steers them too (a HorizontalPodAutoscaler?): remove it, or opt out by the label " } else { "" },
-                ) + if contested { names::REPLICAS_CONTROL } else { "" })
+                (
+                    true,
+                    "PeerReplicasPutBack",
+                    format!(
+                        "replicas were set to {has}; with the label {}=peer they follow the number of bases, which is {wanted}{}",
+                        names::STRATEGY,
+                        if contested {
+                            "; something else steers them too (a HorizontalPodAutoscaler?): remove it, or opt out by the label "
+                        } else {
+                            ""
+                        },
+                    ) + if contested { names::REPLICAS_CONTROL } else { "" },
+                )
             } else {
                 (false, "PeerReplicas", format!("scaled from {has} to {wanted}: as many bases admit its Pods"))
             };

@@ -3,9 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration,
-};
+use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration};
 
 /// What the scheduler sees in `spec.unschedulable`.
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
@@ -88,7 +86,8 @@ mod tests {
     use super::*;
 
     fn node(extra_taints: &Value, unschedulable: bool) -> Node {
-        let mut taints = vec![json!({ "key": "schedule.koupleless.io/virtual-node", "value": "True", "effect": "NoExecute" })];
+        let mut taints =
+            vec![json!({ "key": "schedule.koupleless.io/virtual-node", "value": "True", "effect": "NoExecute" })];
         taints.extend(extra_taints.as_array().unwrap().iter().cloned());
         serde_json::from_value(json!({
             "metadata": { "name": "vnode.base-1.dev", "labels": { "base.koupleless.io/name": "base", "cores": "4" } },
@@ -133,7 +132,12 @@ mod tests {
             (affinity(json!([])), false),
             (affinity(json!([{}])), false),
             (affinity(json!([{}, { "matchExpressions": [{ "key": name, "operator": "Exists" }] }])), true),
-            (affinity(json!([{ "matchFields": [{ "key": "metadata.name", "operator": "In", "values": ["vnode.base-1.dev"] }] }])), true),
+            (
+                affinity(
+                    json!([{ "matchFields": [{ "key": "metadata.name", "operator": "In", "values": ["vnode.base-1.dev"] }] }]),
+                ),
+                true,
+            ),
         ];
         for (extra, expected) in cases {
             assert_eq!(admits(&spec(extra.clone()), &node(&json!([]), false)), expected, "{extra}");

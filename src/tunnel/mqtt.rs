@@ -9,6 +9,7 @@ use rumqttc::{
     AsyncClient, ConnectReturnCode, EventLoop, Incoming, MqttOptions, Packet, QoS, SubscribeFilter, TlsConfiguration,
     Transport,
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::{sync::mpsc, time::sleep};
 use tracing::{debug, info, warn};
 
@@ -50,6 +51,12 @@ pub enum MqttError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// A file is there, but it is not what it should be.
+    #[error("{path} has no PEM certificate in it")]
+    NoCertificate {
+        /// Which file.
+        path: PathBuf,
     },
 }
 
@@ -94,7 +101,11 @@ pub fn start(
             Some((certificate, key)) => Some((read(certificate)?, read(key)?)),
             None => None,
         };
-        options.set_transport(Transport::Tls(TlsConfiguration::Simple { ca: read(ca)?, alpn: None, client_auth }));
+        let authority = read(ca)?;
+        if CertificateDer::pem_slice_iter(&authority).flatten().next().is_none() {
+            return Err(MqttError::NoCertificate { path: ca.clone() });
+        }
+        options.set_transport(Transport::Tls(TlsConfiguration::Simple { ca: authority, alpn: None, client_auth }));
     }
     let (client, mut eventloop) = AsyncClient::new(options, 256);
     // Commands are small and urgent: with Nagle's algorithm each waits 40 ms for the one before.

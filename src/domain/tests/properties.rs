@@ -63,7 +63,6 @@ fn add(w: &mut World, workload: u8, version: u8) {
 fn take(w: &mut World, step: &Step) {
     match step {
         Step::AddPod { workload, version } if w.pods.len() < 6 => add(w, *workload, *version),
-        Step::AddPod { .. } => {}
         Step::DeletePod(n) if !w.pods.is_empty() => {
             let uid = w.pods[n % w.pods.len()].uid.clone();
             w.delete(&uid);
@@ -72,7 +71,7 @@ fn take(w: &mut World, step: &Step) {
             let n = n % w.pods.len();
             w.pods.remove(n);
         }
-        Step::DeletePod(_) | Step::ForceDeletePod(_) => {}
+        Step::AddPod { .. } | Step::DeletePod(_) | Step::ForceDeletePod(_) => {}
         Step::Decide => {
             w.step();
             w.save();

@@ -51,10 +51,12 @@ impl Jvm {
                 reply(id, answer)
             }
             Command::Baseline(specs) => {
-                let all_done = specs
+                let failed = specs
                     .iter()
-                    .fold(true, |ok, s| matches!(self.install(s, Strategy::InstallOnly), Answer::Done { .. }) && ok);
-                let answer = if all_done { Answer::Done { actual: None } } else { Answer::Failed("one failed".into()) };
+                    .filter(|s| !matches!(self.install(s, Strategy::InstallOnly), Answer::Done { .. }))
+                    .count();
+                let answer =
+                    if failed == 0 { Answer::Done { actual: None } } else { Answer::Failed("one failed".into()) };
                 FromBase::Reply(Reply { command: "baseline", module: None, answer })
             }
             Command::QueryModules => FromBase::List(

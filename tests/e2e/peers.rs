@@ -1,0 +1,106 @@
+//! Peer deployment by Deployment: as many replicas as there are bases for it.
+
+use anyhow::{Result, bail};
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use modulet_testkit::wait::eventually;
+use serde_json::{Value, json};
+
+use crate::stage::{SOON, Stage, module_template};
+
+fn deployment(stage: &str, labels: &Value) -> Value {
+    let mut template = module_template(stage, &[("biz1", "0.0.1")]);
+    template["spec"]["affinity"] = json!({ "podAntiAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": [{
+            "labelSelector": { "matchLabels": { "module.koupleless.io/name": "biz1" } },
+            "topologyKey": "topology.kubernetes.io/zone",
+        }],
+    } });
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "name": "biz1", "labels": labels },
+        "spec": {
+            "replicas": 1,
+            "selector": { "matchLabels": { "module.koupleless.io/name": "biz1" } },
+            "template": template,
+        },
+    })
+}
+
+fn deployments(stage: &Stage) -> Api<Deployment> {
+    Api::namespaced(stage.client.clone(), &stage.name)
+}
+
+async fn replicas_become(stage: &Stage, wanted: i32) -> Result<()> {
+    eventually(&format!("{wanted} replicas"), SOON, async || {
+        let has = deployments(stage).get("biz1").await?.spec.and_then(|s| s.replicas);
+        if has == Some(wanted) { Ok(()) } else { bail!("{has:?}") }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_follow_the_bases_that_the_template_admits() -> Result<()> {
+    let stage = Stage::set("peers").await?;
+    let _one = stage.base(stage.base_options("one")).await?;
+    let two = stage.base(stage.base_options("two")).await?;
+    let labels = json!({ "virtual-kubelet.koupleless.io/strategy": "peer" });
+    let object = serde_json::from_value(deployment(&stage.name, &labels))?;
+    deployments(&stage).create(&Default::default(), &object).await?;
+    replicas_become(&stage, 2).await?;
+
+    let three = stage.base(stage.base_options("three")).await?;
+    replicas_become(&stage, 3).await?;
+    three.wait_for_command("installBiz", SOON).await?;
+
+    stage.kubectl(&["cordon", &stage.node_name("three")]).await?;
+    replicas_become(&stage, 2).await?;
+    stage.kubectl(&["uncordon", &stage.node_name("three")]).await?;
+    replicas_become(&stage, 3).await?;
+
+    stage.kubectl(&["scale", "deployment/biz1", "--replicas=7"]).await?;
+    replicas_become(&stage, 3).await?;
+    eventually("an Event that says so", SOON, async || {
+        let reasons = stage.events("biz1").await?;
+        if reasons.iter().any(|r| r == "PeerReplicasPutBack") { Ok(()) } else { bail!("{reasons:?}") }
+    })
+    .await?;
+
+    two.kill();
+    replicas_become(&stage, 2).await?;
+    two.restart().await?;
+    replicas_become(&stage, 3).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_that_does_not_ask_or_opts_out_is_left_alone() -> Result<()> {
+    let stage = Stage::set("peers-not").await?;
+    let _base = stage.base(stage.base_options("one")).await?;
+    let opted_out = json!({
+        "virtual-kubelet.koupleless.io/strategy": "peer",
+        "virtual-kubelet.koupleless.io/replicas-control": "true",
+    });
+    let mut object = deployment(&stage.name, &opted_out);
+    object["spec"]["replicas"] = json!(5);
+    deployments(&stage).create(&Default::default(), &serde_json::from_value(object)?).await?;
+    // A second Deployment that does ask is served; by then the first would have been.
+    let mut asks = deployment(&stage.name, &json!({ "virtual-kubelet.koupleless.io/strategy": "peer" }));
+    asks["metadata"]["name"] = json!("asks");
+    asks["spec"]["replicas"] = json!(5);
+    deployments(&stage).create(&Default::default(), &serde_json::from_value(asks)?).await?;
+    eventually("the one that asks to be scaled", SOON, async || {
+        let has = deployments(&stage).get("asks").await?.spec.and_then(|s| s.replicas);
+        if has == Some(1) { Ok(()) } else { bail!("{has:?}") }
+    })
+    .await?;
+    let has = deployments(&stage).get("biz1").await?.spec.and_then(|s| s.replicas);
+    assert_eq!(has, Some(5));
+
+    let patch = json!({ "metadata": { "labels": { "virtual-kubelet.koupleless.io/replicas-control": null } } });
+    deployments(&stage).patch("biz1", &PatchParams::default(), &Patch::Merge(patch)).await?;
+    replicas_become(&stage, 1).await
+}
