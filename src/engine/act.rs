@@ -97,7 +97,8 @@ impl World {
         for outcome in &failed {
             wake = earliest(wake, self.write_status(id, outcome, edges, now));
         }
-        for outcome in others.into_iter().filter(|o| failed.is_empty() || !o.ready()) {
+        let first = failed.iter().any(|o| self.pods.get(&o.uid).is_some_and(|p| !p.status.is_failing()));
+        for outcome in others.into_iter().filter(|o| !first || !o.ready()) {
             wake = earliest(wake, self.write_status(id, outcome, edges, now));
         }
         for uid in &plan.finished {

@@ -40,6 +40,11 @@ impl Writing {
         }
     }
 
+    /// The last write failed, so the next may too.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
     pub(super) fn ended(&mut self, ok: bool, now: Instant) {
         self.in_flight = false;
         self.failures = if ok { 0 } else { self.failures + 1 };

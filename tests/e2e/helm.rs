@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Event, Node, Pod, Secret},
+    core::v1::{ConfigMap, Event, Node, Pod, Secret},
     rbac::v1::{ClusterRole, PolicyRule, Role},
 };
 use kube::{
@@ -108,13 +108,27 @@ fn used(audit: &Path) -> Result<BTreeSet<String>> {
 }
 
 fn workload(version: &str) -> Value {
+    let mut template = module_template("charted", &[("biz1", version)]);
+    template["spec"]["containers"][0]["envFrom"] =
+        json!([{ "configMapRef": { "name": "config" } }, { "secretRef": { "name": "secret" } }]);
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "biz1" },
         "spec": {
             "replicas": 1,
             "selector": { "matchLabels": { "module.koupleless.io/name": "biz1" } },
-            "template": module_template("charted", &[("biz1", version)]),
+            "template": template,
         },
+    })
+}
+
+/// A Deployment that follows the number of bases, and that no base is for.
+fn peers() -> Value {
+    let mut template = module_template("nobody", &[("biz2", "0.0.1")]);
+    template["metadata"]["labels"]["app"] = json!("peers");
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "name": "peers", "labels": { "virtual-kubelet.koupleless.io/strategy": "peer" } },
+        "spec": { "replicas": 1, "selector": { "matchLabels": { "app": "peers" } }, "template": template },
     })
 }
 
@@ -145,6 +159,19 @@ async fn main_job(client: &Client, base: &SimulatedBase) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), "default");
     node_ready(&nodes, "True").await?;
+    let config = json!({ "metadata": { "name": "config" }, "data": { "GREETING": "hello" } });
+    let configs: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
+    configs.create(&PostParams::default(), &serde_json::from_value(config)?).await?;
+    let secret = json!({ "metadata": { "name": "secret" }, "stringData": { "PASSWORD": "s3cret" } });
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), "default");
+    secrets.create(&PostParams::default(), &serde_json::from_value(secret)?).await?;
+    deployments.create(&PostParams::default(), &serde_json::from_value(peers())?).await?;
+    eventually("no replicas where there are no bases", SOON, async || {
+        let replicas = deployments.get("peers").await?.spec.and_then(|s| s.replicas);
+        ensure!(replicas == Some(0), "{replicas:?}");
+        Ok(())
+    })
+    .await?;
     deployments.create(&PostParams::default(), &serde_json::from_value(workload("0.0.1"))?).await?;
     pod_ready(&pods, "0.0.1").await?;
     deployments.patch("biz1", &PatchParams::default(), &Patch::Merge(workload("0.0.2"))).await?;
@@ -191,7 +218,7 @@ async fn the_chart_gives_exactly_the_variables_and_rights_that_the_job_needs() -
             "host": address.host, "port": address.port, "username": address.username, "password": address.password,
         },
         "log": { "level": "info,modulet=debug" },
-        "rbac": { "peerDeployments": false },
+        "rbac": { "environmentFrom": ["default"] },
         "extraEnv": [
             { "name": "MODULET_UNREACHABLE_AFTER", "value": "5" },
             { "name": "MODULET_DEAD_AFTER", "value": "4" },
@@ -226,7 +253,10 @@ async fn the_chart_gives_exactly_the_variables_and_rights_that_the_job_needs() -
     assert!(log.lines().all(|line| line.starts_with('{')), "the chart's default is JSON");
     let cluster_role = Api::<ClusterRole>::all(client.clone()).get("modulet-system:modulet").await?;
     let role = Api::<Role>::namespaced(client.clone(), "kube-node-lease").get("modulet-system:modulet").await?;
+    let environment =
+        Api::<Role>::namespaced(client.clone(), "default").get("modulet-system:modulet-environment").await?;
     let mut granted_rights = granted(&cluster_role.rules.unwrap_or_default());
+    granted_rights.extend(granted(&environment.rules.unwrap_or_default()));
     granted_rights.extend(granted(&role.rules.unwrap_or_default()));
     let used_rights = used(&directory.path().join("audit.log"))?;
     let of = |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>();
