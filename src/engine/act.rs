@@ -11,7 +11,8 @@ use tracing::info;
 
 use super::{
     Edges,
-    world::{BaseRecord, PodRecord, World},
+    pods::PodRecord,
+    world::{BaseRecord, World},
 };
 use crate::{
     api::{EventSink, Key, Note, Request, Subject},

@@ -4,8 +4,10 @@
 //! is decided on once, however many facts came. Nothing here waits for an edge.
 
 mod act;
+mod lease;
 mod node;
 mod peers;
+mod pods;
 mod references;
 mod timers;
 mod world;

@@ -1,4 +1,4 @@
-//! The Node and the Lease of a base.
+//! The Node of a base.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,10 @@ use k8s_openapi::api::core::v1::Node;
 use serde_json::json;
 use tracing::{info, warn};
 
-use super::world::{BaseRecord, World, Writing};
+use super::{
+    lease::LeaseRecord,
+    world::{BaseRecord, World, Writing},
+};
 use crate::{
     api::{Key, Outcome, Request, WriteError, Writer},
     domain::{BaseId, BaseInfo, Ledger, Reachability},
@@ -16,9 +19,6 @@ use crate::{
 
 /// A status that has not changed is written this often, like a kubelet's `nodeStatusReportFrequency`.
 const STATUS_EVERY: Duration = Duration::from_secs(300);
-/// A kubelet's Lease: 40 s, renewed every 10 s (Kubernetes convention).
-const LEASE_SECONDS: u32 = 40;
-const RENEW_EVERY: Duration = Duration::from_secs(10);
 /// A changed ledger is saved after this, so that an install and what came of it are one write.
 const LEDGER_SETTLES: Duration = Duration::from_millis(300);
 /// A new base's Node waits this long for its health, so that it is born with its capacity.
@@ -30,8 +30,8 @@ const WAIT_FOR_HEARTBEAT: Duration = Duration::from_secs(11);
 /// What is known about a Node.
 #[derive(Debug)]
 pub(super) struct NodeRecord {
-    name: String,
-    object: Option<Node>,
+    pub(super) name: String,
+    pub(super) object: Option<Node>,
     writing: Writing,
     /// What the write on its way does.
     deleting: bool,
@@ -46,15 +46,7 @@ pub(super) struct NodeRecord {
     saved_json: String,
     unsaved_since: Option<Instant>,
     restored: bool,
-    lease: LeaseRecord,
-}
-
-/// What is known about a Node's Lease.
-#[derive(Debug, Default)]
-struct LeaseRecord {
-    writing: Writing,
-    exists: bool,
-    renew_at: Option<Instant>,
+    pub(super) lease: LeaseRecord,
 }
 
 impl NodeRecord {
@@ -162,30 +154,6 @@ impl BaseRecord {
             Err(_) => {}
         }
     }
-
-    pub(super) fn lease_written(&mut self, result: Result<Outcome, WriteError>, now: Instant) {
-        match result {
-            Ok(_) => {
-                self.node.lease.exists = true;
-                self.node.lease.writing.ended(true, now);
-            }
-            Err(error) if error.is_gone() => {
-                self.node.lease.exists = false;
-                self.node.lease.writing.ended(true, now);
-                self.node.lease.renew_at = Some(now);
-            }
-            Err(error) if error.is_conflict() => {
-                self.node.lease.exists = true;
-                self.node.lease.writing.ended(true, now);
-                self.node.lease.renew_at = Some(now);
-            }
-            Err(error) => {
-                warn!(node = self.node.name, %error, "cannot renew the Lease, trying again");
-                self.node.lease.writing.ended(false, now);
-                self.node.lease.renew_at = Some(now);
-            }
-        }
-    }
 }
 
 impl World {
@@ -281,47 +249,6 @@ impl World {
         }
         wake.0
     }
-
-    /// Renews the Lease of a Node that is there; the first renewal creates it.
-    pub(super) fn keep_lease(&mut self, id: &BaseId, writer: &Writer, now: Instant) -> Option<Instant> {
-        let record = self.bases.get_mut(id)?;
-        let node = record.node.object.as_ref()?;
-        let renew_at = record.node.lease.renew_at.unwrap_or(now);
-        if let Err(at) = record.node.lease.writing.may_start(now) {
-            return at;
-        }
-        if renew_at > now {
-            return Some(renew_at);
-        }
-        let collection = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
-        let spec = json!({
-            "holderIdentity": self.config.client_id,
-            "leaseDurationSeconds": LEASE_SECONDS,
-            "renewTime": Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(),
-        });
-        let request = if record.node.lease.exists {
-            Request::merge_patch(format!("{collection}/{}", record.node.name), &json!({ "spec": spec }))
-        } else {
-            let owner = json!({
-                "apiVersion": "v1", "kind": "Node", "name": record.node.name, "uid": node.metadata.uid,
-            });
-            let lease = json!({
-                "apiVersion": "coordination.k8s.io/v1",
-                "kind": "Lease",
-                "metadata": { "name": record.node.name, "ownerReferences": [owner] },
-                "spec": spec,
-            });
-            Request::create(collection.to_owned(), &lease)
-        };
-        if writer.submit(Key::Lease(id.clone()), request) {
-            record.node.lease.writing.in_flight = true;
-            record.node.lease.renew_at = Some(now + RENEW_EVERY + spread(id));
-        } else {
-            self.metrics.overflow(writer.name());
-            record.node.lease.renew_at = Some(now + Duration::from_millis(100));
-        }
-        record.node.lease.renew_at
-    }
 }
 
 /// What brings an existing Node up to date, if anything has to.
@@ -387,7 +314,7 @@ impl BaseRecord {
 }
 
 /// Up to a second, always the same for one base: bases that came together do not stay in step.
-fn spread(id: &BaseId) -> Duration {
+pub(super) fn spread(id: &BaseId) -> Duration {
     let sum = id.as_str().bytes().fold(0_u64, |sum, b| sum.wrapping_mul(31).wrapping_add(u64::from(b)));
     Duration::from_millis(sum % 1000)
 }

@@ -3,18 +3,18 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use k8s_openapi::api::core::v1 as core;
 use tracing::{debug, info, warn};
 
-use super::{act::Shown, node::NodeRecord, peers::Peers, references::References, timers::Timers};
+use super::{node::NodeRecord, peers::Peers, pods::PodRecord, references::References, timers::Timers};
 use crate::{
     api::{Key, Seen, Watched, Written},
     config::Config,
-    domain::{Answer, Backoff, Base, BaseId, BaseInfo, Pod, PodUid, Reachability},
-    k8s::{Revisions, Sources, names, pod_from, references},
+    domain::{Answer, Backoff, Base, BaseId, BaseInfo, PodUid, Reachability},
+    k8s::{Revisions, names},
     metrics::Metrics,
     tunnel::{self, Health, Heartbeat, Message, Topics},
 };
@@ -52,23 +52,6 @@ impl Writing {
     }
 }
 
-/// A Pod on one of our Nodes.
-#[derive(Debug)]
-pub(super) struct PodRecord {
-    pub(super) object: core::Pod,
-    pub(super) pod: Pod,
-    pub(super) base: BaseId,
-    pub(super) first_seen: Instant,
-    pub(super) commanded: bool,
-    pub(super) shown: Shown,
-    pub(super) status: Writing,
-    /// The status on its way.
-    pub(super) writing: Option<core::PodStatus>,
-    /// Older versions from the watch are echoes from before our own write.
-    min_version: u64,
-    pub(super) deletion: Writing,
-}
-
 /// A base with its Node.
 #[derive(Debug)]
 pub(super) struct BaseRecord {
@@ -92,17 +75,17 @@ pub(super) struct World {
     pub(super) metrics: Arc<Metrics>,
     pub(super) bases: HashMap<BaseId, BaseRecord>,
     pub(super) pods: HashMap<PodUid, PodRecord>,
-    revisions: Revisions,
+    pub(super) revisions: Revisions,
     pub(super) references: References,
     pub(super) peers: Peers,
     pub(super) dirty: HashSet<BaseId>,
     pub(super) timers: Timers,
     pub(super) connected: bool,
-    pods_synced: bool,
+    pub(super) pods_synced: bool,
     nodes_synced: bool,
     owners_synced: HashSet<(&'static str, usize)>,
     /// Uids and names seen since a list began.
-    listing_pods: Option<HashSet<PodUid>>,
+    pub(super) listing_pods: Option<HashSet<PodUid>>,
     listing_nodes: Option<HashSet<String>>,
     refused: HashSet<BaseId>,
 }
@@ -281,112 +264,6 @@ impl World {
         }
     }
 
-    /// Pods of a workload may have become current, or old.
-    fn revisions_changed(&mut self) {
-        for record in self.pods.values_mut() {
-            let workload = self.revisions.workload(&record.object.metadata);
-            if record.pod.workload != workload {
-                record.pod.workload = workload;
-                self.dirty.insert(record.base.clone());
-            }
-        }
-    }
-
-    fn pod_seen(&mut self, seen: Seen<core::Pod>, now: Instant) {
-        match seen {
-            Seen::Applied(object) => {
-                if let (Some(listing), Some(uid)) = (&mut self.listing_pods, &object.metadata.uid) {
-                    listing.insert(Arc::from(uid.as_str()));
-                }
-                self.pod_applied(object, now);
-            }
-            Seen::Gone(object) => {
-                if let Some(uid) = &object.metadata.uid {
-                    self.forget_pod(&Arc::from(uid.as_str()));
-                }
-            }
-            Seen::ListBegins => self.listing_pods = Some(HashSet::new()),
-            Seen::ListEnds => {
-                if let Some(listed) = self.listing_pods.take() {
-                    let gone: Vec<_> = self.pods.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
-                    gone.iter().for_each(|uid| self.forget_pod(uid));
-                }
-                self.pods_synced = true;
-            }
-        }
-    }
-
-    fn pod_applied(&mut self, object: core::Pod, now: Instant) {
-        let Some(base) =
-            object.spec.as_ref().and_then(|s| s.node_name.as_deref()).and_then(|node| self.topics.base_of(node))
-        else {
-            return; // an ordinary Node's Pod, or another environment's
-        };
-        let pod = self.view(&object, &base);
-        let uid = pod.uid.clone();
-        match self.pods.get_mut(&uid) {
-            Some(record) => {
-                if version(&object) < record.min_version {
-                    return;
-                }
-                (record.object, record.pod) = (object, pod);
-            }
-            None => {
-                self.references.wanted(references(&object).into_iter(), now);
-                let record = PodRecord {
-                    shown: Shown::from_status(&object),
-                    object,
-                    pod,
-                    base: base.clone(),
-                    first_seen: now,
-                    commanded: false,
-                    status: Writing::default(),
-                    writing: None,
-                    min_version: 0,
-                    deletion: Writing::default(),
-                };
-                self.pods.insert(uid.clone(), record);
-            }
-        }
-        if let Some(record) = self.bases.get_mut(&base) {
-            record.pods.insert(uid);
-        }
-        self.dirty.insert(base);
-    }
-
-    /// The Pod as the core sees it, with what is known now.
-    fn view(&self, object: &core::Pod, base: &BaseId) -> Pod {
-        let ip = self.bases.get(base).and_then(|b| b.base.info.as_ref()).and_then(|i| i.ip.as_deref());
-        pod_from(object, &self.revisions, &Sources { referred: &self.references.known, ip })
-    }
-
-    /// Something that a Pod's view depends on has changed.
-    pub(super) fn view_again(&mut self, uid: &PodUid) {
-        let Some(record) = self.pods.get(uid) else { return };
-        let pod = self.view(&record.object, &record.base);
-        if let Some(record) = self.pods.get_mut(uid)
-            && record.pod != pod
-        {
-            record.pod = pod;
-            self.dirty.insert(record.base.clone());
-        }
-    }
-
-    /// The base's address is known now, or is another one: environments may name it.
-    fn view_pods_of(&mut self, id: &BaseId) {
-        let uids: Vec<_> = self.bases.get(id).into_iter().flat_map(|b| b.pods.iter().cloned()).collect();
-        uids.iter().for_each(|uid| self.view_again(uid));
-    }
-
-    pub(super) fn forget_pod(&mut self, uid: &PodUid) {
-        if let Some(record) = self.pods.remove(uid) {
-            if let Some(base) = self.bases.get_mut(&record.base) {
-                base.pods.remove(uid);
-            }
-            self.dirty.insert(record.base);
-        }
-    }
-
     fn node_seen(&mut self, seen: Seen<core::Node>, now: Instant) {
         match seen {
             Seen::Applied(object) => {
@@ -428,36 +305,8 @@ impl World {
     /// A write ended.
     pub(super) fn written(&mut self, end: Written, now: Instant) {
         match end.key {
-            Key::PodStatus(uid) => {
-                let Some(record) = self.pods.get_mut(&uid) else { return };
-                let status = record.writing.take();
-                record.status.ended(end.result.is_ok(), now);
-                self.dirty.insert(record.base.clone());
-                match end.result {
-                    Ok(outcome) => {
-                        record.min_version = outcome.resource_version;
-                        record.object.status = status;
-                        let base = record.base.clone();
-                        self.view_again(&uid);
-                        if let Some(listed) = self.bases.get(&base).and_then(|b| b.listed_at) {
-                            self.metrics.observe_reply_to_status(now.saturating_duration_since(listed));
-                        }
-                    }
-                    // Another Pod has the name now: the watch will say so.
-                    Err(error) if error.is_gone() || error.is_conflict() => {}
-                    Err(error) => warn!(pod = record.pod.name, %error, "cannot write a Pod's status, trying again"),
-                }
-            }
-            Key::PodDelete(uid) => {
-                let Some(record) = self.pods.get_mut(&uid) else { return };
-                record.deletion.ended(end.result.is_ok(), now);
-                self.dirty.insert(record.base.clone());
-                match end.result {
-                    Ok(_) => self.forget_pod(&uid),
-                    Err(error) if error.is_gone() || error.is_conflict() => self.forget_pod(&uid),
-                    Err(error) => warn!(pod = record.pod.name, %error, "cannot delete a Pod, trying again"),
-                }
-            }
+            Key::PodStatus(uid) => self.status_written(&uid, end.result, now),
+            Key::PodDelete(uid) => self.pod_deleted(&uid, end.result, now),
             Key::Node(id) => {
                 if let Some(record) = self.bases.get_mut(&id) {
                     record.node_written(end.result, now);
@@ -481,11 +330,4 @@ impl World {
             self.timers.set(id, None);
         }
     }
-
-    /// How long a fresh Pod's status may stay empty: quick installs are then written once, not twice.
-    pub(super) const QUICK: Duration = Duration::from_secs(1);
-}
-
-fn version(pod: &core::Pod) -> u64 {
-    pod.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX)
 }

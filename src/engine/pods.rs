@@ -1,0 +1,187 @@
+//! The Pods on our Nodes: facts about them, and the ends of their writes.
+
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::core::v1 as core;
+use tracing::warn;
+
+use super::{
+    act::Shown,
+    world::{World, Writing},
+};
+use crate::{
+    api::{Outcome, Seen, WriteError},
+    domain::{BaseId, Pod, PodUid},
+    k8s::{Sources, pod_from, references},
+};
+
+/// A Pod on one of our Nodes.
+#[derive(Debug)]
+pub(super) struct PodRecord {
+    pub(super) object: core::Pod,
+    pub(super) pod: Pod,
+    pub(super) base: BaseId,
+    pub(super) first_seen: Instant,
+    pub(super) commanded: bool,
+    pub(super) shown: Shown,
+    pub(super) status: Writing,
+    /// The status on its way.
+    pub(super) writing: Option<core::PodStatus>,
+    /// Older versions from the watch are echoes from before our own write.
+    min_version: u64,
+    pub(super) deletion: Writing,
+}
+
+impl World {
+    /// How long a fresh Pod's status may stay empty: quick installs are then written once, not twice.
+    pub(super) const QUICK: Duration = Duration::from_secs(1);
+
+    /// Pods of a workload may have become current, or old.
+    pub(super) fn revisions_changed(&mut self) {
+        for record in self.pods.values_mut() {
+            let workload = self.revisions.workload(&record.object.metadata);
+            if record.pod.workload != workload {
+                record.pod.workload = workload;
+                self.dirty.insert(record.base.clone());
+            }
+        }
+    }
+
+    pub(super) fn pod_seen(&mut self, seen: Seen<core::Pod>, now: Instant) {
+        match seen {
+            Seen::Applied(object) => {
+                if let (Some(listing), Some(uid)) = (&mut self.listing_pods, &object.metadata.uid) {
+                    listing.insert(Arc::from(uid.as_str()));
+                }
+                self.pod_applied(object, now);
+            }
+            Seen::Gone(object) => {
+                if let Some(uid) = &object.metadata.uid {
+                    self.forget_pod(&Arc::from(uid.as_str()));
+                }
+            }
+            Seen::ListBegins => self.listing_pods = Some(HashSet::new()),
+            Seen::ListEnds => {
+                if let Some(listed) = self.listing_pods.take() {
+                    let gone: Vec<_> = self.pods.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
+                    gone.iter().for_each(|uid| self.forget_pod(uid));
+                }
+                self.pods_synced = true;
+            }
+        }
+    }
+
+    fn pod_applied(&mut self, object: core::Pod, now: Instant) {
+        let Some(base) =
+            object.spec.as_ref().and_then(|s| s.node_name.as_deref()).and_then(|node| self.topics.base_of(node))
+        else {
+            return; // an ordinary Node's Pod, or another environment's
+        };
+        let pod = self.view(&object, &base);
+        let uid = pod.uid.clone();
+        match self.pods.get_mut(&uid) {
+            Some(record) => {
+                if version(&object) < record.min_version {
+                    return;
+                }
+                (record.object, record.pod) = (object, pod);
+            }
+            None => {
+                self.references.wanted(references(&object).into_iter(), now);
+                let record = PodRecord {
+                    shown: Shown::from_status(&object),
+                    object,
+                    pod,
+                    base: base.clone(),
+                    first_seen: now,
+                    commanded: false,
+                    status: Writing::default(),
+                    writing: None,
+                    min_version: 0,
+                    deletion: Writing::default(),
+                };
+                self.pods.insert(uid.clone(), record);
+            }
+        }
+        if let Some(record) = self.bases.get_mut(&base) {
+            record.pods.insert(uid);
+        }
+        self.dirty.insert(base);
+    }
+
+    /// The Pod as the core sees it, with what is known now.
+    fn view(&self, object: &core::Pod, base: &BaseId) -> Pod {
+        let ip = self.bases.get(base).and_then(|b| b.base.info.as_ref()).and_then(|i| i.ip.as_deref());
+        pod_from(object, &self.revisions, &Sources { referred: &self.references.known, ip })
+    }
+
+    /// Something that a Pod's view depends on has changed.
+    pub(super) fn view_again(&mut self, uid: &PodUid) {
+        let Some(record) = self.pods.get(uid) else { return };
+        let pod = self.view(&record.object, &record.base);
+        if let Some(record) = self.pods.get_mut(uid)
+            && record.pod != pod
+        {
+            record.pod = pod;
+            self.dirty.insert(record.base.clone());
+        }
+    }
+
+    /// The base's address is known now, or is another one: environments may name it.
+    pub(super) fn view_pods_of(&mut self, id: &BaseId) {
+        let uids: Vec<_> = self.bases.get(id).into_iter().flat_map(|b| b.pods.iter().cloned()).collect();
+        uids.iter().for_each(|uid| self.view_again(uid));
+    }
+
+    pub(super) fn forget_pod(&mut self, uid: &PodUid) {
+        if let Some(record) = self.pods.remove(uid) {
+            if let Some(base) = self.bases.get_mut(&record.base) {
+                base.pods.remove(uid);
+            }
+            self.dirty.insert(record.base);
+        }
+    }
+
+    /// A status was written, or not.
+    pub(super) fn status_written(&mut self, uid: &PodUid, result: Result<Outcome, WriteError>, now: Instant) {
+        let Some(record) = self.pods.get_mut(uid) else { return };
+        let status = record.writing.take();
+        record.status.ended(result.is_ok(), now);
+        self.dirty.insert(record.base.clone());
+        match result {
+            Ok(outcome) => {
+                record.min_version = outcome.resource_version;
+                record.object.status = status;
+                let base = record.base.clone();
+                self.view_again(uid);
+                if let Some(listed) = self.bases.get(&base).and_then(|b| b.listed_at) {
+                    self.metrics.observe_reply_to_status(now.saturating_duration_since(listed));
+                }
+            }
+            // Another Pod has the name now: the watch will say so.
+            Err(error) if error.is_gone() || error.is_conflict() => {}
+            Err(error) => warn!(pod = record.pod.name, %error, "cannot write a Pod's status, trying again"),
+        }
+    }
+
+    /// A Pod was deleted, or not.
+    pub(super) fn pod_deleted(&mut self, uid: &PodUid, result: Result<Outcome, WriteError>, now: Instant) {
+        let Some(record) = self.pods.get_mut(uid) else { return };
+        record.deletion.ended(result.is_ok(), now);
+        self.dirty.insert(record.base.clone());
+        match result {
+            Err(error) if !error.is_gone() && !error.is_conflict() => {
+                warn!(pod = record.pod.name, %error, "cannot delete a Pod, trying again");
+            }
+            _ => self.forget_pod(uid),
+        }
+    }
+}
+
+fn version(pod: &core::Pod) -> u64 {
+    pod.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX)
+}
