@@ -6,6 +6,7 @@
 mod configuration;
 mod documented_manifest;
 mod helm;
+mod holding;
 mod kubectl;
 mod main_job;
 mod nodes;
