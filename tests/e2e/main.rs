@@ -5,6 +5,7 @@
 
 mod configuration;
 mod documented_manifest;
+mod failures;
 mod helm;
 mod holding;
 mod kubectl;
