@@ -9,6 +9,7 @@ mod failures;
 mod helm;
 mod holding;
 mod kubectl;
+mod lifecycle;
 mod main_job;
 mod nodes;
 mod rollouts;
