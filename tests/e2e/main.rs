@@ -6,6 +6,7 @@
 mod configuration;
 mod documented_manifest;
 mod failures;
+mod faults;
 mod helm;
 mod holding;
 mod kubectl;

@@ -42,7 +42,15 @@ impl Stage {
         name: &str,
         adapt: impl FnOnce(ControllerOptions) -> ControllerOptions,
     ) -> Result<Self> {
-        let cluster = ControlPlane::shared().await?;
+        Self::set_on(ControlPlane::shared().await?, name, adapt).await
+    }
+
+    /// The same on a control plane of the test's own.
+    pub(crate) async fn set_on(
+        cluster: &'static ControlPlane,
+        name: &str,
+        adapt: impl FnOnce(ControllerOptions) -> ControllerOptions,
+    ) -> Result<Self> {
         let client = cluster.client().await?;
         cluster.create_namespace(name).await?;
         let broker = Mosquitto::start().await?;
