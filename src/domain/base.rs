@@ -1,7 +1,7 @@
 //! A base: what it said, what it was told, what is remembered about it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
     sync::Arc,
     time::{Duration, Instant},
@@ -254,21 +254,30 @@ impl Base {
         for command in &plan.commands {
             self.sent(command, pods, now);
         }
-        for (pod, container) in plan.pods.iter().flat_map(|pod| {
-            let names = pods.iter().find(|p| p.uid == pod.uid).map_or(&[][..], |p| p.containers());
-            names.iter().zip(&pod.containers).filter(|(_, c)| c.active()).map(|(c, _)| (pod.uid.clone(), c))
-        }) {
-            let memory = self.pods.entry(pod).or_default();
-            memory.containers.entry(container.name.clone()).or_default().has_run = true;
-        }
+        self.remember_runs(&plan, pods);
         plan
     }
 
+    /// What is active now has run, whatever comes.
+    fn remember_runs(&mut self, plan: &Plan, pods: &[&Pod]) {
+        let by_uid: HashMap<_, _> = pods.iter().map(|p| (&p.uid, *p)).collect();
+        for outcome in &plan.pods {
+            let containers = by_uid.get(&outcome.uid).map_or(&[][..], |p| p.containers());
+            for (container, _) in containers.iter().zip(&outcome.containers).filter(|(_, said)| said.active()) {
+                let memory = self.pods.entry(outcome.uid.clone()).or_default();
+                if let Some(c) = memory.containers.get_mut(&container.name) {
+                    c.has_run = true;
+                }
+            }
+        }
+    }
+
     fn observe_pods(&mut self, pods: &[&Pod], now: Instant) {
-        self.pods.retain(|uid, _| pods.iter().any(|p| p.uid == *uid));
+        let uids: HashSet<&PodUid> = pods.iter().map(|p| &p.uid).collect();
+        self.pods.retain(|uid, _| uids.contains(uid));
         for failures in [&mut self.failures, &mut self.uninstall_failures] {
             failures.retain(|id, f| {
-                f.tried_for.retain(|uid| pods.iter().any(|p| p.uid == *uid));
+                f.tried_for.retain(|uid| uids.contains(uid));
                 !f.tried_for.is_empty() || self.ledger.installed(id)
             });
         }

@@ -32,7 +32,9 @@ impl<'c, 'l> Module<'c, 'l> {
     /// All listed versions of the name.
     fn listed(&self) -> impl Iterator<Item = &'c ListedModule> + use<'c, 'l> {
         let name = self.name;
-        self.cx.base.talk.list().into_iter().flat_map(|list| list.values()).filter(move |m| m.id.name == name)
+        let from = ModuleId::new(name, "");
+        let list = self.cx.base.talk.list().into_iter().flat_map(move |list| list.range(from.clone()..));
+        list.map(|(_, m)| m).take_while(move |m| m.id.name == name)
     }
 
     fn state(&self, version: &str) -> Option<ModuleState> {
@@ -62,7 +64,7 @@ impl<'c, 'l> Module<'c, 'l> {
     fn wants(&self) -> Vec<Want<'c>> {
         let mut wants: Vec<Want<'c>> = self
             .cx
-            .pods
+            .pods_of(self.name)
             .iter()
             .copied()
             .filter(|p| p.is_live())
@@ -79,29 +81,28 @@ impl<'c, 'l> Module<'c, 'l> {
 
     /// Whether a listed version must stay: a Pod wants it, or its Pod is on its way out.
     fn is_kept(&self, id: &ModuleId) -> bool {
-        self.cx.pods.iter().any(|pod| self.is_kept_by(pod, id))
+        self.cx.pods_of(self.name).iter().any(|pod| self.is_kept_by(pod, id))
     }
 
     fn is_kept_by(&self, pod: &Pod, id: &ModuleId) -> bool {
         if !pod.modules().any(|s| s.id == *id) {
             return false;
         }
-        let memory = self.cx.base.pods.get(&pod.uid).cloned().unwrap_or_default();
+        let memory = self.cx.memory(pod);
         if pod.is_live() {
             // A Pod that ran and is held now is about to be superseded: its grace period is still to come.
             let has_run = memory.containers.get(self.name).is_some_and(|c| c.has_run);
             return has_run || self.held_by(&pod.workload, id).is_none() || self.is_active(&id.version);
         }
         if pod.deleting.is_some() {
-            return pre_stop_ends(pod, &memory, self.cx.now) > self.cx.now;
+            return pre_stop_ends(pod, memory, self.cx.now) > self.cx.now;
         }
         pod.superseded && (self.drains_until(pod) > self.cx.now || self.active().is_empty())
     }
 
     /// A superseded version may finish its requests until its Pod's grace period is over.
     fn drains_until(&self, pod: &Pod) -> Instant {
-        let seen = self.cx.base.pods.get(&pod.uid).and_then(|m| m.superseded_seen);
-        seen.unwrap_or(self.cx.now) + pod.grace
+        self.cx.memory(pod).superseded_seen.unwrap_or(self.cx.now) + pod.grace
     }
 
     /// A version that is active although no Pod here asks for it and we did not install it.
@@ -109,7 +110,7 @@ impl<'c, 'l> Module<'c, 'l> {
         self.listed().find(|m| {
             m.state == ModuleState::Activated
                 && !self.ledger.installed(&m.id)
-                && !self.cx.pods.iter().any(|p| p.modules().any(|s| s.id == m.id))
+                && !self.cx.pods_of(self.name).iter().any(|p| p.modules().any(|s| s.id == m.id))
         })
     }
 
@@ -150,7 +151,7 @@ impl<'c, 'l> Module<'c, 'l> {
 pub(super) fn claim(cx: &Context<'_>, name: &str, ledger: &mut Ledger, plan: &mut Plan) {
     let settles = cx.base.settings.claim_settles;
     ledger.end_claims(name, |claim| {
-        if is_held_by_a_pod(claim, name, cx.pods) {
+        if is_held_by_a_pod(claim, name, cx.pods_of(name)) {
             return true;
         }
         let ends = cx.base.unheld_since(name, claim).unwrap_or(cx.now) + settles;
@@ -176,7 +177,7 @@ pub(super) fn claim(cx: &Context<'_>, name: &str, ledger: &mut Ledger, plan: &mu
         }
     }
     // A Pod that is being deleted takes the module with it that ran for it, whoever installed it.
-    for pod in cx.pods.iter().filter(|p| p.deleting.is_some()) {
+    for pod in cx.pods_of(name).iter().filter(|p| p.deleting.is_some()) {
         for container in pod.containers().iter().filter(|c| c.history.has_run) {
             if let Some(spec) = container.module()
                 && spec.id.name == name
@@ -230,7 +231,7 @@ pub(super) fn next_command(cx: &Context<'_>, name: &str, ledger: &Ledger, plan: 
             }
         }
     }
-    for pod in cx.pods.iter().filter(|p| p.superseded && p.modules().any(|s| s.id.name == name)) {
+    for pod in cx.pods_of(name).iter().filter(|p| p.superseded) {
         let until = module.drains_until(pod);
         if until > cx.now {
             plan.wake_at(until);
@@ -298,7 +299,8 @@ pub(super) fn is_gone_for(cx: &Context<'_>, pod: &Pod, spec: &ModuleSpec, ledger
     }
     let Some(list) = cx.base.talk.list() else { return false };
     let module = Module::new(cx, &spec.id.name, ledger);
-    let kept_by_another = cx.pods.iter().any(|other| other.uid != pod.uid && module.is_kept_by(other, &spec.id));
+    let kept_by_another =
+        cx.pods_of(&spec.id.name).iter().any(|other| other.uid != pod.uid && module.is_kept_by(other, &spec.id));
     !list.contains_key(&spec.id) || kept_by_another || !ledger.installed(&spec.id)
 }
 
@@ -307,7 +309,7 @@ pub(super) fn describe_holder(cx: &Context<'_>, id: &ModuleId, holder: &Claim) -
     let stands_for_it = |p: &&&Pod| {
         p.is_live() && p.modules().any(|m| m.id.name == id.name && holder.is_of(&p.workload, &m.id.version))
     };
-    let pod = cx.pods.iter().find(stands_for_it);
+    let pod = cx.pods_of(&id.name).iter().find(stands_for_it);
     let by = pod.map_or_else(String::new, |p| format!(" by Pod {}", p.name));
     let newer = ModuleId::new(&id.name, &holder.version);
     format!("{newer} was installed later on this base{by}; {id} gives way to it for as long as it lasts")

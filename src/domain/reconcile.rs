@@ -1,7 +1,7 @@
 //! The heart: what is wanted and what was seen → what to do.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -17,9 +17,34 @@ use super::{
 /// Everything a decision may look at.
 pub(super) struct Context<'a> {
     pub(super) base: &'a Base,
-    pub(super) pods: &'a [&'a Pod],
     pub(super) now: Instant,
     pub(super) reachability: Reachability,
+    /// Pods by the names of their modules.
+    by_name: BTreeMap<&'a str, Vec<&'a Pod>>,
+}
+
+/// What is remembered about a Pod that was never seen.
+static NOTHING: PodMemory = PodMemory { deletion_seen: None, superseded_seen: None, containers: BTreeMap::new() };
+
+impl<'a> Context<'a> {
+    fn new(base: &'a Base, pods: &'a [&'a Pod], now: Instant) -> Self {
+        let mut by_name = BTreeMap::<_, Vec<_>>::new();
+        for pod in pods {
+            for module in pod.modules() {
+                by_name.entry(module.id.name.as_str()).or_default().push(*pod);
+            }
+        }
+        Self { base, now, reachability: base.reachability(now), by_name }
+    }
+
+    /// The Pods with a module of that name.
+    pub(super) fn pods_of(&self, name: &str) -> &[&'a Pod] {
+        self.by_name.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn memory(&self, pod: &Pod) -> &'a PodMemory {
+        self.base.pods.get(&pod.uid).unwrap_or(&NOTHING)
+    }
 }
 
 /// Decides what to tell the base and what to tell Kubernetes. Pure: the same facts at the same
@@ -27,7 +52,7 @@ pub(super) struct Context<'a> {
 ///
 /// `pods` are all Pods bound to the base's Node, whatever they are.
 pub fn reconcile(base: &Base, pods: &[&Pod], now: Instant) -> Plan {
-    let cx = Context { base, pods, now, reachability: base.reachability(now) };
+    let cx = Context::new(base, pods, now);
     let mut plan = Plan::default();
     let mut ledger = base.ledger.clone();
 
@@ -36,8 +61,8 @@ pub fn reconcile(base: &Base, pods: &[&Pod], now: Instant) -> Plan {
         ask(&cx, &mut plan);
     }
     if base.talk.list().is_some() {
-        for name in names(&cx) {
-            modules::claim(&cx, &name, &mut ledger, &mut plan);
+        for name in &names(&cx) {
+            modules::claim(&cx, name, &mut ledger, &mut plan);
         }
     }
     if connected && cx.reachability == Reachability::Online {
@@ -54,10 +79,9 @@ pub fn reconcile(base: &Base, pods: &[&Pod], now: Instant) -> Plan {
 }
 
 /// Module names that a Pod, the base's list or the ledger speaks of.
-fn names(cx: &Context<'_>) -> BTreeSet<String> {
-    let wanted = cx.pods.iter().flat_map(|p| p.modules()).map(|m| m.id.name.as_str());
+fn names<'a>(cx: &Context<'a>) -> BTreeSet<&'a str> {
     let listed = cx.base.talk.list().into_iter().flatten().map(|(id, _)| id.name.as_str());
-    wanted.chain(listed).chain(cx.base.ledger.names()).map(str::to_owned).collect()
+    cx.by_name.keys().copied().chain(listed).chain(cx.base.ledger.names()).collect()
 }
 
 /// Questions: for the list, and for a sign of life.
@@ -86,7 +110,7 @@ fn ask(cx: &Context<'_>, plan: &mut Plan) {
 fn order(cx: &Context<'_>, ledger: &mut Ledger, plan: &mut Plan) {
     let mut commands = Vec::new();
     if cx.base.talk.baseline_wanted() {
-        let specs = names(cx).iter().filter_map(|name| modules::first_wanted(cx, name, ledger)).cloned().collect();
+        let specs = names(cx).into_iter().filter_map(|name| modules::first_wanted(cx, name, ledger)).cloned().collect();
         commands.push(Command::Baseline(specs));
     } else if cx.base.talk.list().is_some() {
         let free = cx.base.settings.commands_in_flight.saturating_sub(cx.base.talk.in_flight());
@@ -94,7 +118,7 @@ fn order(cx: &Context<'_>, ledger: &mut Ledger, plan: &mut Plan) {
             if commands.len() >= free {
                 break;
             }
-            commands.extend(modules::next_command(cx, &name, ledger, plan));
+            commands.extend(modules::next_command(cx, name, ledger, plan));
         }
     }
     for command in &commands {
@@ -109,9 +133,9 @@ fn order(cx: &Context<'_>, ledger: &mut Ledger, plan: &mut Plan) {
 
 /// What a Pod's status should say, or that the Pod is done with.
 fn conclude(cx: &Context<'_>, pod: &Pod, ledger: &Ledger, plan: &mut Plan) {
-    let memory = cx.base.pods.get(&pod.uid).cloned().unwrap_or_default();
+    let memory = cx.memory(pod);
     if pod.deleting.is_some() {
-        let waits_until = pre_stop_ends(pod, &memory, cx.now);
+        let waits_until = pre_stop_ends(pod, memory, cx.now);
         if waits_until > cx.now {
             plan.wake_at(waits_until);
         } else if pod.modules().all(|spec| modules::is_gone_for(cx, pod, spec, ledger)) {
@@ -131,7 +155,7 @@ fn conclude(cx: &Context<'_>, pod: &Pod, ledger: &Ledger, plan: &mut Plan) {
     if pod.terminal {
         return;
     }
-    plan.pods.extend(outcome(cx, pod, &memory, ledger));
+    plan.pods.extend(outcome(cx, pod, memory, ledger));
 }
 
 fn outcome(cx: &Context<'_>, pod: &Pod, memory: &PodMemory, ledger: &Ledger) -> Option<PodOutcome> {
