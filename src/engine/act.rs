@@ -211,6 +211,9 @@ impl World {
     fn write_status(&mut self, id: &BaseId, outcome: &PodOutcome, edges: &Edges, now: Instant) -> Option<Instant> {
         let ip = self.bases.get(id).and_then(|b| b.base.info.as_ref()).and_then(|i| i.ip.as_deref());
         let record = self.pods.get_mut(&outcome.uid)?;
+        if record.settled.as_ref() == Some(outcome) {
+            return None;
+        }
         tell(&edges.events, record, outcome);
         if let Err(at) = record.status.may_start(now) {
             return at;
@@ -230,8 +233,9 @@ impl World {
         if fresh && under_way && !outcome.ready() && now < quick {
             return Some(quick);
         }
-        let status = StatusWriter { ip, now: Timestamp::now() }.status(&record.object, outcome);
+        let status = StatusWriter { ip, now: whole_seconds(Timestamp::now()) }.status(&record.object, outcome);
         if record.object.status.as_ref() == Some(&status) {
+            record.settled = Some(outcome.clone());
             return None;
         }
         let (namespace, name) = record.pod.name.split_once('/')?;
@@ -363,6 +367,11 @@ fn note(events: &EventSink, record: &PodRecord, warning: bool, reason: &'static 
     let Some((namespace, name)) = record.pod.name.split_once('/') else { return };
     let subject = Subject::Pod(namespace.to_owned(), name.to_owned(), record.pod.uid.to_string());
     events.note(Note { subject, warning, reason, message });
+}
+
+/// Times in the API have no more: what comes back then equals what was written.
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {

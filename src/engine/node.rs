@@ -15,6 +15,7 @@ use crate::{
     api::{Key, Outcome, Request, WriteError, Writer},
     domain::{BaseId, BaseInfo, Ledger, Reachability},
     k8s::{NodeWriter, Ready, names, node_is_current},
+    tunnel::Health,
 };
 
 /// A status that has not changed is written this often, like a kubelet's `nodeStatusReportFrequency`.
@@ -42,6 +43,8 @@ pub(super) struct NodeRecord {
     /// The ledger that the write on its way saves.
     saving: Option<(Ledger, String)>,
     refresh_at: Option<Instant>,
+    /// What the Node was last found to say already; none after any change of it.
+    settled: Option<(BaseInfo, Option<Health>, Reachability)>,
     saved: Ledger,
     saved_json: String,
     unsaved_since: Option<Instant>,
@@ -60,6 +63,7 @@ impl NodeRecord {
             adopts: false,
             saving: None,
             refresh_at: None,
+            settled: None,
             saved: Ledger::default(),
             saved_json: "{}".to_owned(),
             unsaved_since: None,
@@ -84,6 +88,7 @@ impl NodeRecord {
     pub(super) fn gone(&mut self) {
         self.object = None;
         self.min_version = 0;
+        self.settled = None;
         self.lease.exists = false;
         self.saved = Ledger::default();
         "{}".clone_into(&mut self.saved_json);
@@ -129,11 +134,13 @@ impl BaseRecord {
             annotations.retain(|key, _| key == names::LEDGER);
         }
         self.node.object = Some(object);
+        self.node.settled = None;
     }
 
     pub(super) fn node_written(&mut self, result: Result<Outcome, WriteError>, now: Instant) {
         let deleting = std::mem::take(&mut self.node.deleting);
         let saving = self.node.saving.take();
+        self.node.settled = None;
         // A conflict means that the watch is about to deliver something newer.
         let harmless = matches!(&result, Err(e) if e.is_conflict() || e.is_gone());
         self.node.writing.ended(result.is_ok(), now);
@@ -182,6 +189,12 @@ impl World {
             return wake.0; // the watch will show what the last write did
         }
         let ledger_due = ledger_due || record.node.object.is_none();
+        let says = (info.clone(), record.health.clone(), reachability);
+        let fresh = record.node.refresh_at.is_some_and(|at| at > now);
+        if !ledger_due && fresh && record.node.settled.as_ref() == Some(&says) {
+            wake.maybe(record.node.refresh_at);
+            return wake.0;
+        }
         let ledger_json = if ledger_due {
             serde_json::to_string(&record.base.ledger).unwrap_or_else(|_| record.node.saved_json.clone())
         } else {
@@ -234,6 +247,7 @@ impl World {
                     record.node.refresh_at = Some(now + STATUS_EVERY + spread(id));
                 }
                 wake.maybe(record.node.refresh_at);
+                record.node.settled = request.is_none().then_some(says);
                 request
             }
         };

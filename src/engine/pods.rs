@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{Outcome, Seen, WriteError},
-    domain::{BaseId, Pod, PodUid},
+    domain::{BaseId, Pod, PodOutcome, PodUid},
     k8s::{Sources, pod_from, references},
 };
 
@@ -29,6 +29,8 @@ pub(super) struct PodRecord {
     pub(super) commanded: bool,
     pub(super) shown: Shown,
     pub(super) status: Writing,
+    /// What the status was last found to say already; none after any change of the Pod.
+    pub(super) settled: Option<PodOutcome>,
     /// The status on its way.
     pub(super) writing: Option<core::PodStatus>,
     /// Older versions from the watch are echoes from before our own write.
@@ -88,7 +90,13 @@ impl World {
                 if version(&object) < record.min_version {
                     return;
                 }
+                // Most changes are the echo of our own write: nothing to decide on.
+                let echo = record.pod == pod && record.object.status == object.status;
                 (record.object, record.pod) = (object, pod);
+                if echo {
+                    return;
+                }
+                record.settled = None;
             }
             None => {
                 self.references.wanted(references(&object).into_iter(), now);
@@ -100,6 +108,7 @@ impl World {
                     first_seen: now,
                     commanded: false,
                     status: Writing::default(),
+                    settled: None,
                     writing: None,
                     min_version: 0,
                     deletion: Writing::default(),
@@ -127,6 +136,7 @@ impl World {
             && record.pod != pod
         {
             record.pod = pod;
+            record.settled = None;
             self.dirty.insert(record.base.clone());
         }
     }
@@ -156,6 +166,7 @@ impl World {
             Ok(outcome) => {
                 record.min_version = outcome.resource_version;
                 record.object.status = status;
+                record.settled = None;
                 let base = record.base.clone();
                 self.view_again(uid);
                 if let Some(listed) = self.bases.get(&base).and_then(|b| b.listed_at) {

@@ -316,8 +316,10 @@ impl World {
             Key::Scale(uid) => self.peers.written(&uid, end.result, now),
             Key::Lease(id) => {
                 if let Some(record) = self.bases.get_mut(&id) {
+                    if end.result.is_err() {
+                        self.dirty.insert(id);
+                    }
                     record.lease_written(end.result, now);
-                    self.dirty.insert(id);
                 }
             }
         }
