@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::BoxStream};
 use k8s_openapi::api::{
-    apps::v1::{ControllerRevision, Deployment, ReplicaSet},
+    apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet},
     core::v1::{Node, Pod},
 };
 use kube::{
@@ -47,11 +47,13 @@ pub enum Watched {
     ControllerRevision(usize, Box<Seen<ControllerRevision>>),
     /// A Deployment that asks for peer deployment.
     Deployment(Box<Seen<Deployment>>),
+    /// Some `DaemonSet`: whether its Pods are modules stands in its template, which can't be selected by.
+    DaemonSet(Box<Seen<DaemonSet>>),
 }
 
 impl Watched {
     /// How many watches there are: readiness waits for the first list of each.
-    pub const COUNT: usize = 3 + 2 * LABELS.len();
+    pub const COUNT: usize = 4 + 2 * LABELS.len();
 
     /// Comes before every attempt to list, so it is no sign that the API server answers.
     fn is_attempt(&self) -> bool {
@@ -61,6 +63,7 @@ impl Watched {
             Self::ReplicaSet(_, seen) => matches!(seen, Seen::ListBegins),
             Self::ControllerRevision(_, seen) => matches!(**seen, Seen::ListBegins),
             Self::Deployment(seen) => matches!(**seen, Seen::ListBegins),
+            Self::DaemonSet(seen) => matches!(**seen, Seen::ListBegins),
         }
     }
 }
@@ -99,6 +102,16 @@ pub fn watch(client: &Client, env: &str, to: &mpsc::Sender<Watched>, metrics: &A
     let peers = peers.map(|e| e.map(|e| Watched::Deployment(Box::new(seen(e))))).boxed();
     let nothing = [Seen::ListBegins, Seen::ListEnds].map(|s| Watched::Deployment(Box::new(s)));
     run_if_allowed("Deployments", peers, nothing);
+
+    let sets = watcher(Api::<DaemonSet>::all(client.clone()), watcher::Config::default());
+    let sets = sets.backoff(Patience::default()).modify(|d| {
+        d.metadata.managed_fields = None;
+        d.metadata.annotations = None;
+        d.status = None;
+    });
+    let sets = sets.map(|e| e.map(|e| Watched::DaemonSet(Box::new(seen(e))))).boxed();
+    let nothing = [Seen::ListBegins, Seen::ListEnds].map(|s| Watched::DaemonSet(Box::new(s)));
+    run_if_allowed("DaemonSets", sets, nothing);
 
     for (index, label) in LABELS.into_iter().enumerate() {
         let modules = watcher::Config::default().labels(&format!("{label}=module"));

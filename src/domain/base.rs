@@ -15,6 +15,9 @@ use super::{
 /// A command that is this late does not arrive any more.
 const FORGET_AFTER: Duration = Duration::from_secs(300);
 
+/// A module that came with a baseline waits this long for its Pod.
+const EXPECTED_FOR: Duration = Duration::from_secs(60);
+
 /// A base's identity, as it stands in its topics. Made by the tunnel only from valid ones.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BaseId(Arc<str>);
@@ -143,6 +146,9 @@ pub struct Base {
     pub(super) pods: HashMap<PodUid, PodMemory>,
     /// Module name and claim: since when no Pod stands for it.
     pub(super) unheld: Vec<(String, super::Claim, Instant)>,
+    /// Modules that were part of a baseline before their Pods.
+    expected: Vec<ModuleSpec>,
+    pub(super) expected_until: Instant,
     /// Since when a module on record as installed is not listed.
     absent: BTreeMap<ModuleId, Instant>,
     pub(super) settings: Arc<Settings>,
@@ -161,6 +167,8 @@ impl Base {
             uninstall_failures: HashMap::new(),
             pods: HashMap::new(),
             unheld: Vec::new(),
+            expected: Vec::new(),
+            expected_until: now,
             absent: BTreeMap::new(),
             settings,
         }
@@ -219,9 +227,17 @@ impl Base {
         self.talk.replied(reply, now);
     }
 
-    /// It asked which modules belong on it: a fresh JVM, or one that was never answered.
-    pub fn asked_for_baseline(&mut self, now: Instant) {
-        self.talk.asked_for_baseline(now);
+    /// It asked which modules belong on it: a fresh JVM, or one that was never answered. `expected`
+    /// are modules whose Pods will come to this base but are not bound to it yet.
+    pub fn asked_for_baseline(&mut self, expected: Vec<ModuleSpec>, now: Instant) {
+        self.expected = expected;
+        self.expected_until = now + EXPECTED_FOR;
+        self.talk.asked_for_baseline();
+    }
+
+    /// A module that is to wait on the base for its Pod.
+    pub(super) fn expected(&self, now: Instant) -> &[ModuleSpec] {
+        if now < self.expected_until { &self.expected } else { &[] }
     }
 
     /// Our connection to the broker was lost: what was sent may not have arrived.

@@ -177,7 +177,7 @@ impl Conversation {
     }
 
     /// What was ordered before is void if the JVM is a new one; if it is not, the base says "conflict".
-    pub(super) fn asked_for_baseline(&mut self, _now: Instant) {
+    pub(super) fn asked_for_baseline(&mut self) {
         self.operations.clear();
         self.proven.clear();
         self.baseline_wanted = true;

@@ -81,7 +81,8 @@ impl<'c, 'l> Module<'c, 'l> {
 
     /// Whether a listed version must stay: a Pod wants it, or its Pod is on its way out.
     fn is_kept(&self, id: &ModuleId) -> bool {
-        self.cx.pods_of(self.name).iter().any(|pod| self.is_kept_by(pod, id))
+        let expected = self.cx.base.expected(self.cx.now).iter().any(|e| e.id == *id);
+        expected || self.cx.pods_of(self.name).iter().any(|pod| self.is_kept_by(pod, id))
     }
 
     fn is_kept_by(&self, pod: &Pod, id: &ModuleId) -> bool {

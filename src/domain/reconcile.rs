@@ -56,6 +56,9 @@ pub fn reconcile(base: &Base, pods: &[&Pod], now: Instant) -> Plan {
     let mut plan = Plan::default();
     let mut ledger = base.ledger.clone();
 
+    if !base.expected(now).is_empty() {
+        plan.wake_at(base.expected_until);
+    }
     let connected = !base.liveness.is_deaf();
     if connected {
         ask(&cx, &mut plan);
@@ -110,7 +113,9 @@ fn ask(cx: &Context<'_>, plan: &mut Plan) {
 fn order(cx: &Context<'_>, ledger: &mut Ledger, plan: &mut Plan) {
     let mut commands = Vec::new();
     if cx.base.talk.baseline_wanted() {
-        let specs = names(cx).into_iter().filter_map(|name| modules::first_wanted(cx, name, ledger)).cloned().collect();
+        let wanted = names(cx).into_iter().filter_map(|name| modules::first_wanted(cx, name, ledger));
+        let expected = cx.base.expected(cx.now).iter().filter(|e| cx.pods_of(&e.id.name).is_empty());
+        let specs = wanted.chain(expected).cloned().collect();
         commands.push(Command::Baseline(specs));
     } else if cx.base.talk.list().is_some() {
         let free = cx.base.settings.commands_in_flight.saturating_sub(cx.base.talk.in_flight());

@@ -4,6 +4,7 @@
 //! is decided on once, however many facts came. Nothing here waits for an edge.
 
 mod act;
+mod baseline;
 mod lease;
 mod node;
 mod peers;

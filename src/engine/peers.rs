@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::PodTemplateSpec};
 use serde_json::json;
 use tracing::{info, warn};
 
@@ -53,6 +53,12 @@ impl Peers {
         if !self.by_uid.is_empty() {
             self.due.get_or_insert(now + SETTLES);
         }
+    }
+
+    /// Templates of those that follow the bases of `env`, with their namespaces.
+    pub(super) fn templates(&self, env: &str) -> impl Iterator<Item = (PodTemplateSpec, Option<String>)> {
+        let ours = self.by_uid.values().filter(move |p| is_ours(&p.object, env));
+        ours.filter_map(|p| Some((p.object.spec.as_ref()?.template.clone(), p.object.metadata.namespace.clone())))
     }
 
     /// When to count.
@@ -173,10 +179,7 @@ impl World {
 
     /// How many bases can be reached and admit the Deployment's Pods; none if it is not ours to scale.
     fn usable_bases(&self, deployment: &Deployment) -> Option<i32> {
-        let meta = &deployment.metadata;
-        let label = |key: &str| meta.labels.as_ref().and_then(|l| l.get(key)).map(String::as_str);
-        let other_env = label(names::ENV).is_some_and(|env| !env.eq_ignore_ascii_case(&self.config.env));
-        if other_env || label(names::REPLICAS_CONTROL) == Some("true") || meta.deletion_timestamp.is_some() {
+        if !is_ours(deployment, &self.config.env) {
             return None;
         }
         let template = deployment.spec.as_ref()?.template.spec.as_ref()?;
@@ -192,4 +195,12 @@ impl World {
         });
         i32::try_from(count.count()).ok()
     }
+}
+
+/// It asks for its replicas to follow the bases of `env`, and does not opt out.
+fn is_ours(deployment: &Deployment, env: &str) -> bool {
+    let meta = &deployment.metadata;
+    let label = |key: &str| meta.labels.as_ref().and_then(|l| l.get(key)).map(String::as_str);
+    let other_env = label(names::ENV).is_some_and(|of| !of.eq_ignore_ascii_case(env));
+    !other_env && label(names::REPLICAS_CONTROL) != Some("true") && meta.deletion_timestamp.is_none()
 }

@@ -9,7 +9,9 @@ use std::{
 use k8s_openapi::api::core::v1 as core;
 use tracing::{debug, info, warn};
 
-use super::{node::NodeRecord, peers::Peers, pods::PodRecord, references::References, timers::Timers};
+use super::{
+    baseline::DaemonSets, node::NodeRecord, peers::Peers, pods::PodRecord, references::References, timers::Timers,
+};
 use crate::{
     api::{Key, Seen, Watched, Written},
     config::Config,
@@ -78,6 +80,7 @@ pub(super) struct World {
     pub(super) revisions: Revisions,
     pub(super) references: References,
     pub(super) peers: Peers,
+    pub(super) daemon_sets: DaemonSets,
     pub(super) dirty: HashSet<BaseId>,
     pub(super) timers: Timers,
     pub(super) connected: bool,
@@ -102,6 +105,7 @@ impl World {
             revisions: Revisions::default(),
             references: References::default(),
             peers: Peers::default(),
+            daemon_sets: DaemonSets::default(),
             dirty: HashSet::new(),
             timers: Timers::default(),
             connected: false,
@@ -116,7 +120,11 @@ impl World {
 
     /// Nothing is decided before all that is wanted and remembered is known.
     pub(super) fn synced(&self) -> bool {
-        self.pods_synced && self.nodes_synced && self.peers.synced && self.owners_synced.len() + 3 == Watched::COUNT
+        self.pods_synced
+            && self.nodes_synced
+            && self.peers.synced
+            && self.daemon_sets.synced
+            && self.owners_synced.len() + 4 == Watched::COUNT
     }
 
     /// A fact from the bases.
@@ -178,10 +186,13 @@ impl World {
                 }
                 record.base.replied(reply, now);
             }
-            Message::QueryBaseline(_) => {
-                info!(base = %id, "the base asks for its baseline");
-                record.base.asked_for_baseline(now);
+            Message::QueryBaseline(info) => {
                 record.wants_health = true;
+                let expected = self.expected_modules(id, info.as_ref());
+                info!(base = %id, expected = expected.len(), "the base asks for its baseline");
+                if let Some(record) = self.bases.get_mut(id) {
+                    record.base.asked_for_baseline(expected, now);
+                }
             }
         }
         self.dirty.insert(id.clone());
@@ -236,6 +247,7 @@ impl World {
                 self.node_seen(*seen, now);
                 self.peers.changed(now);
             }
+            Watched::DaemonSet(seen) => self.daemon_sets.seen(*seen),
             Watched::Deployment(seen) => self.peers.seen(*seen, now),
             Watched::ReplicaSet(index, seen) => match seen {
                 Seen::Applied(set) => {

@@ -87,7 +87,8 @@ impl NodeWriter<'_> {
         labels
     }
 
-    fn taints(&self) -> Vec<Value> {
+    /// Taints that are ours.
+    pub fn taints(&self) -> Vec<Value> {
         let mut taints = vec![json!({ "key": names::TAINT_VIRTUAL_NODE, "value": "True", "effect": "NoExecute" })];
         if self.env_taint {
             taints.push(json!({ "key": names::TAINT_ENV, "value": self.env, "effect": "NoExecute" }));

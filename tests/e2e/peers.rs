@@ -6,7 +6,7 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
-use modulet_testkit::wait::eventually;
+use modulet_testkit::{base::BizState, wait::eventually};
 use serde_json::{Value, json};
 
 use crate::stage::{SOON, Stage, module_template};
@@ -54,7 +54,8 @@ async fn replicas_follow_the_bases_that_the_template_admits() -> Result<()> {
 
     let three = stage.base(stage.base_options("three")).await?;
     replicas_become(&stage, 3).await?;
-    three.wait_for_command("installBiz", SOON).await?;
+    // It came with the baseline, before its Pod.
+    three.wait_for_state("biz1", "0.0.1", Some(BizState::Activated), SOON).await?;
 
     stage.kubectl(&["cordon", &stage.node_name("three")]).await?;
     replicas_become(&stage, 2).await?;

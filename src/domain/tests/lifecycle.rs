@@ -418,3 +418,22 @@ fn a_jar_that_is_another_module_is_removed_and_named() {
     assert!(message.contains("biz1:1") && message.contains("biz9:9"), "{message}");
     assert_eq!(w.on_base(), [], "the stray module is removed");
 }
+
+#[test]
+fn a_baseline_brings_modules_before_their_pods_and_takes_them_back_if_none_comes() {
+    for comes in [true, false] {
+        let mut w = World::new(Mode::Default);
+        w.settle();
+        w.base.asked_for_baseline(vec![super::world::spec("biz1", "1")], w.now);
+        w.settle();
+        assert_eq!(w.on_base(), listed(&[("biz1:1", Activated)]));
+        if comes {
+            let pod = w.pod("daemons", 1, &[("biz1", "1")]);
+            w.settle();
+            assert!(w.is_ready(&pod), "it adopts what runs");
+        }
+        w.run_for(Duration::from_secs(100));
+        assert_eq!(w.on_base().is_empty(), !comes);
+        assert_eq!(w.installs(), 0, "the baseline was all");
+    }
+}

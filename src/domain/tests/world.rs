@@ -290,7 +290,7 @@ impl World {
         self.from_base.clear();
         self.base.liveness.heard(self.now);
         if asks_for_baseline {
-            self.base.asked_for_baseline(self.now);
+            self.base.asked_for_baseline(Vec::new(), self.now);
         }
     }
 

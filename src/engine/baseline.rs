@@ -1,0 +1,115 @@
+//! What belongs on a base that asks, beyond the Pods bound to it: the modules of `DaemonSet`s and peer
+//! Deployments that admit it, so that it need not wait for controllers and scheduler.
+
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::{Node, Pod, PodTemplateSpec, Toleration},
+};
+use serde_json::json;
+
+use super::world::World;
+use crate::{
+    api::Seen,
+    domain::{BaseId, BaseInfo, ModuleSpec},
+    k8s::{NodeWriter, Sources, admits, component, pod_from},
+};
+
+/// Taints that say that a base is away: the one that asks is not.
+const AWAY: [&str; 2] = ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"];
+
+/// `DaemonSet`s whose Pods are modules.
+#[derive(Debug, Default)]
+pub(super) struct DaemonSets {
+    all: Vec<DaemonSet>,
+    listing: Option<Vec<DaemonSet>>,
+    pub(super) synced: bool,
+}
+
+impl DaemonSets {
+    /// A fact from the watch.
+    pub(super) fn seen(&mut self, seen: Seen<DaemonSet>) {
+        match seen {
+            Seen::Applied(set) => {
+                let all = self.listing.as_mut().unwrap_or(&mut self.all);
+                all.retain(|s| s.metadata.uid != set.metadata.uid);
+                let modules =
+                    set.spec.as_ref().is_some_and(|s| component(&as_pod(&s.template, None)) == Some("module"));
+                if modules && set.metadata.deletion_timestamp.is_none() {
+                    all.push(set);
+                }
+            }
+            Seen::Gone(set) => self.all.retain(|s| s.metadata.uid != set.metadata.uid),
+            Seen::ListBegins => self.listing = Some(Vec::new()),
+            Seen::ListEnds => {
+                if let Some(listed) = self.listing.take() {
+                    self.all = listed;
+                }
+                self.synced = true;
+            }
+        }
+    }
+}
+
+impl World {
+    /// The modules of Pods that will come to the base, as far as their templates tell.
+    pub(super) fn expected_modules(&self, id: &BaseId, info: Option<&BaseInfo>) -> Vec<ModuleSpec> {
+        let Some(mut node) = self.node_of(id, info) else { return Vec::new() };
+        if let Some(taints) = node.spec.as_mut().and_then(|s| s.taints.as_mut()) {
+            taints.retain(|t| !AWAY.contains(&t.key.as_str()));
+        }
+        let daemons = self.daemon_sets.all.iter().filter_map(|set| {
+            let mut template = set.spec.as_ref()?.template.clone();
+            // Its controller adds this toleration: daemons run on cordoned Nodes too (Kubernetes convention).
+            let cordon = Toleration {
+                key: Some("node.kubernetes.io/unschedulable".to_owned()),
+                operator: Some("Exists".to_owned()),
+                effect: Some("NoSchedule".to_owned()),
+                ..Toleration::default()
+            };
+            template.spec.as_mut()?.tolerations.get_or_insert_default().push(cordon);
+            Some((template, set.metadata.namespace.clone()))
+        });
+        let peers = self.peers.templates(&self.config.env);
+        let sources = Sources { referred: &self.references.known, ip: info.and_then(|i| i.ip.as_deref()) };
+        daemons
+            .chain(peers)
+            .filter(|(template, _)| template.spec.as_ref().is_some_and(|spec| admits(spec, &node)))
+            .flat_map(|(template, namespace)| {
+                let pod = pod_from(&as_pod(&template, namespace), &self.revisions, &sources);
+                pod.modules().filter(|m| m.unresolved.is_none()).cloned().collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// The base's Node as it is, or as it will be made.
+    fn node_of(&self, id: &BaseId, info: Option<&BaseInfo>) -> Option<Node> {
+        let record = self.bases.get(id)?;
+        if let Some(node) = record.node.object() {
+            return Some(node.clone());
+        }
+        let info = record.base.info.as_ref().or(info)?;
+        let writes = NodeWriter {
+            name: record.node.name(),
+            env: &self.config.env,
+            info,
+            max_metaspace: None,
+            java_version: None,
+            max_pods: self.config.max_pods,
+            zone_per_base: self.config.zone_per_base,
+            env_taint: self.config.env_taint,
+            ledger: "{}",
+            now: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let node = json!({
+            "metadata": { "name": record.node.name(), "labels": writes.labels() },
+            "spec": { "taints": writes.taints() },
+        });
+        serde_json::from_value(node).ok()
+    }
+}
+
+fn as_pod(template: &PodTemplateSpec, namespace: Option<String>) -> Pod {
+    let mut metadata = template.metadata.clone().unwrap_or_default();
+    metadata.namespace = namespace;
+    Pod { metadata, spec: template.spec.clone(), status: None }
+}
