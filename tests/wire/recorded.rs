@@ -77,7 +77,12 @@ fn understood() -> Vec<(&'static str, &'static str, String)> {
         ("identity-named-base", "query", "[biz1:0.0.1 activated]"),
         ("identity-dots", "heartbeat", "heart testbase 1.0.0 default 192.0.2.10 base-host"),
     ];
-    let mut all: Vec<_> = given.into_iter().map(|(scenario, step, text)| (scenario, step, text.to_owned())).collect();
+    given.into_iter().map(|(scenario, step, text)| (scenario, step, text.to_owned())).chain(failures()).collect()
+}
+
+/// The same of what is broken, inactive or cannot be fetched.
+fn failures() -> Vec<(&'static str, &'static str, String)> {
+    let mut all = Vec::new();
     for scenario in ["broken-module-default", "broken-module-auto-uninstall-false", "sofaark-3.1.7-broken-kept"] {
         all.push((scenario, "install the broken module", format!("installBiz bizbroken:0.0.1 {BROKEN}")));
     }
