@@ -143,6 +143,8 @@ pub struct Base {
     pub(super) talk: Conversation,
     pub(super) failures: HashMap<ModuleId, Failure>,
     pub(super) uninstall_failures: HashMap<ModuleId, Failure>,
+    /// Installs that were not answered once.
+    unanswered: BTreeSet<ModuleId>,
     pub(super) pods: HashMap<PodUid, PodMemory>,
     /// Module name and claim: since when no Pod stands for it.
     pub(super) unheld: Vec<(String, super::Claim, Instant)>,
@@ -165,6 +167,7 @@ impl Base {
             talk: Conversation::default(),
             failures: HashMap::new(),
             uninstall_failures: HashMap::new(),
+            unanswered: BTreeSet::new(),
             pods: HashMap::new(),
             unheld: Vec::new(),
             expected: Vec::new(),
@@ -219,9 +222,10 @@ impl Base {
     pub fn replied(&mut self, reply: Reply, now: Instant) {
         if let Answer::Done { actual: Some(actual) } = &reply.answer
             && reply.module.as_ref().is_some_and(|asked| asked != actual)
-            && !self.talk.list().is_some_and(|list| list.contains_key(actual))
+            && self.talk.ends_an_install(&reply)
         {
-            // The jar is another module than the Pod says, and it came by our command: ours to remove.
+            // The jar is another module than the Pod says. It came by our command, since what had been
+            // there before would have been refused as repeated (protocol fact): ours to remove.
             self.ledger.install(actual);
         }
         self.talk.replied(reply, now);
@@ -291,6 +295,7 @@ impl Base {
     fn observe_pods(&mut self, pods: &[&Pod], now: Instant) {
         let uids: HashSet<&PodUid> = pods.iter().map(|p| &p.uid).collect();
         self.pods.retain(|uid, _| uids.contains(uid));
+        self.unanswered.retain(|id| self.ledger.installed(id));
         for failures in [&mut self.failures, &mut self.uninstall_failures] {
             failures.retain(|id, f| {
                 f.tried_for.retain(|uid| uids.contains(uid));
@@ -356,6 +361,7 @@ impl Base {
     fn settle(&mut self, settled: Settled, now: Instant) {
         match settled {
             Settled::Installed(id) => {
+                self.unanswered.remove(&id);
                 self.failures.remove(&id);
             }
             Settled::Uninstalled(id) => {
@@ -405,6 +411,13 @@ impl Base {
                 failure.message = message;
             }
             Settled::Lost => {}
+            Settled::Unanswered(spec) => {
+                // Once may be bad luck. Bases up to 2.1.6 say nothing when a module throws at its start.
+                if !self.unanswered.insert(spec.id.clone()) {
+                    let message = "the base answers no install of it, and does not list it".to_owned();
+                    self.settle(Settled::InstallFailed { spec, reason: Reason::InstallFailed, message }, now);
+                }
+            }
         }
     }
 }

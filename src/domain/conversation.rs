@@ -41,8 +41,11 @@ pub enum Answer {
         /// Name and version in the jar.
         actual: Option<ModuleId>,
     },
-    /// That version is there already.
-    Repeat,
+    /// The module in the jar is there already.
+    Repeat {
+        /// Name and version in the jar, as far as the base says.
+        actual: Option<ModuleId>,
+    },
     /// There is no such module.
     NotFound,
     /// The base is at work on a command for this module; its reply comes later.
@@ -67,6 +70,8 @@ pub(super) enum Settled {
     },
     /// It never arrived, as far as can be told: what is wanted decides again.
     Lost,
+    /// No answer in all the time there was, from a base that answers questions.
+    Unanswered(ModuleSpec),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,6 +138,13 @@ impl Conversation {
 
     pub(super) fn proven(&self, id: &ModuleId) -> bool {
         self.proven.contains(id)
+    }
+
+    /// Whether it answers an install that is open.
+    pub(super) fn ends_an_install(&self, reply: &Reply) -> bool {
+        let asked = reply.module.as_ref();
+        let open = asked.and_then(|id| self.operations.get(&id.name)).filter(|o| o.answer.is_none());
+        open.is_some_and(|o| matches!(o.order, Order::Install(..)) && Some(o.order.id()) == asked)
     }
 
     pub(super) fn operation(&self, name: &str) -> Option<&Operation> {
@@ -282,12 +294,10 @@ impl Operation {
                     let message = format!("the jar at {} is {actual}, the Pod asks for {id}", spec.url);
                     Some(failed(spec, Reason::ModuleMismatch, message))
                 }
-                Some(Answer::Repeat) if listed.is_none() => {
-                    let message = format!(
-                        "the base refuses {id} as installed already but does not list it: \
-                         the jar at {} has another name or version",
-                        spec.url
-                    );
+                Some(Answer::Repeat { actual }) if listed.is_none() => {
+                    let what = actual.as_ref().map_or("another module".to_owned(), ToString::to_string);
+                    let message =
+                        format!("the jar at {} is {what}, which the base has already; the Pod asks for {id}", spec.url);
                     Some(failed(spec, Reason::ModuleMismatch, message))
                 }
                 Some(_) => Some(match listed {
@@ -336,7 +346,9 @@ impl Operation {
             Some(ModuleState::Deactivated | ModuleState::Unknown) if overdue && !switching => {
                 Some(Settled::Installed(spec.id.clone()))
             }
-            _ => self.presumed_lost(asked).then_some(Settled::Lost),
+            _ if !self.presumed_lost(asked) => None,
+            _ if self.uncertain || self.is_baseline() => Some(Settled::Lost),
+            _ => Some(Settled::Unanswered(spec.clone())),
         }
     }
 

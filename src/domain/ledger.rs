@@ -119,6 +119,15 @@ impl Ledger {
         }
     }
 
+    /// A version that was active before anything on record and is on record no more.
+    pub(super) fn recall(&mut self, id: &ModuleId, workload: &Workload) {
+        if self.claim_of(id, workload).is_some() || self.claim_of_newer(&id.name, workload).is_some() {
+            return;
+        }
+        let (workload, revision, version) = (workload.uid.to_string(), workload.revision, id.version.clone());
+        self.entry(&id.name).claims.insert(0, Claim { workload, revision, version, superseded: false });
+    }
+
     /// The base made another version active and keeps this one deactivated.
     pub(super) fn supersede(&mut self, id: &ModuleId, workload: &Workload) {
         if let Some(entry) = self.modules.get_mut(&id.name)

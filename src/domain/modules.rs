@@ -24,6 +24,12 @@ struct Want<'a> {
     spec: &'a ModuleSpec,
 }
 
+impl Want<'_> {
+    fn has_run(&self) -> bool {
+        self.pod.containers().iter().any(|c| c.name == self.spec.id.name && c.history.has_run)
+    }
+}
+
 impl<'c, 'l> Module<'c, 'l> {
     pub(super) fn new(cx: &'c Context<'c>, name: &'l str, ledger: &'l Ledger) -> Self {
         Self { cx, name, ledger }
@@ -98,7 +104,12 @@ impl<'c, 'l> Module<'c, 'l> {
         if pod.deleting.is_some() {
             return pre_stop_ends(pod, memory, self.cx.now) > self.cx.now;
         }
-        pod.superseded && (self.drains_until(pod) > self.cx.now || self.active().is_empty())
+        pod.superseded && (self.drains_until(pod) > self.cx.now || !self.has_successor(id))
+    }
+
+    /// Another version serves.
+    pub(super) fn has_successor(&self, id: &ModuleId) -> bool {
+        self.active().iter().any(|version| *version != id.version)
     }
 
     /// A superseded version may finish its requests until its Pod's grace period is over.
@@ -164,11 +175,14 @@ pub(super) fn claim(cx: &Context<'_>, name: &str, ledger: &mut Ledger, plan: &mu
 
     let module = Module::new(cx, name, ledger);
     let (wants, active) = (module.wants(), module.active());
+    // What ran and has no claim lost its record: the process died before it was saved. It was there first.
+    for want in wants.iter().rev().filter(|w| w.has_run() && !active.contains(w.spec.id.version.as_str())) {
+        ledger.recall(&want.spec.id, &want.pod.workload);
+    }
     for want in &wants {
         let (id, workload) = (&want.spec.id, &want.pod.workload);
         let held = Module::new(cx, name, ledger).held_by(workload, id).is_some();
         if active.contains(id.version.as_str()) {
-            ledger.install(id);
             let claimed = ledger.claim_of(id, workload).is_some_and(|c| !c.superseded);
             if !claimed && !held {
                 ledger.take_over(id, workload, &active);
@@ -177,13 +191,17 @@ pub(super) fn claim(cx: &Context<'_>, name: &str, ledger: &mut Ledger, plan: &mu
             ledger.supersede(id, workload);
         }
     }
-    // A Pod that is being deleted takes the module with it that ran for it, whoever installed it.
-    for pod in cx.pods_of(name).iter().filter(|p| p.deleting.is_some()) {
-        for container in pod.containers().iter().filter(|c| c.history.has_run) {
-            if let Some(spec) = container.module()
-                && spec.id.name == name
-                && cx.base.talk.list().is_some_and(|list| list.contains_key(&spec.id))
-            {
+    adopt(cx, name, ledger);
+}
+
+/// What is there and a Pod asks for is Kubernetes' from then on, whoever installed it: it goes with its Pod.
+fn adopt(cx: &Context<'_>, name: &str, ledger: &mut Ledger) {
+    let listed: Vec<_> = Module::new(cx, name, ledger).listed().map(|m| &m.id).collect();
+    for pod in cx.pods_of(name).iter().filter(|p| !p.terminal) {
+        for container in pod.containers() {
+            let Some(spec) = container.module().filter(|s| listed.contains(&&s.id)) else { continue };
+            let held = Module::new(cx, name, ledger).held_by(&pod.workload, &spec.id).is_some();
+            if container.history.has_run || !held {
                 ledger.install(&spec.id);
             }
         }

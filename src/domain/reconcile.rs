@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Base, Command, Ledger, Plan, Pod, PodOutcome, Reachability, Strategy,
+    Base, Command, Ledger, ModuleSpec, Plan, Pod, PodOutcome, Reachability, Strategy,
     base::PodMemory,
     modules,
     modules::Module,
@@ -151,9 +151,13 @@ fn conclude(cx: &Context<'_>, pod: &Pod, ledger: &Ledger, plan: &mut Plan) {
     if pod.superseded {
         let ttl = cx.base.settings.superseded_ttl.max(pod.grace);
         let expires = memory.superseded_seen.unwrap_or(cx.now) + ttl;
-        if expires <= cx.now {
+        let serves = |spec: &ModuleSpec| {
+            let module = Module::new(cx, &spec.id.name, ledger);
+            module.is_active(&spec.id.version) && !module.has_successor(&spec.id)
+        };
+        if expires <= cx.now && !pod.modules().any(serves) {
             plan.expired.push(pod.uid.clone());
-        } else {
+        } else if expires > cx.now {
             plan.wake_at(expires);
         }
     }

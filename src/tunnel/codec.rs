@@ -319,7 +319,7 @@ fn reply(raw: RawReply) -> Reply {
             let fine = result.code.unwrap_or_default();
             match fine.as_str() {
                 _ if success => Answer::Done { actual: result.biz_infos.and_then(|i| module_id(i.name, i.version)) },
-                "REPEAT_BIZ" => Answer::Repeat,
+                "REPEAT_BIZ" => Answer::Repeat { actual: result.message.as_deref().and_then(repeated) },
                 "NOT_FOUND_BIZ" => Answer::NotFound,
                 _ => Answer::Failed(failure(&outer, result.message.as_deref().unwrap_or_default())),
             }
@@ -329,6 +329,12 @@ fn reply(raw: RawReply) -> Reply {
         None => Answer::Failed(failure(&outer, "")),
     };
     Reply { command, module, answer }
+}
+
+/// The module that `Biz: biz1:0.0.1 has been installed or registered.` speaks of (as recorded).
+fn repeated(message: &str) -> Option<ModuleId> {
+    let (name, version) = message.strip_prefix("Biz: ")?.split_once(" has been ")?.0.split_once(':')?;
+    module_id(Some(name.to_owned()), Some(version.to_owned()))
 }
 
 /// The root cause, wherever it stands: the outer message often is only `InvocationTargetException`,

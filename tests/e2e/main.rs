@@ -3,8 +3,10 @@
 //! One process, so that all tests share one control plane; each has a namespace, an environment, a
 //! broker and a controller of its own.
 
+mod baseline;
 mod configuration;
 mod documented_manifest;
+mod environment;
 mod failures;
 mod faults;
 mod generations;
@@ -14,6 +16,7 @@ mod kubectl;
 mod lifecycle;
 mod main_job;
 mod nodes;
+mod peers;
 mod real_base;
 mod rollouts;
 mod stage;

@@ -198,7 +198,7 @@ fn every_recorded_answer_says_what_its_codes_say() -> Result<()> {
                 let response = &data["response"];
                 let outcome = match reply.answer {
                     Answer::Done { .. } => ("SUCCESS", Some("SUCCESS")),
-                    Answer::Repeat => ("FAILED", Some("REPEAT_BIZ")),
+                    Answer::Repeat { .. } => ("FAILED", Some("REPEAT_BIZ")),
                     Answer::NotFound => ("FAILED", Some("NOT_FOUND_BIZ")),
                     Answer::Conflict => ("FAILED", None),
                     Answer::Failed(message) => {

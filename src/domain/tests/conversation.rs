@@ -147,3 +147,34 @@ fn silence_does_not_count_while_we_have_no_broker() {
     w.now += Duration::from_secs(301);
     assert_eq!(w.base.reachability(w.now), Reachability::Dead);
 }
+
+#[test]
+fn a_base_that_never_answers_an_install_is_left_in_peace_between_tries() {
+    let (mut w, pod) = with_an_install_under_way();
+    for _ in 0..600 {
+        w.to_base.retain(|c| !matches!(c, Command::Install(..)));
+        while !w.to_base.is_empty() {
+            w.deliver_command();
+            w.deliver_answer(false);
+        }
+        w.now += Duration::from_secs(1);
+        w.step();
+        while !w.unwritten.is_empty() {
+            w.write_status();
+        }
+    }
+    assert!(w.installs() <= 10, "{} installs in ten minutes", w.installs());
+    assert_eq!(w.says(&pod), "InstallFailed");
+}
+
+#[test]
+fn a_reply_that_nobody_waits_for_claims_nothing() {
+    let mut w = World::new(Mode::Default);
+    w.jvm.list.insert(ModuleId::new("by-hand", "1"), ModuleState::Activated);
+    w.settle();
+    let answer = Answer::Done { actual: Some(ModuleId::new("by-hand", "1")) };
+    w.base.replied(Reply { command: "installBiz", module: Some(ModuleId::new("biz1", "1")), answer }, w.now);
+    w.run_for(Duration::from_secs(60));
+    assert_eq!(w.on_base().len(), 1);
+    assert_eq!(w.uninstalls(), 0);
+}

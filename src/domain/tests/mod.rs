@@ -3,4 +3,5 @@
 mod conversation;
 mod lifecycle;
 mod properties;
+mod restarts;
 mod world;

@@ -74,7 +74,7 @@ impl Jvm {
             self.list.retain(|id, _| id.name != spec.id.name);
         }
         if self.list.contains_key(&spec.id) {
-            return Answer::Repeat;
+            return Answer::Repeat { actual: Some(spec.id.clone()) };
         }
         if self.broken.contains(&spec.id.version) {
             return Answer::Failed("java.lang.IllegalStateException: broken on purpose".into());
