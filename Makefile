@@ -3,8 +3,11 @@
 # Arguments of the demo, by variables: `make demo REAL=1`.
 DEMO_ARGS = $(if $(REAL),--real)
 
+# Arguments of the benchmark, by variables: `make bench BASES=300`, `make bench SOAK=30`.
+BENCH_ARGS = $(if $(BASES),--bases $(BASES)) $(if $(SOAK),--soak $(SOAK)) $(if $(JSON),--json $(JSON))
+
 .DEFAULT_GOAL := help
-.PHONY: help setup control-plane build test demo lint rust
+.PHONY: help setup control-plane build test demo bench lint rust
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +28,11 @@ demo: rust ## Show it: a cluster, a broker and bases on this machine (REAL=1: a 
 	@[ -n "$$KUBECONFIG" ] || tests/kit/build-tool control-plane --check
 	cargo build --locked --bin modulet --example demo
 	@cargo run --quiet --locked --example demo -- $(DEMO_ARGS)
+
+bench: rust ## Measure it: BASES=1000 simulated bases; SOAK=30 churns for that many minutes instead
+	@tests/kit/build-tool control-plane --check
+	cargo build --release --locked --bin modulet --example bench
+	@cargo run --release --quiet --locked --example bench -- $(BENCH_ARGS)
 
 lint: rust ## Check format, lints and documentation
 	cargo fmt --all --check

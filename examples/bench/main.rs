@@ -1,0 +1,130 @@
+//! Measures modulet with many bases, all on this machine: `make bench`, or `make bench BASES=300`.
+//!
+//! The parts are those of the tests; `modulet` is the released program as a process of its own. What the API server
+//! can do at best is measured in the same run, because nothing that is measured here means much without it.
+//! `docs/performance.md` says what the figures mean.
+
+mod ceiling;
+mod figures;
+mod objects;
+mod phases;
+mod progress;
+mod releases;
+mod scrape;
+mod sight;
+mod soak;
+mod stage;
+mod table;
+mod usage;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+
+use crate::{ceiling::Ceiling, figures::Report, stage::Stage};
+
+/// Measures modulet: registering, idling, installing, updating and deleting, one module on each of many bases.
+///
+/// Starts a Kubernetes control plane, a broker, simulated bases and modulet on this machine, prints a table and ends.
+/// Takes about 4 minutes with 1,000 bases on 2 cores.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "bench")]
+struct Options {
+    /// How many bases
+    #[arg(long, default_value_t = 1000, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    bases: u32,
+
+    /// How many clients write Pods at the same time, and how many measure the API server's ceiling
+    #[arg(long, default_value_t = 32, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=256))]
+    writers: u32,
+
+    /// Before all bases get a module, that many get one at once (0: none)
+    #[arg(long, default_value_t = 50, value_name = "COUNT")]
+    burst: u32,
+
+    /// How long to measure with nothing to do, in seconds
+    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    idle: u64,
+
+    /// How long to wait between the registration of all bases and that, in seconds
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    settle: u64,
+
+    /// Freeze scheduler and controller manager, which have nothing to do here, and take CPU nevertheless
+    #[arg(long)]
+    no_controllers: bool,
+
+    /// Churn for that long instead, and compare memory at its beginning and end
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(1..))]
+    soak: Option<u64>,
+
+    /// Changes per second of the churn
+    #[arg(long, default_value_t = 20, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    soak_rate: u32,
+
+    /// Write all figures into this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// The modulet to measure [default: the one that was built with this program]
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+}
+
+impl Options {
+    fn bases(&self) -> usize {
+        self.bases as usize
+    }
+
+    fn writers(&self) -> usize {
+        self.writers as usize
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match Box::pin(run(Options::parse())).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: Options) -> Result<()> {
+    let mut report = Report::new(&options)?;
+    let mut stage = Stage::start(options.clone()).await?;
+    let measured = measure(&mut stage, &options, &mut report).await;
+    let down = stage.stop().await;
+    // What was measured before something failed is worth seeing.
+    println!("{}", table::markdown(&report));
+    if let Some(file) = &options.json {
+        let json = serde_json::to_string_pretty(&report)?;
+        std::fs::write(file, json + "\n").with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    measured?;
+    down
+}
+
+async fn measure(stage: &mut Stage, options: &Options, report: &mut Report) -> Result<()> {
+    if options.soak.is_none() {
+        report.ceiling = Ceiling::measure(stage).await?;
+    }
+    stage.start_modulet().await?;
+    report.phases.push(phases::register(stage, &report.ceiling).await?);
+    if let Some(minutes) = options.soak {
+        report.soak = Some(soak::run(stage, minutes, options.soak_rate).await?);
+        return Ok(());
+    }
+    report.phases.push(phases::idle(stage).await?);
+    if options.burst > 0 {
+        report.phases.push(releases::burst(stage, &report.ceiling).await?);
+    }
+    report.phases.push(releases::install(stage, &report.ceiling).await?);
+    report.phases.push(releases::update(stage, &report.ceiling).await?);
+    report.phases.push(releases::delete(stage, &report.ceiling).await?);
+    report.commands = phases::commands(stage)?;
+    Ok(())
+}

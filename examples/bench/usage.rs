@@ -1,0 +1,61 @@
+//! CPU and memory of processes, from `/proc`.
+
+use std::{collections::BTreeMap, fs};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+/// The kernel tells CPU times in these, whatever its own clock is.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// What a process has used.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Usage {
+    /// Seconds of CPU, user and system.
+    pub(crate) cpu: f64,
+    /// Resident memory, MB.
+    pub(crate) rss: f64,
+    /// The most it ever was.
+    pub(crate) peak_rss: f64,
+}
+
+impl Usage {
+    /// Of a process that runs.
+    pub(crate) fn of(pid: u32) -> Result<Self> {
+        let fields = stat(pid).with_context(|| format!("process {pid}"))?;
+        let ticks = |index: usize| fields.get(index).and_then(|f| f.parse::<f64>().ok()).unwrap_or_default();
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let memory = |name: &str| {
+            let line = status.lines().find_map(|l| l.strip_prefix(name));
+            let kilobytes = line.and_then(|l| l.split_whitespace().next()?.parse::<f64>().ok());
+            kilobytes.unwrap_or_default() / 1024.0
+        };
+        Ok(Self { cpu: (ticks(11) + ticks(12)) / TICKS_PER_SECOND, rss: memory("VmRSS:"), peak_rss: memory("VmHWM:") })
+    }
+}
+
+/// The fields behind the name, which may have anything in it.
+fn stat(pid: u32) -> Result<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, fields) = text.rsplit_once(") ").context("an odd stat file")?;
+    Ok(fields.split(' ').map(str::to_owned).collect())
+}
+
+/// The programs this process has started, by name.
+pub(crate) fn children() -> Result<BTreeMap<String, u32>> {
+    let own = std::process::id().to_string();
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // It may end at any moment.
+        let Ok(fields) = stat(pid) else { continue };
+        if fields.get(1) != Some(&own) {
+            continue;
+        }
+        let Ok(line) = fs::read_to_string(format!("/proc/{pid}/cmdline")) else { continue };
+        let program = line.split('\0').next().unwrap_or_default();
+        let name = program.rsplit('/').next().unwrap_or_default();
+        found.insert(name.to_owned(), pid);
+    }
+    Ok(found)
+}
