@@ -24,8 +24,8 @@ use crate::{
 
 /// Requests to the API server at a time, for Pods and Nodes. Each is a connection of its own (HTTP/1).
 const WRITES: usize = 32;
-/// The same for Leases: they must not wait behind a burst of others.
-const LEASE_WRITES: usize = 8;
+/// The same for Leases and ledgers: they must neither wait behind a burst of others nor hold it up.
+const BACKGROUND_WRITES: usize = 8;
 /// Facts that wait for the engine. Full: the edge waits, and with it the broker or the API server.
 const FACTS: usize = 4096;
 /// Writes that wait. One for each Pod and Node is the most there can be at a time; a full queue is tried again.
@@ -74,7 +74,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         reader: Reader::start(client.clone(), read_to, Arc::clone(&metrics)),
         commands,
         writer: writer("writes", WRITES),
-        leases: writer("leases", LEASE_WRITES),
+        background: writer("background", BACKGROUND_WRITES),
         events: EventSink::start(client.clone(), config.client_id.clone(), Arc::clone(&metrics)),
     };
 

@@ -69,6 +69,17 @@ impl Ledger {
         self.entry(&id.name).installed.insert(id.version.clone());
     }
 
+    /// Whether a death now would lose what neither the Pods nor the base can tell: that a module was
+    /// installed by us, and who took a name over from whom. The rest can wait.
+    pub fn is_ahead_of(&self, saved: &Self) -> bool {
+        let none = Entry::default();
+        self.modules.iter().any(|(name, entry)| {
+            let saved = saved.modules.get(name).unwrap_or(&none);
+            let contended = entry.claims.len() > 1 && entry.claims != saved.claims;
+            contended || !entry.installed.is_subset(&saved.installed)
+        })
+    }
+
     /// All modules on record as installed.
     pub fn all_installed(&self) -> impl Iterator<Item = ModuleId> {
         self.modules.iter().flat_map(|(name, e)| e.installed.iter().map(move |v| ModuleId::new(name, v)))

@@ -116,8 +116,8 @@ impl World {
                 wake = earliest(wake, self.delete(&uid, edges, now));
             }
         }
-        wake = earliest(wake, self.keep_node(id, &edges.writer, now));
-        wake = earliest(wake, self.keep_lease(id, &edges.leases, now));
+        wake = earliest(wake, self.keep_node(id, edges, now));
+        wake = earliest(wake, self.keep_lease(id, &edges.background, now));
         if self.bases.contains_key(id) {
             self.timers.set(id, wake);
         }
@@ -253,6 +253,9 @@ impl World {
 
     fn delete(&mut self, uid: &PodUid, edges: &Edges, now: Instant) -> Option<Instant> {
         let record = self.pods.get_mut(uid)?;
+        if record.object.metadata.deletion_grace_period_seconds == Some(0) {
+            return None; // the API server removes it without us; the watch is about to say so
+        }
         if let Err(at) = record.deletion.may_start(now) {
             return at;
         }
@@ -267,12 +270,11 @@ impl World {
         }
     }
 
-    /// Saves every ledger that is not saved. Returns how many are still to come.
+    /// Saves every ledger of which a death now would lose something. Returns how many are still to come.
     pub(super) fn save_ledgers(&mut self, edges: &Edges, now: Instant) -> usize {
-        let unsaved = self.bases.iter_mut().filter_map(|(id, r)| r.must_save(now).then(|| id.clone()));
-        let unsaved: Vec<_> = unsaved.collect();
+        let unsaved: Vec<_> = self.bases.iter().filter(|(_, r)| r.is_ahead()).map(|(id, _)| id.clone()).collect();
         for id in &unsaved {
-            self.keep_node(id, &edges.writer, now);
+            self.keep_node(id, edges, now);
         }
         unsaved.len()
     }
@@ -297,7 +299,7 @@ impl World {
             ("written", edges.written.len()),
             ("commands", edges.commands.as_ref().map_or(0, crate::tunnel::mqtt::Sender::depth)),
             (edges.writer.name(), edges.writer.depth()),
-            (edges.leases.name(), edges.leases.depth()),
+            (edges.background.name(), edges.background.depth()),
             ("events", edges.events.depth()),
         ] {
             self.metrics.set_queue(queue, depth);

@@ -57,8 +57,8 @@ pub struct Edges {
     pub commands: Option<mqtt::Sender>,
     /// Writes of Pods and Nodes.
     pub writer: Writer,
-    /// Renewals of Leases, which must not wait behind anything else.
-    pub leases: Writer,
+    /// Leases and ledgers: they must neither wait behind a burst of statuses nor hold it up.
+    pub background: Writer,
     /// Events.
     pub events: EventSink,
 }

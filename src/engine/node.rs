@@ -8,11 +8,12 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use super::{
+    Edges,
     lease::LeaseRecord,
     world::{BaseRecord, World, Writing},
 };
 use crate::{
-    api::{Key, Outcome, Request, WriteError, Writer},
+    api::{Key, Outcome, Request, WriteError},
     domain::{BaseId, BaseInfo, Ledger, Reachability},
     k8s::{NodeWriter, Ready, names, node_is_current},
     tunnel::Health,
@@ -20,8 +21,8 @@ use crate::{
 
 /// A status that has not changed is written this often, like a kubelet's `nodeStatusReportFrequency`.
 const STATUS_EVERY: Duration = Duration::from_secs(300);
-/// A changed ledger is saved after this, so that an install and what came of it are one write.
-const LEDGER_SETTLES: Duration = Duration::from_millis(300);
+/// A ledger whose changes the Pods could tell too is saved after this, several changes in one write.
+const LEDGER_SETTLES: Duration = Duration::from_secs(10);
 /// A new base's Node waits this long for its health, so that it is born with its capacity.
 const WAIT_FOR_HEALTH: Duration = Duration::from_millis(500);
 /// A base that answers but sends no heartbeat (real ones stop after a broker outage) gets its Node from
@@ -165,7 +166,7 @@ impl BaseRecord {
 
 impl World {
     /// Does what the base's Node needs next. Returns when to look again.
-    pub(super) fn keep_node(&mut self, id: &BaseId, writer: &Writer, now: Instant) -> Option<Instant> {
+    pub(super) fn keep_node(&mut self, id: &BaseId, edges: &Edges, now: Instant) -> Option<Instant> {
         let config = std::sync::Arc::clone(&self.config);
         let record = self.bases.get_mut(id)?;
         let reachability = record.base.reachability(now);
@@ -252,6 +253,8 @@ impl World {
             }
         };
         if let Some(request) = request {
+            let background = ledger_due && record.node.object.is_some();
+            let writer = if background { &edges.background } else { &edges.writer };
             if writer.submit(Key::Node(id.clone()), request) {
                 record.node.writing.in_flight = true;
                 record.node.saving = ledger_due.then(|| (record.base.ledger.clone(), ledger_json));
@@ -310,20 +313,17 @@ impl BaseRecord {
             self.node.unsaved_since = None;
             return false;
         }
-        let due = *self.node.unsaved_since.get_or_insert(now) + LEDGER_SETTLES;
+        let since = *self.node.unsaved_since.get_or_insert(now);
+        let due = if self.is_ahead() { since } else { since + LEDGER_SETTLES };
         if due > now {
             wake.at(due);
         }
         due <= now
     }
 
-    /// Whether the ledger is still to be saved; then it is, without delay.
-    pub(super) fn must_save(&mut self, now: Instant) -> bool {
-        let unsaved = self.node.exists() && !self.node.has_saved(&self.base.ledger);
-        if unsaved {
-            self.node.unsaved_since = now.checked_sub(LEDGER_SETTLES);
-        }
-        unsaved
+    /// A death now would lose something of the ledger.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.node.exists() && self.base.ledger.is_ahead_of(&self.node.saved)
     }
 }
 

@@ -162,9 +162,19 @@ async fn the_same_with_default_settings_proves_the_new_version_once_more_at_most
 async fn a_controller_that_is_killed_after_a_command_knows_what_it_installed() -> Result<()> {
     let mut stage = stage("fault-record").await?;
     let base = stage.base(stage.base_options("base-1")).await?;
+    base.delay_replies(Duration::from_secs(5));
     create(&stage, "biz1", "biz1", "1").await?;
     base.wait_for_command("installBiz", SOON).await?;
+    // It is on record long before the reply; the record goes out together with the command.
+    eventually("the record", Duration::from_secs(4), async || {
+        let annotations = stage.nodes().get(&stage.node_name("base-1")).await?.metadata.annotations;
+        let record = annotations.and_then(|a| a.get("modulet.koupleless.io/ledger").cloned());
+        ensure!(record.as_ref().is_some_and(|r| r.contains("biz1")), "{record:?}");
+        Ok(())
+    })
+    .await?;
     stage.controller.kill9().await?;
+    base.delay_replies(Duration::ZERO);
     stage.pods().delete("biz1", &DeleteParams::default().grace_period(0)).await?;
     stage.pod_gone("biz1").await?;
     assert_eq!(base.state_of("biz1", "1"), Some(BizState::Activated));
