@@ -8,8 +8,11 @@ use std::{
 };
 
 use super::{
-    Answer, Backoff, Command, Conversation, Ledger, ListedModule, Liveness, ModuleId, ModuleSpec, Plan, Pod, PodUid,
-    Reachability, Reason, Reply, Strategy, conversation::Settled, reconcile,
+    Answer, Command, Conversation, Ledger, ListedModule, Liveness, ModuleId, ModuleSpec, Plan, Pod, PodUid,
+    Reachability, Reason, Reply, Settings, Strategy,
+    conversation::Settled,
+    memory::{Failure, PodMemory},
+    reconcile,
 };
 
 /// A command that is this late does not arrive any more.
@@ -59,74 +62,6 @@ pub struct BaseInfo {
     pub ip: Option<String>,
     /// Its host's name.
     pub host_name: Option<String>,
-}
-
-/// Times and limits of the core.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Silence after which a base is asked for a sign of life.
-    pub ask_after: Duration,
-    /// Silence after which a base is called unreachable.
-    pub unreachable_after: Duration,
-    /// The same while all its workers are busy with our own commands.
-    pub busy_for: Duration,
-    /// Absence after which the Node is deleted.
-    pub dead_after: Duration,
-    /// A base's list is asked for at least this often.
-    pub list_every: Duration,
-    /// Commands in flight on one base. A real base has five workers: one stays free for questions.
-    pub commands_in_flight: usize,
-    /// How long a superseded Pod stays visible.
-    pub superseded_ttl: Duration,
-    /// How long a claim outlives its last Pod, so that a Pod's replacement finds it unbroken.
-    pub claim_settles: Duration,
-    /// Between tries of an install or uninstall that failed.
-    pub backoff: Backoff,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            ask_after: Duration::from_secs(12),
-            unreachable_after: Duration::from_secs(28),
-            busy_for: Duration::from_secs(120),
-            dead_after: Duration::from_secs(300),
-            list_every: Duration::from_secs(20),
-            commands_in_flight: 4,
-            superseded_ttl: Duration::from_secs(60),
-            claim_settles: Duration::from_secs(2),
-            backoff: Backoff::KUBELET,
-        }
-    }
-}
-
-/// An install or uninstall that failed.
-#[derive(Clone, Debug)]
-pub(super) struct Failure {
-    /// What was tried; a changed Pod does not wait for the old try's back-off.
-    pub(super) spec: Option<ModuleSpec>,
-    /// Pods that share this failure's back-off.
-    pub(super) tried_for: BTreeSet<PodUid>,
-    pub(super) count: u32,
-    pub(super) retry_at: Instant,
-    pub(super) reason: Reason,
-    pub(super) message: String,
-}
-
-/// What is remembered about a Pod while this process runs.
-#[derive(Clone, Debug, Default)]
-pub(super) struct PodMemory {
-    pub(super) deletion_seen: Option<Instant>,
-    pub(super) superseded_seen: Option<Instant>,
-    /// By container name.
-    pub(super) containers: BTreeMap<String, ContainerMemory>,
-}
-
-#[derive(Clone, Debug, Default)]
-pub(super) struct ContainerMemory {
-    pub(super) has_run: bool,
-    pub(super) failed: bool,
-    pub(super) restarts: u32,
 }
 
 /// One base and all that is known about it.

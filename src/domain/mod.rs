@@ -9,16 +9,18 @@ mod base;
 mod conversation;
 mod ledger;
 mod liveness;
+mod memory;
 mod module;
 mod modules;
 mod plan;
 mod pod;
 mod reconcile;
+mod settings;
 #[cfg(test)]
 mod tests;
 
 pub use backoff::Backoff;
-pub use base::{Base, BaseId, BaseInfo, Settings};
+pub use base::{Base, BaseId, BaseInfo};
 pub use conversation::{Answer, Conversation, Reply};
 pub use ledger::{Claim, Ledger};
 pub use liveness::{Liveness, Reachability};
@@ -26,3 +28,4 @@ pub use module::{Command, ListedModule, ModuleId, ModuleSpec, ModuleState, Strat
 pub use plan::{ContainerOutcome, Phase, Plan, PodOutcome, Reason};
 pub use pod::{Container, ContainerHistory, Content, Pod, PodUid, Role, Workload};
 pub use reconcile::reconcile;
+pub use settings::Settings;

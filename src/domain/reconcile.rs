@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Base, Command, Ledger, ModuleSpec, Plan, Pod, PodOutcome, Reachability, Strategy,
-    base::PodMemory,
+    memory::PodMemory,
     modules,
     modules::Module,
     plan::{ContainerOutcome, Phase, Reason},
