@@ -60,7 +60,7 @@ impl World {
         let node = record.node.object.as_ref()?;
         let renew_at = record.node.lease.renew_at.unwrap_or(now);
         if let Err(at) = record.node.lease.writing.may_start(now) {
-            return at;
+            return at.or(Some(renew_at.max(now + RENEW_EVERY / 10)));
         }
         if renew_at > now {
             return Some(renew_at);

@@ -165,6 +165,7 @@ impl World {
                     info!(base = %id, "the base says that it goes away");
                     record.base.liveness.said_goodbye(now);
                 }
+                record.wants_health |= record.health.as_ref().is_some_and(|h| h.java_version.is_none());
                 if record.base.info.as_ref() != Some(&info) {
                     info!(base = %id, name = info.name, version = info.version, ip = info.ip, "base registered");
                     record.base.info = Some(info);
@@ -176,7 +177,13 @@ impl World {
                 record.base.listed(modules, now);
                 record.listed_at = Some(now);
             }
-            Message::Health(health) => record.health = Some(health),
+            Message::Health(mut health) => {
+                // A base that has only just started may not know its JVM yet; what it said before still holds.
+                if let Some(known) = record.health.take().filter(|_| health.java_version.is_none()) {
+                    (health.java_version, health.max_metaspace) = (known.java_version, known.max_metaspace);
+                }
+                record.health = Some(health);
+            }
             Message::Reply(reply) => {
                 debug!(base = %id, command = reply.command, answer = ?reply.answer, "reply received");
                 if let Answer::Failed(error) = &reply.answer {

@@ -79,3 +79,27 @@ async fn a_pod_is_ready_without_what_injectors_put_into_it() -> Result<()> {
     stage.pods().delete("biz1", &Default::default()).await?;
     stage.pod_gone("biz1").await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_huge_pod_is_installed_and_removed_like_a_small_one() -> Result<()> {
+    let stage = Stage::set("huge-pod").await?;
+    let base = stage.base(stage.base_options("base-1")).await?;
+    let names: Vec<_> = (0..60).map(|number| format!("biz{number}")).collect();
+    let modules: Vec<_> = names.iter().map(|name| (name.as_str(), "0.0.1")).collect();
+    let mut pod = module_pod(&stage.name, "huge", &modules);
+    // About 600 kB in all: an API server takes up to 1.5 MB.
+    for container in pod["spec"]["containers"].as_array_mut().context("containers")? {
+        let large = json!({ "name": "LARGE", "value": "x".repeat(10_000) });
+        container["env"].as_array_mut().context("env")?.push(large);
+    }
+    stage.create_pod(pod).await?;
+    stage.pod_ready("huge").await?;
+    assert_eq!(base.received("installBiz"), 60);
+    let install = base.commands().into_iter().find(|c| c.command == "installBiz").context("no install")?;
+    assert_eq!(install.payload["envs"]["LARGE"].as_str().map(str::len), Some(10_000));
+    stage.pods().delete("huge", &Default::default()).await?;
+    stage.pod_gone("huge").await?;
+    assert_eq!(base.modules(), []);
+    assert_eq!(base.received("uninstallBiz"), 60);
+    Ok(())
+}

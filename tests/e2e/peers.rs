@@ -1,6 +1,6 @@
 //! Peer deployment by Deployment: as many replicas as there are bases for it.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Api,
@@ -40,6 +40,7 @@ async fn replicas_become(stage: &Stage, wanted: i32) -> Result<()> {
         if has == Some(wanted) { Ok(()) } else { bail!("{has:?}") }
     })
     .await
+    .with_context(|| stage.controller.process().map(|p| p.log_tail(40)).unwrap_or_default())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -145,7 +145,7 @@ async fn it_waits_for_the_api_server_and_begins_when_it_comes() -> Result<()> {
     eventually("the Node", SOON, async || Ok(nodes.get("vnode.base-1.start-api").await?)).await?;
     assert!(base.connected());
     let complaints = controller.log_text().lines().filter(|line| line.contains("cannot watch")).count();
-    assert!(complaints <= 6, "one for each watch: {}", controller.log_text());
+    assert!(complaints <= modulet::api::Watched::COUNT, "one for each watch: {}", controller.log_text());
     forwarder.abort();
     ends_quickly(&controller).await
 }

@@ -104,6 +104,7 @@ pub(crate) fn describe(message: &Message) -> String {
                 Answer::Done { actual: None } => "done".to_owned(),
                 Answer::Done { actual: Some(actual) } => format!("done: it is {actual}"),
                 Answer::Failed(message) => format!("failed: {message}"),
+                Answer::Repeat { .. } => "repeat".to_owned(),
                 other => format!("{other:?}").to_lowercase(),
             };
             format!("{command} {module} {answer}")
