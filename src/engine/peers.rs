@@ -34,6 +34,8 @@ struct Peer {
     writing: Writing,
     /// What it was told last.
     told: Option<i32>,
+    /// Older versions from the watch are from before our own write.
+    min_version: u64,
     /// When others' changes were put back.
     put_back: VecDeque<Instant>,
 }
@@ -75,9 +77,16 @@ impl Peers {
                     listing.push(uid.clone());
                 }
                 match self.by_uid.get_mut(&uid) {
+                    Some(peer) if version(&object) < peer.min_version => {}
                     Some(peer) => peer.object = object,
                     None => {
-                        let peer = Peer { object, writing: Writing::default(), told: None, put_back: VecDeque::new() };
+                        let peer = Peer {
+                            object,
+                            writing: Writing::default(),
+                            told: None,
+                            min_version: 0,
+                            put_back: VecDeque::new(),
+                        };
                         self.by_uid.insert(uid, peer);
                     }
                 }
@@ -100,9 +109,17 @@ impl Peers {
     pub(super) fn written(&mut self, uid: &str, result: Result<Outcome, WriteError>, now: Instant) {
         let Some(peer) = self.by_uid.get_mut(uid) else { return };
         peer.writing.ended(result.is_ok(), now);
-        if let Err(error) = result {
-            warn!(deployment = peer.object.metadata.name, %error, "cannot scale, trying again");
-            self.changed(now);
+        match result {
+            Ok(outcome) => {
+                peer.min_version = outcome.resource_version;
+                if let Some(spec) = &mut peer.object.spec {
+                    spec.replicas = peer.told;
+                }
+            }
+            Err(error) => {
+                warn!(deployment = peer.object.metadata.name, %error, "cannot scale, trying again");
+                self.changed(now);
+            }
         }
     }
 }
@@ -120,6 +137,9 @@ impl World {
         for uid in uids {
             let Some(peer) = self.peers.by_uid.get(&uid) else { continue };
             let Some(wanted) = self.usable_bases(&peer.object) else { continue };
+            if wanted == 0 && peer.told.is_none() && !names_env(&peer.object) {
+                continue; // it may be for the bases of another environment, which has a controller of its own
+            }
             let Some(peer) = self.peers.by_uid.get_mut(&uid) else { continue };
             let has = peer.object.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
             if has == wanted {
@@ -203,4 +223,12 @@ fn is_ours(deployment: &Deployment, env: &str) -> bool {
     let label = |key: &str| meta.labels.as_ref().and_then(|l| l.get(key)).map(String::as_str);
     let other_env = label(names::ENV).is_some_and(|of| !of.eq_ignore_ascii_case(env));
     !other_env && label(names::REPLICAS_CONTROL) != Some("true") && meta.deletion_timestamp.is_none()
+}
+
+fn names_env(deployment: &Deployment) -> bool {
+    deployment.metadata.labels.as_ref().is_some_and(|l| l.contains_key(names::ENV))
+}
+
+fn version(deployment: &Deployment) -> u64 {
+    deployment.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX)
 }

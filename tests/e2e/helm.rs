@@ -127,7 +127,10 @@ fn peers() -> Value {
     template["metadata"]["labels"]["app"] = json!("peers");
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": { "name": "peers", "labels": { "virtual-kubelet.koupleless.io/strategy": "peer" } },
+        "metadata": { "name": "peers", "labels": {
+            "virtual-kubelet.koupleless.io/strategy": "peer",
+            "virtual-kubelet.koupleless.io/env": "charted",
+        } },
         "spec": { "replicas": 1, "selector": { "matchLabels": { "app": "peers" } }, "template": template },
     })
 }

@@ -106,3 +106,28 @@ async fn a_deployment_that_does_not_ask_or_opts_out_is_left_alone() -> Result<()
     deployments(&stage).patch("biz1", &PatchParams::default(), &Patch::Merge(patch)).await?;
     replicas_become(&stage, 1).await
 }
+
+/// Each environment has a controller, and all of them see all Deployments.
+#[tokio::test(flavor = "multi_thread")]
+async fn controllers_of_other_environments_leave_it_alone() -> Result<()> {
+    let stage = Stage::set("peers-ours").await?;
+    let others = Stage::set("peers-theirs").await?;
+    let _ours = stage.base(stage.base_options("one")).await?;
+    let _theirs = others.base(others.base_options("one")).await?;
+    let labels = json!({ "virtual-kubelet.koupleless.io/strategy": "peer" });
+    let mut object = deployment(&stage.name, &labels);
+    object["spec"]["replicas"] = json!(3);
+    deployments(&stage).create(&Default::default(), &serde_json::from_value(object)?).await?;
+    replicas_become(&stage, 1).await?;
+    // Another base of theirs makes the other controller count again; by the time that its own
+    // Deployment has followed, it would have touched ours.
+    let mut theirs = deployment(&others.name, &labels);
+    theirs["spec"]["replicas"] = json!(3);
+    deployments(&others).create(&Default::default(), &serde_json::from_value(theirs)?).await?;
+    replicas_become(&others, 1).await?;
+    let generation = deployments(&stage).get("biz1").await?.metadata.generation;
+    let _more = others.base(others.base_options("two")).await?;
+    replicas_become(&others, 2).await?;
+    assert_eq!(deployments(&stage).get("biz1").await?.metadata.generation, generation);
+    Ok(())
+}
