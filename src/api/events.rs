@@ -1,16 +1,18 @@
 //! Kubernetes Events: the story in `kubectl describe`.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::{
-    Client,
-    runtime::events::{Event, EventType, Recorder, Reporter},
-};
+use jiff::Timestamp;
+use kube::Client;
+use serde_json::json;
 use tokio::sync::mpsc;
 use tracing::debug;
 
+use super::writer::{Request, perform};
 use crate::metrics::Metrics;
 
 /// Events that wait for the API server. They are for people: when this is full, the newest is dropped and counted.
@@ -50,20 +52,15 @@ pub struct EventSink {
 }
 
 impl EventSink {
-    /// Starts writing Events; the recorder counts repeated ones up instead of adding new.
+    /// Starts writing Events. Each is an object of its own: the engine tells each change once, so there
+    /// is nothing to count up, and no memory of Events has to be kept.
     pub fn start(client: Client, instance: String, metrics: Arc<Metrics>) -> Self {
         let (queue, notes) = mpsc::channel(QUEUE);
-        let reporter = Reporter { controller: "modulet".to_owned(), instance: Some(instance) };
-        let recorder = Recorder::new(client, reporter);
-        let counted = Arc::clone(&metrics);
+        let publisher =
+            Arc::new(Publisher { client, instance, serial: AtomicU64::new(0), metrics: Arc::clone(&metrics) });
         tokio::spawn(async move {
             let notes = futures::stream::unfold(notes, |mut rx| async { rx.recv().await.map(|n| (n, rx)) });
-            notes
-                .for_each_concurrent(PERMITS, |note| {
-                    let (recorder, metrics) = (recorder.clone(), Arc::clone(&counted));
-                    async move { publish(&recorder, &metrics, note).await }
-                })
-                .await;
+            notes.for_each_concurrent(PERMITS, |note| publisher.publish(note)).await;
         });
         Self { queue, metrics }
     }
@@ -81,44 +78,57 @@ impl EventSink {
     }
 }
 
-async fn publish(recorder: &Recorder, metrics: &Metrics, note: Note) {
-    let reference = match note.subject {
-        Subject::Pod(namespace, name, uid) => ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Pod".to_owned()),
-            namespace: Some(namespace),
-            name: Some(name),
-            uid: Some(uid),
-            ..ObjectReference::default()
-        },
-        Subject::Deployment(namespace, name, uid) => ObjectReference {
-            api_version: Some("apps/v1".to_owned()),
-            kind: Some("Deployment".to_owned()),
-            namespace: Some(namespace),
-            name: Some(name),
-            uid: Some(uid),
-            ..ObjectReference::default()
-        },
-        Subject::Node(name) => ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Node".to_owned()),
-            uid: Some(name.clone()),
-            name: Some(name),
-            ..ObjectReference::default()
-        },
-    };
-    let event = Event {
-        type_: if note.warning { EventType::Warning } else { EventType::Normal },
-        reason: note.reason.to_owned(),
-        note: Some(note.message.chars().take(1000).collect()),
-        action: note.reason.to_owned(),
-        secondary: None,
-    };
-    match recorder.publish(&event, &reference).await {
-        Ok(()) => metrics.written("event", "ok"),
-        Err(error) => {
-            metrics.written("event", "failed");
-            debug!(%error, reason = event.reason, "cannot write an Event");
+struct Publisher {
+    client: Client,
+    instance: String,
+    serial: AtomicU64,
+    metrics: Arc<Metrics>,
+}
+
+impl Publisher {
+    async fn publish(&self, note: Note) {
+        // Events about Nodes are kept in the namespace default (Kubernetes convention).
+        let (namespace, name, regarding) = match note.subject {
+            Subject::Pod(namespace, name, uid) => {
+                let regarding =
+                    json!({ "apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name, "uid": uid });
+                (namespace, name, regarding)
+            }
+            Subject::Deployment(namespace, name, uid) => {
+                let regarding = json!({
+                    "apiVersion": "apps/v1", "kind": "Deployment", "namespace": namespace, "name": name, "uid": uid,
+                });
+                (namespace, name, regarding)
+            }
+            Subject::Node(name) => {
+                let regarding = json!({ "apiVersion": "v1", "kind": "Node", "name": name, "uid": name });
+                ("default".to_owned(), name, regarding)
+            }
+        };
+        let now = Timestamp::now();
+        // Names of objects have up to 253 characters.
+        let of: String = name.chars().take(220).collect();
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let event = json!({
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": { "name": format!("{}.{:x}{serial:04x}", of.trim_end_matches(['.', '-']), now.as_millisecond()), "namespace": namespace },
+            "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(),
+            "type": if note.warning { "Warning" } else { "Normal" },
+            "reason": note.reason,
+            "action": note.reason,
+            "note": note.message.chars().take(1000).collect::<String>(),
+            "regarding": regarding,
+            "reportingController": "modulet",
+            "reportingInstance": self.instance.chars().take(128).collect::<String>(),
+        });
+        let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
+        match perform(&self.client, Request::create(path, &event)).await {
+            Ok(_) => self.metrics.written("event", "ok"),
+            Err(error) => {
+                self.metrics.written("event", "failed");
+                debug!(%error, reason = note.reason, "cannot write an Event");
+            }
         }
     }
 }

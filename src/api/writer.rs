@@ -192,7 +192,7 @@ impl Writer {
 }
 
 /// Sends the request and reads no more of the answer than is needed.
-async fn perform(client: &Client, request: Request) -> Result<Outcome, WriteError> {
+pub(super) async fn perform(client: &Client, request: Request) -> Result<Outcome, WriteError> {
     #[derive(Deserialize, Default)]
     #[serde(rename_all = "camelCase", default)]
     struct Meta {

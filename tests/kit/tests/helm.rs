@@ -102,10 +102,10 @@ async fn a_real_api_server_takes_it_and_gives_the_least_rights() {
         ("delete", "", "pods", "anywhere"),
         ("patch", "", "pods/status", "anywhere"),
         ("create", "events.k8s.io", "events", "anywhere"),
-        ("patch", "events.k8s.io", "events", "anywhere"),
         ("patch", "coordination.k8s.io", "leases", "kube-node-lease"),
         ("watch", "apps", "replicasets", ""),
         ("watch", "apps", "controllerrevisions", ""),
+        ("watch", "apps", "daemonsets", ""),
         ("patch", "apps", "deployments/scale", "anywhere"),
     ] {
         assert!(may(verb, group, resource, namespace).await, "{verb} {resource} is not allowed");
@@ -113,6 +113,7 @@ async fn a_real_api_server_takes_it_and_gives_the_least_rights() {
     for (verb, group, resource, namespace) in [
         ("create", "", "pods", "anywhere"),
         ("patch", "", "pods", "anywhere"),
+        ("patch", "events.k8s.io", "events", "anywhere"),
         ("get", "", "secrets", "charted"),
         ("get", "", "configmaps", "charted"),
         ("patch", "coordination.k8s.io", "leases", "charted"),
