@@ -139,7 +139,10 @@ impl Stage {
     pub(crate) async fn snapshot(&self) -> Result<Snapshot> {
         let scrape = self.scrape().await?;
         let mut usage = BTreeMap::from([(OURSELVES.to_owned(), Usage::of(std::process::id())?)]);
+        let modulet = self.controller()?.process()?.pid();
         for (name, pid) in children()? {
+            // It may run below another program, which measures it in its own way.
+            let name = if pid == modulet { MODULET.to_owned() } else { name };
             usage.insert(name, Usage::of(pid)?);
         }
         Ok(Snapshot { at: Instant::now(), usage, scrape })
