@@ -95,6 +95,12 @@ async fn main() -> ExitCode {
 
 async fn run(options: Options) -> Result<()> {
     let mut report = Report::new(&options)?;
+    if report.machine.load_before > 0.5 {
+        let load = report.machine.load_before;
+        progress::say(&format!(
+            "load average {load}: other programs run, and what they take is missing in all figures"
+        ));
+    }
     let mut stage = Stage::start(options.clone()).await?;
     let measured = measure(&mut stage, &options, &mut report).await;
     let down = stage.stop().await;
