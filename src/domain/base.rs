@@ -154,7 +154,7 @@ impl Base {
     }
 
     /// It answered a command.
-    pub fn replied(&mut self, reply: Reply, now: Instant) {
+    pub fn replied(&mut self, reply: Reply) {
         if let Answer::Done { actual: Some(actual) } = &reply.answer
             && reply.module.as_ref().is_some_and(|asked| asked != actual)
             && self.talk.ends_an_install(&reply)
@@ -163,7 +163,7 @@ impl Base {
             // there before would have been refused as repeated (protocol fact): ours to remove.
             self.ledger.install(actual);
         }
-        self.talk.replied(reply, now);
+        self.talk.replied(reply);
     }
 
     /// It asked which modules belong on it: a fresh JVM, or one that was never answered. `expected`

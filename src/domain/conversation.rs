@@ -223,7 +223,7 @@ impl Conversation {
         }
     }
 
-    pub(super) fn replied(&mut self, reply: Reply, _now: Instant) {
+    pub(super) fn replied(&mut self, reply: Reply) {
         if self.asked.is_some() {
             self.outdated = true;
         } else {

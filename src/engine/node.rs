@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::{
     Edges,
     lease::LeaseRecord,
-    world::{BaseRecord, World, Writing},
+    world::{BaseRecord, World, Writing, version},
 };
 use crate::{
     api::{Key, Outcome, Request, WriteError},
@@ -97,7 +97,7 @@ impl NodeRecord {
 
     /// The watch has yet to show what the last write did.
     fn awaits_echo(&self) -> bool {
-        self.min_version > self.object.as_ref().map_or(0, version)
+        self.min_version > self.object.as_ref().map_or(0, |node| version(&node.metadata))
     }
 
     /// The ledger as it is on record, given what it is now.
@@ -109,7 +109,7 @@ impl NodeRecord {
 impl BaseRecord {
     /// The Node as the API server has it.
     pub(super) fn node_applied(&mut self, mut object: Node) {
-        if version(&object) < self.node.min_version {
+        if version(&object.metadata) < self.node.min_version {
             return;
         }
         let annotation = object.metadata.annotations.as_ref().and_then(|a| a.get(names::LEDGER)).cloned();
@@ -354,10 +354,6 @@ fn without_capacity(mut status: serde_json::Value) -> serde_json::Value {
         fields.retain(|key, _| key == "conditions" || key == "addresses");
     }
     status
-}
-
-fn version(node: &Node) -> u64 {
-    node.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX)
 }
 
 /// What a Node tells of its base: all there is after a restart, until the base is heard.

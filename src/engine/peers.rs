@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::{
     Edges,
-    world::{World, Writing},
+    world::{World, Writing, version},
 };
 use crate::{
     api::{Key, Note, Outcome, Request, Seen, Subject, WriteError},
@@ -77,7 +77,7 @@ impl Peers {
                     listing.push(uid.clone());
                 }
                 match self.by_uid.get_mut(&uid) {
-                    Some(peer) if version(&object) < peer.min_version => {}
+                    Some(peer) if version(&object.metadata) < peer.min_version => {}
                     Some(peer) => peer.object = object,
                     None => {
                         let peer = Peer {
@@ -227,8 +227,4 @@ fn is_ours(deployment: &Deployment, env: &str) -> bool {
 
 fn names_env(deployment: &Deployment) -> bool {
     deployment.metadata.labels.as_ref().is_some_and(|l| l.contains_key(names::ENV))
-}
-
-fn version(deployment: &Deployment) -> u64 {
-    deployment.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX)
 }

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::{
     act::Shown,
-    world::{World, Writing},
+    world::{World, Writing, version},
 };
 use crate::{
     api::{Outcome, Seen, WriteError},
@@ -87,7 +87,7 @@ impl World {
         let uid = pod.uid.clone();
         match self.pods.get_mut(&uid) {
             Some(record) => {
-                if version(&object) < record.min_version {
+                if version(&object.metadata) < record.min_version {
                     return;
                 }
                 // Most changes are the echo of our own write: nothing to decide on.
@@ -191,8 +191,4 @@ impl World {
             _ => self.forget_pod(uid),
         }
     }
-}
-
-fn version(pod: &core::Pod) -> u64 {
-    pod.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX)
 }

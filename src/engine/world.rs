@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -191,7 +191,7 @@ impl World {
                     warn!(base = %id, command = reply.command, module, error, "the base refused a command");
                     metrics.module_failed(reply.command);
                 }
-                record.base.replied(reply, now);
+                record.base.replied(reply);
             }
             Message::QueryBaseline(info) => {
                 record.wants_health = true;
@@ -351,4 +351,9 @@ impl World {
             self.timers.set(id, None);
         }
     }
+}
+
+/// Resource versions of one kind are ordered: an older one is from before our own write.
+pub(super) fn version(meta: &ObjectMeta) -> u64 {
+    meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX)
 }

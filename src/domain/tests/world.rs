@@ -265,7 +265,7 @@ impl World {
             self.base.liveness.heard(self.now);
             match answer.clone() {
                 FromBase::List(modules) => self.base.listed(modules, self.now),
-                FromBase::Reply(reply) => self.base.replied(reply, self.now),
+                FromBase::Reply(reply) => self.base.replied(reply),
                 FromBase::AlsoAlive => {}
             }
         }
