@@ -230,6 +230,8 @@ impl Base {
     fn observe_pods(&mut self, pods: &[&Pod], now: Instant) {
         let uids: HashSet<&PodUid> = pods.iter().map(|p| &p.uid).collect();
         self.pods.retain(|uid, _| uids.contains(uid));
+        // What has its Pod goes with its Pod.
+        self.expected.retain(|e| !pods.iter().any(|p| p.modules().any(|m| m.id == e.id)));
         self.unanswered.retain(|id| self.ledger.installed(id));
         for failures in [&mut self.failures, &mut self.uninstall_failures] {
             failures.retain(|id, f| {

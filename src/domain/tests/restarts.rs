@@ -116,6 +116,20 @@ fn a_baseline_brings_modules_before_their_pods_and_takes_them_back_if_none_comes
 }
 
 #[test]
+fn a_module_that_came_with_a_baseline_goes_with_its_pod() {
+    let mut w = World::new(Mode::Default);
+    w.settle();
+    w.base.asked_for_baseline(vec![super::world::spec("biz1", "1")], w.now);
+    w.settle();
+    let pod = w.pod("daemons", 1, &[("biz1", "1")]);
+    w.settle();
+    w.delete(&pod);
+    w.settle();
+    assert!(!w.exists(&pod));
+    assert_eq!(w.on_base(), []);
+}
+
+#[test]
 fn an_update_survives_a_kill_before_anything_is_on_record() {
     let mut w = World::new(Mode::ActivateNew);
     let old = w.pod("a", 1, &[("biz1", "1")]);
