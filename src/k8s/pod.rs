@@ -8,11 +8,15 @@ use super::{
     Revisions,
     environment::{Sources, environment, wanted_annotations},
     names,
+    workload::controller_of,
 };
 use crate::domain::{Container, ContainerHistory, Content, ModuleId, ModuleSpec, Pod, Role};
 
 /// Default of `terminationGracePeriodSeconds` (Kubernetes convention).
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+
+const NEVER_COMPLETES: &str = "a module runs until its Pod is deleted, so a Job never completes; use a Deployment, \
+                               DaemonSet or StatefulSet";
 
 /// What the Pod's component label says: `module`, something else, or nothing.
 pub fn component(pod: &core::Pod) -> Option<&str> {
@@ -101,6 +105,9 @@ fn version_of(container: &core::Container) -> Option<&String> {
 }
 
 fn module(pod: &core::Pod, container: &core::Container, sources: &Sources<'_>) -> Result<ModuleSpec, String> {
+    if controller_of(&pod.metadata).is_some_and(|o| o.kind == "Job" && o.api_version.starts_with("batch/")) {
+        return Err(NEVER_COMPLETES.to_owned());
+    }
     let label = || pod.metadata.labels.as_ref()?.get(names::MODULE_VERSION).filter(|v| !v.is_empty());
     let version = version_of(container).or_else(label).ok_or_else(|| {
         format!(
@@ -149,4 +156,40 @@ fn pre_stop_sleep(pod: &core::Pod) -> Duration {
         .max()
         .unwrap_or(0);
     Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn role_in_a_pod_of(api_version: &str, kind: &str) -> Role {
+        let pod: core::Pod = serde_json::from_value(json!({
+            "metadata": {
+                "labels": { names::COMPONENT: "module" },
+                "ownerReferences": [
+                    { "apiVersion": api_version, "kind": kind, "name": "x", "uid": "1", "controller": true },
+                ],
+            },
+            "spec": { "containers": [{
+                "name": "biz1", "image": "https://modules.example.com/biz1.jar",
+                "env": [{ "name": "BIZ_VERSION", "value": "1" }],
+            }] },
+        }))
+        .unwrap();
+        let sources = Sources { referred: &HashMap::new(), ip: None };
+        let pod = pod_from(&pod, &Revisions::default(), &sources);
+        pod.containers()[0].role.clone()
+    }
+
+    #[test]
+    fn a_job_has_no_modules_for_it_would_never_complete() {
+        assert!(matches!(role_in_a_pod_of("batch/v1", "Job"), Role::Unusable(why) if why.contains("never completes")));
+        for (api_version, kind) in [("apps/v1", "ReplicaSet"), ("example.com/v1", "Job")] {
+            assert!(matches!(role_in_a_pod_of(api_version, kind), Role::Module(_)), "{api_version} {kind}");
+        }
+    }
 }

@@ -69,7 +69,7 @@ impl Revisions {
     }
 }
 
-fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
+pub(super) fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
     meta.owner_references.iter().flatten().find(|o| o.controller == Some(true))
 }
 
