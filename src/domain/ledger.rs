@@ -132,7 +132,10 @@ impl Ledger {
 
     /// A version that was active before anything on record and is on record no more.
     pub(super) fn recall(&mut self, id: &ModuleId, workload: &Workload) {
-        if self.claim_of(id, workload).is_some() || self.claim_of_newer(&id.name, workload).is_some() {
+        // With a claim of an older revision the record is whole: the template became the current one again (an
+        // undo), and a claim that it had before does not speak for what it wants now.
+        let same = |c: &Claim| *c.workload == *workload.uid && c.version == id.version;
+        if self.claims(&id.name).iter().any(same) || self.claim_of_newer(&id.name, workload).is_some() {
             return;
         }
         let (workload, revision, version) = (workload.uid.to_string(), workload.revision, id.version.clone());

@@ -159,6 +159,34 @@ fn rollout_undo_makes_the_older_version_active_again() {
 }
 
 #[test]
+fn rollout_undo_counts_at_every_moment_of_the_update() {
+    const MOMENTS: usize = 60;
+    for (mode, moment) in [Mode::Default, Mode::ActivateNew].into_iter().flat_map(|m| (0..MOMENTS).map(move |n| (m, n)))
+    {
+        let mut w = World::new(mode);
+        w.replaces = true;
+        w.pod("a", 1, &[("biz1", "1")]);
+        w.settle();
+        w.pod("a", 2, &[("biz1", "2")]);
+        for part in 0..moment {
+            match part % 4 {
+                0 => drop(w.step()),
+                1 => w.deliver_command(),
+                2 => w.deliver_answer(false),
+                _ => w.write_status(),
+            }
+            w.save();
+        }
+        w.set_revision("a", 1, 3);
+        w.settle();
+        let live = w.pods.iter().find(|p| p.workload.revision == 3 && p.is_live()).unwrap().uid.clone();
+        assert!(w.is_ready(&live), "{mode:?}, moment {moment}: {}", w.says(&live));
+        w.run_for(Duration::from_secs(600));
+        assert_eq!(w.on_base(), listed(&[("biz1:1", Activated)]), "{mode:?}, moment {moment}");
+    }
+}
+
+#[test]
 fn of_two_workloads_the_later_takes_over_once_and_the_first_comes_back_when_it_goes() {
     for mode in [Mode::Default, Mode::ActivateNew] {
         let mut w = World::new(mode);
