@@ -32,6 +32,8 @@ pub enum Key {
     Lease(BaseId),
     /// Replicas of a Deployment, by its uid.
     Scale(String),
+    /// Deletion cost of a Pod, with the uid of its Deployment.
+    PodCost(String, PodUid),
 }
 
 impl Key {
@@ -42,6 +44,7 @@ impl Key {
             Self::Node(_) => "node",
             Self::Lease(_) => "lease",
             Self::Scale(_) => "scale",
+            Self::PodCost(..) => "pod_cost",
         }
     }
 }

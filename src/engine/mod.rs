@@ -5,11 +5,13 @@
 
 mod act;
 mod baseline;
+mod contest;
 mod lease;
 mod node;
 mod peers;
 mod pods;
 mod references;
+mod surplus;
 mod timers;
 mod world;
 

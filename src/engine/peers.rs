@@ -1,7 +1,8 @@
 //! Peer deployment: a Deployment that asks for it has as many replicas as there are bases for it.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet},
+    fmt::Write as _,
     time::{Duration, Instant},
 };
 
@@ -11,21 +12,20 @@ use tracing::{info, warn};
 
 use super::{
     Edges,
+    contest::Contest,
+    surplus::Marks,
     world::{World, Writing, version},
 };
 use crate::{
     api::{Key, Note, Outcome, Request, Seen, Subject, WriteError},
-    domain::Reachability,
+    domain::{BaseId, Reachability},
     k8s::{admits, names, node_says_ready},
 };
 
 /// Many bases that come at once are counted once.
 const SETTLES: Duration = Duration::from_millis(200);
-/// Put back more often than this within [`CONTEST`]: somebody else steers it too.
-const CONTESTED_AFTER: usize = 3;
-const CONTEST: Duration = Duration::from_secs(60);
-/// Then it is put back this seldom.
-const TRUCE: Duration = Duration::from_secs(30);
+/// Marks of Pods are on their way.
+const MARKS: Duration = Duration::from_millis(50);
 
 /// A Deployment with the label that asks for it.
 #[derive(Debug)]
@@ -36,8 +36,8 @@ struct Peer {
     told: Option<i32>,
     /// Older versions from the watch are from before our own write.
     min_version: u64,
-    /// When others' changes were put back.
-    put_back: VecDeque<Instant>,
+    contest: Contest,
+    marks: Marks,
 }
 
 /// All of them.
@@ -68,6 +68,10 @@ impl Peers {
         self.due
     }
 
+    pub(super) fn marks(&mut self, uid: &str) -> Option<&mut Marks> {
+        self.by_uid.get_mut(uid).map(|peer| &mut peer.marks)
+    }
+
     /// A fact from the watch.
     pub(super) fn seen(&mut self, seen: Seen<Deployment>, now: Instant) {
         match seen {
@@ -85,7 +89,8 @@ impl Peers {
                             writing: Writing::default(),
                             told: None,
                             min_version: 0,
-                            put_back: VecDeque::new(),
+                            contest: Contest::default(),
+                            marks: Marks::default(),
                         };
                         self.by_uid.insert(uid, peer);
                     }
@@ -136,7 +141,8 @@ impl World {
         let uids: Vec<_> = self.peers.by_uid.keys().cloned().collect();
         for uid in uids {
             let Some(peer) = self.peers.by_uid.get(&uid) else { continue };
-            let Some(wanted) = self.usable_bases(&peer.object) else { continue };
+            let Some(counted) = self.usable_bases(&peer.object) else { continue };
+            let wanted = i32::try_from(counted.len()).unwrap_or(i32::MAX);
             if wanted == 0 && peer.told.is_none() && !names_env(&peer.object) {
                 continue; // it may be for the bases of another environment, which has a controller of its own
             }
@@ -155,12 +161,16 @@ impl World {
                 Ok(()) => {}
             }
             let by_others = peer.told == Some(wanted);
-            peer.put_back.retain(|at| now < *at + CONTEST);
-            let contested = by_others && peer.put_back.len() >= CONTESTED_AFTER;
-            if let Some(last) = peer.put_back.back().filter(|last| contested && now < **last + TRUCE) {
-                wait_until(*last + TRUCE);
+            let from = if by_others { peer.contest.next(now) } else { now };
+            if from > now {
+                wait_until(from);
                 continue;
             }
+            if !self.mark_surplus(&uid, &counted, edges, now) {
+                wait_until(now + MARKS);
+                continue;
+            }
+            let Some(peer) = self.peers.by_uid.get_mut(&uid) else { continue };
             let meta = &peer.object.metadata;
             let (namespace, name) = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
             let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments/{name}/scale");
@@ -172,22 +182,11 @@ impl World {
             }
             peer.writing.in_flight = true;
             peer.told = Some(wanted);
+            peer.marks.done();
             info!(deployment = name, namespace, from = has, to = wanted, "scaling to the number of bases");
             let (warning, reason, message) = if by_others {
-                peer.put_back.push_back(now);
-                (
-                    true,
-                    "PeerReplicasPutBack",
-                    format!(
-                        "replicas were set to {has}; with the label {}=peer they follow the number of bases, which is {wanted}{}",
-                        names::STRATEGY,
-                        if contested {
-                            "; something else steers them too (a HorizontalPodAutoscaler?): remove it, or opt out by the label "
-                        } else {
-                            ""
-                        },
-                    ) + if contested { names::REPLICAS_CONTROL } else { "" },
-                )
+                peer.contest.put_back(now);
+                (true, "PeerReplicasPutBack", put_back_message(has, wanted, peer.contest.truce()))
             } else {
                 (false, "PeerReplicas", format!("scaled from {has} to {wanted}: as many bases admit its Pods"))
             };
@@ -197,13 +196,13 @@ impl World {
         self.peers.due = again;
     }
 
-    /// How many bases can be reached and admit the Deployment's Pods; none if it is not ours to scale.
-    fn usable_bases(&self, deployment: &Deployment) -> Option<i32> {
+    /// The bases that can be reached and admit the Deployment's Pods; none if it is not ours to scale.
+    fn usable_bases(&self, deployment: &Deployment) -> Option<HashSet<BaseId>> {
         if !is_ours(deployment, &self.config.env) {
             return None;
         }
         let template = deployment.spec.as_ref()?.template.spec.as_ref()?;
-        let count = self.bases.values().filter(|record| {
+        let usable = self.bases.iter().filter(|(_, record)| {
             let Some(node) = record.node.object() else { return false };
             let usable = match record.reachability {
                 Some(Reachability::Online) => true,
@@ -213,8 +212,25 @@ impl World {
             };
             usable && admits(template, node)
         });
-        i32::try_from(count.count()).ok()
+        Some(usable.map(|(id, _)| id.clone()).collect())
     }
+}
+
+fn put_back_message(has: i32, wanted: i32, truce: Duration) -> String {
+    let mut message = format!(
+        "replicas were set to {has}; with the label {}=peer they follow the number of bases, which is {wanted}",
+        names::STRATEGY
+    );
+    if truce > Duration::ZERO {
+        let _ = write!(
+            message,
+            "; something else steers them too (a HorizontalPodAutoscaler?), so what it sets next stands for {} s: \
+             remove it, or opt out by the label {}=true",
+            truce.as_secs(),
+            names::REPLICAS_CONTROL
+        );
+    }
+    message
 }
 
 /// It asks for its replicas to follow the bases of `env`, and does not opt out.

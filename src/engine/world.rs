@@ -333,6 +333,7 @@ impl World {
                 }
             }
             Key::Scale(uid) => self.peers.written(&uid, end.result, now),
+            Key::PodCost(deployment, pod) => self.marked(&deployment, &pod, end.result),
             Key::Lease(id) => {
                 if let Some(record) = self.bases.get_mut(&id) {
                     if end.result.is_err() {

@@ -43,6 +43,11 @@ pub const TYPE: &str = "type";
 /// Annotation of a Node: the ledger of its base.
 pub const LEDGER: &str = "modulet.koupleless.io/ledger";
 
+/// Annotation of a Pod: the lower, the earlier its `ReplicaSet` deletes it (Kubernetes convention).
+pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+/// The cost that we set: below what people set, which is left alone.
+pub const GOES_FIRST: &str = "-2147483647";
+
 /// Reason of a superseded Pod and its containers.
 pub const BIZ_DEACTIVATE: &str = "BizDeactivate";
 

@@ -29,7 +29,7 @@ pub fn trim(pod: &mut core::Pod) {
     pod.metadata.managed_fields = None;
     let wanted = wanted_annotations(pod);
     if let Some(annotations) = &mut pod.metadata.annotations {
-        annotations.retain(|key, _| wanted.contains(key));
+        annotations.retain(|key, _| key == names::DELETION_COST || wanted.contains(key));
     }
     if let Some(spec) = &mut pod.spec {
         let kept = core::PodSpec {
