@@ -21,4 +21,5 @@ mod real_base;
 mod rollouts;
 mod stage;
 mod starting;
+mod strategies;
 mod workloads;

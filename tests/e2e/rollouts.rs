@@ -1,18 +1,16 @@
 //! Updates and their undoing, by every kind of workload and on every kind of base.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use modulet_testkit::{
-    base::{Activation, BaseOptions, SimulatedBase},
-    wait::eventually,
-};
+use modulet_testkit::{base::Activation, wait::eventually};
 use serde_json::{Value, json};
 
 use crate::{
-    stage::{SOON, Stage, container_message, container_reason, is_ready},
+    stage::{SOON, Stage, container_message, container_reason},
     workloads::{
-        Gaps, PodLog, alone, deployment, named, serving, spread, told, told_no_more_than, told_since, workload,
+        Gaps, PodLog, alone, bases, deployment, named, ready_pods, rolled_out, serving, spread, told,
+        told_no_more_than, told_since, workload,
     },
 };
 
@@ -21,33 +19,6 @@ const BASES: usize = 10;
 const PODS_PER_REPLICA: usize = 4;
 /// A finished Pod that started something again would do so within this time.
 const QUIET: Duration = Duration::from_secs(3);
-
-async fn bases(stage: &Stage, count: usize, activation: Activation) -> Result<Arc<Vec<SimulatedBase>>> {
-    let mut bases = Vec::new();
-    for number in 0..count {
-        let options = BaseOptions { activation, ..stage.base_options(&format!("base-{number}")) };
-        bases.push(SimulatedBase::start(options).await?);
-    }
-    for base in &bases {
-        stage.node_ready(&stage.node_name(&base.identity()), "True").await?;
-    }
-    Ok(Arc::new(bases))
-}
-
-async fn rolled_out(stage: &Stage, what: &str) -> Result<()> {
-    stage.kubectl(&["rollout", "status", what, "--timeout=60s"]).await?;
-    Ok(())
-}
-
-async fn ready_pods(stage: &Stage, version: &str, count: usize) -> Result<()> {
-    eventually(&format!("{count} Ready Pods of {version}"), SOON, async || {
-        let pods = stage.pods_with(&format!("module.koupleless.io/version={version}")).await?;
-        let ready = pods.iter().filter(|p| is_ready(p)).count();
-        ensure!(ready == count, "{ready} of {} are", pods.len());
-        Ok(())
-    })
-    .await
-}
 
 /// Commands that one base may be told on its way where Kubernetes deletes old Pods before there are new ones.
 const MOST_COMMANDS: usize = 6;

@@ -11,7 +11,7 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use modulet_testkit::{
-    base::{BizState, SimulatedBase},
+    base::{Activation, BaseOptions, BizState, SimulatedBase},
     wait::eventually,
 };
 use serde_json::{Value, json};
@@ -63,6 +63,41 @@ pub(crate) fn deployment(stage: &Stage, name: &str, replicas: usize, version: &s
     let mut deployment = workload(stage, "Deployment", name, Some(replicas), version);
     deployment["spec"]["strategy"] = json!({ "rollingUpdate": limits });
     spread(deployment, &["module.koupleless.io/name", "module.koupleless.io/version"])
+}
+
+/// That many bases, `base-0` and so on, registered.
+pub(crate) async fn bases(stage: &Stage, count: usize, activation: Activation) -> Result<Arc<Vec<SimulatedBase>>> {
+    let mut bases = Vec::new();
+    for number in 0..count {
+        let options = BaseOptions { activation, ..stage.base_options(&format!("base-{number}")) };
+        bases.push(SimulatedBase::start(options).await?);
+    }
+    for base in &bases {
+        stage.node_ready(&stage.node_name(&base.identity()), "True").await?;
+    }
+    Ok(Arc::new(bases))
+}
+
+/// Waits until `kubectl rollout status` says that it is done.
+pub(crate) async fn rolled_out(stage: &Stage, what: &str) -> Result<()> {
+    match stage.kubectl(&["rollout", "status", what, "--timeout=60s"]).await {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let there = stage.kubectl(&["get", "replicasets,pods", "-o", "wide"]).await.unwrap_or_default();
+            Err(error.context(format!("{there}\n{}", stage.controller.process()?.log_tail(60))))
+        }
+    }
+}
+
+/// Waits until exactly so many Pods of a version are Ready.
+pub(crate) async fn ready_pods(stage: &Stage, version: &str, count: usize) -> Result<()> {
+    eventually(&format!("{count} Ready Pods of {version}"), SOON, async || {
+        let pods = stage.pods_with(&format!("module.koupleless.io/version={version}")).await?;
+        let ready = pods.iter().filter(|p| is_ready(p)).count();
+        ensure!(ready == count, "{ready} of {} are", pods.len());
+        Ok(())
+    })
+    .await
 }
 
 /// Installs and uninstalls that a base received about a module, in order: `install 1`, `switch 1`, `uninstall 1`.

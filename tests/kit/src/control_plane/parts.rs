@@ -118,6 +118,8 @@ fn controller_manager_args(directory: &Path, port: u16, kubeconfig: &Path) -> Ve
          -cloud-node-lifecycle-controller"
             .to_owned(),
         "--leader-elect=false".to_owned(),
+        // So that no test waits for rounds of 15 s.
+        "--horizontal-pod-autoscaler-sync-period=2s".to_owned(),
     ]
 }
 
