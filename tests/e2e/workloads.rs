@@ -65,7 +65,7 @@ pub(crate) fn deployment(stage: &Stage, name: &str, replicas: usize, version: &s
     spread(deployment, &["module.koupleless.io/name", "module.koupleless.io/version"])
 }
 
-/// That many bases, `base-0` and so on, registered.
+/// That many bases, `base-0` and so on, that the scheduler may use.
 pub(crate) async fn bases(stage: &Stage, count: usize, activation: Activation) -> Result<Arc<Vec<SimulatedBase>>> {
     let mut bases = Vec::new();
     for number in 0..count {
@@ -73,9 +73,20 @@ pub(crate) async fn bases(stage: &Stage, count: usize, activation: Activation) -
         bases.push(SimulatedBase::start(options).await?);
     }
     for base in &bases {
-        stage.node_ready(&stage.node_name(&base.identity()), "True").await?;
+        schedulable(stage, &stage.node_name(&base.identity())).await?;
     }
     Ok(Arc::new(bases))
+}
+
+/// Waits until a Node is Ready and Kubernetes has lifted the taint that every Node begins with.
+async fn schedulable(stage: &Stage, node: &str) -> Result<()> {
+    stage.node_ready(node, "True").await?;
+    eventually(&format!("Node {node} without the taint not-ready"), SOON, async || {
+        let taints = stage.nodes().get(node).await?.spec.and_then(|s| s.taints).unwrap_or_default();
+        ensure!(taints.iter().all(|t| t.key != "node.kubernetes.io/not-ready"), "{taints:?}");
+        Ok(())
+    })
+    .await
 }
 
 /// Waits until `kubectl rollout status` says that it is done.

@@ -9,8 +9,15 @@ use modulet_testkit::{
 use super::{QUIET, release_with, removed};
 use crate::{
     stage::{SOON, Stage},
-    workloads::{Gaps, bases, ready_pods, rolled_out, told_no_more_than},
+    workloads::{Gaps, alone, bases, ready_pods, rolled_out, told, told_no_more_than},
 };
+
+/// With less time between two batches than a person needs.
+async fn release(stage: &Stage, version: &str, replicas: usize) -> Result<()> {
+    let replicas = format!("replicas: {replicas}");
+    let numbers = [("minReadySeconds: 60", "minReadySeconds: 4"), ("replicas: 4", replicas.as_str())];
+    release_with(stage, "batch-update.yaml", version, &numbers).await
+}
 
 /// On how many bases a version is active.
 fn active(bases: &[SimulatedBase], version: &str) -> usize {
@@ -21,15 +28,11 @@ fn active(bases: &[SimulatedBase], version: &str) -> usize {
 async fn a_paused_release_stays_with_the_first_batch_until_it_is_resumed() -> Result<()> {
     let stage = Stage::set("batch-pause").await?;
     let bases = bases(&stage, 4, Activation::ActivateNew).await?;
-    let release = async |version| {
-        let shorter = [("minReadySeconds: 60", "minReadySeconds: 4")];
-        release_with(&stage, "batch-update.yaml", version, &shorter).await
-    };
-    release("0.0.1").await?;
+    release(&stage, "0.0.1", 4).await?;
     rolled_out(&stage, "deployment/biz1").await?;
     let gaps = Gaps::watch(&bases, "biz1");
 
-    release("0.0.2").await?;
+    release(&stage, "0.0.2", 4).await?;
     eventually("the first batch", SOON, async || active(&bases, "0.0.2") == 1).await?;
     stage.kubectl(&["rollout", "pause", "deployment/biz1"]).await?;
     ready_pods(&stage, "0.0.2", 1).await?;
@@ -49,4 +52,25 @@ async fn a_paused_release_stays_with_the_first_batch_until_it_is_resumed() -> Re
     assert_eq!(gaps.found(), [] as [String; 0], "moments at which no version was active");
     drop(gaps);
     removed(&stage, "deployment/biz1", &bases).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_release_goes_back_without_a_further_base() -> Result<()> {
+    let stage = Stage::set("batch-back").await?;
+    let bases = bases(&stage, 3, Activation::ActivateNew).await?;
+    release(&stage, "0.0.1", 3).await?;
+    rolled_out(&stage, "deployment/biz1").await?;
+    release(&stage, "0.0.2", 3).await?;
+    eventually("the first batch", SOON, async || active(&bases, "0.0.2") == 1).await?;
+    stage.kubectl(&["rollout", "pause", "deployment/biz1"]).await?;
+    ready_pods(&stage, "0.0.2", 1).await?;
+
+    release(&stage, "0.0.1", 3).await?;
+    stage.kubectl(&["rollout", "resume", "deployment/biz1"]).await?;
+    rolled_out(&stage, "deployment/biz1").await?;
+    ready_pods(&stage, "0.0.1", 3).await?;
+    alone(&bases, "biz1", "0.0.1", SOON).await?;
+    let tried = bases.iter().filter(|b| told(b, "biz1").contains(&"install 0.0.2".to_owned())).count();
+    assert_eq!(tried, 1, "bases that ever had the new version");
+    Ok(())
 }
