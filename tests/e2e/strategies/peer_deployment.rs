@@ -2,17 +2,17 @@
 
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 use modulet_testkit::{
-    base::{Activation, BaseOptions, SimulatedBase},
+    base::{Activation, BaseOptions, SimulatedBase, UrlBehaviour},
     broker::{Message, Spy},
     wait::eventually,
 };
 use serde_json::json;
 
-use super::{QUIET, measured, one_on_each, release, removed};
+use super::{LABEL, QUIET, measured, node, one_on_each, release, removed};
 use crate::{
     stage::{SOON, Stage},
     workloads::{Gaps, bases, ready_pods, rolled_out, told_no_more_than},
@@ -87,6 +87,37 @@ async fn replicas_and_pods_follow_the_bases() -> Result<()> {
     goodbye(&stage, third).await?;
     measured("a base says goodbye, replicas", since, replicas_become(&stage, 2)).await?;
     one_on_each(&stage, &["base-0", "base-1"]).await
+}
+
+/// Kubernetes takes Pods that are not Ready first, wherever they run; the one that was to go stays then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_stays_after_all_is_as_good_as_any_other_again() -> Result<()> {
+    const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+    let stage = Stage::set("peer-marks").await?;
+    let bases = bases(&stage, 2, Activation::ActivateNew).await?;
+    bases[1].set_url_behaviour("biz1", UrlBehaviour::Broken { cause: "no room".to_owned() });
+    release(&stage, FILE, "0.0.1").await?;
+    replicas_become(&stage, 2).await?;
+    one_on_each(&stage, &["base-0"]).await?;
+    let cost_is = async |what: &str, wanted: Option<&str>| {
+        eventually(what, SOON, async || {
+            let pods = stage.pods_with(LABEL).await?;
+            let pod = pods.iter().find(|p| node(p) == stage.node_name("base-0")).context("no Pod on base-0")?;
+            let cost = pod.metadata.annotations.as_ref().and_then(|a| a.get(COST)).map(String::as_str);
+            ensure!(cost == wanted, "{cost:?}");
+            Ok(pod.metadata.uid.clone())
+        })
+        .await
+    };
+    let before = cost_is("no mark at first", None).await?;
+
+    stage.kubectl(&["cordon", &stage.node_name("base-0")]).await?;
+    replicas_become(&stage, 1).await?;
+    cost_is("a mark", Some("-2147483647")).await?;
+    stage.kubectl(&["uncordon", &stage.node_name("base-0")]).await?;
+    replicas_become(&stage, 2).await?;
+    assert_eq!(cost_is("no mark any more", None).await?, before, "the same Pod");
+    told_no_more_than(&bases[0], "biz1", &["install 0.0.1"], QUIET).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
