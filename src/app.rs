@@ -62,10 +62,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         http = %listener.local_addr()?,
         "modulet starts"
     );
+    let namespace = client.default_namespace().to_owned();
+    api::read_journal(client.clone(), namespace.clone(), &config.env, watched_to.clone());
     api::watch(&client, &config.env, &watched_to, &metrics);
     let writer = |name, permits| {
         Writer::start(name, client.clone(), permits, WAITING_WRITES, written_to.clone(), Arc::clone(&metrics))
     };
+    let statuses = writer("writes", WRITES);
     let edges = Edges {
         tunnel,
         watched,
@@ -73,9 +76,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         read,
         reader: Reader::start(client.clone(), read_to, Arc::clone(&metrics)),
         commands,
-        writer: writer("writes", WRITES),
         background: writer("background", BACKGROUND_WRITES),
-        events: EventSink::start(client.clone(), config.client_id.clone(), Arc::clone(&metrics)),
+        journal: writer("journal", 1),
+        namespace,
+        events: EventSink::start(client.clone(), config.client_id.clone(), statuses.open(), Arc::clone(&metrics)),
+        writer: statuses,
     };
 
     let (stop, stopped) = watch::channel(false);

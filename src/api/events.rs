@@ -1,24 +1,33 @@
 //! Kubernetes Events: the story in `kubectl describe`.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use futures::StreamExt;
 use jiff::Timestamp;
 use kube::Client;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, timeout_at},
+};
 use tracing::debug;
 
 use super::writer::{Request, perform};
 use crate::metrics::Metrics;
 
 /// Events that wait for the API server. They are for people: when this is full, the newest is dropped and counted.
-const QUEUE: usize = 4096;
-/// Requests at a time; statuses come first.
+const QUEUE: usize = 16 * 1024;
+
+/// Requests at a time.
 const PERMITS: usize = 2;
+/// Statuses come first, but an Event waits no longer for them than this.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What an Event is about.
 #[derive(Clone, Debug)]
@@ -44,30 +53,42 @@ pub struct Note {
     pub message: String,
 }
 
+#[derive(Debug)]
+struct Queued {
+    note: Note,
+    at: Timestamp,
+    since: Instant,
+}
+
 /// Takes Events.
 #[derive(Clone, Debug)]
 pub struct EventSink {
-    queue: mpsc::Sender<Note>,
+    queue: mpsc::Sender<Queued>,
     metrics: Arc<Metrics>,
 }
 
 impl EventSink {
     /// Starts writing Events. Each is an object of its own: the engine tells each change once, so there
     /// is nothing to count up, and no memory of Events has to be kept.
-    pub fn start(client: Client, instance: String, metrics: Arc<Metrics>) -> Self {
+    /// They wait while `statuses` has some open.
+    pub fn start(client: Client, instance: String, statuses: watch::Receiver<usize>, metrics: Arc<Metrics>) -> Self {
         let (queue, notes) = mpsc::channel(QUEUE);
         let publisher =
             Arc::new(Publisher { client, instance, serial: AtomicU64::new(0), metrics: Arc::clone(&metrics) });
         tokio::spawn(async move {
-            let notes = futures::stream::unfold(notes, |mut rx| async { rx.recv().await.map(|n| (n, rx)) });
-            notes.for_each_concurrent(PERMITS, |note| publisher.publish(note)).await;
+            let notes = futures::stream::unfold((notes, statuses), |(mut notes, mut statuses)| async {
+                let next: Queued = notes.recv().await?;
+                let _ = timeout_at(next.since + PATIENCE, statuses.wait_for(|open| *open == 0)).await;
+                Some((next, (notes, statuses)))
+            });
+            notes.for_each_concurrent(PERMITS, |queued| publisher.publish(queued)).await;
         });
         Self { queue, metrics }
     }
 
     /// Writes an Event some time soon.
     pub fn note(&self, note: Note) {
-        if self.queue.try_send(note).is_err() {
+        if self.queue.try_send(Queued { note, at: Timestamp::now(), since: Instant::now() }).is_err() {
             self.metrics.overflow("events");
         }
     }
@@ -86,7 +107,7 @@ struct Publisher {
 }
 
 impl Publisher {
-    async fn publish(&self, note: Note) {
+    async fn publish(&self, Queued { note, at, .. }: Queued) {
         // Events about Nodes are kept in the namespace default (Kubernetes convention).
         let (namespace, name, regarding) = match note.subject {
             Subject::Pod(namespace, name, uid) => {
@@ -105,15 +126,14 @@ impl Publisher {
                 ("default".to_owned(), name, regarding)
             }
         };
-        let now = Timestamp::now();
         // Names of objects have up to 253 characters.
         let of: String = name.chars().take(220).collect();
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let event = json!({
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": { "name": format!("{}.{:x}{serial:04x}", of.trim_end_matches(['.', '-']), now.as_millisecond()), "namespace": namespace },
-            "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(),
+            "metadata": { "name": format!("{}.{:x}{serial:04x}", of.trim_end_matches(['.', '-']), at.as_millisecond()), "namespace": namespace },
+            "eventTime": at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(),
             "type": if note.warning { "Warning" } else { "Normal" },
             "reason": note.reason,
             "action": note.reason,

@@ -1,11 +1,13 @@
 //! The edge to the API server: watches in, writes out.
 
 mod events;
+mod journal;
 mod reader;
 mod watch;
 mod writer;
 
 pub use events::{EventSink, Note, Subject};
+pub use journal::read_journal;
 pub use reader::{Read, Reader};
 pub use watch::{Seen, Watched, watch};
 pub use writer::{Key, Outcome, Request, WriteError, Writer, Written};

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::{
     domain::Backoff,
-    k8s::{names, trim},
+    k8s::{Installs, names, trim},
     metrics::Metrics,
 };
 
@@ -49,6 +49,8 @@ pub enum Watched {
     Deployment(Box<Seen<Deployment>>),
     /// Some `DaemonSet`: whether its Pods are modules stands in its template, which can't be selected by.
     DaemonSet(Box<Seen<DaemonSet>>),
+    /// The journal's segments by name, once; none if there can be no journal.
+    Journal(Option<Vec<(String, Installs)>>),
 }
 
 impl Watched {
@@ -64,6 +66,7 @@ impl Watched {
             Self::ControllerRevision(_, seen) => matches!(**seen, Seen::ListBegins),
             Self::Deployment(seen) => matches!(**seen, Seen::ListBegins),
             Self::DaemonSet(seen) => matches!(**seen, Seen::ListBegins),
+            Self::Journal(_) => false,
         }
     }
 }
@@ -135,7 +138,7 @@ pub fn watch(client: &Client, env: &str, to: &mpsc::Sender<Watched>, metrics: &A
 /// Between tries of a watch. The library's own goes up to 30 s, and all that time is deafness
 /// after an outage of the API server.
 #[derive(Debug, Default)]
-struct Patience {
+pub(super) struct Patience {
     failures: u32,
 }
 

@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use kube::{Client, client::Body};
 use serde::Deserialize;
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, watch},
     time::timeout,
 };
 
@@ -30,6 +30,10 @@ pub enum Key {
     Node(BaseId),
     /// A base's Lease.
     Lease(BaseId),
+    /// A segment of the journal, by its name.
+    Journal(Arc<str>),
+    /// Removal of a segment of the journal.
+    JournalEnd(Arc<str>),
     /// Replicas of a Deployment, by its uid.
     Scale(String),
     /// Deletion cost of a Pod, with the uid of its Deployment.
@@ -43,6 +47,8 @@ impl Key {
             Self::PodDelete(_) => "pod_delete",
             Self::Node(_) => "node",
             Self::Lease(_) => "lease",
+            Self::Journal(_) => "journal",
+            Self::JournalEnd(_) => "journal_delete",
             Self::Scale(_) => "scale",
             Self::PodCost(..) => "pod_cost",
         }
@@ -74,6 +80,11 @@ impl Request {
     pub fn merge_patch(path: String, body: &serde_json::Value) -> Self {
         let content_type = "application/merge-patch+json";
         Self { method: Method::PATCH, path, content_type, body: body.to_string().into_bytes() }
+    }
+
+    /// Deletes whatever has the name.
+    pub fn remove(path: String) -> Self {
+        Self { method: Method::DELETE, path, content_type: "application/json", body: Vec::new() }
     }
 
     /// Deletes at once, if the object still is the one with `uid`.
@@ -138,6 +149,8 @@ pub struct Writer {
     queue: mpsc::Sender<(Key, Request)>,
     name: &'static str,
     capacity: usize,
+    /// Writes that have not ended.
+    open: watch::Sender<usize>,
 }
 
 impl Writer {
@@ -151,17 +164,21 @@ impl Writer {
         metrics: Arc<Metrics>,
     ) -> Self {
         let (queue, mut requests) = mpsc::channel::<(Key, Request)>(capacity);
+        let open = watch::Sender::new(0);
+        let ended = open.clone();
         tokio::spawn(async move {
             let semaphore = Arc::new(Semaphore::new(permits));
             while let Some((key, request)) = requests.recv().await {
                 let Ok(permit) = Arc::clone(&semaphore).acquire_owned().await else { return };
                 let (client, report, metrics) = (client.clone(), report.clone(), Arc::clone(&metrics));
+                let ended = ended.clone();
                 tokio::spawn(async move {
                     let result = match timeout(TIMEOUT, perform(&client, request)).await {
                         Ok(result) => result,
                         Err(_) => Err(WriteError::Unreachable(format!("no answer in {TIMEOUT:?}"))),
                     };
                     drop(permit);
+                    ended.send_modify(|open| *open -= 1);
                     let label = match &result {
                         Ok(_) => "ok",
                         Err(e) if e.is_gone() => "gone",
@@ -175,12 +192,22 @@ impl Writer {
                 });
             }
         });
-        Self { queue, name, capacity }
+        Self { queue, name, capacity, open }
     }
 
     /// Hands a write over; false if there is no room, and nothing will come back.
     pub fn submit(&self, key: Key, request: Request) -> bool {
-        self.queue.try_send((key, request)).is_ok()
+        self.open.send_modify(|open| *open += 1);
+        let taken = self.queue.try_send((key, request)).is_ok();
+        if !taken {
+            self.open.send_modify(|open| *open -= 1);
+        }
+        taken
+    }
+
+    /// Tells how many writes have not ended.
+    pub fn open(&self) -> watch::Receiver<usize> {
+        self.open.subscribe()
     }
 
     /// Name for metrics.

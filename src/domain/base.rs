@@ -80,6 +80,8 @@ pub struct Base {
     pub(super) uninstall_failures: HashMap<ModuleId, Failure>,
     /// Installs that were not answered once.
     unanswered: BTreeSet<ModuleId>,
+    /// Installs that are on record where a death of this process does not reach them.
+    recorded: BTreeSet<ModuleId>,
     pub(super) pods: HashMap<PodUid, PodMemory>,
     /// Module name and claim: since when no Pod stands for it.
     pub(super) unheld: Vec<(String, super::Claim, Instant)>,
@@ -103,6 +105,7 @@ impl Base {
             failures: HashMap::new(),
             uninstall_failures: HashMap::new(),
             unanswered: BTreeSet::new(),
+            recorded: BTreeSet::new(),
             pods: HashMap::new(),
             unheld: Vec::new(),
             expected: Vec::new(),
@@ -164,6 +167,15 @@ impl Base {
             self.ledger.install(actual);
         }
         self.talk.replied(reply);
+    }
+
+    /// These installs are on record now, so they can be ordered.
+    pub fn recorded(&mut self, installs: impl IntoIterator<Item = ModuleId>) {
+        self.recorded.extend(installs);
+    }
+
+    pub(super) fn is_recorded(&self, install: &ModuleId) -> bool {
+        self.recorded.contains(install)
     }
 
     /// It asked which modules belong on it: a fresh JVM, or one that was never answered. `expected`
@@ -233,6 +245,7 @@ impl Base {
         // What has its Pod goes with its Pod.
         self.expected.retain(|e| !pods.iter().any(|p| p.modules().any(|m| m.id == e.id)));
         self.unanswered.retain(|id| self.ledger.installed(id));
+        self.recorded.retain(|id| self.ledger.installed(id));
         for failures in [&mut self.failures, &mut self.uninstall_failures] {
             failures.retain(|id, f| {
                 f.tried_for.retain(|uid| uids.contains(uid));

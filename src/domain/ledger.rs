@@ -69,15 +69,23 @@ impl Ledger {
         self.entry(&id.name).installed.insert(id.version.clone());
     }
 
-    /// Whether a death now would lose what neither the Pods nor the base can tell: that a module was
-    /// installed by us, and who took a name over from whom. The rest can wait.
-    pub fn is_ahead_of(&self, saved: &Self) -> bool {
+    /// Whether a death now would lose what neither the Pods nor the base nor another record can tell: that a
+    /// module was installed by us, and which workload took a name over from which. The rest can wait; revisions
+    /// of one workload tell their order themselves.
+    pub fn is_ahead_of(&self, saved: &Self, elsewhere: impl Fn(&ModuleId) -> bool) -> bool {
         let none = Entry::default();
         self.modules.iter().any(|(name, entry)| {
             let saved = saved.modules.get(name).unwrap_or(&none);
-            let contended = entry.claims.len() > 1 && entry.claims != saved.claims;
-            contended || !entry.installed.is_subset(&saved.installed)
+            let contended = entry.claims.windows(2).any(|c| c[0].workload != c[1].workload);
+            let installed = entry.installed.difference(&saved.installed);
+            contended && entry.claims != saved.claims
+                || installed.into_iter().any(|v| !elsewhere(&ModuleId::new(name, v)))
         })
+    }
+
+    /// No workload has claimed anything.
+    pub fn has_no_claims(&self) -> bool {
+        self.modules.values().all(|entry| entry.claims.is_empty())
     }
 
     /// All modules on record as installed.

@@ -2,13 +2,15 @@
 
 use std::time::Instant;
 
-use super::{Command, Ledger, PodUid};
+use super::{Command, Ledger, ModuleId, PodUid};
 
 /// Everything to be done for one base now, and when to look again.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// Messages to the base, in order.
     pub commands: Vec<Command>,
+    /// Installs that wait for being on record: one that nobody knows of after a death could never be undone.
+    pub unrecorded: Vec<ModuleId>,
     /// What each Pod's status should say. A Pod that is missing here keeps the status it has.
     pub pods: Vec<PodOutcome>,
     /// Pods whose deletion can be completed: their modules are gone.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Base, Command, Ledger, ModuleSpec, Plan, Pod, PodOutcome, Reachability, Strategy,
+    Base, Command, Ledger, ModuleId, ModuleSpec, Plan, Pod, PodOutcome, Reachability, Strategy,
     memory::PodMemory,
     modules,
     modules::Module,
@@ -109,7 +109,8 @@ fn ask(cx: &Context<'_>, plan: &mut Plan) {
     }
 }
 
-/// Installs and uninstalls: one in flight for each module name, a few for each base.
+/// Installs and uninstalls: one in flight for each module name, a few for each base. An install that is not
+/// on record waits until it is.
 fn order(cx: &Context<'_>, ledger: &mut Ledger, plan: &mut Plan) {
     let mut commands = Vec::new();
     if cx.base.talk.baseline_wanted() {
@@ -126,14 +127,15 @@ fn order(cx: &Context<'_>, ledger: &mut Ledger, plan: &mut Plan) {
             commands.extend(modules::next_command(cx, name, ledger, plan));
         }
     }
-    for command in &commands {
-        match command {
-            Command::Install(spec, _) => ledger.install(&spec.id),
-            Command::Baseline(specs) => specs.iter().for_each(|spec| ledger.install(&spec.id)),
-            _ => {}
+    for command in commands {
+        command.installs().for_each(|id| ledger.install(id));
+        let unrecorded: Vec<_> = command.installs().filter(|id| !cx.base.is_recorded(id)).cloned().collect();
+        if unrecorded.is_empty() {
+            plan.commands.push(command);
+        } else {
+            plan.unrecorded.extend(unrecorded);
         }
     }
-    plan.commands.extend(commands);
 }
 
 /// What a Pod's status should say, or that the Pod is done with.
@@ -246,6 +248,16 @@ pub(super) fn pre_stop_ends(pod: &Pod, memory: &PodMemory, now: Instant) -> Inst
 }
 
 impl Command {
+    /// The modules that it brings to the base.
+    pub(super) fn installs(&self) -> impl Iterator<Item = &ModuleId> {
+        let specs = match self {
+            Self::Install(spec, _) => std::slice::from_ref(spec),
+            Self::Baseline(specs) => specs.as_slice(),
+            Self::Uninstall(_) | Self::QueryModules | Self::QueryHealth => &[],
+        };
+        specs.iter().map(|spec| &spec.id)
+    }
+
     /// A switch: the new version has started and is to take over.
     pub fn is_switch(&self) -> bool {
         matches!(self, Self::Install(_, Strategy::UninstallThenInstall))

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// A queue was full: look again soon.
-const AGAIN: Duration = Duration::from_millis(100);
+pub(super) const AGAIN: Duration = Duration::from_millis(100);
 
 /// What a Pod's Events have told so far: each change is told once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +71,7 @@ impl World {
             self.decide_base(&id, edges, now);
             self.metrics.observe_step(started.elapsed());
         }
+        self.keep_journal(edges, now);
     }
 
     fn decide_base(&mut self, id: &BaseId, edges: &Edges, now: Instant) {
@@ -90,7 +91,12 @@ impl World {
             self.peers.changed(now);
         }
 
+        let (node, ledger) = (&record.node, &record.base.ledger);
+        self.journal.settle(id, |install| ledger.installed(install) && !node.has_on_record(install));
         let mut wake = plan.wake;
+        if !plan.unrecorded.is_empty() && self.put_on_record(id, &plan.unrecorded) {
+            wake = Some(now);
+        }
         self.send(id, &plan, edges, now);
         // First that the old Pod has failed, then that the new one is Ready: on Ready its Deployment
         // deletes the old one, and nobody would see why.
@@ -116,7 +122,7 @@ impl World {
                 wake = earliest(wake, self.delete(&uid, edges, now));
             }
         }
-        wake = earliest(wake, self.keep_node(id, edges, now));
+        wake = earliest(wake, self.keep_node(id, !plan.expired.is_empty(), edges, now));
         wake = earliest(wake, self.keep_lease(id, &edges.background, now));
         if self.bases.contains_key(id) {
             self.timers.set(id, wake);
@@ -272,9 +278,10 @@ impl World {
 
     /// Saves every ledger of which a death now would lose something. Returns how many are still to come.
     pub(super) fn save_ledgers(&mut self, edges: &Edges, now: Instant) -> usize {
-        let unsaved: Vec<_> = self.bases.iter().filter(|(_, r)| r.is_ahead()).map(|(id, _)| id.clone()).collect();
+        let ahead = self.bases.iter().filter(|(_, r)| r.is_ahead(&self.journal));
+        let unsaved: Vec<_> = ahead.map(|(id, _)| id.clone()).collect();
         for id in &unsaved {
-            self.keep_node(id, edges, now);
+            self.keep_node(id, true, edges, now);
         }
         unsaved.len()
     }
@@ -300,6 +307,7 @@ impl World {
             ("commands", edges.commands.as_ref().map_or(0, crate::tunnel::mqtt::Sender::depth)),
             (edges.writer.name(), edges.writer.depth()),
             (edges.background.name(), edges.background.depth()),
+            (edges.journal.name(), edges.journal.depth()),
             ("events", edges.events.depth()),
         ] {
             self.metrics.set_queue(queue, depth);

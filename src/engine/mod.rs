@@ -6,6 +6,7 @@
 mod act;
 mod baseline;
 mod contest;
+mod journal;
 mod lease;
 mod node;
 mod peers;
@@ -20,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, watch},
     time::sleep_until,
@@ -34,6 +36,7 @@ use crate::{
     tunnel::{self, Topics, mqtt},
 };
 
+use journal::Journal;
 use world::World;
 
 /// Facts taken in before the bases they concern are decided on.
@@ -61,6 +64,10 @@ pub struct Edges {
     pub writer: Writer,
     /// Leases and ledgers: they must neither wait behind a burst of statuses nor hold it up.
     pub background: Writer,
+    /// Segments of the journal: what waits for them is on every Pod's way.
+    pub journal: Writer,
+    /// Where the journal is.
+    pub namespace: String,
     /// Events.
     pub events: EventSink,
 }
@@ -73,10 +80,12 @@ pub async fn run(
     readiness: Arc<Readiness>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut world = World::new(Arc::clone(&config), Topics::new(&config.env), Arc::clone(&metrics));
+    let run = format!("{:x}", Timestamp::now().as_millisecond());
+    let journal = Journal::new(edges.namespace.clone(), config.env.clone(), run);
+    let mut world = World::new(Arc::clone(&config), Topics::new(&config.env), journal, Arc::clone(&metrics));
     let mut figures_at = Instant::now();
     loop {
-        let timers = [world.timers.next(), world.references.next(), world.peers.next()];
+        let timers = [world.timers.next(), world.references.next(), world.peers.next(), world.journal.next()];
         let timer = timers.into_iter().flatten().fold(figures_at, Instant::min);
         let mut room = BATCH;
         tokio::select! {

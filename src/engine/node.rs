@@ -9,19 +9,22 @@ use tracing::{info, warn};
 
 use super::{
     Edges,
+    act::AGAIN,
+    journal::Journal,
     lease::LeaseRecord,
     world::{BaseRecord, World, Writing, version},
 };
 use crate::{
     api::{Key, Outcome, Request, WriteError},
-    domain::{BaseId, BaseInfo, Ledger, Reachability},
+    domain::{BaseId, BaseInfo, Ledger, ModuleId, Reachability},
     k8s::{NodeWriter, Ready, names, node_is_current},
     tunnel::Health,
 };
 
 /// A status that has not changed is written this often, like a kubelet's `nodeStatusReportFrequency`.
 const STATUS_EVERY: Duration = Duration::from_secs(300);
-/// A ledger whose changes the Pods could tell too is saved after this, several changes in one write.
+/// A ledger whose changes are told elsewhere too (by the Pods, or the journal) is saved after this and up to
+/// ten seconds more: several changes in one write, and bases that changed together not all at once.
 const LEDGER_SETTLES: Duration = Duration::from_secs(10);
 /// A new base's Node waits this long for its health, so that it is born with its capacity.
 const WAIT_FOR_HEALTH: Duration = Duration::from_millis(500);
@@ -100,6 +103,17 @@ impl NodeRecord {
         self.min_version > self.object.as_ref().map_or(0, |node| version(&node.metadata))
     }
 
+    /// The ledger on the Node says that we installed it, and the write on its way does not change that.
+    pub(super) fn has_on_record(&self, install: &ModuleId) -> bool {
+        let stays = self.saving.as_ref().is_none_or(|(ledger, _)| ledger.installed(install));
+        self.object.is_some() && self.saved.installed(install) && stays
+    }
+
+    /// Nothing is in the way of a write.
+    pub(super) fn can_be_written_now(&self) -> bool {
+        self.object.is_some() && !self.writing.in_flight && !self.writing.is_failing() && !self.awaits_echo()
+    }
+
     /// The ledger as it is on record, given what it is now.
     pub(super) fn has_saved(&self, ledger: &Ledger) -> bool {
         self.object.is_some() && self.saved == *ledger
@@ -124,10 +138,14 @@ impl BaseRecord {
             }
             self.node.saved_json = json;
         }
-        // Only the first sight restores: from then on this process is the one who writes.
-        if !std::mem::replace(&mut self.node.restored, true) && self.base.ledger == Ledger::default() {
+        // Only the first sight restores: from then on this process is the one who writes. What is there
+        // already is from the journal, or from a base that was quicker than its Node.
+        if !std::mem::replace(&mut self.node.restored, true) && self.base.ledger.has_no_claims() {
+            let known: Vec<_> = self.base.ledger.all_installed().collect();
             self.base.ledger = self.node.saved.clone();
+            known.iter().for_each(|install| self.base.ledger.install(install));
         }
+        self.base.recorded(self.node.saved.all_installed());
         if self.base.info.is_none() {
             self.base.info = info_from(&object);
         }
@@ -151,6 +169,7 @@ impl BaseRecord {
             Ok(outcome) => {
                 self.node.min_version = outcome.resource_version;
                 if let Some((ledger, json)) = saving {
+                    self.base.recorded(ledger.all_installed());
                     (self.node.saved, self.node.saved_json) = (ledger, json);
                 }
             }
@@ -165,8 +184,8 @@ impl BaseRecord {
 }
 
 impl World {
-    /// Does what the base's Node needs next. Returns when to look again.
-    pub(super) fn keep_node(&mut self, id: &BaseId, edges: &Edges, now: Instant) -> Option<Instant> {
+    /// Does what the base's Node needs next; with `save` also what could wait. Returns when to look again.
+    pub(super) fn keep_node(&mut self, id: &BaseId, save: bool, edges: &Edges, now: Instant) -> Option<Instant> {
         let config = std::sync::Arc::clone(&self.config);
         let record = self.bases.get_mut(id)?;
         let reachability = record.base.reachability(now);
@@ -181,7 +200,8 @@ impl World {
             };
         };
 
-        let ledger_due = record.ledger_due(&mut wake, now);
+        let save = save || record.is_ahead(&self.journal);
+        let ledger_due = record.ledger_due(save, &mut wake, now);
         if let Err(at) = record.node.writing.may_start(now) {
             wake.maybe(at);
             return wake.0;
@@ -253,18 +273,34 @@ impl World {
             }
         };
         if let Some(request) = request {
-            let background = ledger_due && record.node.object.is_some();
-            let writer = if background { &edges.background } else { &edges.writer };
-            if writer.submit(Key::Node(id.clone()), request) {
-                record.node.writing.in_flight = true;
-                record.node.saving = ledger_due.then(|| (record.base.ledger.clone(), ledger_json));
-            } else {
-                self.metrics.overflow(writer.name());
-                record.node.deleting = false;
-                wake.at(now + Duration::from_millis(100));
-            }
+            let ledger = ledger_due.then(|| (record.base.ledger.clone(), ledger_json));
+            wake.maybe(self.write_node(id, request, ledger, edges, now));
         }
         wake.0
+    }
+
+    /// Hands a write of the Node over; a ledger in it must neither wait behind a burst of statuses nor hold it up.
+    fn write_node(
+        &mut self,
+        id: &BaseId,
+        request: Request,
+        ledger: Option<(Ledger, String)>,
+        edges: &Edges,
+        now: Instant,
+    ) -> Option<Instant> {
+        let node = &mut self.bases.get_mut(id)?.node;
+        let writer = if ledger.is_some() && node.exists() { &edges.background } else { &edges.writer };
+        if !writer.submit(Key::Node(id.clone()), request) {
+            self.metrics.overflow(writer.name());
+            node.deleting = false;
+            return Some(now + AGAIN);
+        }
+        if ledger.is_some() {
+            self.journal.saving.insert(id.clone());
+        }
+        node.writing.in_flight = true;
+        node.saving = ledger;
+        None
     }
 }
 
@@ -308,13 +344,13 @@ impl BaseRecord {
         }
     }
 
-    fn ledger_due(&mut self, wake: &mut Wake, now: Instant) -> bool {
+    fn ledger_due(&mut self, save: bool, wake: &mut Wake, now: Instant) -> bool {
         if self.node.has_saved(&self.base.ledger) {
             self.node.unsaved_since = None;
             return false;
         }
         let since = *self.node.unsaved_since.get_or_insert(now);
-        let due = if self.is_ahead() { since } else { since + LEDGER_SETTLES };
+        let due = if save { since } else { since + LEDGER_SETTLES + 10 * spread(&self.base.id) };
         if due > now {
             wake.at(due);
         }
@@ -322,8 +358,9 @@ impl BaseRecord {
     }
 
     /// A death now would lose something of the ledger.
-    pub(super) fn is_ahead(&self) -> bool {
-        self.node.exists() && self.base.ledger.is_ahead_of(&self.node.saved)
+    pub(super) fn is_ahead(&self, journal: &Journal) -> bool {
+        self.node.exists()
+            && self.base.ledger.is_ahead_of(&self.node.saved, |install| journal.covers(&self.base.id, install))
     }
 }
 

@@ -10,7 +10,8 @@ use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::Obje
 use tracing::{debug, info, warn};
 
 use super::{
-    baseline::DaemonSets, node::NodeRecord, peers::Peers, pods::PodRecord, references::References, timers::Timers,
+    baseline::DaemonSets, journal::Journal, node::NodeRecord, peers::Peers, pods::PodRecord, references::References,
+    timers::Timers,
 };
 use crate::{
     api::{Key, Seen, Watched, Written},
@@ -40,6 +41,11 @@ impl Writing {
             Some(at) if at > now => Err(Some(at)),
             _ => Ok(()),
         }
+    }
+
+    /// When a write that failed can be tried again.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.not_before.filter(|_| !self.in_flight)
     }
 
     /// The last write failed, so the next may too.
@@ -81,6 +87,7 @@ pub(super) struct World {
     pub(super) references: References,
     pub(super) peers: Peers,
     pub(super) daemon_sets: DaemonSets,
+    pub(super) journal: Journal,
     pub(super) dirty: HashSet<BaseId>,
     pub(super) timers: Timers,
     pub(super) connected: bool,
@@ -94,7 +101,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(config: Arc<Config>, topics: Topics, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(config: Arc<Config>, topics: Topics, journal: Journal, metrics: Arc<Metrics>) -> Self {
         Self {
             settings: Arc::new(config.settings.clone()),
             config,
@@ -106,6 +113,7 @@ impl World {
             references: References::default(),
             peers: Peers::default(),
             daemon_sets: DaemonSets::default(),
+            journal,
             dirty: HashSet::new(),
             timers: Timers::default(),
             connected: false,
@@ -124,6 +132,7 @@ impl World {
             && self.nodes_synced
             && self.peers.synced
             && self.daemon_sets.synced
+            && self.journal.synced
             && self.owners_synced.len() + 4 == Watched::COUNT
     }
 
@@ -255,6 +264,7 @@ impl World {
                 self.peers.changed(now);
             }
             Watched::DaemonSet(seen) => self.daemon_sets.seen(*seen),
+            Watched::Journal(segments) => self.journal_read(segments, now),
             Watched::Deployment(seen) => self.peers.seen(*seen, now),
             Watched::ReplicaSet(index, seen) => match seen {
                 Seen::Applied(set) => {
@@ -327,11 +337,14 @@ impl World {
             Key::PodStatus(uid) => self.status_written(&uid, end.result, now),
             Key::PodDelete(uid) => self.pod_deleted(&uid, end.result, now),
             Key::Node(id) => {
+                self.journal.saving.remove(&id);
                 if let Some(record) = self.bases.get_mut(&id) {
                     record.node_written(end.result, now);
                     self.dirty.insert(id);
                 }
             }
+            Key::Journal(name) => self.journal_created(&name, end.result, now),
+            Key::JournalEnd(name) => self.journal_deleted(&name, &end.result, now),
             Key::Scale(uid) => self.peers.written(&uid, end.result, now),
             Key::PodCost(deployment, pod) => self.marked(&deployment, &pod, end.result),
             Key::Lease(id) => {
@@ -349,6 +362,7 @@ impl World {
     pub(super) fn forget_base(&mut self, id: &BaseId) {
         if self.bases.remove(id).is_some() {
             info!(base = %id, "base forgotten");
+            self.journal.settle(id, |_| false);
             self.timers.set(id, None);
         }
     }

@@ -4,6 +4,7 @@
 
 mod admission;
 mod environment;
+mod journal;
 pub mod names;
 mod node;
 mod pod;
@@ -12,6 +13,7 @@ mod workload;
 
 pub use admission::admits;
 pub use environment::{Reference, Referred, Sources, references};
+pub use journal::{Installs, journal_installs, journal_segment};
 pub use node::{NodeWriter, Ready, node_is_current, node_says_ready};
 pub use pod::{component, pod_from, trim};
 pub use status::{StatusWriter, status_patch};

@@ -40,6 +40,8 @@ pub const ROLE_BASE: &str = "node-role.kubernetes.io/base";
 /// Label of virtual Nodes, as virtual-kubelets set it.
 pub const TYPE: &str = "type";
 
+/// Label of the journal's segments; its value is the environment.
+pub const JOURNAL: &str = "modulet.koupleless.io/journal";
 /// Annotation of a Node: the ledger of its base.
 pub const LEDGER: &str = "modulet.koupleless.io/ledger";
 

@@ -12,6 +12,7 @@ mod faults;
 mod generations;
 mod helm;
 mod holding;
+mod journal;
 mod kubectl;
 mod lifecycle;
 mod main_job;

@@ -13,6 +13,8 @@ enum Step {
     DeletePod(usize),
     ForceDeletePod(usize),
     Decide,
+    Record,
+    Save,
     DeliverCommand,
     LoseCommand,
     DeliverAnswer { twice: bool },
@@ -34,6 +36,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<usize>().prop_map(Step::DeletePod),
         1 => any::<usize>().prop_map(Step::ForceDeletePod),
         12 => Just(Step::Decide),
+        6 => Just(Step::Record),
+        2 => Just(Step::Save),
         8 => Just(Step::DeliverCommand),
         1 => Just(Step::LoseCommand),
         8 => any::<bool>().prop_map(|twice| Step::DeliverAnswer { twice }),
@@ -73,9 +77,14 @@ fn take(w: &mut World, step: &Step) {
         }
         Step::AddPod { .. } | Step::DeletePod(_) | Step::ForceDeletePod(_) => {}
         Step::Decide => {
-            w.step();
-            w.save();
+            w.decide();
+            // Who took over from whom is saved at once.
+            if w.base.ledger.is_ahead_of(&w.saved, |_| true) {
+                w.save();
+            }
         }
+        Step::Record => w.record(),
+        Step::Save => w.save(),
         Step::DeliverCommand => w.deliver_command(),
         Step::LoseCommand => drop(w.to_base.pop_front()),
         Step::DeliverAnswer { twice } => w.deliver_answer(*twice),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     lifecycle::{MODES, listed},
-    world::{Mode, World},
+    world::{Mode, World, spec},
 };
 use crate::domain::*;
 
@@ -23,6 +23,36 @@ fn force_deleted_pods_leave_nothing_behind_also_over_a_restart() {
         w.run_for(Duration::from_secs(30));
         assert_eq!(w.on_base(), [], "restart: {restart}");
     }
+}
+
+#[test]
+fn an_install_is_ordered_when_it_is_on_record_and_not_before() {
+    let mut w = World::new(Mode::Default);
+    w.pod("a", 1, &[("biz1", "1")]);
+    w.decide();
+    w.deliver_command();
+    w.deliver_answer(false);
+    let plan = w.decide();
+    assert_eq!((plan.commands, plan.unrecorded), (vec![], vec![ModuleId::new("biz1", "1")]));
+    w.record();
+    assert_eq!(w.decide().commands, [Command::Install(spec("biz1", "1"), Strategy::InstallOnly)]);
+}
+
+#[test]
+fn a_death_right_after_an_install_was_ordered_leaves_nothing_behind() {
+    let mut w = World::new(Mode::Default);
+    w.pod("a", 1, &[("biz1", "1")]);
+    w.step();
+    w.deliver_command();
+    w.deliver_answer(false);
+    w.step();
+    w.deliver_command();
+    assert_eq!(w.on_base(), listed(&[("biz1:1", Activated)]));
+    // Neither the answer nor any other record is there yet, and the Pod is gone at once.
+    w.pods.clear();
+    w.restart_controller();
+    w.settle();
+    assert_eq!(w.on_base(), []);
 }
 
 #[test]

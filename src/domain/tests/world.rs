@@ -108,7 +108,11 @@ pub(super) struct World {
     pub(super) outcomes: BTreeMap<PodUid, PodOutcome>,
     /// Statuses that the API server has not got yet.
     pub(super) unwritten: VecDeque<PodOutcome>,
+    /// What a death of the controller does not reach: the ledger on the Node, and installs in the journal.
     pub(super) saved: Ledger,
+    pub(super) journal: BTreeSet<ModuleId>,
+    /// Installs that wait for being on record.
+    unrecorded: Vec<ModuleId>,
     settings: Arc<Settings>,
     serial: usize,
     /// Workloads that replace Pods that failed, as replica sets do.
@@ -132,6 +136,8 @@ impl World {
             outcomes: BTreeMap::new(),
             unwritten: VecDeque::new(),
             saved: Ledger::default(),
+            journal: BTreeSet::new(),
+            unrecorded: Vec::new(),
             settings,
             serial: 0,
             replaces: false,
@@ -175,13 +181,25 @@ impl World {
         }
     }
 
-    /// Decides once, and puts the commands on the wire.
+    /// Decides, again if something has come on record by that.
     pub(super) fn step(&mut self) -> Plan {
+        let plan = self.decide();
+        if plan.unrecorded.is_empty() {
+            return plan;
+        }
+        self.record();
+        self.decide()
+    }
+
+    /// Decides once, and puts the commands on the wire.
+    pub(super) fn decide(&mut self) -> Plan {
         let pods: Vec<_> = self.pods.iter().collect();
         let plan = self.base.step(&pods, self.now);
+        self.unrecorded.clone_from(&plan.unrecorded);
         for command in &plan.commands {
             if matches!(command, Command::Install(..) | Command::Uninstall(_) | Command::Baseline(_)) {
                 self.check_command(command);
+                self.check_record(command);
                 self.sent.push(command.clone());
             }
             self.to_base.push_back(command.clone());
@@ -203,6 +221,13 @@ impl World {
         let active = self.base.talk.list().and_then(|l| l.get(id)).is_some_and(|m| m.state == ModuleState::Activated);
         let wanted = self.pods.iter().any(|p| p.is_live() && p.modules().any(|m| m.id == *id));
         assert!(!(active && wanted), "uninstall of {id}, which is active and wanted by a Pod");
+    }
+
+    /// Nothing is installed that the next controller would not know of.
+    fn check_record(&self, command: &Command) {
+        for id in command.installs() {
+            assert!(self.saved.installed(id) || self.journal.contains(id), "{id} is ordered and not on record");
+        }
     }
 
     /// Ready is what the base's own list says.
@@ -271,14 +296,27 @@ impl World {
         }
     }
 
+    /// What waits for being on record comes into the journal.
+    pub(super) fn record(&mut self) {
+        self.journal.extend(self.unrecorded.iter().cloned());
+        self.base.recorded(self.unrecorded.drain(..));
+    }
+
+    /// The ledger is saved, which makes the journal superfluous.
     pub(super) fn save(&mut self) {
         self.saved = self.base.ledger.clone();
+        self.journal.clear();
+        self.base.recorded(self.saved.all_installed());
     }
 
     /// The controller dies and another one starts from what the world remembers.
     pub(super) fn restart_controller(&mut self) {
         self.base = Base::new(BaseId::new("base-1"), Arc::clone(&self.settings), self.now);
         self.base.ledger = self.saved.clone();
+        self.journal.iter().for_each(|id| self.base.ledger.install(id));
+        let on_record: Vec<_> = self.base.ledger.all_installed().collect();
+        self.base.recorded(on_record);
+        self.unrecorded.clear();
         self.unwritten.clear();
         self.from_base.clear();
     }

@@ -1,0 +1,111 @@
+//! Whatever was ordered is on record: a controller that dies, with the Pods gone before the next one starts,
+//! leaves nothing on any base.
+
+use anyhow::{Result, ensure};
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams},
+};
+use modulet_testkit::{base::SimulatedBase, wait::eventually};
+use serde_json::json;
+
+use crate::stage::{SOON, Stage, module_pod};
+
+const BASES: usize = 30;
+const ROUNDS: usize = 5;
+
+fn installs(bases: &[SimulatedBase]) -> usize {
+    bases.iter().map(|base| base.received("installBiz")).sum()
+}
+
+/// Without the pauses of `eventually`: the controller is to die as soon after the order as can be.
+async fn next_install(bases: &[SimulatedBase], before: usize) {
+    while installs(bases) == before {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A Pod for each base, bound to it.
+async fn release(stage: &Stage, bases: &[SimulatedBase], version: &str) -> Result<()> {
+    let pods = bases.iter().map(|base| {
+        let mut pod = module_pod(&stage.name, &base.identity(), &[("biz1", version)]);
+        pod["spec"]["nodeName"] = json!(stage.node_name(&base.identity()));
+        stage.create_pod(pod)
+    });
+    try_join_all(pods).await.map(drop)
+}
+
+async fn forced_away(stage: &Stage, bases: &[SimulatedBase]) -> Result<()> {
+    for base in bases {
+        stage.pods().delete(&base.identity(), &DeleteParams::default().grace_period(0)).await?;
+    }
+    Ok(())
+}
+
+async fn empty(bases: &[SimulatedBase]) -> Result<()> {
+    eventually("empty bases", SOON, async || {
+        for base in bases {
+            ensure!(base.modules().is_empty(), "{}: {:?}", base.identity(), base.modules());
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// The journal is where the kubeconfig's namespace is.
+async fn segments(stage: &Stage) -> Result<usize> {
+    let label = format!("modulet.koupleless.io/journal={}", stage.name);
+    let api = Api::<ConfigMap>::default_namespaced(stage.client.clone());
+    Ok(api.list(&ListParams::default().labels(&label)).await?.items.len())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_install_of_a_controller_that_is_killed_at_once_is_undone_when_its_pod_is_gone() -> Result<()> {
+    let mut stage = Stage::set("journal-one").await?;
+    let bases = [stage.base(stage.base_options("base-1")).await?];
+    for round in 0..ROUNDS {
+        let before = installs(&bases);
+        release(&stage, &bases, &round.to_string()).await?;
+        next_install(&bases, before).await;
+        stage.controller.kill9().await?;
+        forced_away(&stage, &bases).await?;
+        eventually("the module on its base", SOON, async || !bases[0].modules().is_empty()).await?;
+        stage.controller.restart().await?;
+        empty(&bases).await?;
+    }
+    assert_eq!(bases[0].received("uninstallBiz"), ROUNDS);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn installs_on_many_bases_at_once_are_undone_too_and_the_journal_ends_empty() -> Result<()> {
+    let mut stage = Stage::set("journal-many").await?;
+    let bases = try_join_all((0..BASES).map(|n| stage.base(stage.base_options(&format!("base-{n}"))))).await?;
+    release(&stage, &bases, "1").await?;
+    next_install(&bases, 0).await;
+    stage.controller.kill9().await?;
+    forced_away(&stage, &bases).await?;
+    stage.controller.restart().await?;
+    empty(&bases).await?;
+
+    release(&stage, &bases, "2").await?;
+    eventually("all of them", SOON, async || {
+        bases.iter().all(|base| base.modules().iter().any(|module| module.1 == "2"))
+    })
+    .await?;
+    let written = stage.controller.metric("modulet_api_writes_total", &[("kind", "journal"), ("result", "ok")]).await?;
+    assert!((1.0..30.0).contains(&written), "{written} segments for {BASES} bases");
+    eventually("an empty journal", SOON, async || {
+        let left = segments(&stage).await?;
+        ensure!(left == 0, "{left} segments are left");
+        Ok(())
+    })
+    .await?;
+    // The ledgers have it now.
+    stage.controller.kill9().await?;
+    forced_away(&stage, &bases).await?;
+    stage.controller.restart().await?;
+    empty(&bases).await
+}
