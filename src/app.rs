@@ -62,8 +62,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         http = %listener.local_addr()?,
         "modulet starts"
     );
-    let namespace = client.default_namespace().to_owned();
-    api::read_journal(client.clone(), namespace.clone(), &config.env, watched_to.clone());
+    api::read_journal(client.clone(), config.namespace.clone(), &config.env, watched_to.clone());
     api::watch(&client, &config.env, &watched_to, &metrics);
     let writer = |name, permits| {
         Writer::start(name, client.clone(), permits, WAITING_WRITES, written_to.clone(), Arc::clone(&metrics))
@@ -78,7 +77,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         commands,
         background: writer("background", BACKGROUND_WRITES),
         journal: writer("journal", 1),
-        namespace,
         events: EventSink::start(client.clone(), config.client_id.clone(), statuses.open(), Arc::clone(&metrics)),
         writer: statuses,
     };

@@ -25,7 +25,7 @@ pub struct Args {
     #[arg(long, env = "CLIENT_ID", value_parser = parse_client_id)]
     client_id: Option<String>,
 
-    /// Namespace the controller itself runs in (Events about Nodes go to "default", as a kubelet's)
+    /// Namespace the controller itself runs in: its journal is there (Events about Nodes are in "default", as a kubelet's)
     #[arg(long, env = "NAMESPACE", default_value = "default")]
     namespace: String,
 
@@ -133,6 +133,8 @@ pub struct Config {
     pub kubeconfig: Option<PathBuf>,
     /// Environment, in lower case.
     pub env: String,
+    /// Its own namespace.
+    pub namespace: String,
     /// Name of this controller.
     pub client_id: String,
     /// How to reach the broker; none: no tunnel.
@@ -169,6 +171,7 @@ impl From<Args> for Config {
         Self {
             kubeconfig: args.kubeconfig,
             env: args.env,
+            namespace: args.namespace,
             client_id,
             mqtt,
             http_address: args.http_address,

@@ -66,8 +66,6 @@ pub struct Edges {
     pub background: Writer,
     /// Segments of the journal: what waits for them is on every Pod's way.
     pub journal: Writer,
-    /// Where the journal is.
-    pub namespace: String,
     /// Events.
     pub events: EventSink,
 }
@@ -81,7 +79,7 @@ pub async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     let run = format!("{:x}", Timestamp::now().as_millisecond());
-    let journal = Journal::new(edges.namespace.clone(), config.env.clone(), run);
+    let journal = Journal::new(config.namespace.clone(), config.env.clone(), run);
     let mut world = World::new(Arc::clone(&config), Topics::new(&config.env), journal, Arc::clone(&metrics));
     let mut figures_at = Instant::now();
     loop {

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
+use futures::future::try_join_all;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{ConfigMap, Event, Node, Pod, Secret},
@@ -22,7 +23,7 @@ use modulet_testkit::{
 };
 use serde_json::{Value, json};
 
-use crate::stage::{SOON, is_ready, module_template};
+use crate::stage::{SOON, is_ready, module_pod, module_template};
 
 const NAMESPACE: &str = "modulet-system";
 const NODE: &str = "vnode.base-1.charted";
@@ -156,6 +157,28 @@ async fn pod_ready(pods: &Api<Pod>, version: &str) -> Result<()> {
     .await
 }
 
+fn bound(name: &str) -> Result<Pod> {
+    let mut pod = module_pod("charted", name, &[(name, "0.0.1")]);
+    pod["spec"]["nodeName"] = json!(NODE);
+    Ok(serde_json::from_value(pod)?)
+}
+
+/// So many installs that they need the journal.
+async fn at_once(pods: &Api<Pod>) -> Result<()> {
+    let names: Vec<_> = (0..10).map(|n| format!("more{n}")).collect();
+    let (once, all) = (PostParams::default(), names.iter().map(|name| bound(name)).collect::<Result<Vec<_>>>()?);
+    try_join_all(all.iter().map(|pod| pods.create(&once, pod))).await?;
+    for name in &names {
+        eventually(&format!("Pod {name} Ready"), SOON, async || {
+            ensure!(is_ready(&pods.get(name).await?), "it is not");
+            Ok(())
+        })
+        .await?;
+        pods.delete(name, &DeleteParams::default()).await?;
+    }
+    Ok(())
+}
+
 /// All that needs a right: register, install, update, uninstall, fall silent twice, die.
 async fn main_job(client: &Client, base: &SimulatedBase) -> Result<()> {
     let nodes: Api<Node> = Api::all(client.clone());
@@ -177,6 +200,7 @@ async fn main_job(client: &Client, base: &SimulatedBase) -> Result<()> {
     .await?;
     deployments.create(&PostParams::default(), &serde_json::from_value(workload("0.0.1"))?).await?;
     pod_ready(&pods, "0.0.1").await?;
+    at_once(&pods).await?;
     deployments.patch("biz1", &PatchParams::default(), &Patch::Merge(workload("0.0.2"))).await?;
     pod_ready(&pods, "0.0.2").await?;
     for _ in 0..2 {
@@ -260,6 +284,8 @@ async fn the_chart_gives_exactly_the_variables_and_rights_that_the_job_needs() -
         Api::<Role>::namespaced(client.clone(), "default").get("modulet-system:modulet-environment").await?;
     let mut granted_rights = granted(&cluster_role.rules.unwrap_or_default());
     granted_rights.extend(granted(&environment.rules.unwrap_or_default()));
+    let journal = Api::<Role>::namespaced(client.clone(), NAMESPACE).get("modulet-system:modulet-journal").await?;
+    granted_rights.extend(granted(&journal.rules.unwrap_or_default()));
     granted_rights.extend(granted(&role.rules.unwrap_or_default()));
     let used_rights = used(&directory.path().join("audit.log"))?;
     let of = |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>();

@@ -54,10 +54,9 @@ async fn empty(bases: &[SimulatedBase]) -> Result<()> {
     .await
 }
 
-/// The journal is where the kubeconfig's namespace is.
 async fn segments(stage: &Stage) -> Result<usize> {
     let label = format!("modulet.koupleless.io/journal={}", stage.name);
-    let api = Api::<ConfigMap>::default_namespaced(stage.client.clone());
+    let api = Api::<ConfigMap>::namespaced(stage.client.clone(), "default");
     Ok(api.list(&ListParams::default().labels(&label)).await?.items.len())
 }
 
