@@ -185,7 +185,7 @@ impl World {
 
     fn pods_of<'a>(&'a self, id: &BaseId) -> impl Iterator<Item = &'a PodRecord> {
         let uids = self.bases.get(id).into_iter().flat_map(|r| &r.pods);
-        uids.filter_map(|uid| self.pods.get(uid))
+        uids.filter_map(|uid| self.pods.get(uid).map(Box::as_ref))
     }
 
     fn tell_installing(
@@ -249,7 +249,7 @@ impl World {
         let request = Request::strategic_patch(path, &status_patch(&outcome.uid, &status));
         if edges.writer.submit(Key::PodStatus(outcome.uid.clone()), request) {
             record.status.in_flight = true;
-            record.writing = Some(status);
+            record.writing = Some(Box::new(status));
             None
         } else {
             self.metrics.overflow(edges.writer.name());

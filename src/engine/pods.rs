@@ -32,7 +32,7 @@ pub(super) struct PodRecord {
     /// What the status was last found to say already; none after any change of the Pod.
     pub(super) settled: Option<PodOutcome>,
     /// The status on its way.
-    pub(super) writing: Option<core::PodStatus>,
+    pub(super) writing: Option<Box<core::PodStatus>>,
     /// Older versions from the watch are echoes from before our own write.
     min_version: u64,
     pub(super) deletion: Writing,
@@ -113,7 +113,7 @@ impl World {
                     min_version: 0,
                     deletion: Writing::default(),
                 };
-                self.pods.insert(uid.clone(), record);
+                self.pods.insert(uid.clone(), Box::new(record));
             }
         }
         if let Some(record) = self.bases.get_mut(&base) {
@@ -165,7 +165,7 @@ impl World {
         match result {
             Ok(outcome) => {
                 record.min_version = outcome.resource_version;
-                record.object.status = status;
+                record.object.status = status.map(|status| *status);
                 record.settled = None;
                 let base = record.base.clone();
                 self.view_again(uid);

@@ -81,8 +81,9 @@ pub(super) struct World {
     pub(super) settings: Arc<crate::domain::Settings>,
     pub(super) topics: Topics,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) bases: HashMap<BaseId, BaseRecord>,
-    pub(super) pods: HashMap<PodUid, PodRecord>,
+    /// Boxed, here and below: a table has up to twice the room it needs, and never gives it back.
+    pub(super) bases: HashMap<BaseId, Box<BaseRecord>>,
+    pub(super) pods: HashMap<PodUid, Box<PodRecord>>,
     pub(super) revisions: Revisions,
     pub(super) references: References,
     pub(super) peers: Peers,
@@ -250,9 +251,9 @@ impl World {
                 reachability: None,
                 wants_health: true,
             };
-            self.bases.insert(id.clone(), record);
+            self.bases.insert(id.clone(), Box::new(record));
         }
-        self.bases.get_mut(id)
+        self.bases.get_mut(id).map(Box::as_mut)
     }
 
     /// A fact from the API server.

@@ -43,8 +43,16 @@ pub fn trim(pod: &mut core::Pod) {
         };
         *spec = kept;
         for container in &mut spec.containers {
-            container.volume_mounts = None;
-            container.resources = None;
+            let all = std::mem::take(container);
+            *container = core::Container {
+                name: all.name,
+                image: all.image,
+                args: all.args,
+                env: all.env,
+                env_from: all.env_from,
+                lifecycle: all.lifecycle,
+                ..core::Container::default()
+            };
         }
     }
 }
