@@ -267,8 +267,15 @@ impl Base {
                 c.restarts = c.restarts.max(container.history.restarts);
             }
         }
+        let mut by_name = HashMap::<_, Vec<_>>::new();
+        for pod in pods {
+            for module in pod.modules() {
+                by_name.entry(module.id.name.as_str()).or_default().push(*pod);
+            }
+        }
         let mut unheld = Vec::new();
         for name in self.ledger.names() {
+            let pods = by_name.get(name).map_or(&[][..], Vec::as_slice);
             for claim in self.ledger.claims(name).iter().filter(|c| !is_held_by_a_pod(c, name, pods)) {
                 unheld.push((name.to_owned(), claim.clone(), self.unheld_since(name, claim).unwrap_or(now)));
             }
@@ -372,7 +379,7 @@ impl Base {
     }
 }
 
-/// Whether a Pod on the base stands for the claim.
+/// Whether one of these Pods on the base stands for the claim.
 pub(super) fn is_held_by_a_pod(claim: &super::Claim, name: &str, pods: &[&Pod]) -> bool {
     pods.iter().any(|p| {
         !p.terminal

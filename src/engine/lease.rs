@@ -18,6 +18,16 @@ use crate::{
 /// A kubelet's Lease: 40 s, renewed every 10 s (Kubernetes convention).
 const LEASE_SECONDS: u32 = 40;
 const RENEW_EVERY: Duration = Duration::from_secs(10);
+/// Beyond a thousand bases renewals are spread, up to half of what Kubernetes waits before it calls a Node
+/// unreachable (`--node-monitor-grace-period`, 40 s): one renewal that is lost does no harm then either.
+const RENEW_AT_LEAST_EVERY: Duration = Duration::from_secs(20);
+const SPREAD_BY: Duration = Duration::from_millis(10);
+
+/// A hundred renewals a second are enough for up to two thousand bases.
+fn renew_every(bases: usize) -> Duration {
+    let spread = SPREAD_BY * u32::try_from(bases).unwrap_or(u32::MAX).min(10_000);
+    spread.clamp(RENEW_EVERY, RENEW_AT_LEAST_EVERY)
+}
 
 /// What is known about a Node's Lease.
 #[derive(Debug, Default)]
@@ -56,11 +66,12 @@ impl BaseRecord {
 impl World {
     /// Renews the Lease of a Node that is there; the first renewal creates it.
     pub(super) fn keep_lease(&mut self, id: &BaseId, writer: &Writer, now: Instant) -> Option<Instant> {
+        let renew_every = renew_every(self.bases.len());
         let record = self.bases.get_mut(id)?;
         let node = record.node.object.as_ref()?;
         let renew_at = record.node.lease.renew_at.unwrap_or(now);
         if let Err(at) = record.node.lease.writing.may_start(now) {
-            return at.or(Some(renew_at.max(now + RENEW_EVERY / 10)));
+            return at.or(Some(renew_at.max(now + renew_every / 10)));
         }
         if renew_at > now {
             return Some(renew_at);
@@ -87,11 +98,22 @@ impl World {
         };
         if writer.submit(Key::Lease(id.clone()), request) {
             record.node.lease.writing.in_flight = true;
-            record.node.lease.renew_at = Some(now + RENEW_EVERY + spread(id));
+            record.node.lease.renew_at = Some(now + renew_every + spread(id));
         } else {
             self.metrics.overflow(writer.name());
             record.node.lease.renew_at = Some(now + Duration::from_millis(100));
         }
         record.node.lease.renew_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewals_are_a_kubelets_and_spread_only_where_there_are_very_many() {
+        let seconds = [1, 1_000, 1_500, 2_000, 5_000, 20_000].map(|bases| renew_every(bases).as_secs());
+        assert_eq!(seconds, [10, 10, 15, 20, 20, 20]);
     }
 }
