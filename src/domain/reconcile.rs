@@ -147,6 +147,11 @@ fn conclude(cx: &Context<'_>, pod: &Pod, ledger: &Ledger, plan: &mut Plan) {
             plan.wake_at(waits_until);
         } else if pod.modules().all(|spec| modules::is_gone_for(cx, pod, spec, ledger)) {
             plan.finished.push(pod.uid.clone());
+            return;
+        }
+        // Its workload may delete the old Pod as soon as the new one is Ready: it still says what it gave way to.
+        if !pod.terminal {
+            plan.pods.extend(outcome(cx, pod, memory, ledger).filter(|o| o.phase == Phase::Failed));
         }
         return;
     }

@@ -98,16 +98,7 @@ impl World {
             wake = Some(now);
         }
         self.send(id, &plan, edges, now);
-        // First that the old Pod has failed, then that the new one is Ready: on Ready its Deployment
-        // deletes the old one, and nobody would see why.
-        let (failed, others): (Vec<_>, Vec<_>) = plan.pods.iter().partition(|o| o.phase == Phase::Failed);
-        for outcome in &failed {
-            wake = earliest(wake, self.write_status(id, outcome, edges, now));
-        }
-        let first = failed.iter().any(|o| self.pods.get(&o.uid).is_some_and(|p| !p.status.is_failing()));
-        for outcome in others.into_iter().filter(|o| !first || !o.ready()) {
-            wake = earliest(wake, self.write_status(id, outcome, edges, now));
-        }
+        wake = earliest(wake, self.write_statuses(id, &plan.pods, edges, now));
         for uid in &plan.finished {
             wake = earliest(wake, self.delete(uid, edges, now));
         }
@@ -127,6 +118,27 @@ impl World {
         if self.bases.contains_key(id) {
             self.timers.set(id, wake);
         }
+    }
+
+    /// First that the old Pod has failed, then that the new one is Ready: with both, its Deployment would count one
+    /// base as two, and take away a Pod too many. But the other way round where nothing else of it is Ready: then its
+    /// Service would have no endpoint in between, although the base serves.
+    fn write_statuses(&mut self, id: &BaseId, all: &[PodOutcome], edges: &Edges, now: Instant) -> Option<Instant> {
+        let (failed, others): (Vec<_>, Vec<_>) = all.iter().partition(|o| o.phase == Phase::Failed);
+        let (ready, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|o| o.ready());
+        let last = !ready.is_empty() && failed.iter().any(|o| !self.is_ready_elsewhere(&o.uid));
+        let (first, then) = if last { (ready, failed) } else { (failed, ready) };
+        let mut wake = None;
+        for outcome in others.into_iter().chain(first.iter().copied()) {
+            wake = earliest(wake, self.write_status(id, outcome, edges, now));
+        }
+        if first.iter().any(|o| self.pods.get(&o.uid).is_some_and(|p| p.is_ahead_of_api(o))) {
+            return wake;
+        }
+        for outcome in then {
+            wake = earliest(wake, self.write_status(id, outcome, edges, now));
+        }
+        wake
     }
 
     /// Pods of a Node whose base is not known: nothing can be done but let go what is being deleted

@@ -38,6 +38,20 @@ pub(super) struct PodRecord {
     pub(super) deletion: Writing,
 }
 
+impl PodRecord {
+    /// Whether this is still to be written, and nothing is known to be in the way.
+    pub(super) fn is_ahead_of_api(&self, outcome: &PodOutcome) -> bool {
+        self.settled.as_ref() != Some(outcome) && !self.status.is_failing()
+    }
+
+    /// Whether the API says that it is Ready, and nothing else is on its way there.
+    pub(super) fn is_shown_ready(&self) -> bool {
+        let conditions = self.object.status.iter().flat_map(|s| s.conditions.iter().flatten());
+        let mut ready = conditions.filter(|c| c.type_ == "Ready" && c.status == "True");
+        self.writing.is_none() && self.pod.is_live() && ready.next().is_some()
+    }
+}
+
 impl World {
     /// How long a fresh Pod's status may stay empty: quick installs are then written once, not twice.
     pub(super) const QUICK: Duration = Duration::from_secs(1);
@@ -145,6 +159,13 @@ impl World {
     pub(super) fn view_pods_of(&mut self, id: &BaseId) {
         let uids: Vec<_> = self.bases.get(id).into_iter().flat_map(|b| b.pods.iter().cloned()).collect();
         uids.iter().for_each(|uid| self.view_again(uid));
+    }
+
+    /// Whether the API says that a Pod of the same workload is Ready on another base.
+    pub(super) fn is_ready_elsewhere(&self, uid: &PodUid) -> bool {
+        let Some(old) = self.pods.get(uid) else { return false };
+        let same = |p: &PodRecord| p.pod.workload.uid == old.pod.workload.uid && p.base != old.base;
+        self.pods.values().any(|p| same(p) && p.is_shown_ready())
     }
 
     pub(super) fn forget_pod(&mut self, uid: &PodUid) {

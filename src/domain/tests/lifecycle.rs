@@ -341,6 +341,22 @@ fn pre_stop_sleep_delays_the_uninstall() {
 }
 
 #[test]
+fn a_pod_that_is_deleted_as_its_successor_becomes_ready_still_says_what_it_gave_way_to() {
+    let mut w = World::new(Mode::ActivateNew);
+    let old = w.pod("a", 1, &[("biz1", "1")]);
+    w.settle();
+    let new = w.pod("a", 2, &[("biz1", "2")]);
+    w.pods[0].deleting = Some(Duration::from_secs(7));
+    w.run_for(Duration::from_secs(6));
+    assert!(w.is_ready(&new));
+    assert_eq!(w.says(&old), "Superseded");
+    assert_eq!(w.on_base().len(), 2, "it may finish its requests for as long as preStop.sleep lasts");
+    w.run_for(Duration::from_secs(3));
+    assert!(!w.exists(&old) && w.is_ready(&new));
+    assert_eq!(w.on_base(), listed(&[("biz1:2", Activated)]));
+}
+
+#[test]
 fn a_jar_that_is_another_module_is_removed_and_named() {
     let mut w = World::new(Mode::Default);
     let pod = w.pod("a", 1, &[("biz9", "9")]);

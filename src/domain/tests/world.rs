@@ -265,7 +265,7 @@ impl World {
         if outcome.phase == Phase::Failed {
             (pod.terminal, pod.superseded) = (true, true);
             self.superseded += 1;
-            if self.replaces {
+            if self.replaces && pod.deleting.is_none() {
                 let (workload, modules) =
                     (pod.workload.clone(), pod.modules().map(|m| m.id.clone()).collect::<Vec<_>>());
                 let modules: Vec<_> = modules.iter().map(|m| (m.name.as_str(), m.version.as_str())).collect();
