@@ -24,7 +24,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::stage::{SOON, Stage, container_reason, is_ready, module_pod, phase};
 
 /// More of them at a time would only wait for each other.
-static JVMS: Semaphore = Semaphore::const_new(2);
+pub(crate) static JVMS: Semaphore = Semaphore::const_new(2);
 
 /// A stage, a real base on it, and a record of all that is said.
 struct Scene {
@@ -151,7 +151,7 @@ impl Scene {
 }
 
 /// Options of a real base of a stage: only that stage's Pods select it.
-fn java_base_options(stage: &Stage, id: &str) -> JavaBaseOptions {
+pub(crate) fn java_base_options(stage: &Stage, id: &str) -> JavaBaseOptions {
     JavaBaseOptions {
         env: stage.name.clone(),
         name: stage.name.clone(),

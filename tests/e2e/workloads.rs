@@ -183,7 +183,13 @@ pub(crate) async fn alone(bases: &[SimulatedBase], module: &str, version: &str, 
     .await
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Whether some version of a module is active on a base.
+pub(crate) fn serves(base: &SimulatedBase, module: &str) -> bool {
+    base.modules().iter().any(|m| m.0 == module && m.2 == BizState::Activated)
+}
+
+/// What is recorded; a test that failed meanwhile does not matter.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -200,9 +206,8 @@ impl Gaps {
         let task = tokio::spawn(async move {
             loop {
                 for base in bases.iter() {
-                    let all = base.modules();
-                    if !all.iter().any(|m| m.0 == module && m.2 == BizState::Activated) {
-                        lock(&gaps).push(format!("{}: {all:?}", base.identity()));
+                    if !serves(base, &module) {
+                        lock(&gaps).push(format!("{}: {:?}", base.identity(), base.modules()));
                     }
                 }
                 tokio::time::sleep(LOOK_EVERY).await;

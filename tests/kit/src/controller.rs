@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tempfile::TempPath;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use crate::broker::BrokerAddress;
+use crate::http;
 use crate::ports::free_port;
 use crate::process::{Process, Program};
 
@@ -113,7 +112,9 @@ impl Controller {
 
     /// What it answers to a GET; an answer other than 200 is an error.
     pub async fn get(&self, path: &str) -> Result<String> {
-        get(&self.http, path).await
+        let (status, body) = http::get(&self.http, path).await?;
+        ensure!(status == 200, "GET {path}: {status} {body}");
+        Ok(body)
     }
 
     /// Its metrics, as text.
@@ -160,25 +161,6 @@ impl Drop for Controller {
             eprintln!("--- the end of {}:\n{tail}\n---", log.display());
         }
     }
-}
-
-/// A GET by HTTP/1.0, whose answer ends with the connection: no need for a client library.
-async fn get(address: &str, path: &str) -> Result<String> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        anyhow::Ok(answer)
-    };
-    let answer = tokio::time::timeout(Duration::from_secs(10), exchange).await;
-    let answer = answer.with_context(|| format!("GET {path}: no answer"))??;
-    let (head, body) = answer.split_once("\r\n\r\n").context("an answer that is not HTTP")?;
-    let status = head.split(' ').nth(1).unwrap_or_default();
-    if status != "200" {
-        bail!("GET {path}: {status} {}", body.trim());
-    }
-    Ok(body.to_owned())
 }
 
 /// Sums what a metric's series with these labels are, in the text format of Prometheus.

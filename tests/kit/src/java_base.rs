@@ -10,11 +10,10 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::broker::BrokerAddress;
+use crate::http;
 use crate::ports::free_port;
 use crate::process::{Process, Program};
 use crate::wait::eventually;
@@ -159,7 +158,7 @@ pub struct JavaBaseOptions {
     pub version: String,
     /// The cluster it says it belongs to (`default`).
     pub cluster: String,
-    /// The IP it reports (`127.0.0.1`, where its modules really answer).
+    /// The IP it reports (`127.0.0.1`, where its modules really answer; empty: this machine's own address).
     pub ip: String,
     /// Seconds between two heartbeats (10).
     pub heart_seconds: u32,
@@ -272,6 +271,11 @@ impl JavaBase {
         &self.options
     }
 
+    /// The port of its web server, on all addresses of this machine.
+    pub fn http_port(&self) -> u16 {
+        self.http_port
+    }
+
     /// Where its modules answer: `{http_url}/biz1`.
     pub fn http_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.http_port)
@@ -285,16 +289,11 @@ impl JavaBase {
     /// Asks a module over HTTP: its answer (`biz1 0.0.2 on base-1`), or nothing if no version of it
     /// is active.
     pub async fn ask(&self, module: &str) -> Result<Option<String>> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.http_port)).await?;
-        let request = format!("GET /{module} HTTP/1.0\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut response = String::new();
-        stream.read_to_string(&mut response).await?;
-        let (head, body) = response.split_once("\r\n\r\n").context("no HTTP")?;
-        match head.split(' ').nth(1) {
-            Some("200") => Ok(Some(body.trim().to_owned())),
-            Some("503") => Ok(None),
-            _ => bail!("{}: {}", head.lines().next().unwrap_or_default(), body),
+        let (status, body) = http::get(&format!("127.0.0.1:{}", self.http_port), &format!("/{module}")).await?;
+        match status {
+            200 => Ok(Some(body)),
+            503 => Ok(None),
+            _ => bail!("{module}: {status} {body}"),
         }
     }
 

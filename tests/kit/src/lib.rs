@@ -5,6 +5,7 @@ pub mod broker;
 pub mod control_plane;
 pub mod controller;
 pub mod helm;
+pub mod http;
 pub mod java_base;
 pub mod ports;
 pub mod process;
