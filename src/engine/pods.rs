@@ -163,7 +163,8 @@ impl World {
 
     /// Whether the API says that a Pod of the same workload is Ready on another base.
     pub(super) fn is_ready_elsewhere(&self, uid: &PodUid) -> bool {
-        let Some(old) = self.pods.get(uid) else { return false };
+        // A bare Pod is a workload of its own.
+        let Some(old) = self.pods.get(uid).filter(|p| *p.pod.workload.uid != **uid) else { return false };
         let same = |p: &PodRecord| p.pod.workload.uid == old.pod.workload.uid && p.base != old.base;
         self.pods.values().any(|p| same(p) && p.is_shown_ready())
     }
