@@ -132,7 +132,9 @@ impl World {
         for outcome in others.into_iter().chain(first.iter().copied()) {
             wake = earliest(wake, self.write_status(id, outcome, edges, now));
         }
-        if first.iter().any(|o| self.pods.get(&o.uid).is_some_and(|p| p.is_ahead_of_api(o))) {
+        if self.pods_of(id).any(PodRecord::is_failing_now)
+            || first.iter().any(|o| self.pods.get(&o.uid).is_some_and(|p| p.is_ahead_of_api(o)))
+        {
             return wake;
         }
         for outcome in then {
@@ -262,6 +264,7 @@ impl World {
         if edges.writer.submit(Key::PodStatus(outcome.uid.clone()), request) {
             record.status.in_flight = true;
             record.writing = Some(Box::new(status));
+            record.assume_written();
             None
         } else {
             self.metrics.overflow(edges.writer.name());

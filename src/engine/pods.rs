@@ -7,7 +7,7 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1 as core;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::{
     act::Shown,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{Outcome, Seen, WriteError},
-    domain::{BaseId, Pod, PodOutcome, PodUid},
+    domain::{BaseId, Phase, Pod, PodOutcome, PodUid},
     k8s::{Sources, pod_from, references},
 };
 
@@ -42,6 +42,19 @@ impl PodRecord {
     /// Whether this is still to be written, and nothing is known to be in the way.
     pub(super) fn is_ahead_of_api(&self, outcome: &PodOutcome) -> bool {
         self.settled.as_ref() != Some(outcome) && !self.status.is_failing()
+    }
+
+    /// That it gave way is on its way to the API.
+    pub(super) fn is_failing_now(&self) -> bool {
+        self.writing.as_ref().is_some_and(|status| status.phase.as_deref() == Some(Phase::Failed.as_str()))
+    }
+
+    /// A Pod that is told to have failed is not the workload's any more, also if its revision becomes the current
+    /// one again (an undo) before the API server has answered.
+    pub(super) fn assume_written(&mut self) {
+        if self.is_failing_now() {
+            (self.pod.terminal, self.pod.superseded) = (true, true);
+        }
     }
 
     /// Whether the API says that it is Ready, and nothing else is on its way there.
@@ -105,8 +118,10 @@ impl World {
                     return;
                 }
                 // Most changes are the echo of our own write: nothing to decide on.
-                let echo = record.pod == pod && record.object.status == object.status;
-                (record.object, record.pod) = (object, pod);
+                let before = std::mem::replace(&mut record.pod, pod);
+                record.assume_written();
+                let echo = record.pod == before && record.object.status == object.status;
+                record.object = object;
                 if echo {
                     return;
                 }
@@ -130,6 +145,10 @@ impl World {
                 self.pods.insert(uid.clone(), Box::new(record));
             }
         }
+        if let Some(Pod { name, workload, deleting, terminal, .. }) = self.pods.get(&uid).map(|record| &record.pod) {
+            let deleting = deleting.is_some();
+            debug!(%base, pod = name, revision = workload.revision, deleting, terminal, "Pod seen");
+        }
         if let Some(record) = self.bases.get_mut(&base) {
             record.pods.insert(uid);
         }
@@ -150,6 +169,7 @@ impl World {
             && record.pod != pod
         {
             record.pod = pod;
+            record.assume_written();
             record.settled = None;
             self.dirty.insert(record.base.clone());
         }
@@ -195,9 +215,13 @@ impl World {
                     self.metrics.observe_reply_to_status(now.saturating_duration_since(listed));
                 }
             }
-            // Another Pod has the name now: the watch will say so.
-            Err(error) if error.is_gone() || error.is_conflict() => {}
-            Err(error) => warn!(pod = record.pod.name, %error, "cannot write a Pod's status, trying again"),
+            Err(error) => {
+                // If gone, another Pod has the name now: the watch will say so.
+                if !error.is_gone() && !error.is_conflict() {
+                    warn!(pod = record.pod.name, %error, "cannot write a Pod's status, trying again");
+                }
+                self.view_again(uid);
+            }
         }
     }
 

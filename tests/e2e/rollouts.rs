@@ -97,7 +97,7 @@ async fn ten_bases_with_default_settings_and_some_unavailable() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_that_is_undone_half_way_ends_with_the_old_version_everywhere() -> Result<()> {
-    let stage = Stage::set("roll-half").await?;
+    let stage = Stage::set_with("roll-half", |options| options.env("MODULET_LOG", "info,modulet=debug")).await?;
     let bases = bases(&stage, 4, Activation::ActivateNew).await?;
     let limits = json!({ "maxSurge": 1, "maxUnavailable": 0 });
     stage.apply(&deployment(&stage, "biz1", 4, "1", &limits)).await?;
@@ -117,7 +117,7 @@ async fn an_update_that_is_undone_half_way_ends_with_the_old_version_everywhere(
     assert_eq!(gaps.found(), [] as [String; 0]);
     for base in bases.iter() {
         let told = told(base, "biz1");
-        assert!(told.len() <= 5, "{}: {told:?}", base.identity());
+        assert!(told.len() <= 5, "{}: {told:?}\n{}", base.identity(), stage.controller.log_text());
     }
     Ok(())
 }
