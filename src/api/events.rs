@@ -23,7 +23,6 @@ use crate::metrics::Metrics;
 
 /// Events that wait for the API server. They are for people: when this is full, the newest is dropped and counted.
 const QUEUE: usize = 16 * 1024;
-
 /// Requests at a time.
 const PERMITS: usize = 2;
 /// Statuses come first, but an Event waits no longer for them than this.

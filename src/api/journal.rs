@@ -1,5 +1,7 @@
 //! The journal as the process before this one left it.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client, api::ListParams};
 use tokio::{
@@ -7,8 +9,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tracing::warn;
-
-use std::time::Duration;
 
 use super::{Watched, watch::Patience};
 use crate::k8s::{Installs, journal_installs, names};

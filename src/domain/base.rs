@@ -12,6 +12,7 @@ use super::{
     Reachability, Reason, Reply, Settings, Strategy,
     conversation::Settled,
     memory::{Failure, PodMemory},
+    pod::by_module_name,
     reconcile,
 };
 
@@ -267,12 +268,7 @@ impl Base {
                 c.restarts = c.restarts.max(container.history.restarts);
             }
         }
-        let mut by_name = HashMap::<_, Vec<_>>::new();
-        for pod in pods {
-            for module in pod.modules() {
-                by_name.entry(module.id.name.as_str()).or_default().push(*pod);
-            }
-        }
+        let by_name = by_module_name(pods);
         let mut unheld = Vec::new();
         for name in self.ledger.names() {
             let pods = by_name.get(name).map_or(&[][..], Vec::as_slice);

@@ -1,6 +1,6 @@
 //! The parts of a Pod that decide what happens to it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::module::ModuleSpec;
 
@@ -113,4 +113,15 @@ impl Pod {
     pub fn is_live(&self) -> bool {
         !self.terminal && self.deleting.is_none()
     }
+}
+
+/// Pods by the names of their modules.
+pub(super) fn by_module_name<'a>(pods: &[&'a Pod]) -> BTreeMap<&'a str, Vec<&'a Pod>> {
+    let mut by_name = BTreeMap::<_, Vec<_>>::new();
+    for pod in pods {
+        for module in pod.modules() {
+            by_name.entry(module.id.name.as_str()).or_default().push(*pod);
+        }
+    }
+    by_name
 }

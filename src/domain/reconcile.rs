@@ -11,7 +11,7 @@ use super::{
     modules,
     modules::Module,
     plan::{ContainerOutcome, Phase, Reason},
-    pod::{Container, Content, Role},
+    pod::{Container, Content, Role, by_module_name},
 };
 
 /// Everything a decision may look at.
@@ -28,13 +28,7 @@ static NOTHING: PodMemory = PodMemory { deletion_seen: None, superseded_seen: No
 
 impl<'a> Context<'a> {
     fn new(base: &'a Base, pods: &'a [&'a Pod], now: Instant) -> Self {
-        let mut by_name = BTreeMap::<_, Vec<_>>::new();
-        for pod in pods {
-            for module in pod.modules() {
-                by_name.entry(module.id.name.as_str()).or_default().push(*pod);
-            }
-        }
-        Self { base, now, reachability: base.reachability(now), by_name }
+        Self { base, now, reachability: base.reachability(now), by_name: by_module_name(pods) }
     }
 
     /// The Pods with a module of that name.

@@ -77,8 +77,9 @@ impl World {
         if let Some(marks) = self.peers.marks(deployment) {
             marks.in_flight.remove(pod);
         }
-        if let Err(error) = result.map_err(|e| (!e.is_gone() && !e.is_conflict()).then_some(e))
-            && let Some(error) = error
+        if let Err(error) = result
+            && !error.is_gone()
+            && !error.is_conflict()
         {
             warn!(%pod, %error, "cannot mark a Pod as surplus");
         }

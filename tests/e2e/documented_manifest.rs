@@ -7,10 +7,12 @@ use modulet_testkit::{
     wait::eventually,
 };
 
-use crate::stage::{SOON, Stage, is_ready};
+use crate::{
+    stage::{SOON, Stage, is_ready},
+    workloads::{LABEL, removed},
+};
 
 const FILE: &str = "module-deployment.yaml";
-const LABEL: &str = "module.koupleless.io/name=biz1";
 const UPDATE: [(&str, &str); 1] = [("0.0.1", "0.0.2")];
 
 fn image(pod: &Pod) -> &str {
@@ -51,17 +53,6 @@ async fn three_bases(stage: &Stage, name: &str, activation: Activation) -> Resul
     Ok(bases)
 }
 
-async fn removed(stage: &Stage, bases: &[SimulatedBase]) -> Result<()> {
-    stage.kubectl(&["delete", "deployment", "biz1"]).await?;
-    eventually("no Pods", SOON, async || {
-        let left = stage.pods_with(LABEL).await?.len();
-        ensure!(left == 0, "{left} are left");
-        Ok(())
-    })
-    .await?;
-    eventually("empty bases", SOON, async || bases.iter().all(|base| base.modules().is_empty())).await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documented_manifest_is_released_updated_and_removed() -> Result<()> {
     let stage = Stage::set("documented").await?;
@@ -76,7 +67,7 @@ async fn the_documented_manifest_is_released_updated_and_removed() -> Result<()>
     stage.kubectl(&["rollout", "status", "deployment/biz1", "--timeout=80s"]).await?;
     released(&stage, &bases, "0.0.2").await?;
 
-    removed(&stage, &bases).await?;
+    removed(&stage, "deployment/biz1", &bases).await?;
     for base in &bases {
         assert_eq!(base.received("installBiz"), 2, "one for each version on {}", base.identity());
         assert_eq!(base.received("uninstallBiz"), 2, "one for each version on {}", base.identity());
@@ -95,5 +86,5 @@ async fn bases_with_default_settings_take_the_update_too() -> Result<()> {
     stage.apply_example(FILE, &[here, UPDATE[0]]).await?;
     stage.kubectl(&["rollout", "status", "deployment/biz1", "--timeout=80s"]).await?;
     released(&stage, &bases, "0.0.2").await?;
-    removed(&stage, &bases).await
+    removed(&stage, "deployment/biz1", &bases).await
 }

@@ -188,6 +188,21 @@ pub(crate) fn serves(base: &SimulatedBase, module: &str) -> bool {
     base.modules().iter().any(|m| m.0 == module && m.2 == BizState::Activated)
 }
 
+/// The label that all Pods of the examples have.
+pub(crate) const LABEL: &str = "module.koupleless.io/name=biz1";
+
+/// Deletes a workload of the examples and waits until nothing is left of it, neither Pods nor modules.
+pub(crate) async fn removed(stage: &Stage, what: &str, bases: &[SimulatedBase]) -> Result<()> {
+    stage.kubectl(&["delete", what]).await?;
+    eventually("no Pods", SOON, async || {
+        let left = stage.pods_with(LABEL).await?.len();
+        ensure!(left == 0, "{left} are left");
+        Ok(())
+    })
+    .await?;
+    eventually("empty bases", SOON, async || bases.iter().all(|base| base.modules().is_empty())).await
+}
+
 /// What is recorded; a test that failed meanwhile does not matter.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

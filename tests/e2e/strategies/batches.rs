@@ -6,10 +6,10 @@ use modulet_testkit::{
     wait::eventually,
 };
 
-use super::{QUIET, release_with, removed};
+use super::{QUIET, release_with, updated_once_without_a_gap};
 use crate::{
     stage::{SOON, Stage},
-    workloads::{Gaps, alone, bases, ready_pods, rolled_out, told, told_no_more_than},
+    workloads::{Gaps, alone, bases, ready_pods, rolled_out, told},
 };
 
 /// With less time between two batches than a person needs.
@@ -46,12 +46,7 @@ async fn a_paused_release_stays_with_the_first_batch_until_it_is_resumed() -> Re
     stage.kubectl(&["rollout", "resume", "deployment/biz1"]).await?;
     rolled_out(&stage, "deployment/biz1").await?;
     ready_pods(&stage, "0.0.2", 4).await?;
-    for base in bases.iter() {
-        told_no_more_than(base, "biz1", &["install 0.0.1", "install 0.0.2", "uninstall 0.0.1"], QUIET).await?;
-    }
-    assert_eq!(gaps.found(), [] as [String; 0], "moments at which no version was active");
-    drop(gaps);
-    removed(&stage, "deployment/biz1", &bases).await
+    updated_once_without_a_gap(&stage, &bases, gaps).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

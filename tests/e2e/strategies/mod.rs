@@ -14,10 +14,11 @@ use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use modulet_testkit::{base::SimulatedBase, wait::eventually};
 
-use crate::stage::{SOON, Stage, is_ready};
+use crate::{
+    stage::{SOON, Stage, is_ready},
+    workloads::{Gaps, LABEL, removed, told_no_more_than},
+};
 
-/// The label that all Pods of the examples have.
-const LABEL: &str = "module.koupleless.io/name=biz1";
 /// A further command would come within this time.
 const QUIET: Duration = Duration::from_secs(2);
 
@@ -34,16 +35,14 @@ async fn release_with(stage: &Stage, file: &str, version: &str, changes: &[(&str
     stage.apply_example(&format!("strategies/{file}"), &all).await
 }
 
-/// Deletes a workload and waits until nothing is left of it, neither Pods nor modules.
-async fn removed(stage: &Stage, what: &str, bases: &[SimulatedBase]) -> Result<()> {
-    stage.kubectl(&["delete", what]).await?;
-    eventually("no Pods", SOON, async || {
-        let left = stage.pods_with(LABEL).await?.len();
-        ensure!(left == 0, "{left} are left");
-        Ok(())
-    })
-    .await?;
-    eventually("empty bases", SOON, async || bases.iter().all(|base| base.modules().is_empty())).await
+/// Waits until every base was told to install before it was told to uninstall, once each, and ends the release.
+async fn updated_once_without_a_gap(stage: &Stage, bases: &[SimulatedBase], gaps: Gaps) -> Result<()> {
+    for base in bases {
+        told_no_more_than(base, "biz1", &["install 0.0.1", "install 0.0.2", "uninstall 0.0.1"], QUIET).await?;
+    }
+    assert_eq!(gaps.found(), [] as [String; 0], "moments at which no version was active");
+    drop(gaps);
+    removed(stage, "deployment/biz1", bases).await
 }
 
 /// The Node that a Pod is on; empty while it has none.
