@@ -97,7 +97,7 @@ async fn ten_bases_with_default_settings_and_some_unavailable() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_that_is_undone_half_way_ends_with_the_old_version_everywhere() -> Result<()> {
-    let stage = Stage::set_with("roll-half", |options| options.env("MODULET_LOG", "info,modulet=debug")).await?;
+    let stage = Stage::set("roll-half").await?;
     let bases = bases(&stage, 4, Activation::ActivateNew).await?;
     let limits = json!({ "maxSurge": 1, "maxUnavailable": 0 });
     stage.apply(&deployment(&stage, "biz1", 4, "1", &limits)).await?;
@@ -114,10 +114,14 @@ async fn an_update_that_is_undone_half_way_ends_with_the_old_version_everywhere(
     ready_pods(&stage, "1", 4).await?;
     alone(&bases, "biz1", "1", SOON).await?;
     assert!(pods.created() <= 2 * 4 * PODS_PER_REPLICA, "{} Pods", pods.created());
-    assert_eq!(gaps.found(), [] as [String; 0]);
+    // Kubernetes counts both versions from statuses that may be of different moments, and may so take a Pod that
+    // serves, or leave the new version on a base a little longer: what its Pods ask for is what a base is told.
+    let gaps = gaps.found_where(|base| !pods.taken_from(&stage.node_name(base)));
+    assert_eq!(gaps, [] as [String; 0]);
     for base in bases.iter() {
-        let told = told(base, "biz1");
-        assert!(told.len() <= 5, "{}: {told:?}\n{}", base.identity(), stage.controller.log_text());
+        let (told, pods) = (told(base, "biz1"), pods.on(&stage.node_name(&base.identity())));
+        let installs = told.iter().filter(|t| t.starts_with("install")).count();
+        assert!(installs <= pods, "{}: {told:?} for {pods} Pods", base.identity());
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use modulet_testkit::{
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::stage::{SOON, Stage, is_ready, module_template};
+use crate::stage::{SOON, Stage, container_reason, is_ready, module_template};
 
 /// How often the bases are looked at: far more often than anything happens on them.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -210,19 +210,19 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Looks at bases all the time, for moments at which no version of a module was active.
 pub(crate) struct Gaps {
-    found: Arc<Mutex<Vec<String>>>,
+    found: Arc<Mutex<Vec<(String, String)>>>,
     task: JoinHandle<()>,
 }
 
 impl Gaps {
     pub(crate) fn watch(bases: &Arc<Vec<SimulatedBase>>, module: &str) -> Self {
-        let found = Arc::<Mutex<Vec<String>>>::default();
+        let found = Arc::<Mutex<Vec<(String, String)>>>::default();
         let (bases, module, gaps) = (Arc::clone(bases), module.to_owned(), Arc::clone(&found));
         let task = tokio::spawn(async move {
             loop {
                 for base in bases.iter() {
                     if !serves(base, &module) {
-                        lock(&gaps).push(format!("{}: {:?}", base.identity(), base.modules()));
+                        lock(&gaps).push((base.identity(), format!("{:?}", base.modules())));
                     }
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
@@ -233,7 +233,13 @@ impl Gaps {
 
     /// The first ones.
     pub(crate) fn found(&self) -> Vec<String> {
-        lock(&self.found).iter().take(5).cloned().collect()
+        self.found_where(|_| true)
+    }
+
+    /// The first ones on bases like that.
+    pub(crate) fn found_where(&self, base: impl Fn(&str) -> bool) -> Vec<String> {
+        let found = lock(&self.found);
+        found.iter().filter(|(id, _)| base(id)).take(5).map(|(id, modules)| format!("{id}: {modules}")).collect()
     }
 }
 
@@ -247,11 +253,14 @@ impl Drop for Gaps {
 struct PodSeen {
     name: String,
     version: String,
+    node: Option<String>,
     ready: bool,
     lost: bool,
+    taken: bool,
 }
 
-/// Records every Pod that was ever there, and which stopped being Ready while they lived on.
+/// Records every Pod that was ever there, which stopped being Ready while they lived on, and which were deleted before
+/// they had failed.
 pub(crate) struct PodLog {
     pods: Arc<Mutex<BTreeMap<String, PodSeen>>>,
     task: JoinHandle<()>,
@@ -289,6 +298,16 @@ impl PodLog {
         let pods = lock(&self.pods);
         pods.values().filter(|p| p.lost && p.version == version).map(|p| p.name.clone()).collect()
     }
+
+    /// How many there were on this Node.
+    pub(crate) fn on(&self, node: &str) -> usize {
+        lock(&self.pods).values().filter(|p| p.node.as_deref() == Some(node)).count()
+    }
+
+    /// Whether a Pod on this Node was deleted that neither had failed nor only waited for its turn.
+    pub(crate) fn taken_from(&self, node: &str) -> bool {
+        lock(&self.pods).values().any(|p| p.taken && p.node.as_deref() == Some(node))
+    }
 }
 
 impl Drop for PodLog {
@@ -303,9 +322,15 @@ fn note(seen: &Mutex<BTreeMap<String, PodSeen>>, pod: &Pod) {
     let entry = pods.entry(pod.metadata.uid.clone().unwrap_or_default()).or_insert_with(|| PodSeen {
         name: pod.metadata.name.clone().unwrap_or_default(),
         version: labels.get("module.koupleless.io/version").cloned().unwrap_or_default(),
+        node: None,
         ready: false,
         lost: false,
+        taken: false,
     });
+    entry.node = pod.spec.as_ref().and_then(|s| s.node_name.clone());
+    let failed = pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Failed");
+    let waits = container_reason(pod) == Some("Held");
+    entry.taken |= pod.metadata.deletion_timestamp.is_some() && !failed && !waits;
     let ready = is_ready(pod);
     entry.lost |= entry.ready && !ready && pod.metadata.deletion_timestamp.is_none();
     entry.ready = ready;
