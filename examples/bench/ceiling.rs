@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
+    figures::Latency,
     objects::{self, NAMESPACE, in_parallel, request},
     progress::say,
     scrape::Series,
@@ -81,6 +82,33 @@ impl Ceiling {
             .await?;
         meter.clear().await?;
         Ok(Self(meter.rates))
+    }
+
+    /// As many Pods at once as in the burst, each with its status as soon as it is there: how long that status takes
+    /// when nobody else is in the way.
+    pub(crate) async fn burst(stage: &Stage) -> Result<Latency> {
+        let count = stage.options.bases().min(stage.options.burst as usize);
+        let (client, pods) = (stage.client.clone(), objects::pods());
+        let created = in_parallel(stage.options.writers(), count, move |n| {
+            let (client, pods) = (client.clone(), pods.clone());
+            async move {
+                let pod = serde_json::from_str(&objects::create(&client, &pods, &objects::ceiling_pod(n)).await?)?;
+                let start = Instant::now();
+                let request = request(Method::PATCH, &format!("{pods}/ceiling-{n}/status"), STRATEGIC, &ready(&pod))?;
+                Ok(tokio::spawn(async move { client.request_text(request).await.map(|_| start.elapsed()) }))
+            }
+        });
+        let mut took = Vec::with_capacity(count);
+        for status in created.await.context("measuring the ceiling of the burst")? {
+            took.push(status.await??);
+        }
+        let client = stage.client.clone();
+        let removal = in_parallel(stage.options.writers(), count, move |n| {
+            let client = client.clone();
+            async move { objects::delete(&client, &format!("{}/ceiling-{n}?gracePeriodSeconds=0", objects::pods())).await }
+        });
+        removal.await?;
+        Ok(Latency::of("status of a new Pod", took))
     }
 
     /// Seconds that these writes would take at the ceiling. `created` of the Nodes and Leases are new ones.

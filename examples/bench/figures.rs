@@ -19,6 +19,8 @@ pub(crate) struct Report {
     pub(crate) writers: u32,
     pub(crate) controllers_frozen: bool,
     pub(crate) ceiling: Ceiling,
+    /// What the burst takes without modulet.
+    pub(crate) burst_ceiling: Option<Latency>,
     pub(crate) phases: Vec<Phase>,
     /// Commands that the bases have received in all, for each module that was installed.
     pub(crate) commands: Series,
@@ -33,6 +35,7 @@ impl Report {
             writers: options.writers,
             controllers_frozen: options.no_controllers,
             ceiling: Ceiling::default(),
+            burst_ceiling: None,
             phases: Vec::new(),
             commands: Series::new(),
             soak: None,

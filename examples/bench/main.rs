@@ -117,6 +117,7 @@ async fn run(options: Options) -> Result<()> {
 async fn measure(stage: &mut Stage, options: &Options, report: &mut Report) -> Result<()> {
     if options.soak.is_none() {
         report.ceiling = Ceiling::measure(stage).await?;
+        report.burst_ceiling = Some(Ceiling::burst(stage).await?).filter(|burst| burst.count > 0);
     }
     stage.start_modulet().await?;
     report.phases.push(phases::register(stage, &report.ceiling).await?);

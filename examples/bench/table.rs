@@ -88,19 +88,12 @@ fn phases(report: &Report) -> String {
 
 fn latencies(report: &Report) -> String {
     let mut text = String::new();
-    let rows = report.phases.iter().flat_map(|p| {
-        p.latencies.iter().map(|l| {
-            let ms = |value: f64| if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") };
-            vec![
-                p.name.to_owned(),
-                l.what.to_owned(),
-                l.count.to_string(),
-                ms(l.p50_ms),
-                ms(l.p90_ms),
-                ms(l.p99_ms),
-                ms(l.max_ms),
-            ]
-        })
+    let measured = report.phases.iter().flat_map(|p| p.latencies.iter().map(|l| (p.name, l)));
+    let alone = report.burst_ceiling.iter().map(|l| ("burst, without modulet", l));
+    let rows = alone.chain(measured).map(|(phase, l)| {
+        let ms = |value: f64| if value < 100.0 { format!("{value:.1}") } else { format!("{value:.0}") };
+        let figures = [l.p50_ms, l.p90_ms, l.p99_ms, l.max_ms].map(ms);
+        [phase.to_owned(), l.what.to_owned(), l.count.to_string()].into_iter().chain(figures).collect()
     });
     table(&mut text, &["phase", "latency", "count", "p50, ms", "p90", "p99", "max"], rows);
     text

@@ -91,8 +91,7 @@ impl World {
             self.peers.changed(now);
         }
 
-        let (node, ledger) = (&record.node, &record.base.ledger);
-        self.journal.settle(id, |install| ledger.installed(install) && !node.has_on_record(install));
+        self.settle_journal(id, now);
         let mut wake = plan.wake;
         if !plan.unrecorded.is_empty() && self.put_on_record(id, &plan.unrecorded) {
             wake = Some(now);

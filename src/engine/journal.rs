@@ -3,18 +3,21 @@
 //! The record of a base is the ledger on its Node. One install's record is one write of its Node. Where many
 //! bases install at once, one object has the installs of all of them on record (a *segment*), and their Nodes
 //! are written when there is time; then the segment goes.
+//!
+//! More of the same is likely to follow, so a segment takes in bases that may be next (a *reservation*): their
+//! installs are on record already when their Pods come. One that is not used ends after a time.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tracing::{info, warn};
 
 use super::{
     Edges,
-    world::{World, Writing},
+    world::{BaseRecord, World, Writing},
 };
 use crate::{
     api::{Key, Outcome, Request, WriteError},
@@ -28,6 +31,11 @@ const FEW: usize = 2;
 const SEGMENT: usize = 500;
 /// Installs in the journal; what comes on top waits for the ledgers.
 const CAPACITY: usize = 8192;
+/// Installs that one segment reserves, and all segments together.
+const RESERVED: usize = 1000;
+const ALL_RESERVED: usize = CAPACITY / 2;
+/// How long a reservation waits for its Pod.
+const RESERVED_FOR: Duration = Duration::from_secs(10);
 
 /// Installs that are not in the ledgers on the Nodes yet.
 #[derive(Debug)]
@@ -56,17 +64,27 @@ struct Entry {
     segment: Option<Arc<str>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Segment {
     state: State,
-    bases: Vec<BaseId>,
+    /// Bases that wait for it.
+    asked: BTreeSet<BaseId>,
     /// Entries that still need it.
     left: usize,
+    reserved_until: Option<Instant>,
     deletion: Writing,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl Segment {
+    /// It keeps also what nobody needs yet.
+    fn reserves(&self, now: Instant) -> bool {
+        self.state == State::Creating || self.reserved_until.is_some_and(|until| until > now)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
+    #[default]
     Creating,
     Written,
     /// It may be there, and is not needed.
@@ -99,8 +117,7 @@ impl Journal {
             let name: Arc<str> = name.into();
             let left = installs.values().map(Vec::len).sum();
             let state = if left > 0 { State::Written } else { State::Leaving };
-            let bases = installs.keys().cloned().collect();
-            self.segments.insert(Arc::clone(&name), Segment { state, bases, left, deletion: Writing::default() });
+            self.segments.insert(Arc::clone(&name), Segment { state, left, ..Segment::default() });
             self.count += left;
             for (base, modules) in installs {
                 let entries = modules.into_iter().map(|install| Entry { install, segment: Some(Arc::clone(&name)) });
@@ -120,10 +137,20 @@ impl Journal {
             return; // the ledger is saved at once, as nothing covers it
         }
         let entries = self.by_base.entry(base.clone()).or_default();
-        for install in installs.iter().filter(|i| !entries.iter().any(|e| e.install == **i)).collect::<Vec<_>>() {
-            entries.push(Entry { install: install.clone(), segment: None });
-            self.count += 1;
-            self.waiting.insert(base.clone());
+        for install in installs {
+            match entries.iter().find(|e| e.install == *install) {
+                Some(Entry { segment: Some(name), .. }) => {
+                    if let Some(segment) = self.segments.get_mut(name) {
+                        segment.asked.insert(base.clone());
+                    }
+                }
+                Some(_) => {}
+                None => {
+                    entries.push(Entry { install: install.clone(), segment: None });
+                    self.count += 1;
+                    self.waiting.insert(base.clone());
+                }
+            }
         }
     }
 
@@ -147,19 +174,29 @@ impl Journal {
     }
 
     /// Drops what the journal need not know of this base any more.
-    pub(super) fn settle(&mut self, base: &BaseId, needs: impl Fn(&ModuleId) -> bool) {
+    pub(super) fn settle(&mut self, base: &BaseId, needs: impl Fn(&ModuleId) -> bool, now: Instant) {
+        self.retain(base, |entry, segment| needs(&entry.install) || segment.is_some_and(|s| s.reserves(now)));
+    }
+
+    /// Drops all that it knows of this base.
+    pub(super) fn forget(&mut self, base: &BaseId) {
+        self.retain(base, |_, _| false);
+    }
+
+    fn retain(&mut self, base: &BaseId, keep: impl Fn(&Entry, Option<&Segment>) -> bool) {
         let Some(entries) = self.by_base.get_mut(base) else { return };
         let before = entries.len();
         let segments = &mut self.segments;
         entries.retain(|entry| {
-            let needed = needs(&entry.install);
-            if !needed && let Some(segment) = entry.segment.as_ref().and_then(|name| segments.get_mut(name)) {
+            let mut segment = entry.segment.as_ref().and_then(|name| segments.get_mut(name));
+            let kept = keep(entry, segment.as_deref());
+            if !kept && let Some(segment) = &mut segment {
                 segment.left -= 1;
                 if segment.left == 0 && segment.state == State::Written {
                     segment.state = State::Leaving;
                 }
             }
-            needed
+            kept
         });
         self.count -= before - entries.len();
         if !entries.iter().any(|e| e.segment.is_none()) {
@@ -170,66 +207,99 @@ impl Journal {
         }
     }
 
-    /// When to look again at what could not be written.
+    /// Bases of which a reservation has come to its end.
+    fn reservations_ended(&mut self, now: Instant) -> Vec<BaseId> {
+        let ended = self.segments.iter_mut().filter(|(_, s)| s.reserved_until.is_some_and(|until| until <= now));
+        let names: HashSet<_> = ended
+            .map(|(name, segment)| {
+                segment.reserved_until = None;
+                Arc::clone(name)
+            })
+            .collect();
+        if names.is_empty() { Vec::new() } else { self.bases_in(|name| names.contains(name)) }
+    }
+
+    fn bases_in(&self, segment: impl Fn(&Arc<str>) -> bool) -> Vec<BaseId> {
+        let within = |entries: &Vec<Entry>| entries.iter().any(|e| e.segment.as_ref().is_some_and(&segment));
+        self.by_base.iter().filter(|(_, entries)| within(entries)).map(|(base, _)| base.clone()).collect()
+    }
+
+    /// When to look again: at what could not be written, and at reservations.
     pub(super) fn next(&self) -> Option<Instant> {
         let creation = (!self.waiting.is_empty()).then_some(&self.writing);
         let deletions = self.segments.values().filter(|s| s.state == State::Leaving).map(|s| &s.deletion);
-        creation.into_iter().chain(deletions).filter_map(Writing::retry_at).min()
+        let retries = creation.into_iter().chain(deletions).filter_map(Writing::retry_at);
+        retries.chain(self.segments.values().filter_map(|s| s.reserved_until)).min()
     }
 
-    /// The next segment, if something waits for it and the one before is written.
-    fn next_segment(&mut self, now: Instant) -> Option<(Arc<str>, Installs)> {
+    /// What waits for the next segment, if that can be written now.
+    fn due(&mut self, now: Instant) -> Option<Installs> {
         if self.waiting.is_empty() || self.writing.may_start(now).is_err() {
             return None;
         }
-        self.serial += 1;
-        let name: Arc<str> = format!("modulet-journal.{}.{}-{}", self.env, self.run, self.serial).into();
         let mut installs = Installs::new();
         while installs.len() < SEGMENT
             && let Some(base) = self.waiting.pop_first()
         {
-            for entry in self.by_base.get_mut(&base).into_iter().flatten().filter(|e| e.segment.is_none()) {
-                entry.segment = Some(Arc::clone(&name));
-                installs.entry(base.clone()).or_default().push(entry.install.clone());
-            }
+            let waiting = self.by_base.get(&base).into_iter().flatten().filter(|e| e.segment.is_none());
+            installs.insert(base, waiting.map(|e| e.install.clone()).collect());
         }
-        let segment = Segment {
-            state: State::Creating,
-            bases: installs.keys().cloned().collect(),
-            left: installs.values().map(Vec::len).sum(),
-            deletion: Writing::default(),
-        };
-        self.segments.insert(Arc::clone(&name), segment);
-        Some((name, installs))
+        Some(installs)
     }
 
-    /// A segment was created, or not. Returns the bases that it is about.
-    fn created(&mut self, name: &Arc<str>, result: Result<Outcome, WriteError>, now: Instant) -> Vec<BaseId> {
+    /// Begins a segment with these installs. `likely` ones are reserved, as far as there is room.
+    fn begin(&mut self, due: &Installs, likely: impl Iterator<Item = (BaseId, ModuleId)>) -> (Arc<str>, Installs) {
+        self.serial += 1;
+        let name: Arc<str> = format!("modulet-journal.{}.{}-{}", self.env, self.run, self.serial).into();
+        let asked = due.keys().cloned().collect();
+        let mut installs = due.clone();
+        for base in due.keys() {
+            for entry in self.by_base.get_mut(base).into_iter().flatten() {
+                entry.segment.get_or_insert_with(|| Arc::clone(&name));
+            }
+        }
+        let room = RESERVED.min(ALL_RESERVED.saturating_sub(self.count));
+        let new = likely.filter(|(base, install)| !self.covers(base, install)).take(room).collect::<Vec<_>>();
+        for (base, install) in new {
+            let entry = Entry { install: install.clone(), segment: Some(Arc::clone(&name)) };
+            self.by_base.entry(base.clone()).or_default().push(entry);
+            self.count += 1;
+            installs.entry(base).or_default().push(install);
+        }
+        let left = installs.values().map(Vec::len).sum();
+        self.segments.insert(Arc::clone(&name), Segment { asked, left, ..Segment::default() });
+        (name, installs)
+    }
+
+    /// A segment was created, or not. Returns the bases that wait for it.
+    fn created(&mut self, name: &Arc<str>, result: Result<Outcome, WriteError>, now: Instant) -> BTreeSet<BaseId> {
         self.writing.ended(result.is_ok(), now);
-        let Some(segment) = self.segments.get_mut(name) else { return Vec::new() };
-        let bases = segment.bases.clone();
+        let Some(segment) = self.segments.get_mut(name) else { return BTreeSet::new() };
+        let asked = std::mem::take(&mut segment.asked);
         match result {
-            Ok(_) => segment.state = if segment.left > 0 { State::Written } else { State::Leaving },
+            Ok(_) if segment.left > 0 => {
+                (segment.state, segment.reserved_until) = (State::Written, Some(now + RESERVED_FOR));
+            }
+            Ok(_) => segment.state = State::Leaving,
             Err(error) => {
                 // It may have been created all the same.
                 segment.state = State::Leaving;
                 let refused = matches!(error, WriteError::Refused { code: 400..429, .. });
                 warn!(%error, retry = !refused, "cannot write the journal");
                 self.usable &= !refused;
-                for base in &bases {
-                    for entry in self.by_base.get_mut(base).into_iter().flatten() {
-                        if entry.segment.as_ref() == Some(name) {
-                            entry.segment = None;
-                            self.waiting.insert(base.clone());
-                        }
+                for base in self.bases_in(|n| n == name) {
+                    if refused || !asked.contains(&base) {
+                        self.retain(&base, |entry, _| entry.segment.as_ref() != Some(name));
+                        continue;
                     }
-                    if refused {
-                        self.settle(base, |_| false);
+                    for entry in self.by_base.get_mut(&base).into_iter().flatten() {
+                        entry.segment.take_if(|n| n == name);
                     }
+                    self.waiting.insert(base);
                 }
             }
         }
-        bases
+        asked
     }
 
     /// A segment was deleted, or not.
@@ -267,7 +337,12 @@ impl World {
 
     /// Writes the next segment, and deletes those that are not needed any more.
     pub(super) fn keep_journal(&mut self, edges: &Edges, now: Instant) {
-        if let Some((name, installs)) = self.journal.next_segment(now) {
+        for base in self.journal.reservations_ended(now) {
+            self.settle_journal(&base, now);
+        }
+        if let Some(due) = self.journal.due(now) {
+            let likely = next_in_line(&self.bases, &due);
+            let (name, installs) = self.journal.begin(&due, likely);
             let object = journal_segment(&name, &self.journal.env, &installs);
             let request = Request::create(self.journal.path(), &object);
             self.journal.writing.in_flight = edges.journal.submit(Key::Journal(Arc::clone(&name)), request);
@@ -284,6 +359,13 @@ impl World {
                 segment.deletion.in_flight = edges.background.submit(Key::JournalEnd(Arc::clone(name)), request);
             }
         }
+    }
+
+    /// Drops what this base does not need in the journal any more.
+    pub(super) fn settle_journal(&mut self, id: &BaseId, now: Instant) {
+        let Some(record) = self.bases.get(id) else { return };
+        let (node, ledger) = (&record.node, &record.base.ledger);
+        self.journal.settle(id, |install| ledger.installed(install) && !node.has_on_record(install), now);
     }
 
     pub(super) fn journal_created(&mut self, name: &Arc<str>, result: Result<Outcome, WriteError>, now: Instant) {
@@ -313,6 +395,22 @@ impl World {
     }
 }
 
+/// The same modules on other bases of the same applications.
+fn next_in_line(
+    bases: &HashMap<BaseId, Box<BaseRecord>>,
+    installs: &Installs,
+) -> impl Iterator<Item = (BaseId, ModuleId)> {
+    let name = |record: &BaseRecord| record.base.info.as_ref().map(|info| info.name.clone());
+    let modules: BTreeSet<_> = installs.values().flatten().cloned().collect();
+    let names: BTreeSet<_> = installs.keys().filter_map(|id| bases.get(id)).map(|r| name(r)).collect();
+    let alike = bases.iter().filter(move |(_, r)| r.node.exists() && names.contains(&name(r)));
+    alike.flat_map(move |(id, record)| {
+        let lacking: Vec<_> =
+            modules.iter().filter(|m| record.base.lacks(m)).map(|m| (id.clone(), m.clone())).collect();
+        lacking
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -333,37 +431,69 @@ mod tests {
         WriteError::Unreachable("no answer".into())
     }
 
+    /// The next segment, with the reservations of these bases for the first version.
+    fn segment(journal: &mut Journal, likely: &[&str], now: Instant) -> Option<(Arc<str>, Installs)> {
+        let due = journal.due(now)?;
+        journal.writing.in_flight = true;
+        Some(journal.begin(&due, likely.iter().map(|name| (base(name), biz("1")))))
+    }
+
     #[test]
     fn what_many_bases_install_is_one_segment_and_goes_with_the_last_of_them() {
         let (mut journal, now) = (journal(), Instant::now());
         journal.want(&base("a"), &[biz("1"), biz("2")]);
         journal.want(&base("b"), &[biz("1")]);
-        let (name, installs) = journal.next_segment(now).unwrap();
+        let (name, installs) = segment(&mut journal, &[], now).unwrap();
         assert_eq!(installs.values().map(Vec::len).sum::<usize>(), 3);
-        journal.writing.in_flight = true;
         assert!(journal.covers(&base("a"), &biz("1")) && !journal.has(&base("a"), &biz("1")));
-        assert_eq!(journal.created(&name, Ok(Outcome::default()), now), [base("a"), base("b")]);
+        let told = journal.created(&name, Ok(Outcome::default()), now);
+        assert_eq!(told, BTreeSet::from([base("a"), base("b")]));
         assert!(journal.has(&base("a"), &biz("1")) && journal.has(&base("b"), &biz("1")));
-        journal.settle(&base("a"), |install| *install == biz("2"));
-        journal.settle(&base("b"), |_| false);
+        let later = journal.next().unwrap();
+        journal.settle(&base("a"), |install| *install == biz("2"), later);
+        journal.settle(&base("b"), |_| false, later);
         assert_eq!(journal.segments[&name].state, State::Written);
-        journal.settle(&base("a"), |_| false);
+        journal.settle(&base("a"), |_| false, later);
         assert_eq!(journal.segments[&name].state, State::Leaving);
-        journal.deleted(&name, &Ok(Outcome::default()), now);
+        journal.deleted(&name, &Ok(Outcome::default()), later);
         assert!(journal.segments.is_empty() && journal.by_base.is_empty() && journal.count == 0);
+    }
+
+    #[test]
+    fn bases_that_may_be_next_are_on_record_until_it_is_known_that_they_are_not() {
+        let (mut journal, now) = (journal(), Instant::now());
+        journal.want(&base("a"), &[biz("1")]);
+        let (name, installs) = segment(&mut journal, &["b", "c", "a"], now).unwrap();
+        assert_eq!(installs, Installs::from(["a", "b", "c"].map(|name| (base(name), vec![biz("1")]))));
+        journal.want(&base("b"), &[biz("1")]);
+        assert!(!journal.has(&base("b"), &biz("1")), "not before it is written");
+        let told = journal.created(&name, Ok(Outcome::default()), now);
+        assert_eq!(told, BTreeSet::from([base("a"), base("b")]), "who waits for it");
+        journal.settle(&base("c"), |_| false, now);
+        assert!(journal.has(&base("c"), &biz("1")));
+
+        let end = journal.next().unwrap();
+        let mut ended = journal.reservations_ended(end);
+        ended.sort();
+        assert_eq!(ended, ["a", "b", "c"].map(base));
+        assert_eq!(journal.next(), None);
+        ended.iter().for_each(|id| journal.settle(id, |_| *id == base("b"), end));
+        assert!(journal.has(&base("b"), &biz("1")) && !journal.has(&base("c"), &biz("1")));
+        assert_eq!(journal.count, 1);
     }
 
     #[test]
     fn a_segment_of_which_nothing_was_heard_is_written_anew_and_deleted() {
         let (mut journal, now) = (journal(), Instant::now());
         journal.want(&base("a"), &[biz("1")]);
-        let (first, _) = journal.next_segment(now).unwrap();
+        let (first, _) = segment(&mut journal, &["b"], now).unwrap();
         journal.created(&first, Err(unreachable()), now);
         assert_eq!(journal.segments[&first].state, State::Leaving);
-        assert!(journal.next_segment(now).is_none(), "not at once");
+        assert!(!journal.covers(&base("b"), &biz("1")), "nobody waits for that");
+        assert!(segment(&mut journal, &[], now).is_none(), "not at once");
         let later = journal.next().unwrap();
-        let (second, installs) = journal.next_segment(later).unwrap();
-        assert!(second != first && installs.contains_key(&base("a")));
+        let (second, installs) = segment(&mut journal, &[], later).unwrap();
+        assert!(second != first && installs == Installs::from([(base("a"), vec![biz("1")])]));
         journal.created(&second, Ok(Outcome::default()), later);
         journal.deleted(&first, &Err(unreachable()), later);
         assert!(journal.next().is_some(), "the deletion is tried again");
@@ -374,11 +504,11 @@ mod tests {
     fn where_it_is_not_allowed_nothing_is_covered_so_that_ledgers_are_saved_at_once() {
         let (mut journal, now) = (journal(), Instant::now());
         journal.want(&base("a"), &[biz("1")]);
-        let (name, _) = journal.next_segment(now).unwrap();
+        let (name, _) = segment(&mut journal, &["c"], now).unwrap();
         let refused = WriteError::Refused { code: 403, message: "forbidden".into() };
-        assert_eq!(journal.created(&name, Err(refused), now), [base("a")]);
+        assert_eq!(journal.created(&name, Err(refused), now), BTreeSet::from([base("a")]));
         journal.want(&base("b"), &[biz("1")]);
-        assert!(!journal.covers(&base("a"), &biz("1")) && !journal.covers(&base("b"), &biz("1")));
+        assert!(["a", "b", "c"].iter().all(|name| !journal.covers(&base(name), &biz("1"))));
         assert_eq!(journal.count, 0);
     }
 
@@ -390,6 +520,8 @@ mod tests {
         }
         assert_eq!(journal.count, CAPACITY);
         assert!(!journal.covers(&base(&format!("b{}", CAPACITY + 5)), &biz("1")));
+        segment(&mut journal, &["x"], Instant::now()).unwrap();
+        assert!(!journal.covers(&base("x"), &biz("1")), "no room for what is not wanted yet");
     }
 
     #[test]
@@ -399,7 +531,7 @@ mod tests {
         journal.restore(Some(vec![("old".to_owned(), installs), ("empty".to_owned(), Installs::new())]));
         assert_eq!(journal.of(&base("a")).collect::<Vec<_>>(), [&biz("1")]);
         assert!(journal.has(&base("a"), &biz("1")));
-        journal.settle(&base("a"), |_| false);
+        journal.settle(&base("a"), |_| false, Instant::now());
         assert!(journal.segments.values().all(|s| s.state == State::Leaving));
     }
 }

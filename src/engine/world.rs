@@ -363,7 +363,7 @@ impl World {
     pub(super) fn forget_base(&mut self, id: &BaseId) {
         if self.bases.remove(id).is_some() {
             info!(base = %id, "base forgotten");
-            self.journal.settle(id, |_| false);
+            self.journal.forget(id);
             self.timers.set(id, None);
         }
     }
