@@ -82,6 +82,8 @@ async fn release(
     let old_pods = sight.of(&old_names);
     let mut latencies = vec![
         Latency::of("bound → command", between(pods.iter().map(|p| p.bound), commands.iter().copied())),
+        Latency::of("bound → shown by a watch", between(pods.iter().map(|p| p.bound), pods.iter().map(|p| p.shown))),
+        Latency::of("shown by a watch → command", between(pods.iter().map(|p| p.shown), commands.iter().copied())),
         Latency::of("reply → Ready", between(commands.iter().copied(), pods.iter().map(|p| p.ready))),
         Latency::of("bound → Ready", between(pods.iter().map(|p| p.bound), pods.iter().map(|p| p.ready))),
     ];

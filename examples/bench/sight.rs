@@ -25,6 +25,8 @@ use crate::objects::ENV;
 pub(crate) struct PodTimes {
     /// It was seen bound: by our watch, or by the answer to its creation, whichever came first.
     pub(crate) bound: Option<Instant>,
+    /// Our watch showed it.
+    pub(crate) shown: Option<Instant>,
     pub(crate) ready: Option<Instant>,
     pub(crate) failed: Option<Instant>,
     /// The API server has taken the request to delete it.
@@ -141,6 +143,7 @@ impl Seen {
             Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
                 let times = self.pods.entry(pod.metadata.name.unwrap_or_default()).or_default();
                 times.bound.get_or_insert(now);
+                times.shown.get_or_insert(now);
                 let Some(status) = pod.status else { return };
                 let mut conditions = status.conditions.iter().flatten();
                 if conditions.any(|c| c.type_ == "Ready" && c.status == "True") {
