@@ -39,7 +39,7 @@ struct Options {
     #[arg(long, default_value_t = 32, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=256))]
     writers: u32,
 
-    /// Before all bases get a module, that many get one at once (0: none)
+    /// Before all bases get a module, that many get one at once, and one by a Deployment (0: none)
     #[arg(long, default_value_t = 50, value_name = "COUNT")]
     burst: u32,
 
@@ -128,6 +128,9 @@ async fn measure(stage: &mut Stage, options: &Options, report: &mut Report) -> R
     report.phases.push(phases::idle(stage).await?);
     if options.burst > 0 {
         report.phases.push(releases::burst(stage, &report.ceiling).await?);
+        if !options.no_controllers {
+            report.phases.push(releases::deployment(stage, &report.ceiling).await?);
+        }
     }
     report.phases.push(releases::install(stage, &report.ceiling).await?);
     report.phases.push(releases::update(stage, &report.ceiling).await?);

@@ -21,6 +21,11 @@ pub(crate) fn node_name(base: usize) -> String {
     format!("vnode.base-{base}.{ENV}")
 }
 
+/// The number of the base that has this Node.
+pub(crate) fn base_number(node: &str) -> Option<usize> {
+    node.strip_prefix("vnode.base-")?.strip_suffix(ENV)?.strip_suffix('.')?.parse().ok()
+}
+
 /// One version of one module on one base.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Module {
@@ -47,19 +52,18 @@ impl Module {
 }
 
 fn bound_pod(pod: &str, node: &str, module: &str, version: &str) -> Value {
+    let mut object = template(module, version);
+    object["apiVersion"] = json!("v1");
+    object["kind"] = json!("Pod");
+    object["metadata"]["name"] = json!(pod);
+    object["spec"]["nodeName"] = json!(node);
+    object
+}
+
+fn template(module: &str, version: &str) -> Value {
     json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": pod,
-            "labels": {
-                "virtual-kubelet.koupleless.io/component": "module",
-                "module.koupleless.io/name": module,
-                "module.koupleless.io/version": version,
-            },
-        },
+        "metadata": { "labels": labels(module, version) },
         "spec": {
-            "nodeName": node,
             "containers": [{
                 "name": module,
                 "image": format!("https://modules.example.com/{module}-{version}-ark-biz.jar"),
@@ -67,6 +71,34 @@ fn bound_pod(pod: &str, node: &str, module: &str, version: &str) -> Value {
             }],
             "tolerations": [{ "operator": "Exists" }],
         },
+    })
+}
+
+fn labels(module: &str, version: &str) -> Value {
+    json!({
+        "virtual-kubelet.koupleless.io/component": "module",
+        "module.koupleless.io/name": module,
+        "module.koupleless.io/version": version,
+    })
+}
+
+/// The collection of all our Deployments.
+pub(crate) fn deployments() -> String {
+    format!("/apis/apps/v1/namespaces/{NAMESPACE}/deployments")
+}
+
+/// A Deployment called like its module, with at most one Pod on each base.
+pub(crate) fn deployment(module: &str, version: &str, replicas: usize) -> Value {
+    let selector = json!({ "matchLabels": labels(module, version) });
+    let mut template = template(module, version);
+    template["spec"]["affinity"] = json!({ "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [{
+        "labelSelector": selector, "topologyKey": "topology.kubernetes.io/zone",
+    }] } });
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": { "name": module },
+        "spec": { "replicas": replicas, "selector": selector, "template": template },
     })
 }
 

@@ -109,10 +109,13 @@ pub(crate) async fn idle(stage: &Stage) -> Result<Phase> {
     Ok(phase)
 }
 
-/// Commands that the bases have received in all, for each module that was installed on them.
+/// Commands that the bases have received in all, for each module that was installed on them: two versions on all,
+/// and two modules on some.
 pub(crate) fn commands(stage: &Stage) -> Result<Series> {
     let fleet = stage.fleet()?;
-    let modules = 2 * stage.options.bases() + stage.options.bases().min(stage.options.burst as usize);
+    let burst = stage.options.bases().min(stage.options.burst as usize);
+    let deployed = if stage.options.no_controllers { 0 } else { burst };
+    let modules = 2 * stage.options.bases() + burst + deployed;
     #[expect(clippy::cast_precision_loss, reason = "counts of commands")]
     let share = |command: &&str| ((*command).to_owned(), fleet.received(command) as f64 / modules as f64);
     Ok(["installBiz", "uninstallBiz", "baseline", "queryAllBiz", "health"].iter().map(share).collect())

@@ -10,12 +10,14 @@ use crate::{
     objects::{self, Module, create, delete as delete_object, in_parallel},
     phases::{Done, conclude},
     progress::say,
+    sight::PodTimes,
     stage::Stage,
 };
 
 /// The module that all bases get, and the one that some get before.
 const BIZ: &str = "biz";
 const BURST: &str = "burst";
+const DEPLOYED: &str = "deployed";
 const OLD: &str = "1.0.0";
 const NEW: &str = "2.0.0";
 
@@ -23,6 +25,36 @@ const NEW: &str = "2.0.0";
 pub(crate) async fn burst(stage: &Stage, ceiling: &Ceiling) -> Result<Phase> {
     let count = stage.options.bases().min(stage.options.burst as usize);
     release(stage, ceiling, "burst", &all(count, BURST, OLD), None).await
+}
+
+/// As many at once by a Deployment, as users do it: the scheduler binds the Pods. It is deleted again.
+pub(crate) async fn deployment(stage: &Stage, ceiling: &Ceiling) -> Result<Phase> {
+    let count = stage.options.bases().min(stage.options.burst as usize);
+    say(&format!("deployment: {count} Pods"));
+    let limit = Stage::patience(count);
+    let before = stage.snapshot().await?;
+    create(&stage.client, &objects::deployments(), &objects::deployment(DEPLOYED, OLD, count)).await?;
+    let sight = &stage.sight;
+    let ready = || Ok(sight.like(DEPLOYED).iter().filter(|p| p.ready.is_some()).count());
+    stage.wait("all Pods of the Deployment to be Ready", limit, count, ready).await?;
+
+    let pods = sight.like(DEPLOYED);
+    let command = |pod: &PodTimes| {
+        let module = Module::new(pod.base.context("a Pod on no base")?, DEPLOYED, OLD);
+        received(stage, &module, "installBiz")
+    };
+    let commands = pods.iter().map(command).collect::<Result<Vec<_>>>()?;
+    let latencies = vec![
+        Latency::of("shown by a watch → command", between(pods.iter().map(|p| p.shown), commands.iter().copied())),
+        Latency::of("reply → Ready", between(commands.iter().copied(), pods.iter().map(|p| p.ready))),
+    ];
+    let last = pods.iter().filter_map(|p| p.ready).max().context("no Pod at all")?;
+    let done = Done { name: "deployment", count, of: "Pod", before, last, latencies, created: 0, own_writes: vec![] };
+    let phase = Phase { at_ceiling: None, ..conclude(stage, ceiling, done).await? };
+    delete_object(&stage.client, &format!("{}/{DEPLOYED}", objects::deployments())).await?;
+    let gone = || Ok(sight.like(DEPLOYED).iter().filter(|p| p.gone.is_some()).count());
+    stage.wait("all Pods of the Deployment to be gone", limit, count, gone).await?;
+    Ok(phase)
 }
 
 /// A module on each base.

@@ -18,11 +18,13 @@ use kube::{
 use modulet::k8s::node_says_ready;
 use tokio::task::JoinHandle;
 
-use crate::objects::ENV;
+use crate::objects::{ENV, base_number};
 
 /// When a Pod was what.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct PodTimes {
+    /// Number of the base that it is bound to.
+    pub(crate) base: Option<usize>,
     /// It was seen bound: by our watch, or by the answer to its creation, whichever came first.
     pub(crate) bound: Option<Instant>,
     /// Our watch showed it.
@@ -109,6 +111,11 @@ impl Sight {
         names.iter().map(|name| seen.pods.get(name).copied().unwrap_or_default()).collect()
     }
 
+    /// The times of all Pods whose names begin like that.
+    pub(crate) fn like(&self, prefix: &str) -> Vec<PodTimes> {
+        self.seen.locked().pods.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, times)| *times).collect()
+    }
+
     /// How many of these Pods satisfy a condition.
     pub(crate) fn count(&self, names: &[String], condition: impl Fn(&PodTimes) -> bool) -> usize {
         let seen = self.seen.locked();
@@ -142,8 +149,12 @@ impl Seen {
         match event {
             Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
                 let times = self.pods.entry(pod.metadata.name.unwrap_or_default()).or_default();
-                times.bound.get_or_insert(now);
-                times.shown.get_or_insert(now);
+                let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+                if let Some(node) = node {
+                    times.base = base_number(node);
+                    times.bound.get_or_insert(now);
+                    times.shown.get_or_insert(now);
+                }
                 let Some(status) = pod.status else { return };
                 let mut conditions = status.conditions.iter().flatten();
                 if conditions.any(|c| c.type_ == "Ready" && c.status == "True") {

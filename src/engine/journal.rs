@@ -13,14 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::{
-    Edges,
-    world::{BaseRecord, World, Writing},
-};
+use super::world::Writing;
 use crate::{
-    api::{Key, Outcome, Request, WriteError},
+    api::{Outcome, Request, WriteError},
     domain::{BaseId, ModuleId},
     k8s::{Installs, journal_segment},
 };
@@ -127,12 +124,12 @@ impl Journal {
     }
 
     /// Whether a record of its own is quicker than the next segment.
-    fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         self.waiting.is_empty() && !self.writing.in_flight && self.saving.len() < FEW
     }
 
     /// Puts installs on the list for the next segment.
-    fn want(&mut self, base: &BaseId, installs: &[ModuleId]) {
+    pub(super) fn want(&mut self, base: &BaseId, installs: &[ModuleId]) {
         if !self.usable || self.count + installs.len() > CAPACITY {
             return; // the ledger is saved at once, as nothing covers it
         }
@@ -160,12 +157,17 @@ impl Journal {
     }
 
     /// The install is in the journal.
-    fn has(&self, base: &BaseId, install: &ModuleId) -> bool {
+    pub(super) fn has(&self, base: &BaseId, install: &ModuleId) -> bool {
         let written = |e: &Entry| {
             let segment = e.segment.as_ref().and_then(|name| self.segments.get(name));
             e.install == *install && segment.is_some_and(|s| s.state == State::Written)
         };
         self.by_base.get(base).is_some_and(|entries| entries.iter().any(written))
+    }
+
+    /// All bases that it knows.
+    pub(super) fn bases(&self) -> impl Iterator<Item = &BaseId> {
+        self.by_base.keys()
     }
 
     /// The installs of a base that a process before this one had in the journal.
@@ -208,7 +210,7 @@ impl Journal {
     }
 
     /// Bases of which a reservation has come to its end.
-    fn reservations_ended(&mut self, now: Instant) -> Vec<BaseId> {
+    pub(super) fn reservations_ended(&mut self, now: Instant) -> Vec<BaseId> {
         let ended = self.segments.iter_mut().filter(|(_, s)| s.reserved_until.is_some_and(|until| until <= now));
         let names: HashSet<_> = ended
             .map(|(name, segment)| {
@@ -233,7 +235,7 @@ impl Journal {
     }
 
     /// What waits for the next segment, if that can be written now.
-    fn due(&mut self, now: Instant) -> Option<Installs> {
+    pub(super) fn due(&mut self, now: Instant) -> Option<Installs> {
         if self.waiting.is_empty() || self.writing.may_start(now).is_err() {
             return None;
         }
@@ -248,7 +250,11 @@ impl Journal {
     }
 
     /// Begins a segment with these installs. `likely` ones are reserved, as far as there is room.
-    fn begin(&mut self, due: &Installs, likely: impl Iterator<Item = (BaseId, ModuleId)>) -> (Arc<str>, Installs) {
+    pub(super) fn begin(
+        &mut self,
+        due: &Installs,
+        likely: impl Iterator<Item = (BaseId, ModuleId)>,
+    ) -> (Arc<str>, Installs) {
         self.serial += 1;
         let name: Arc<str> = format!("modulet-journal.{}.{}-{}", self.env, self.run, self.serial).into();
         let asked = due.keys().cloned().collect();
@@ -272,7 +278,12 @@ impl Journal {
     }
 
     /// A segment was created, or not. Returns the bases that wait for it.
-    fn created(&mut self, name: &Arc<str>, result: Result<Outcome, WriteError>, now: Instant) -> BTreeSet<BaseId> {
+    pub(super) fn created(
+        &mut self,
+        name: &Arc<str>,
+        result: Result<Outcome, WriteError>,
+        now: Instant,
+    ) -> BTreeSet<BaseId> {
         self.writing.ended(result.is_ok(), now);
         let Some(segment) = self.segments.get_mut(name) else { return BTreeSet::new() };
         let asked = std::mem::take(&mut segment.asked);
@@ -303,7 +314,7 @@ impl Journal {
     }
 
     /// A segment was deleted, or not.
-    fn deleted(&mut self, name: &Arc<str>, result: &Result<Outcome, WriteError>, now: Instant) {
+    pub(super) fn deleted(&mut self, name: &Arc<str>, result: &Result<Outcome, WriteError>, now: Instant) {
         match result {
             Err(error) if !error.is_gone() => {
                 if let Some(segment) = self.segments.get_mut(name) {
@@ -314,224 +325,30 @@ impl Journal {
         }
     }
 
+    /// The request that writes a segment.
+    pub(super) fn creation(&self, name: &Arc<str>, installs: &Installs) -> Request {
+        Request::create(self.path(), &journal_segment(name, &self.env, installs))
+    }
+
+    /// The segment that was begun is on its way, or found no room there.
+    pub(super) fn sent(&mut self, taken: bool) {
+        self.writing.in_flight = taken;
+    }
+
+    /// Segments to be deleted now, and the requests for it. `send` says whether one was taken.
+    pub(super) fn delete(&mut self, now: Instant, send: impl Fn(&Arc<str>, Request) -> bool) {
+        let path = self.path();
+        for (name, segment) in &mut self.segments {
+            if segment.state == State::Leaving && segment.deletion.may_start(now).is_ok() {
+                segment.deletion.in_flight = send(name, Request::remove(format!("{path}/{name}")));
+            }
+        }
+    }
+
     fn path(&self) -> String {
         format!("/api/v1/namespaces/{}/configmaps", self.namespace)
     }
 }
 
-impl World {
-    /// Sees to it that these installs come on record. True if some are already.
-    pub(super) fn put_on_record(&mut self, id: &BaseId, installs: &[ModuleId]) -> bool {
-        let Some(record) = self.bases.get_mut(id) else { return false };
-        let known: Vec<_> =
-            installs.iter().filter(|i| record.node.has_on_record(i) || self.journal.has(id, i)).cloned().collect();
-        if !known.is_empty() {
-            record.base.recorded(known);
-            return true;
-        }
-        if !(record.node.can_be_written_now() && self.journal.is_quiet()) {
-            self.journal.want(id, installs);
-        }
-        false
-    }
-
-    /// Writes the next segment, and deletes those that are not needed any more.
-    pub(super) fn keep_journal(&mut self, edges: &Edges, now: Instant) {
-        for base in self.journal.reservations_ended(now) {
-            self.settle_journal(&base, now);
-        }
-        if let Some(due) = self.journal.due(now) {
-            let likely = next_in_line(&self.bases, &due);
-            let (name, installs) = self.journal.begin(&due, likely);
-            let object = journal_segment(&name, &self.journal.env, &installs);
-            let request = Request::create(self.journal.path(), &object);
-            self.journal.writing.in_flight = edges.journal.submit(Key::Journal(Arc::clone(&name)), request);
-            if !self.journal.writing.in_flight {
-                self.metrics.overflow(edges.journal.name());
-                let full = WriteError::Unreachable("the queue is full".to_owned());
-                self.journal_created(&name, Err(full), now);
-            }
-        }
-        let path = self.journal.path();
-        for (name, segment) in &mut self.journal.segments {
-            if segment.state == State::Leaving && segment.deletion.may_start(now).is_ok() {
-                let request = Request::remove(format!("{path}/{name}"));
-                segment.deletion.in_flight = edges.background.submit(Key::JournalEnd(Arc::clone(name)), request);
-            }
-        }
-    }
-
-    /// Drops what this base does not need in the journal any more.
-    pub(super) fn settle_journal(&mut self, id: &BaseId, now: Instant) {
-        let Some(record) = self.bases.get(id) else { return };
-        let (node, ledger) = (&record.node, &record.base.ledger);
-        self.journal.settle(id, |install| ledger.installed(install) && !node.has_on_record(install), now);
-    }
-
-    pub(super) fn journal_created(&mut self, name: &Arc<str>, result: Result<Outcome, WriteError>, now: Instant) {
-        let bases = self.journal.created(name, result, now);
-        self.dirty.extend(bases);
-    }
-
-    pub(super) fn journal_deleted(&mut self, name: &Arc<str>, result: &Result<Outcome, WriteError>, now: Instant) {
-        self.journal.deleted(name, result, now);
-    }
-
-    /// What the process before this one had ordered last is part of the ledgers.
-    pub(super) fn journal_read(&mut self, segments: Option<Vec<(String, Installs)>>, now: Instant) {
-        if let Some(segments) = segments.as_ref().filter(|s| !s.is_empty()) {
-            info!(segments = segments.len(), "the process before this one left a journal");
-        }
-        self.journal.restore(segments);
-        let bases: Vec<_> = self.journal.by_base.keys().cloned().collect();
-        for id in bases {
-            let installs: Vec<_> = self.journal.of(&id).cloned().collect();
-            if let Some(record) = self.base_mut(&id, now) {
-                installs.iter().for_each(|install| record.base.ledger.install(install));
-                record.base.recorded(installs);
-            }
-            self.dirty.insert(id);
-        }
-    }
-}
-
-/// The same modules on other bases of the same applications.
-fn next_in_line(
-    bases: &HashMap<BaseId, Box<BaseRecord>>,
-    installs: &Installs,
-) -> impl Iterator<Item = (BaseId, ModuleId)> {
-    let name = |record: &BaseRecord| record.base.info.as_ref().map(|info| info.name.clone());
-    let modules: BTreeSet<_> = installs.values().flatten().cloned().collect();
-    let names: BTreeSet<_> = installs.keys().filter_map(|id| bases.get(id)).map(|r| name(r)).collect();
-    let alike = bases.iter().filter(move |(_, r)| r.node.exists() && names.contains(&name(r)));
-    alike.flat_map(move |(id, record)| {
-        let lacking: Vec<_> =
-            modules.iter().filter(|m| record.base.lacks(m)).map(|m| (id.clone(), m.clone())).collect();
-        lacking
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn journal() -> Journal {
-        Journal::new("modulet".into(), "dev".into(), "1".into())
-    }
-
-    fn base(name: &str) -> BaseId {
-        BaseId::new(name)
-    }
-
-    fn biz(version: &str) -> ModuleId {
-        ModuleId::new("biz1", version)
-    }
-
-    fn unreachable() -> WriteError {
-        WriteError::Unreachable("no answer".into())
-    }
-
-    /// The next segment, with the reservations of these bases for the first version.
-    fn segment(journal: &mut Journal, likely: &[&str], now: Instant) -> Option<(Arc<str>, Installs)> {
-        let due = journal.due(now)?;
-        journal.writing.in_flight = true;
-        Some(journal.begin(&due, likely.iter().map(|name| (base(name), biz("1")))))
-    }
-
-    #[test]
-    fn what_many_bases_install_is_one_segment_and_goes_with_the_last_of_them() {
-        let (mut journal, now) = (journal(), Instant::now());
-        journal.want(&base("a"), &[biz("1"), biz("2")]);
-        journal.want(&base("b"), &[biz("1")]);
-        let (name, installs) = segment(&mut journal, &[], now).unwrap();
-        assert_eq!(installs.values().map(Vec::len).sum::<usize>(), 3);
-        assert!(journal.covers(&base("a"), &biz("1")) && !journal.has(&base("a"), &biz("1")));
-        let told = journal.created(&name, Ok(Outcome::default()), now);
-        assert_eq!(told, BTreeSet::from([base("a"), base("b")]));
-        assert!(journal.has(&base("a"), &biz("1")) && journal.has(&base("b"), &biz("1")));
-        let later = journal.next().unwrap();
-        journal.settle(&base("a"), |install| *install == biz("2"), later);
-        journal.settle(&base("b"), |_| false, later);
-        assert_eq!(journal.segments[&name].state, State::Written);
-        journal.settle(&base("a"), |_| false, later);
-        assert_eq!(journal.segments[&name].state, State::Leaving);
-        journal.deleted(&name, &Ok(Outcome::default()), later);
-        assert!(journal.segments.is_empty() && journal.by_base.is_empty() && journal.count == 0);
-    }
-
-    #[test]
-    fn bases_that_may_be_next_are_on_record_until_it_is_known_that_they_are_not() {
-        let (mut journal, now) = (journal(), Instant::now());
-        journal.want(&base("a"), &[biz("1")]);
-        let (name, installs) = segment(&mut journal, &["b", "c", "a"], now).unwrap();
-        assert_eq!(installs, Installs::from(["a", "b", "c"].map(|name| (base(name), vec![biz("1")]))));
-        journal.want(&base("b"), &[biz("1")]);
-        assert!(!journal.has(&base("b"), &biz("1")), "not before it is written");
-        let told = journal.created(&name, Ok(Outcome::default()), now);
-        assert_eq!(told, BTreeSet::from([base("a"), base("b")]), "who waits for it");
-        journal.settle(&base("c"), |_| false, now);
-        assert!(journal.has(&base("c"), &biz("1")));
-
-        let end = journal.next().unwrap();
-        let mut ended = journal.reservations_ended(end);
-        ended.sort();
-        assert_eq!(ended, ["a", "b", "c"].map(base));
-        assert_eq!(journal.next(), None);
-        ended.iter().for_each(|id| journal.settle(id, |_| *id == base("b"), end));
-        assert!(journal.has(&base("b"), &biz("1")) && !journal.has(&base("c"), &biz("1")));
-        assert_eq!(journal.count, 1);
-    }
-
-    #[test]
-    fn a_segment_of_which_nothing_was_heard_is_written_anew_and_deleted() {
-        let (mut journal, now) = (journal(), Instant::now());
-        journal.want(&base("a"), &[biz("1")]);
-        let (first, _) = segment(&mut journal, &["b"], now).unwrap();
-        journal.created(&first, Err(unreachable()), now);
-        assert_eq!(journal.segments[&first].state, State::Leaving);
-        assert!(!journal.covers(&base("b"), &biz("1")), "nobody waits for that");
-        assert!(segment(&mut journal, &[], now).is_none(), "not at once");
-        let later = journal.next().unwrap();
-        let (second, installs) = segment(&mut journal, &[], later).unwrap();
-        assert!(second != first && installs == Installs::from([(base("a"), vec![biz("1")])]));
-        journal.created(&second, Ok(Outcome::default()), later);
-        journal.deleted(&first, &Err(unreachable()), later);
-        assert!(journal.next().is_some(), "the deletion is tried again");
-        assert!(journal.has(&base("a"), &biz("1")));
-    }
-
-    #[test]
-    fn where_it_is_not_allowed_nothing_is_covered_so_that_ledgers_are_saved_at_once() {
-        let (mut journal, now) = (journal(), Instant::now());
-        journal.want(&base("a"), &[biz("1")]);
-        let (name, _) = segment(&mut journal, &["c"], now).unwrap();
-        let refused = WriteError::Refused { code: 403, message: "forbidden".into() };
-        assert_eq!(journal.created(&name, Err(refused), now), BTreeSet::from([base("a")]));
-        journal.want(&base("b"), &[biz("1")]);
-        assert!(["a", "b", "c"].iter().all(|name| !journal.covers(&base(name), &biz("1"))));
-        assert_eq!(journal.count, 0);
-    }
-
-    #[test]
-    fn it_has_an_end() {
-        let mut journal = journal();
-        for n in 0..CAPACITY + 10 {
-            journal.want(&base(&format!("b{n}")), &[biz("1")]);
-        }
-        assert_eq!(journal.count, CAPACITY);
-        assert!(!journal.covers(&base(&format!("b{}", CAPACITY + 5)), &biz("1")));
-        segment(&mut journal, &["x"], Instant::now()).unwrap();
-        assert!(!journal.covers(&base("x"), &biz("1")), "no room for what is not wanted yet");
-    }
-
-    #[test]
-    fn what_the_process_before_left_is_known_and_goes_when_saved() {
-        let mut journal = journal();
-        let installs = Installs::from([(base("a"), vec![biz("1")])]);
-        journal.restore(Some(vec![("old".to_owned(), installs), ("empty".to_owned(), Installs::new())]));
-        assert_eq!(journal.of(&base("a")).collect::<Vec<_>>(), [&biz("1")]);
-        assert!(journal.has(&base("a"), &biz("1")));
-        journal.settle(&base("a"), |_| false, Instant::now());
-        assert!(journal.segments.values().all(|s| s.state == State::Leaving));
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@ mod lease;
 mod node;
 mod peers;
 mod pods;
+mod record;
 mod references;
 mod surplus;
 mod timers;
