@@ -24,13 +24,12 @@ use crate::{
 
 /// Fewer Nodes than this are written directly.
 const FEW: usize = 2;
-/// Bases in one segment, to stay far below the size that an object may have.
-const SEGMENT: usize = 500;
+/// Bytes of one segment, about: half of what an object may have.
+const SEGMENT: usize = 512 * 1024;
 /// Installs in the journal; what comes on top waits for the ledgers.
-const CAPACITY: usize = 8192;
-/// Installs that one segment reserves, and all segments together.
-const RESERVED: usize = 1000;
-const ALL_RESERVED: usize = CAPACITY / 2;
+const CAPACITY: usize = 16 * 1024;
+/// Reservations leave that much room for what is wanted.
+const RESERVED: usize = CAPACITY / 2;
 /// How long a reservation waits for its Pod.
 const RESERVED_FOR: Duration = Duration::from_secs(10);
 
@@ -209,9 +208,14 @@ impl Journal {
         }
     }
 
-    /// Bases of which a reservation has come to its end.
-    pub(super) fn reservations_ended(&mut self, now: Instant) -> Vec<BaseId> {
-        let ended = self.segments.iter_mut().filter(|(_, s)| s.reserved_until.is_some_and(|until| until <= now));
+    /// How much can be reserved.
+    pub(super) fn room(&self) -> usize {
+        RESERVED.saturating_sub(self.count)
+    }
+
+    /// Ends reservations. Returns the bases that they are of.
+    pub(super) fn end_reservations(&mut self, ends: impl Fn(Instant) -> bool) -> Vec<BaseId> {
+        let ended = self.segments.iter_mut().filter(|(_, s)| s.reserved_until.is_some_and(&ends));
         let names: HashSet<_> = ended
             .map(|(name, segment)| {
                 segment.reserved_until = None;
@@ -239,12 +243,14 @@ impl Journal {
         if self.waiting.is_empty() || self.writing.may_start(now).is_err() {
             return None;
         }
-        let mut installs = Installs::new();
-        while installs.len() < SEGMENT
+        let (mut installs, mut bytes) = (Installs::new(), 0);
+        while bytes < SEGMENT / 2
             && let Some(base) = self.waiting.pop_first()
         {
             let waiting = self.by_base.get(&base).into_iter().flatten().filter(|e| e.segment.is_none());
-            installs.insert(base, waiting.map(|e| e.install.clone()).collect());
+            let waiting: Vec<_> = waiting.map(|e| e.install.clone()).collect();
+            bytes += waiting.len() * size(&base);
+            installs.insert(base, waiting);
         }
         Some(installs)
     }
@@ -264,8 +270,13 @@ impl Journal {
                 entry.segment.get_or_insert_with(|| Arc::clone(&name));
             }
         }
-        let room = RESERVED.min(ALL_RESERVED.saturating_sub(self.count));
-        let new = likely.filter(|(base, install)| !self.covers(base, install)).take(room).collect::<Vec<_>>();
+        let mut bytes: usize = installs.iter().map(|(base, modules)| modules.len() * size(base)).sum();
+        let fits = |(base, _): &(BaseId, ModuleId)| {
+            bytes += size(base);
+            bytes < SEGMENT
+        };
+        let new = likely.filter(|(base, install)| !self.covers(base, install)).take(self.room()).take_while(fits);
+        let new: Vec<_> = new.collect();
         for (base, install) in new {
             let entry = Entry { install: install.clone(), segment: Some(Arc::clone(&name)) };
             self.by_base.entry(base.clone()).or_default().push(entry);
@@ -348,6 +359,11 @@ impl Journal {
     fn path(&self) -> String {
         format!("/api/v1/namespaces/{}/configmaps", self.namespace)
     }
+}
+
+/// Bytes of one install of this base in a segment: its name, quoted.
+fn size(base: &BaseId) -> usize {
+    base.as_str().len() + 5
 }
 
 #[cfg(test)]

@@ -145,7 +145,6 @@ impl BaseRecord {
             self.base.ledger = self.node.saved.clone();
             known.iter().for_each(|install| self.base.ledger.install(install));
         }
-        self.base.recorded(self.node.saved.all_installed());
         if self.base.info.is_none() {
             self.base.info = info_from(&object);
         }
@@ -154,6 +153,8 @@ impl BaseRecord {
         }
         self.node.object = Some(object);
         self.node.settled = None;
+        let on_record: Vec<_> = self.node.saved.all_installed().filter(|id| self.node.has_on_record(id)).collect();
+        self.base.recorded(on_record);
     }
 
     pub(super) fn node_written(&mut self, result: Result<Outcome, WriteError>, now: Instant) {

@@ -36,10 +36,11 @@ impl World {
 
     /// Writes the next segment, and deletes those that are not needed any more.
     pub(super) fn keep_journal(&mut self, edges: &Edges, now: Instant) {
-        for base in self.journal.reservations_ended(now) {
-            self.settle_journal(&base, now);
-        }
+        self.end_reservations(|until| until <= now, now);
         if let Some(due) = self.journal.due(now) {
+            if self.journal.room() < self.bases.len() {
+                self.end_reservations(|_| true, now); // what is released now is likelier
+            }
             let likely = next_in_line(&self.bases, &due);
             let (name, installs) = self.journal.begin(&due, likely);
             let request = self.journal.creation(&name, &installs);
@@ -52,6 +53,12 @@ impl World {
             }
         }
         self.journal.delete(now, |name, request| edges.background.submit(Key::JournalEnd(Arc::clone(name)), request));
+    }
+
+    fn end_reservations(&mut self, ends: impl Fn(Instant) -> bool, now: Instant) {
+        for base in self.journal.end_reservations(ends) {
+            self.settle_journal(&base, now);
+        }
     }
 
     /// Drops what this base does not need in the journal any more.
