@@ -129,23 +129,22 @@ impl Journal {
 
     /// Puts installs on the list for the next segment.
     pub(super) fn want(&mut self, base: &BaseId, installs: &[ModuleId]) {
-        if !self.usable || self.count + installs.len() > CAPACITY {
-            return; // the ledger is saved at once, as nothing covers it
-        }
-        let entries = self.by_base.entry(base.clone()).or_default();
         for install in installs {
-            match entries.iter().find(|e| e.install == *install) {
+            let mut known = self.by_base.get(base).into_iter().flatten();
+            match known.find(|e| e.install == *install) {
                 Some(Entry { segment: Some(name), .. }) => {
                     if let Some(segment) = self.segments.get_mut(name) {
                         segment.asked.insert(base.clone());
                     }
                 }
-                Some(_) => {}
-                None => {
-                    entries.push(Entry { install: install.clone(), segment: None });
+                Some(Entry { segment: None, .. }) => {}
+                None if self.usable && self.count < CAPACITY => {
+                    let entry = Entry { install: install.clone(), segment: None };
+                    self.by_base.entry(base.clone()).or_default().push(entry);
                     self.count += 1;
                     self.waiting.insert(base.clone());
                 }
+                None => {} // the ledger is saved at once, as nothing covers it
             }
         }
     }
