@@ -132,12 +132,11 @@ impl Journal {
         for install in installs {
             let mut known = self.by_base.get(base).into_iter().flatten();
             match known.find(|e| e.install == *install) {
-                Some(Entry { segment: Some(name), .. }) => {
-                    if let Some(segment) = self.segments.get_mut(name) {
+                Some(Entry { segment, .. }) => {
+                    if let Some(segment) = segment.as_ref().and_then(|name| self.segments.get_mut(name)) {
                         segment.asked.insert(base.clone());
                     }
                 }
-                Some(Entry { segment: None, .. }) => {}
                 None if self.usable && self.count < CAPACITY => {
                     let entry = Entry { install: install.clone(), segment: None };
                     self.by_base.entry(base.clone()).or_default().push(entry);
