@@ -87,7 +87,7 @@ impl Ceiling {
     /// As many Pods at once as in the burst, each with its status as soon as it is there: how long that status takes
     /// when nobody else is in the way.
     pub(crate) async fn burst(stage: &Stage) -> Result<Latency> {
-        let count = stage.options.bases().min(stage.options.burst as usize);
+        let count = stage.options.burst();
         let (client, pods) = (stage.client.clone(), objects::pods());
         let created = in_parallel(stage.options.writers(), count, move |n| {
             let (client, pods) = (client.clone(), pods.clone());

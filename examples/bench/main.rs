@@ -77,6 +77,11 @@ impl Options {
         self.bases as usize
     }
 
+    /// How many bases take part in the burst.
+    fn burst(&self) -> usize {
+        self.bases().min(self.burst as usize)
+    }
+
     fn writers(&self) -> usize {
         self.writers as usize
     }

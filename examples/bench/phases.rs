@@ -113,7 +113,7 @@ pub(crate) async fn idle(stage: &Stage) -> Result<Phase> {
 /// and two modules on some.
 pub(crate) fn commands(stage: &Stage) -> Result<Series> {
     let fleet = stage.fleet()?;
-    let burst = stage.options.bases().min(stage.options.burst as usize);
+    let burst = stage.options.burst();
     let deployed = if stage.options.no_controllers { 0 } else { burst };
     let modules = 2 * stage.options.bases() + burst + deployed;
     #[expect(clippy::cast_precision_loss, reason = "counts of commands")]

@@ -23,13 +23,13 @@ const NEW: &str = "2.0.0";
 
 /// Some modules at once, while there is nothing else to do.
 pub(crate) async fn burst(stage: &Stage, ceiling: &Ceiling) -> Result<Phase> {
-    let count = stage.options.bases().min(stage.options.burst as usize);
+    let count = stage.options.burst();
     release(stage, ceiling, "burst", &all(count, BURST, OLD), None).await
 }
 
 /// As many at once by a Deployment, as users do it: the scheduler binds the Pods. It is deleted again.
 pub(crate) async fn deployment(stage: &Stage, ceiling: &Ceiling) -> Result<Phase> {
-    let count = stage.options.bases().min(stage.options.burst as usize);
+    let count = stage.options.burst();
     say(&format!("deployment: {count} Pods"));
     let limit = Stage::patience(count);
     let before = stage.snapshot().await?;
@@ -133,7 +133,7 @@ async fn release(
 /// Deletes all Pods, those that were replaced too; done when they are gone, and all modules with them.
 pub(crate) async fn delete(stage: &Stage, ceiling: &Ceiling) -> Result<Phase> {
     let bases = stage.options.bases();
-    let burst = all(bases.min(stage.options.burst as usize), BURST, OLD);
+    let burst = all(stage.options.burst(), BURST, OLD);
     let live: Vec<_> = all(bases, BIZ, NEW).into_iter().chain(burst).collect();
     let names = pod_names(&live);
     let replaced = pod_names(&all(bases, BIZ, OLD));

@@ -57,6 +57,13 @@ impl PodRecord {
         }
     }
 
+    /// Takes note of the Pod as it is now. Says whether that is another than was known.
+    fn see(&mut self, pod: Pod) -> bool {
+        let before = std::mem::replace(&mut self.pod, pod);
+        self.assume_written();
+        self.pod != before
+    }
+
     /// Whether the API says that it is Ready, and nothing else is on its way there.
     pub(super) fn is_shown_ready(&self) -> bool {
         let conditions = self.object.status.iter().flat_map(|s| s.conditions.iter().flatten());
@@ -118,9 +125,7 @@ impl World {
                     return;
                 }
                 // Most changes are the echo of our own write: nothing to decide on.
-                let before = std::mem::replace(&mut record.pod, pod);
-                record.assume_written();
-                let echo = record.pod == before && record.object.status == object.status;
+                let echo = !record.see(pod) && record.object.status == object.status;
                 record.object = object;
                 if echo {
                     return;
@@ -166,10 +171,8 @@ impl World {
         let Some(record) = self.pods.get(uid) else { return };
         let pod = self.view(&record.object, &record.base);
         if let Some(record) = self.pods.get_mut(uid)
-            && record.pod != pod
+            && record.see(pod)
         {
-            record.pod = pod;
-            record.assume_written();
             record.settled = None;
             self.dirty.insert(record.base.clone());
         }

@@ -95,15 +95,18 @@ impl World {
     }
 }
 
+fn application(record: &BaseRecord) -> Option<&str> {
+    record.base.info.as_ref().map(|info| info.name.as_str())
+}
+
 /// The same modules on other bases of the same applications.
 fn next_in_line(
     bases: &HashMap<BaseId, Box<BaseRecord>>,
     installs: &Installs,
 ) -> impl Iterator<Item = (BaseId, ModuleId)> {
-    let name = |record: &BaseRecord| record.base.info.as_ref().map(|info| info.name.clone());
     let modules: BTreeSet<_> = installs.values().flatten().cloned().collect();
-    let names: BTreeSet<_> = installs.keys().filter_map(|id| bases.get(id)).map(|r| name(r)).collect();
-    let alike = bases.iter().filter(move |(_, r)| r.node.exists() && names.contains(&name(r)));
+    let names: BTreeSet<_> = installs.keys().filter_map(|id| bases.get(id)).map(|r| application(r)).collect();
+    let alike = bases.iter().filter(move |(_, r)| r.node.exists() && names.contains(&application(r)));
     alike.flat_map(move |(id, record)| {
         let lacking: Vec<_> =
             modules.iter().filter(|m| record.base.lacks(m)).map(|m| (id.clone(), m.clone())).collect();

@@ -34,7 +34,7 @@ pub fn journal_segment(name: &str, env: &str, installs: &Installs) -> Value {
 /// What a segment says. Entries that nobody can read are passed over: they are not ours.
 pub fn journal_installs(segment: &ConfigMap) -> Installs {
     let mut installs = Installs::new();
-    for line in segment.data.iter().flatten().map(|(_, line)| line) {
+    for line in segment.data.iter().flat_map(BTreeMap::values) {
         let Ok((name, version, bases)) = serde_json::from_str::<(String, String, Vec<String>)>(line) else { continue };
         for base in bases {
             installs.entry(BaseId::new(base.as_str())).or_default().push(ModuleId::new(&name, &version));
