@@ -5,7 +5,9 @@ use std::{hint::black_box, sync::Arc, time::Instant};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
+use kube::core::WatchEvent;
 use modulet::{
+    api::Lean,
     domain::{
         Base, BaseId, Container, ContainerHistory, ContainerOutcome, Content, ListedModule, ModuleId, ModuleSpec,
         ModuleState, Phase, Pod, PodOutcome, Role, Settings, Workload,
@@ -49,6 +51,113 @@ fn messages(c: &mut Criterion) {
         let name = format!("{name}, {} bytes", payload.len());
         group.bench_function(name, |b| b.iter(|| decode("base-1", kind, black_box(payload.as_bytes()))));
     }
+    group.finish();
+}
+
+/// A Pod as a watch tells of it, with all that API server and controllers add.
+fn as_stored(name: &str, node: &str, container: &serde_json::Value) -> String {
+    let fields =
+        |names: &[&str]| names.iter().map(|name| (format!("f:{name}"), json!({}))).collect::<serde_json::Map<_, _>>();
+    let manager = |manager: &str, subresource: &str, fields: serde_json::Value| {
+        json!({ "manager": manager, "operation": "Update", "apiVersion": "v1", "time": "2026-01-01T00:00:00Z",
+                "fieldsType": "FieldsV1", "fieldsV1": fields, "subresource": subresource })
+    };
+    let condition = |kind: &str| json!({ "type": kind, "status": "True", "lastProbeTime": null, "lastTransitionTime": "2026-01-01T00:00:00Z" });
+    let mut container = container.clone();
+    container["imagePullPolicy"] = "IfNotPresent".into();
+    container["resources"] = json!({});
+    container["terminationMessagePath"] = "/dev/termination-log".into();
+    container["terminationMessagePolicy"] = "File".into();
+    container["volumeMounts"] = json!([{
+        "name": "kube-api-access-x2x4x", "readOnly": true, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount",
+    }]);
+    let key = format!("k:{{\"name\":\"{name}\"}}");
+    json!({ "type": "MODIFIED", "object": {
+        "kind": "Pod", "apiVersion": "v1",
+        "metadata": {
+            "name": format!("{name}-7c5ddbdf54-x2x4x"), "generateName": format!("{name}-7c5ddbdf54-"), "namespace": "default",
+            "uid": "00000000-0000-0000-0000-000000000001", "resourceVersion": "12345", "generation": 1,
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "labels": { "app": name, "pod-template-hash": "7c5ddbdf54", "virtual-kubelet.koupleless.io/component": "module" },
+            "ownerReferences": [{
+                "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{name}-7c5ddbdf54"),
+                "uid": "00000000-0000-0000-0000-000000000002", "controller": true, "blockOwnerDeletion": true,
+            }],
+            "managedFields": [
+                manager("kube-controller-manager", "", json!({
+                    "f:metadata": {
+                        "f:generateName": {}, "f:labels": fields(&[".", "app", "pod-template-hash", "component"]),
+                        "f:ownerReferences": { ".": {}, "k:{\"uid\":\"00000000-0000-0000-0000-000000000002\"}": {} },
+                    },
+                    "f:spec": {
+                        "f:containers": { &key: fields(&[
+                            ".", "env", "image", "imagePullPolicy", "name", "resources", "terminationMessagePath",
+                            "terminationMessagePolicy",
+                        ]) },
+                        "f:dnsPolicy": {}, "f:enableServiceLinks": {}, "f:restartPolicy": {}, "f:schedulerName": {},
+                        "f:securityContext": {}, "f:terminationGracePeriodSeconds": {}, "f:tolerations": {},
+                    },
+                })),
+                manager("kubelet", "status", json!({ "f:status": {
+                    "f:conditions": {
+                        "k:{\"type\":\"ContainersReady\"}": fields(&[".", "lastTransitionTime", "status", "type"]),
+                        "k:{\"type\":\"Initialized\"}": fields(&[".", "lastTransitionTime", "status", "type"]),
+                        "k:{\"type\":\"Ready\"}": fields(&[".", "lastTransitionTime", "status", "type"]),
+                    },
+                    "f:containerStatuses": {}, "f:hostIP": {}, "f:phase": {}, "f:podIP": {}, "f:startTime": {},
+                } })),
+            ],
+        },
+        "spec": {
+            "volumes": [{ "name": "kube-api-access-x2x4x", "projected": { "defaultMode": 420, "sources": [
+                { "serviceAccountToken": { "expirationSeconds": 3607, "path": "token" } },
+                { "configMap": { "name": "kube-root-ca.crt", "items": [{ "key": "ca.crt", "path": "ca.crt" }] } },
+                { "downwardAPI": { "items": [
+                    { "path": "namespace", "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.namespace" } },
+                ] } },
+            ] } }],
+            "containers": [container],
+            "restartPolicy": "Always", "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst",
+            "serviceAccountName": "default", "serviceAccount": "default", "nodeName": node, "securityContext": {},
+            "schedulerName": "default-scheduler", "priority": 0, "enableServiceLinks": true,
+            "preemptionPolicy": "PreemptLowerPriority",
+            "tolerations": [
+                { "key": "schedule.koupleless.io/virtual-node", "operator": "Exists", "effect": "NoExecute" },
+                { "key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300 },
+                { "key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300 },
+            ],
+        },
+        "status": {
+            "phase": "Running", "hostIP": "192.0.2.10", "podIP": "192.0.2.10", "qosClass": "BestEffort",
+            "startTime": "2026-01-01T00:00:00Z",
+            "conditions": [condition("Initialized"), condition("ContainersReady"), condition("Ready"), condition("PodScheduled")],
+            "containerStatuses": [{
+                "name": name, "image": "registry.example.com/image:1", "imageID": "", "ready": true, "started": true,
+                "restartCount": 0, "state": { "running": { "startedAt": "2026-01-01T00:00:00Z" } }, "lastState": {},
+            }],
+        },
+    } })
+    .to_string()
+}
+
+/// Reading what the watch of Pods tells, beside reading all of it.
+fn watched(c: &mut Criterion) {
+    let text = as_stored(
+        "biz1",
+        "vnode.base-1.dev",
+        &json!({
+            "name": "biz1", "image": "https://modules.example.com/biz1-1.0.0-ark-biz.jar",
+            "env": [{ "name": "BIZ_VERSION", "value": "1.0.0" }],
+        }),
+    );
+    let name = |what| format!("{what}, {} bytes", text.len());
+    let mut group = c.benchmark_group("watch event of a Pod");
+    group.bench_function(name("what is needed"), |b| {
+        b.iter(|| serde_json::from_str::<WatchEvent<Lean<core::Pod>>>(black_box(&text)).is_ok());
+    });
+    group.bench_function(name("all"), |b| {
+        b.iter(|| serde_json::from_str::<WatchEvent<core::Pod>>(black_box(&text)).is_ok());
+    });
     group.finish();
 }
 
@@ -144,5 +253,5 @@ fn statuses(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, messages, decisions, statuses);
+criterion_group!(benches, messages, watched, decisions, statuses);
 criterion_main!(benches);

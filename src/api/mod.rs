@@ -2,12 +2,14 @@
 
 mod events;
 mod journal;
+mod lean;
 mod reader;
 mod watch;
 mod writer;
 
 pub use events::{EventSink, Note, Subject};
 pub use journal::read_journal;
+pub use lean::Lean;
 pub use reader::{Read, Reader};
 pub use watch::{Seen, Watched, watch};
 pub use writer::{Key, Outcome, Request, WriteError, Writer, Written};

@@ -1,6 +1,6 @@
 //! Watches, kept alive for ever.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream::BoxStream};
 use k8s_openapi::api::{
@@ -15,9 +15,10 @@ use kube::{
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use super::lean::{Lean, Watchable};
 use crate::{
     domain::Backoff,
-    k8s::{Installs, names, trim},
+    k8s::{Installs, names},
     metrics::Metrics,
 };
 
@@ -87,52 +88,47 @@ pub fn watch(client: &Client, env: &str, to: &mpsc::Sender<Watched>, metrics: &A
         |what, stream: BoxStream<'static, _>, nothing: [Watched; 2]| start(what, stream, Some(nothing));
 
     let bound = watcher::Config::default().fields("spec.nodeName!=");
-    let pods = watcher(Api::<Pod>::all(client.clone()), bound).backoff(Patience::default()).modify(trim);
-    run("Pods", pods.map(|e| e.map(|e| Watched::Pod(Box::new(seen(e))))).boxed());
+    run("Pods", changes::<Pod>(client, bound, |seen| Watched::Pod(Box::new(seen))));
 
     let virtual_nodes = watcher::Config::default().labels(&format!("{}=vnode,{}={env}", names::COMPONENT, names::ENV));
-    let nodes = watcher(Api::<Node>::all(client.clone()), virtual_nodes).backoff(Patience::default()).modify(|node| {
-        node.metadata.managed_fields = None;
-    });
-    run("Nodes", nodes.map(|e| e.map(|e| Watched::Node(Box::new(seen(e))))).boxed());
+    run("Nodes", changes::<Node>(client, virtual_nodes, |seen| Watched::Node(Box::new(seen))));
 
     let peers = watcher::Config::default().labels(&format!("{}=peer", names::STRATEGY));
-    let peers = watcher(Api::<Deployment>::all(client.clone()), peers).backoff(Patience::default()).modify(|d| {
-        d.metadata.managed_fields = None;
-        d.metadata.annotations = None;
-        d.status = None;
-    });
-    let peers = peers.map(|e| e.map(|e| Watched::Deployment(Box::new(seen(e))))).boxed();
-    let nothing = [Seen::ListBegins, Seen::ListEnds].map(|s| Watched::Deployment(Box::new(s)));
-    run_if_allowed("Deployments", peers, nothing);
+    let wrap = |seen| Watched::Deployment(Box::new(seen));
+    run_if_allowed("Deployments", changes::<Deployment>(client, peers, wrap), nothing(wrap));
 
-    let sets = watcher(Api::<DaemonSet>::all(client.clone()), watcher::Config::default());
-    let sets = sets.backoff(Patience::default()).modify(|d| {
-        d.metadata.managed_fields = None;
-        d.metadata.annotations = None;
-        d.status = None;
-    });
-    let sets = sets.map(|e| e.map(|e| Watched::DaemonSet(Box::new(seen(e))))).boxed();
-    let nothing = [Seen::ListBegins, Seen::ListEnds].map(|s| Watched::DaemonSet(Box::new(s)));
-    run_if_allowed("DaemonSets", sets, nothing);
+    let wrap = |seen| Watched::DaemonSet(Box::new(seen));
+    let all = watcher::Config::default();
+    run_if_allowed("DaemonSets", changes::<DaemonSet>(client, all, wrap), nothing(wrap));
 
     for (index, label) in LABELS.into_iter().enumerate() {
         let modules = watcher::Config::default().labels(&format!("{label}=module"));
-        let sets = watcher(Api::<PartialObjectMeta<ReplicaSet>>::all(client.clone()), modules.clone())
-            .backoff(Patience::default());
-        let sets = sets.map(move |e| e.map(|e| Watched::ReplicaSet(index, seen(e))));
-        let nothing = [Seen::ListBegins, Seen::ListEnds].map(|s| Watched::ReplicaSet(index, s));
-        run_if_allowed("ReplicaSets", sets.boxed(), nothing);
+        let wrap = move |seen| Watched::ReplicaSet(index, seen);
+        let sets = changes::<PartialObjectMeta<ReplicaSet>>(client, modules.clone(), wrap);
+        run_if_allowed("ReplicaSets", sets, nothing(wrap));
 
-        let revisions = watcher(Api::<ControllerRevision>::all(client.clone()), modules).backoff(Patience::default());
-        let revisions = revisions.modify(|revision| {
-            revision.data = None;
-            revision.metadata.managed_fields = None;
-        });
-        let revisions = revisions.map(move |e| e.map(|e| Watched::ControllerRevision(index, Box::new(seen(e)))));
-        let nothing = [Seen::ListBegins, Seen::ListEnds].map(|s| Watched::ControllerRevision(index, Box::new(s)));
-        run_if_allowed("ControllerRevisions", revisions.boxed(), nothing);
+        let wrap = move |seen| Watched::ControllerRevision(index, Box::new(seen));
+        let revisions = changes::<ControllerRevision>(client, modules, wrap);
+        run_if_allowed("ControllerRevisions", revisions, nothing(wrap));
     }
+}
+
+/// All changes of these objects.
+fn changes<K>(
+    client: &Client,
+    which: watcher::Config,
+    wrap: impl Fn(Seen<K>) -> Watched + Send + 'static,
+) -> BoxStream<'static, Result<Watched, watcher::Error>>
+where
+    K: Watchable + Clone + Debug + Send + 'static,
+{
+    let events = watcher(Api::<Lean<K>>::all(client.clone()), which).backoff(Patience::default());
+    events.map(move |event| event.map(|event| wrap(seen(event)))).boxed()
+}
+
+/// What a watch of nothing says.
+fn nothing<K>(wrap: impl Fn(Seen<K>) -> Watched) -> [Watched; 2] {
+    [Seen::ListBegins, Seen::ListEnds].map(wrap)
 }
 
 /// Between tries of a watch. The library's own goes up to 30 s, and all that time is deafness
@@ -157,10 +153,10 @@ impl kube::runtime::utils::Backoff for Patience {
     }
 }
 
-fn seen<K>(event: watcher::Event<K>) -> Seen<K> {
+fn seen<K>(event: watcher::Event<Lean<K>>) -> Seen<K> {
     match event {
-        watcher::Event::Apply(object) | watcher::Event::InitApply(object) => Seen::Applied(object),
-        watcher::Event::Delete(object) => Seen::Gone(object),
+        watcher::Event::Apply(Lean(object)) | watcher::Event::InitApply(Lean(object)) => Seen::Applied(object),
+        watcher::Event::Delete(Lean(object)) => Seen::Gone(object),
         watcher::Event::Init => Seen::ListBegins,
         watcher::Event::InitDone => Seen::ListEnds,
     }

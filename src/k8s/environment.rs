@@ -305,7 +305,7 @@ mod tests {
         let source = json!({ "fieldRef": { "fieldPath": "metadata.annotations['note']" } });
         let mut pod = pod(&json!({ "name": "c", "env": [{ "name": "X", "valueFrom": source }] }));
         pod.metadata.annotations.get_or_insert_default().insert("other".into(), "large".into());
-        crate::k8s::trim(&mut pod);
+        crate::k8s::keep_wanted_annotations(&mut pod);
         assert_eq!(pod.metadata.annotations, Some(BTreeMap::from([("note".into(), "n".into())])));
     }
 }

@@ -15,6 +15,6 @@ pub use admission::admits;
 pub use environment::{Reference, Referred, Sources, references};
 pub use journal::{Installs, journal_installs, journal_segment};
 pub use node::{NodeWriter, Ready, node_is_current, node_says_ready};
-pub use pod::{component, pod_from, trim};
+pub use pod::{component, keep_wanted_annotations, pod_from};
 pub use status::{StatusWriter, status_patch};
 pub use workload::Revisions;

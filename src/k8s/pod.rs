@@ -24,36 +24,11 @@ pub fn component(pod: &core::Pod) -> Option<&str> {
     labels.get(names::COMPONENT).or_else(|| labels.get(names::COMPONENT_OLD)).map(String::as_str)
 }
 
-/// Drops what nobody here reads: half of a Pod's bytes are managed fields, volumes and mounts.
-pub fn trim(pod: &mut core::Pod) {
-    pod.metadata.managed_fields = None;
+/// Drops the annotations that nobody here reads.
+pub fn keep_wanted_annotations(pod: &mut core::Pod) {
     let wanted = wanted_annotations(pod);
     if let Some(annotations) = &mut pod.metadata.annotations {
         annotations.retain(|key, _| key == names::DELETION_COST || wanted.contains(key));
-    }
-    if let Some(spec) = &mut pod.spec {
-        let kept = core::PodSpec {
-            containers: std::mem::take(&mut spec.containers),
-            init_containers: spec.init_containers.take(),
-            node_name: spec.node_name.take(),
-            readiness_gates: spec.readiness_gates.take(),
-            service_account_name: spec.service_account_name.take(),
-            termination_grace_period_seconds: spec.termination_grace_period_seconds,
-            ..core::PodSpec::default()
-        };
-        *spec = kept;
-        for container in &mut spec.containers {
-            let all = std::mem::take(container);
-            *container = core::Container {
-                name: all.name,
-                image: all.image,
-                args: all.args,
-                env: all.env,
-                env_from: all.env_from,
-                lifecycle: all.lifecycle,
-                ..core::Container::default()
-            };
-        }
     }
 }
 

@@ -1,0 +1,361 @@
+//! Objects as watches read them: what nobody here needs is passed over in the text.
+//!
+//! Half of a Pod's bytes are managed fields, volumes and mounts, and most Pods of a cluster are not ours.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{ControllerRevision, DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, ReplicaSet},
+        core::v1::{
+            Container, EnvFromSource, EnvVar, Lifecycle, Node, NodeSpec, NodeStatus, Pod, PodReadinessGate, PodSpec,
+            PodStatus,
+        },
+    },
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
+};
+use kube::{Resource, core::PartialObjectMeta};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny},
+};
+
+use crate::k8s::keep_wanted_annotations;
+
+/// An object of which only what is needed has been read.
+#[derive(Clone, Debug)]
+pub struct Lean<K>(pub K);
+
+/// What is read of an object.
+pub trait Watchable: Resource<DynamicType = ()> {
+    /// Its parts.
+    type Parts: DeserializeOwned;
+
+    /// The object, with nothing but these.
+    fn from_parts(parts: Self::Parts) -> Self;
+}
+
+impl<'de, K: Watchable> Deserialize<'de> for Lean<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        K::Parts::deserialize(deserializer).map(|parts| Self(K::from_parts(parts)))
+    }
+}
+
+impl<K: Watchable> Resource for Lean<K> {
+    type DynamicType = ();
+    type Scope = K::Scope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        K::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        K::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        K::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        K::plural(&())
+    }
+
+    fn metadata_api() -> bool {
+        K::metadata_api()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        self.0.meta()
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        self.0.meta_mut()
+    }
+}
+
+/// Metadata without managed fields, finalizers and the like.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Meta {
+    annotations: Option<BTreeMap<String, String>>,
+    creation_timestamp: Option<Time>,
+    deletion_grace_period_seconds: Option<i64>,
+    deletion_timestamp: Option<Time>,
+    generation: Option<i64>,
+    labels: Option<BTreeMap<String, String>>,
+    name: Option<String>,
+    namespace: Option<String>,
+    owner_references: Option<Vec<OwnerReference>>,
+    resource_version: Option<String>,
+    uid: Option<String>,
+}
+
+impl From<Meta> for ObjectMeta {
+    fn from(meta: Meta) -> Self {
+        Self {
+            annotations: meta.annotations,
+            creation_timestamp: meta.creation_timestamp,
+            deletion_grace_period_seconds: meta.deletion_grace_period_seconds,
+            deletion_timestamp: meta.deletion_timestamp,
+            generation: meta.generation,
+            labels: meta.labels,
+            name: meta.name,
+            namespace: meta.namespace,
+            owner_references: meta.owner_references,
+            resource_version: meta.resource_version,
+            uid: meta.uid,
+            ..Self::default()
+        }
+    }
+}
+
+/// Metadata, what is wanted, and what is.
+#[derive(Deserialize)]
+pub struct Parts<Spec = IgnoredAny, Status = IgnoredAny> {
+    #[serde(default)]
+    metadata: Meta,
+    spec: Option<Spec>,
+    status: Option<Status>,
+}
+
+/// What is read of a Pod's spec.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeanPodSpec {
+    containers: Option<Vec<LeanContainer>>,
+    init_containers: Option<Vec<LeanContainer>>,
+    node_name: Option<String>,
+    readiness_gates: Option<Vec<PodReadinessGate>>,
+    service_account_name: Option<String>,
+    termination_grace_period_seconds: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LeanContainer {
+    #[serde(default)]
+    name: String,
+    image: Option<String>,
+    args: Option<Vec<String>>,
+    env: Option<Vec<EnvVar>>,
+    env_from: Option<Vec<EnvFromSource>>,
+    lifecycle: Option<Lifecycle>,
+}
+
+impl From<LeanContainer> for Container {
+    fn from(container: LeanContainer) -> Self {
+        Self {
+            name: container.name,
+            image: container.image,
+            args: container.args,
+            env: container.env,
+            env_from: container.env_from,
+            lifecycle: container.lifecycle,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<LeanPodSpec> for PodSpec {
+    fn from(spec: LeanPodSpec) -> Self {
+        let containers = |some: Vec<LeanContainer>| some.into_iter().map(Container::from).collect();
+        Self {
+            containers: spec.containers.map(containers).unwrap_or_default(),
+            init_containers: spec.init_containers.map(containers),
+            node_name: spec.node_name,
+            readiness_gates: spec.readiness_gates,
+            service_account_name: spec.service_account_name,
+            termination_grace_period_seconds: spec.termination_grace_period_seconds,
+            ..Self::default()
+        }
+    }
+}
+
+impl Watchable for Pod {
+    type Parts = Parts<LeanPodSpec, PodStatus>;
+
+    fn from_parts(parts: Self::Parts) -> Self {
+        let mut pod =
+            Self { metadata: parts.metadata.into(), spec: parts.spec.map(PodSpec::from), status: parts.status };
+        keep_wanted_annotations(&mut pod);
+        pod
+    }
+}
+
+impl Watchable for Node {
+    type Parts = Parts<NodeSpec, NodeStatus>;
+
+    fn from_parts(parts: Self::Parts) -> Self {
+        Self { metadata: parts.metadata.into(), spec: parts.spec, status: parts.status }
+    }
+}
+
+impl Watchable for Deployment {
+    type Parts = Parts<DeploymentSpec>;
+
+    fn from_parts(parts: Self::Parts) -> Self {
+        let metadata = ObjectMeta { annotations: None, ..parts.metadata.into() };
+        Self { metadata, spec: parts.spec, status: None }
+    }
+}
+
+impl Watchable for DaemonSet {
+    type Parts = Parts<DaemonSetSpec>;
+
+    fn from_parts(parts: Self::Parts) -> Self {
+        let metadata = ObjectMeta { annotations: None, ..parts.metadata.into() };
+        Self { metadata, spec: parts.spec, status: None }
+    }
+}
+
+impl Watchable for PartialObjectMeta<ReplicaSet> {
+    type Parts = Parts;
+
+    fn from_parts(parts: Self::Parts) -> Self {
+        Self { metadata: parts.metadata.into(), ..Self::default() }
+    }
+}
+
+impl Watchable for ControllerRevision {
+    type Parts = Revision;
+
+    fn from_parts(parts: Self::Parts) -> Self {
+        Self { metadata: parts.metadata.into(), revision: parts.revision, data: None }
+    }
+}
+
+/// A revision of a template, without the template.
+#[derive(Deserialize)]
+pub struct Revision {
+    #[serde(default)]
+    metadata: Meta,
+    #[serde(default)]
+    revision: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::WatchEvent;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read<K: Watchable>(object: &Value) -> K {
+        let event = json!({ "type": "ADDED", "object": object }).to_string();
+        match serde_json::from_str(&event) {
+            Ok(WatchEvent::Added(Lean(object))) => object,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn metadata() -> Value {
+        json!({
+            "name": "biz1", "namespace": "ns", "uid": "1", "resourceVersion": "2", "generation": 3,
+            "creationTimestamp": "2026-01-01T00:00:00Z", "deletionTimestamp": "2026-01-02T00:00:00Z",
+            "deletionGracePeriodSeconds": 4, "labels": { "app": "biz1" }, "annotations": { "note": "n" },
+            "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "o", "uid": "5", "controller": true }],
+        })
+    }
+
+    /// The same with what nobody here needs.
+    fn with(mut object: Value, more: &[(&str, Value)]) -> Value {
+        let managed = json!([{ "manager": "m", "operation": "Update", "fieldsV1": { "f:spec": {} } }]);
+        object["metadata"]["managedFields"] = managed;
+        object["metadata"]["finalizers"] = json!(["example.com/f"]);
+        for (path, value) in more {
+            let (parent, name) = path.rsplit_once('/').unwrap();
+            object.pointer_mut(parent).unwrap()[name] = value.clone();
+        }
+        object
+    }
+
+    #[test]
+    fn of_a_pod_all_that_is_needed_is_read_and_nothing_else() {
+        let reference = json!({ "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.annotations['note']" } });
+        let needed = json!({
+            "metadata": metadata(),
+            "spec": {
+                "nodeName": "vnode.base-1.dev", "serviceAccountName": "default", "terminationGracePeriodSeconds": 30,
+                "readinessGates": [{ "conditionType": "example.com/gate" }],
+                "initContainers": [{ "name": "init" }],
+                "containers": [{
+                    "name": "biz1", "image": "https://modules.example.com/biz1.jar", "args": ["--a"],
+                    "env": [{ "name": "BIZ_VERSION", "value": "1" }, { "name": "NOTE", "valueFrom": reference }],
+                    "envFrom": [{ "configMapRef": { "name": "config" } }],
+                    "lifecycle": { "preStop": { "sleep": { "seconds": 5 } } },
+                }],
+            },
+            "status": {
+                "phase": "Running", "reason": "BizDeactivate", "message": "m", "podIP": "192.0.2.1",
+                "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z" }],
+                "containerStatuses": [{
+                    "name": "biz1", "image": "i", "imageID": "", "ready": true, "restartCount": 2,
+                    "state": { "running": { "startedAt": "2026-01-01T00:00:00Z" } },
+                }],
+            },
+        });
+        let all = with(
+            needed.clone(),
+            &[
+                ("/metadata/annotations/other", json!("large")),
+                ("/spec/volumes", json!([{ "name": "v" }])),
+                ("/spec/tolerations", json!([{ "operator": "Exists" }])),
+                ("/spec/containers/0/volumeMounts", json!([{ "name": "v", "mountPath": "/v" }])),
+                ("/spec/containers/0/resources", json!({ "limits": { "cpu": "1" } })),
+            ],
+        );
+        assert_ne!(serde_json::from_value::<Pod>(all.clone()).unwrap(), read(&all), "there is more in it");
+        assert_eq!(read::<Pod>(&all), serde_json::from_value(needed).unwrap());
+    }
+
+    #[test]
+    fn of_a_node_all_but_its_managed_fields_is_read() {
+        let needed = json!({
+            "metadata": metadata(),
+            "spec": { "taints": [{ "key": "k", "effect": "NoExecute" }], "unschedulable": true },
+            "status": {
+                "addresses": [{ "type": "InternalIP", "address": "192.0.2.1" }],
+                "allocatable": { "pods": "100" }, "capacity": { "pods": "100" },
+                "conditions": [{ "type": "Ready", "status": "True" }],
+            },
+        });
+        assert_eq!(read::<Node>(&with(needed.clone(), &[])), serde_json::from_value(needed).unwrap());
+    }
+
+    #[test]
+    fn of_workloads_the_template_is_read_and_not_their_status() {
+        let template =
+            json!({ "metadata": { "labels": { "app": "biz1" } }, "spec": { "containers": [{ "name": "c" }] } });
+        let mut needed = json!({ "metadata": metadata(), "spec": { "selector": {}, "template": template } });
+        let all = with(needed.clone(), &[("/status", json!({ "observedGeneration": 3 }))]);
+        needed["metadata"]["annotations"] = Value::Null;
+        assert_eq!(read::<Deployment>(&all), serde_json::from_value(needed.clone()).unwrap());
+        let all = with(all, &[("/status/numberReady", json!(3))]);
+        assert_eq!(read::<DaemonSet>(&all), serde_json::from_value(needed).unwrap());
+    }
+
+    #[test]
+    fn of_revisions_the_metadata_and_the_number_are_read() {
+        let needed = json!({ "metadata": metadata(), "revision": 7 });
+        let all = with(needed.clone(), &[("/data", json!({ "spec": {} }))]);
+        assert_eq!(read::<ControllerRevision>(&all), serde_json::from_value(needed.clone()).unwrap());
+        let meta: ObjectMeta = serde_json::from_value(needed["metadata"].clone()).unwrap();
+        assert_eq!(read::<PartialObjectMeta<ReplicaSet>>(&all).metadata, meta);
+    }
+
+    #[test]
+    fn what_is_missing_or_null_is_taken_as_empty() {
+        assert_eq!(read::<Pod>(&json!({})), Pod::default());
+        let nulls = json!({ "metadata": { "labels": null }, "spec": { "containers": null }, "status": null });
+        assert_eq!(read::<Pod>(&nulls), Pod { spec: Some(PodSpec::default()), ..Pod::default() });
+    }
+
+    #[test]
+    fn it_is_asked_for_as_the_object_itself() {
+        assert_eq!(Lean::<Pod>::url_path(&(), None), Pod::url_path(&(), None));
+        assert_eq!(Lean::<DaemonSet>::url_path(&(), None), DaemonSet::url_path(&(), None));
+        assert!(Lean::<PartialObjectMeta<ReplicaSet>>::metadata_api());
+        assert!(!Lean::<Pod>::metadata_api());
+    }
+}
