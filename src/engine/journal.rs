@@ -5,7 +5,8 @@
 //! are written when there is time; then the segment goes.
 //!
 //! More of the same is likely to follow, so a segment takes in bases that may be next (a *reservation*): their
-//! installs are on record already when their Pods come. One that is not used ends after a time.
+//! installs are on record already when their Pods come. One that is not used ends after a time. A lone install
+//! begins a segment for that alone, unless there are enough of them.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -30,6 +31,9 @@ const SEGMENT: usize = 512 * 1024;
 const CAPACITY: usize = 16 * 1024;
 /// Reservations leave that much room for what is wanted.
 const RESERVED: usize = CAPACITY / 2;
+/// So many segments with reservations stand at a time before a lone install gets another: where modules of all
+/// kinds come one by one, ledgers cost less.
+const RESERVATIONS: usize = 4;
 /// How long a reservation waits for its Pod.
 const RESERVED_FOR: Duration = Duration::from_secs(10);
 
@@ -204,6 +208,12 @@ impl Journal {
         if entries.is_empty() {
             self.by_base.remove(base);
         }
+    }
+
+    /// Whether a lone install may begin a segment, for the sake of those that may follow.
+    pub(super) fn may_reserve(&self) -> bool {
+        let reserving = self.segments.values().filter(|s| s.state == State::Creating || s.reserved_until.is_some());
+        self.usable && reserving.count() < RESERVATIONS
     }
 
     /// How much can be reserved.

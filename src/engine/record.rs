@@ -28,10 +28,17 @@ impl World {
             record.base.recorded(known);
             return true;
         }
-        if !(record.node.can_be_written_now() && self.journal.is_quiet()) {
+        let own_record = record.node.can_be_written_now() && self.journal.is_quiet();
+        if !own_record || self.may_begin_a_release(id, installs) {
             self.journal.want(id, installs);
         }
         false
+    }
+
+    /// Whether other bases may be next with these, so that a reservation for them is worth a segment.
+    fn may_begin_a_release(&self, id: &BaseId, installs: &[ModuleId]) -> bool {
+        let first = Installs::from([(id.clone(), installs.to_vec())]);
+        self.journal.may_reserve() && next_in_line(&self.bases, &first).any(|(base, _)| base != *id)
     }
 
     /// Writes the next segment, and deletes those that are not needed any more.

@@ -68,6 +68,23 @@ fn bases_that_may_be_next_are_on_record_until_it_is_known_that_they_are_not() {
 }
 
 #[test]
+fn a_few_lone_installs_begin_reservations_and_the_next_ones_do_not() {
+    let (mut journal, now) = (journal(), Instant::now());
+    for number in 0..RESERVATIONS {
+        assert!(journal.may_reserve(), "{number}");
+        let module = ModuleId::new(format!("biz{number}"), "1");
+        journal.want(&base("a"), std::slice::from_ref(&module));
+        let due = journal.due(now).unwrap();
+        let (name, _) = journal.begin(&due, std::iter::once((base("b"), module)));
+        journal.created(&name, Ok(Outcome::default()), now);
+    }
+    assert!(!journal.may_reserve());
+    let end = journal.next().unwrap();
+    journal.end_reservations(|until| until <= end);
+    assert!(journal.may_reserve(), "they have ended");
+}
+
+#[test]
 fn a_segment_of_which_nothing_was_heard_is_written_anew_and_deleted() {
     let (mut journal, now) = (journal(), Instant::now());
     journal.want(&base("a"), &[biz("1")]);
