@@ -82,10 +82,12 @@ pub(crate) struct Phase {
     pub(crate) of: &'static str,
     /// Seconds until the last of them was seen to be done.
     pub(crate) wall: f64,
-    /// Seconds until nothing was written any more: Events and ledgers come after what they tell of.
-    pub(crate) until_quiet: f64,
+    /// Seconds until nothing had been written for a while: Events and ledgers come after what they tell of.
+    pub(crate) lasted: f64,
     /// Seconds of CPU by program, until then.
     pub(crate) cpu: BTreeMap<String, f64>,
+    /// modulet's CPU seconds, less what it would have taken with nothing to do.
+    pub(crate) cpu_beyond_idle: Option<f64>,
     /// modulet, at the end.
     pub(crate) usage: Usage,
     /// modulet's writes, until it was quiet.
@@ -101,13 +103,18 @@ pub(crate) struct Phase {
 impl Phase {
     /// modulet's CPU seconds.
     pub(crate) fn own_cpu(&self) -> f64 {
-        self.cpu.get(crate::stage::MODULET).copied().unwrap_or_default()
+        of_modulet(&self.cpu)
     }
 
     /// How much of what the API server can do was used. Not for a phase so short that it tells nothing.
     pub(crate) fn share_of_ceiling(&self) -> Option<f64> {
         self.at_ceiling.filter(|_| self.wall >= 1.0).map(|seconds| seconds / self.wall)
     }
+}
+
+/// modulet's part.
+pub(crate) fn of_modulet(cpu: &BTreeMap<String, f64>) -> f64 {
+    cpu.get(crate::stage::MODULET).copied().unwrap_or_default()
 }
 
 /// How long something took, over many.

@@ -27,7 +27,7 @@ use crate::{ceiling::Ceiling, figures::Report, stage::Stage};
 /// Measures modulet: registering, idling, installing, updating and deleting, one module on each of many bases.
 ///
 /// Starts a Kubernetes control plane, a broker, simulated bases and modulet on this machine, prints a table and ends.
-/// Takes about 4 minutes with 1,000 bases on 2 cores.
+/// Takes about 5 minutes with 1,000 bases on 2 cores.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "bench")]
 struct Options {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     ceiling::Ceiling,
-    figures::{Latency, Phase},
+    figures::{Latency, Phase, of_modulet},
     objects::node_name,
     progress::say,
     scrape::Series,
@@ -32,16 +32,19 @@ pub(crate) struct Done {
 pub(crate) async fn conclude(stage: &Stage, ceiling: &Ceiling, done: Done) -> Result<Phase> {
     let until_done = stage.scrape().await?.since(&done.before.scrape);
     let at_ceiling = ceiling.seconds(&until_done.writes, done.created, &done.own_writes);
-    let quiet = stage.quiet().await?;
+    stage.quiet().await?;
     let after = stage.snapshot().await?;
     let scrape = after.scrape.since(&done.before.scrape);
+    let lasted = (after.at - done.before.at).as_secs_f64();
+    let cpu = after.cpu_since(&done.before);
     let phase = Phase {
         name: done.name,
         count: done.count,
         of: done.of,
         wall: (done.last - done.before.at).as_secs_f64(),
-        until_quiet: quiet.max(done.last).duration_since(done.before.at).as_secs_f64(),
-        cpu: after.cpu_since(&done.before),
+        lasted,
+        cpu_beyond_idle: stage.idle_cpu.map(|idle| of_modulet(&cpu) - idle * lasted),
+        cpu,
         usage: after.usage.get(MODULET).copied().unwrap_or_default(),
         writes: scrape.writes,
         commands: scrape.commands,
@@ -81,7 +84,7 @@ pub(crate) async fn register(stage: &mut Stage, ceiling: &Ceiling) -> Result<Pha
 }
 
 /// Nothing happens but heartbeats, questions and Leases.
-pub(crate) async fn idle(stage: &Stage) -> Result<Phase> {
+pub(crate) async fn idle(stage: &mut Stage) -> Result<Phase> {
     let (settle, idle) = (stage.options.settle, stage.options.idle);
     say(&format!("idling: {settle} s to settle, {idle} s measured"));
     tokio::time::sleep(Duration::from_secs(settle)).await;
@@ -95,7 +98,8 @@ pub(crate) async fn idle(stage: &Stage) -> Result<Phase> {
         count: stage.options.bases(),
         of: "base",
         wall,
-        until_quiet: wall,
+        lasted: wall,
+        cpu_beyond_idle: None,
         cpu: after.cpu_since(&before),
         usage: after.usage.get(MODULET).copied().unwrap_or_default(),
         writes: scrape.writes,
@@ -104,8 +108,9 @@ pub(crate) async fn idle(stage: &Stage) -> Result<Phase> {
         latencies: Vec::new(),
         at_ceiling: None,
     };
-    let percent = phase.own_cpu() / wall * 100.0;
-    say(&format!("idle: {percent:.1} % of a core, {:.1} MB", phase.usage.rss));
+    let idle = phase.own_cpu() / wall;
+    stage.idle_cpu = Some(idle);
+    say(&format!("idle: {:.1} % of a core, {:.1} MB", idle * 100.0, phase.usage.rss));
     Ok(phase)
 }
 

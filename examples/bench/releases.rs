@@ -54,6 +54,7 @@ pub(crate) async fn deployment(stage: &Stage, ceiling: &Ceiling) -> Result<Phase
     delete_object(&stage.client, &format!("{}/{DEPLOYED}", objects::deployments())).await?;
     let gone = || Ok(sight.like(DEPLOYED).iter().filter(|p| p.gone.is_some()).count());
     stage.wait("all Pods of the Deployment to be gone", limit, count, gone).await?;
+    stage.quiet().await?; // what comes of it is not to be counted with the next phase
     Ok(phase)
 }
 

@@ -31,10 +31,10 @@ pub(crate) const MODULET: &str = "modulet";
 const OURSELVES: &str = "bases and bench";
 /// Between two looks. What is measured is not rounded to it: all times are taken when something happens.
 const GLANCE: Duration = Duration::from_millis(25);
-/// Nothing written for that long, and nothing waiting: it is quiet.
-const QUIET: Duration = Duration::from_secs(1);
+/// Nothing written for that long: it is quiet. Ledgers wait for 10 s before they are written.
+const QUIET: Duration = Duration::from_secs(11);
 /// It must become quiet within this.
-const QUIET_LIMIT: Duration = Duration::from_mins(2);
+const QUIET_LIMIT: Duration = Duration::from_mins(3);
 
 /// All parts.
 pub(crate) struct Stage {
@@ -45,6 +45,8 @@ pub(crate) struct Stage {
     broker: Mosquitto,
     controller: Option<Controller>,
     fleet: Option<Fleet>,
+    /// modulet's CPU with nothing to do, as a part of a core; none before that is known.
+    pub(crate) idle_cpu: Option<f64>,
 }
 
 /// All counters at one moment.
@@ -82,7 +84,7 @@ impl Stage {
         }
         let client = plane.client().await?;
         let sight = Sight::start(&client, NAMESPACE);
-        Ok(Self { options, client, sight, plane, broker, controller: None, fleet: None })
+        Ok(Self { options, client, sight, plane, broker, controller: None, fleet: None, idle_cpu: None })
     }
 
     /// Starts modulet, which has no bases yet.
@@ -185,8 +187,8 @@ impl Stage {
         if log.is_empty() { log } else { format!("\nthe last lines of modulet's log:\n{log}") }
     }
 
-    /// Waits until modulet writes nothing any more; returns when the last write was seen.
-    pub(crate) async fn quiet(&self) -> Result<Instant> {
+    /// Waits until modulet writes nothing any more but Leases.
+    pub(crate) async fn quiet(&self) -> Result<()> {
         let start = Instant::now();
         let mut last = self.scrape().await?;
         let mut since = Instant::now();
@@ -204,7 +206,7 @@ impl Stage {
             }
             last = now;
         }
-        Ok(since)
+        Ok(())
     }
 
     /// A deadline that grows with the number of objects: 50 a second is a tenth of what can be.

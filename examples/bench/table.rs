@@ -63,6 +63,7 @@ fn phases(report: &Report) -> String {
         "share of ceiling",
         "modulet's CPU, s",
         "ms each",
+        "beyond idle",
         "µs per write",
         "% of a core",
         "RSS, MB",
@@ -78,8 +79,9 @@ fn phases(report: &Report) -> String {
             p.share_of_ceiling().map_or_else(String::new, |share| format!("{:.0} %", share * 100.0)),
             format!("{cpu:.2}"),
             format!("{:.2}", per(p, cpu) * 1000.0),
+            p.cpu_beyond_idle.map_or_else(String::new, |cpu| format!("{:.2}", per(p, cpu) * 1000.0)),
             format!("{:.0}", cpu / p.writes.values().sum::<f64>() * 1e6),
-            format!("{:.1}", cpu / p.until_quiet * 100.0),
+            format!("{:.1}", cpu / p.lasted * 100.0),
             format!("{:.1}", p.usage.rss),
             format!("{:.1}", p.usage.peak_rss),
         ]
