@@ -52,8 +52,9 @@ pub struct Note {
     pub message: String,
 }
 
+/// An Event that waits.
 #[derive(Debug)]
-struct Queued {
+pub(crate) struct Queued {
     note: Note,
     at: Timestamp,
     since: Instant,
@@ -71,9 +72,8 @@ impl EventSink {
     /// is nothing to count up, and no memory of Events has to be kept.
     /// They wait while `statuses` has some open.
     pub fn start(client: Client, instance: String, statuses: watch::Receiver<usize>, metrics: Arc<Metrics>) -> Self {
-        let (queue, notes) = mpsc::channel(QUEUE);
-        let publisher =
-            Arc::new(Publisher { client, instance, serial: AtomicU64::new(0), metrics: Arc::clone(&metrics) });
+        let (sink, notes) = Self::new(Arc::clone(&metrics));
+        let publisher = Arc::new(Publisher { client, instance, serial: AtomicU64::new(0), metrics });
         tokio::spawn(async move {
             let notes = futures::stream::unfold((notes, statuses), |(mut notes, mut statuses)| async {
                 let next: Queued = notes.recv().await?;
@@ -82,7 +82,13 @@ impl EventSink {
             });
             notes.for_each_concurrent(PERMITS, |queued| publisher.publish(queued)).await;
         });
-        Self { queue, metrics }
+        sink
+    }
+
+    /// A sink, and the end at which its Events come out.
+    pub(crate) fn new(metrics: Arc<Metrics>) -> (Self, mpsc::Receiver<Queued>) {
+        let (queue, notes) = mpsc::channel(QUEUE);
+        (Self { queue, metrics }, notes)
     }
 
     /// Writes an Event some time soon.

@@ -36,7 +36,7 @@ pub struct Reader {
 impl Reader {
     /// Starts reading on demand.
     pub fn start(client: Client, report: mpsc::Sender<Read>, metrics: Arc<Metrics>) -> Self {
-        let (queue, references) = mpsc::channel(QUEUE);
+        let (reader, references) = Self::new();
         tokio::spawn(async move {
             let references = futures::stream::unfold(references, |mut rx| async {
                 rx.recv().await.map(|reference| (reference, rx))
@@ -58,7 +58,13 @@ impl Reader {
                 })
                 .await;
         });
-        Self { queue }
+        reader
+    }
+
+    /// A reader, and the end at which what is asked for comes out.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Reference>) {
+        let (queue, references) = mpsc::channel(QUEUE);
+        (Self { queue }, references)
     }
 
     /// Asks for an object; false if there is no room.

@@ -87,6 +87,12 @@ impl Request {
         Self { method: Method::DELETE, path, content_type: "application/json", body: Vec::new() }
     }
 
+    /// What is sent.
+    #[cfg(test)]
+    pub(crate) fn body(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
     /// Deletes at once, if the object still is the one with `uid`.
     pub fn delete(path: String, uid: &str) -> Self {
         let body = serde_json::json!({
@@ -163,22 +169,21 @@ impl Writer {
         report: mpsc::Sender<Written>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (queue, mut requests) = mpsc::channel::<(Key, Request)>(capacity);
-        let open = watch::Sender::new(0);
-        let ended = open.clone();
+        let (writer, mut requests) = Self::new(name, capacity);
+        let open = writer.open.clone();
         tokio::spawn(async move {
             let semaphore = Arc::new(Semaphore::new(permits));
             while let Some((key, request)) = requests.recv().await {
                 let Ok(permit) = Arc::clone(&semaphore).acquire_owned().await else { return };
                 let (client, report, metrics) = (client.clone(), report.clone(), Arc::clone(&metrics));
-                let ended = ended.clone();
+                let open = open.clone();
                 tokio::spawn(async move {
                     let result = match timeout(TIMEOUT, perform(&client, request)).await {
                         Ok(result) => result,
                         Err(_) => Err(WriteError::Unreachable(format!("no answer in {TIMEOUT:?}"))),
                     };
                     drop(permit);
-                    ended.send_modify(|open| *open -= 1);
+                    open.send_modify(|open| *open -= 1);
                     let label = match &result {
                         Ok(_) => "ok",
                         Err(e) if e.is_gone() => "gone",
@@ -192,7 +197,13 @@ impl Writer {
                 });
             }
         });
-        Self { queue, name, capacity, open }
+        writer
+    }
+
+    /// A writer with room for `capacity` writes, and the end at which they come out.
+    pub(crate) fn new(name: &'static str, capacity: usize) -> (Self, mpsc::Receiver<(Key, Request)>) {
+        let (queue, requests) = mpsc::channel(capacity);
+        (Self { queue, name, capacity, open: watch::Sender::new(0) }, requests)
     }
 
     /// Hands a write over; false if there is no room, and nothing will come back.

@@ -14,6 +14,8 @@ mod pods;
 mod record;
 mod references;
 mod surplus;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod world;
 

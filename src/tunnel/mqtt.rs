@@ -65,6 +65,12 @@ pub enum MqttError {
 pub struct Sender(mpsc::Sender<(BaseId, Command)>);
 
 impl Sender {
+    /// A sender, and the end at which its commands come out.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<(BaseId, Command)>) {
+        let (sender, commands) = mpsc::channel(QUEUE);
+        (Self(sender), commands)
+    }
+
     /// Hands a command over for publishing; false if there is no room, and the command is lost.
     pub fn send(&self, base: BaseId, command: Command) -> bool {
         self.0.try_send((base, command)).is_ok()
@@ -114,11 +120,11 @@ pub fn start(
     network.set_connection_timeout(5);
     eventloop.set_network_options(network);
 
-    let (commands, queue) = mpsc::channel(QUEUE);
+    let (commands, queue) = Sender::new();
     let broker = format!("{}:{}", config.host, config.port);
     tokio::spawn(publish(client.clone(), topics.clone(), queue, Arc::clone(&metrics)));
     tokio::spawn(Poller { client, topics, events, metrics, broker }.run(eventloop));
-    Ok(Sender(commands))
+    Ok(commands)
 }
 
 /// Publishes with QoS 1 and never retained: a retained command would be executed at each reconnect.
