@@ -1,6 +1,7 @@
 //! What the engine promises at its edges: what goes out in which order, and what becomes of it when the API server
 //! does not answer.
 
+mod properties;
 mod scene;
 
 use std::time::Duration;
@@ -16,40 +17,40 @@ use crate::{
 #[test]
 fn an_install_goes_out_only_when_it_is_on_record() {
     let mut scene = Scene::of(&["base-1"]);
-    scene.pod("p1", "base-1", "1", None);
+    scene.pod("p1", "base-1", "biz1:1", None);
     assert_eq!(scene.step(), ["Node base-1"]);
     assert!(scene.step().is_empty(), "the record is on its way");
     scene.fail("Node base-1");
     assert_eq!(scene.step(), ["journal"], "the Node may fail again");
     assert!(scene.step().is_empty());
     scene.answer("journal");
-    assert_eq!(scene.step(), ["base-1 installs 1"]);
+    assert_eq!(scene.step(), ["base-1 installs biz1:1"]);
 }
 
 #[test]
 fn of_a_release_only_the_first_waits_for_a_record() {
     let mut scene = Scene::of(&["base-1", "base-2", "base-3"]);
-    scene.pod("p1", "base-1", "1", None);
+    scene.pod("p1", "base-1", "biz1:1", None);
     assert_eq!(scene.step(), ["journal"]);
-    scene.pod("p2", "base-2", "1", None);
+    scene.pod("p2", "base-2", "biz1:1", None);
     assert!(scene.step().is_empty(), "it is in the journal that is on its way");
     scene.answer("journal");
     let mut out = scene.step();
     out.sort();
-    assert_eq!(out, ["base-1 installs 1", "base-2 installs 1"]);
-    scene.pod("p3", "base-3", "1", None);
-    assert_eq!(scene.step(), ["base-3 installs 1"]);
+    assert_eq!(out, ["base-1 installs biz1:1", "base-2 installs biz1:1"]);
+    scene.pod("p3", "base-3", "biz1:1", None);
+    assert_eq!(scene.step(), ["base-3 installs biz1:1"]);
 }
 
 #[test]
 fn where_the_journal_cannot_be_written_it_is_tried_again() {
     let mut scene = Scene::of(&["base-1", "base-2"]);
-    scene.pod("p1", "base-1", "1", None);
+    scene.pod("p1", "base-1", "biz1:1", None);
     assert_eq!(scene.step(), ["journal"]);
     scene.fail("journal");
     scene.pass(Duration::from_secs(5));
     let out = scene.settle();
-    assert!(out.contains(&"base-1 installs 1".to_owned()), "{out:?}");
+    assert!(out.contains(&"base-1 installs biz1:1".to_owned()), "{out:?}");
 }
 
 /// Two bases with version 1 of a Deployment, and version 2 has started on the first.
@@ -57,14 +58,14 @@ fn update(bases: &[&str]) -> Scene {
     let mut scene = Scene::of(bases);
     scene.replica_set("rs1", 1);
     for (index, base) in bases.iter().enumerate() {
-        scene.serving(&format!("old-{}", index + 1), base, "1", Some("rs1"));
+        scene.serving(&format!("old-{}", index + 1), base, "biz1:1", Some("rs1"));
     }
     scene.replica_set("rs2", 2);
-    scene.pod("new", bases[0], "2", Some("rs2"));
+    scene.pod("new", bases[0], "biz1:2", Some("rs2"));
     scene.settle();
-    scene.done(bases[0], "installBiz", "2");
+    scene.done(bases[0], "installBiz", "biz1:2");
     scene.settle();
-    scene.lists(bases[0], &[("1", Deactivated), ("2", Activated)]);
+    scene.lists(bases[0], &[("biz1:1", Deactivated), ("biz1:2", Activated)]);
     scene
 }
 
@@ -75,7 +76,7 @@ fn where_others_serve_the_old_pod_has_failed_before_the_new_one_is_ready() {
     assert!(scene.step().is_empty(), "not before it is known to be written");
     scene.fail("old-1 Failed");
     scene.pass(Duration::from_secs(10));
-    scene.lists("base-1", &[("1", Deactivated), ("2", Activated)]);
+    scene.lists("base-1", &[("biz1:1", Deactivated), ("biz1:2", Activated)]);
     let out = scene.step();
     assert!(out.contains(&"old-1 Failed".to_owned()), "tried again: {out:?}");
     scene.accept("old-1 Failed");
@@ -94,10 +95,10 @@ fn where_nobody_else_serves_the_new_pod_is_ready_before_the_old_one_has_failed()
 #[test]
 fn a_status_that_could_not_be_written_is_written_later_and_once() {
     let mut scene = Scene::of(&["base-1"]);
-    scene.pod("p1", "base-1", "1", None);
+    scene.pod("p1", "base-1", "biz1:1", None);
     scene.settle();
-    scene.done("base-1", "installBiz", "1");
-    scene.lists("base-1", &[("1", Activated)]);
+    scene.done("base-1", "installBiz", "biz1:1");
+    scene.lists("base-1", &[("biz1:1", Activated)]);
     assert_eq!(scene.step(), ["p1 Running Ready"]);
     scene.fail("p1 Running Ready");
     assert!(scene.step().is_empty(), "not at once");
@@ -110,7 +111,7 @@ fn a_status_that_could_not_be_written_is_written_later_and_once() {
 #[test]
 fn the_echo_of_a_write_gives_nothing_to_decide_on() {
     let mut scene = Scene::of(&["base-1"]);
-    scene.serving("p1", "base-1", "1", None);
+    scene.serving("p1", "base-1", "biz1:1", None);
     assert!(scene.world.dirty.is_empty());
     scene.show("p1");
     assert!(scene.world.dirty.is_empty());
@@ -119,18 +120,18 @@ fn the_echo_of_a_write_gives_nothing_to_decide_on() {
 #[test]
 fn a_pod_that_a_new_list_does_not_have_is_gone_and_its_module_too() {
     let mut scene = Scene::of(&["base-1"]);
-    scene.serving("p1", "base-1", "1", None);
+    scene.serving("p1", "base-1", "biz1:1", None);
     scene.watched(Watched::Pod(Box::new(Seen::ListBegins)));
     assert!(scene.step().is_empty(), "the list is not complete");
     scene.watched(Watched::Pod(Box::new(Seen::ListEnds)));
-    assert_eq!(scene.step().first().map(String::as_str), Some("base-1 uninstalls 1"));
+    assert_eq!(scene.step().first().map(String::as_str), Some("base-1 uninstalls biz1:1"));
 }
 
 #[test]
 fn what_a_process_ordered_before_it_died_is_uninstalled_if_its_pod_is_gone() {
-    for (journal, expected) in [(&[("base-1", "1")][..], vec!["base-1 uninstalls 1"]), (&[], vec![])] {
+    for (journal, expected) in [(&[("base-1", "biz1:1")][..], vec!["base-1 uninstalls biz1:1"]), (&[], vec![])] {
         let mut scene = Scene::with(&["base-1"], journal);
-        scene.lists("base-1", &[("1", Activated)]);
+        scene.lists("base-1", &[("biz1:1", Activated)]);
         let mut out = scene.settle();
         out.retain(|what| what.contains("installs"));
         assert_eq!(out, expected, "{journal:?}");

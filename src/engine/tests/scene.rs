@@ -1,27 +1,28 @@
 //! The engine between edges that a test holds in its hands: what goes out is seen, and answered when the test says so.
 
 use std::{
-    collections::HashMap,
+    any::Any,
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use clap::Parser;
+use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::{
     api::{EventSink, Key, Outcome, Reader, Request, Seen, Watched, WriteError, Writer, Written},
     config::{Args, Config},
-    domain::{Answer, BaseId, BaseInfo, Command, ListedModule, ModuleId, ModuleState, Reply},
+    domain::{Answer, BaseId, BaseInfo, Command, Ledger, ListedModule, ModuleId, ModuleState, Reply},
     engine::{Edges, journal::Journal, world::World},
-    k8s::{Installs, names},
+    k8s::{Installs, journal_installs, names},
     metrics::Metrics,
     tunnel::{Event, Health, Heartbeat, Message, Topics, mqtt},
 };
 
 const ENV: &str = "dev";
-const MODULE: &str = "biz1";
 /// Writes that can wait.
 pub(super) const ROOM: usize = 16;
 
@@ -31,19 +32,22 @@ pub(super) struct Scene {
     edges: Edges,
     pub(super) now: Instant,
     commands: mpsc::Receiver<(BaseId, Command)>,
+    /// Commands on their way to their bases.
+    pub(super) sent: VecDeque<(String, Command)>,
     writes: Vec<mpsc::Receiver<(Key, Request)>>,
     /// Writes without an answer, and what they are called.
-    open: Vec<(String, Key, Value)>,
-    /// Pods by uid, Nodes by base.
-    objects: HashMap<String, Value>,
+    pub(super) open: Vec<(String, Key, Value)>,
+    /// What the API server has: Pods by uid, Nodes by base.
+    pub(super) objects: BTreeMap<String, Value>,
+    segments: BTreeMap<String, Installs>,
     version: u64,
-    _kept: Box<dyn std::any::Any>,
+    runs: u32,
+    _kept: Box<dyn Any>,
 }
 
 impl Scene {
     /// With bases that have registered, and a journal that an earlier process left.
     pub(super) fn with(bases: &[&str], journal: &[(&str, &str)]) -> Self {
-        let config = Arc::new(Config::from(Args::parse_from(["modulet", "--env", ENV])));
         let metrics = Arc::new(Metrics::new());
         let (writer, writes) = Writer::new("writes", ROOM);
         let (background, in_background) = Writer::new("background", ROOM);
@@ -63,24 +67,24 @@ impl Scene {
             journal: journal_writer,
             events,
         };
-        let segments = Journal::new("modulet".into(), ENV.into(), "1".into());
+        let left: Installs = journal.iter().map(|(base, module)| (BaseId::new(*base), vec![id(module)])).collect();
         let mut scene = Self {
-            world: World::new(config, Topics::new(ENV), segments, metrics),
+            world: world(1),
             edges,
             now: Instant::now(),
             commands,
+            sent: VecDeque::new(),
             writes: vec![in_journal, writes, in_background],
             open: Vec::new(),
-            objects: HashMap::new(),
+            objects: BTreeMap::new(),
+            segments: BTreeMap::from([("left".to_owned(), left)]),
             version: 1,
+            runs: 1,
             _kept: Box::new((events_kept, reader_kept)),
         };
-        scene.watches_deliver(journal);
-        scene.world.tunnel(Event::Connected, scene.now);
+        scene.begin();
         for base in bases {
-            scene.say(base, Message::Heartbeat(Heartbeat { info: info(), going_away: false }));
-            scene.say(base, Message::Health(Health::default()));
-            scene.lists(base, &[]);
+            scene.registers(base);
         }
         scene.settle();
         scene
@@ -91,13 +95,22 @@ impl Scene {
         Self::with(bases, &[])
     }
 
-    fn watches_deliver(&mut self, journal: &[(&str, &str)]) {
-        for seen in [Seen::ListBegins, Seen::ListEnds] {
-            self.watched(Watched::Pod(Box::new(seen)));
-        }
-        for seen in [Seen::ListBegins, Seen::ListEnds] {
-            self.watched(Watched::Node(Box::new(seen)));
-        }
+    /// The process dies, and the next one begins. Writes that were on their way are lost.
+    pub(super) fn restart(&mut self) {
+        self.open.clear();
+        self.runs += 1;
+        self.world = world(self.runs);
+        self.begin();
+    }
+
+    /// Watches and journal deliver what is there, and the broker is there.
+    fn begin(&mut self) {
+        self.watched(Watched::Pod(Box::new(Seen::ListBegins)));
+        self.watched(Watched::Node(Box::new(Seen::ListBegins)));
+        let all: Vec<_> = self.objects.keys().cloned().collect();
+        all.iter().for_each(|object| self.show(object));
+        self.watched(Watched::Pod(Box::new(Seen::ListEnds)));
+        self.watched(Watched::Node(Box::new(Seen::ListEnds)));
         for seen in [Seen::ListBegins, Seen::ListEnds] {
             self.watched(Watched::Deployment(Box::new(seen)));
         }
@@ -108,11 +121,10 @@ impl Scene {
             self.watched(Watched::ReplicaSet(index, Seen::ListEnds));
             self.watched(Watched::ControllerRevision(index, Box::new(Seen::ListEnds)));
         }
-        let installs: Installs =
-            journal.iter().map(|(base, version)| (BaseId::new(*base), vec![module(version)])).collect();
-        let segments = if installs.is_empty() { vec![] } else { vec![("left".to_owned(), installs)] };
+        let segments = self.segments.iter().map(|(name, installs)| (name.clone(), installs.clone())).collect();
         self.watched(Watched::Journal(Some(segments)));
         assert!(self.world.synced());
+        self.world.tunnel(Event::Connected, self.now);
     }
 
     pub(super) fn watched(&mut self, change: Watched) {
@@ -125,27 +137,40 @@ impl Scene {
 
     // What bases say.
 
-    fn say(&mut self, base: &str, message: Message) {
+    pub(super) fn say(&mut self, base: &str, message: Message) {
         self.world.tunnel(Event::Message(BaseId::new(base), message), self.now);
     }
 
-    /// The base answers an install or uninstall.
-    pub(super) fn done(&mut self, base: &str, command: &'static str, version: &str) {
-        let answer = Answer::Done { actual: None };
-        self.say(base, Message::Reply(Reply { command, module: Some(module(version)), answer }));
+    pub(super) fn beats(&mut self, base: &str) {
+        let ip = Some("192.0.2.1".to_owned());
+        let info = BaseInfo { name: "app".into(), version: "1".into(), cluster: None, ip, host_name: None };
+        self.say(base, Message::Heartbeat(Heartbeat { info, going_away: false }));
     }
 
-    /// The base says which versions it has.
-    pub(super) fn lists(&mut self, base: &str, versions: &[(&str, ModuleState)]) {
+    fn registers(&mut self, base: &str) {
+        self.beats(base);
+        self.say(base, Message::Health(Health::default()));
+        self.lists(base, &[]);
+    }
+
+    /// The base answers an install or uninstall.
+    pub(super) fn done(&mut self, base: &str, command: &'static str, module: &str) {
+        let answer = Answer::Done { actual: None };
+        self.say(base, Message::Reply(Reply { command, module: Some(id(module)), answer }));
+    }
+
+    /// The base says which modules it has.
+    pub(super) fn lists(&mut self, base: &str, modules: &[(&str, ModuleState)]) {
         let listed =
-            |(version, state): &(&str, ModuleState)| ListedModule { id: module(version), state: *state, message: None };
-        self.say(base, Message::Modules(versions.iter().map(listed).collect()));
+            modules.iter().map(|(module, state)| ListedModule { id: id(module), state: *state, message: None });
+        self.say(base, Message::Modules(listed.collect()));
     }
 
     // What Kubernetes says.
 
     /// A Pod bound to the base; `owner` is the uid of its `ReplicaSet`.
-    pub(super) fn pod(&mut self, uid: &str, base: &str, version: &str, owner: Option<&str>) {
+    pub(super) fn pod(&mut self, uid: &str, base: &str, module: &str, owner: Option<&str>) {
+        let ModuleId { name, version } = id(module);
         let owners = owner.map(|uid| json!([{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": uid, "uid": uid, "controller": true }]));
         let pod = json!({
             "metadata": {
@@ -153,7 +178,7 @@ impl Scene {
                 "labels": { names::COMPONENT: "module" }, "ownerReferences": owners,
             },
             "spec": { "nodeName": format!("vnode.{base}.{ENV}"), "containers": [{
-                "name": MODULE, "image": "https://modules.example.com/biz1.jar",
+                "name": name, "image": "https://modules.example.com/biz.jar",
                 "env": [{ "name": names::BIZ_VERSION, "value": version }],
             }] },
         });
@@ -201,11 +226,16 @@ impl Scene {
         }
         let mut out = Vec::new();
         while let Ok((base, command)) = self.commands.try_recv() {
-            match command {
-                Command::Install(spec, _) => out.push(format!("{base} installs {}", spec.id.version)),
-                Command::Uninstall(id) => out.push(format!("{base} uninstalls {}", id.version)),
+            match &command {
+                Command::Install(spec, _) => {
+                    let recorded = self.is_on_record(base.as_str(), &spec.id);
+                    assert!(recorded, "{base} is told to install {}, and nobody would know", spec.id);
+                    out.push(format!("{base} installs {}", spec.id));
+                }
+                Command::Uninstall(id) => out.push(format!("{base} uninstalls {id}")),
                 _ => {}
             }
+            self.sent.push_back((base.to_string(), command));
         }
         let mut leases = Vec::new();
         for writes in &mut self.writes {
@@ -233,18 +263,37 @@ impl Scene {
         (key, body)
     }
 
-    /// The API server does what it was asked for; the watch has not shown it yet. Returns the object it was about.
-    pub(super) fn accept(&mut self, what: &str) -> Option<String> {
-        let (key, body) = self.take(what);
-        let object = match &key {
+    /// The next process would find this install in the journal or on the base's Node.
+    fn is_on_record(&self, base: &str, install: &ModuleId) -> bool {
+        let annotation = &self.objects[base]["metadata"]["annotations"][names::LEDGER];
+        let ledger: Ledger = serde_json::from_str(annotation.as_str().unwrap_or("{}")).unwrap();
+        let mut segments = self.segments.values().filter_map(|installs| installs.get(&BaseId::new(base)));
+        ledger.installed(install) || segments.any(|installs| installs.contains(install))
+    }
+
+    /// The API server does what it was asked for. Returns the answer, and the object that it was about.
+    fn apply(&mut self, key: &Key, body: &Value) -> (Result<Outcome, WriteError>, Option<String>) {
+        let gone = WriteError::Refused { code: 404, message: "not found".into() };
+        let object = match key {
+            Key::PodStatus(uid) if !self.objects.contains_key(&**uid) => return (Err(gone), None),
             Key::PodStatus(uid) => uid.to_string(),
             Key::Node(base) => base.to_string(),
-            _ => {
-                self.end(key, Ok(Outcome::default()));
-                return None;
+            Key::PodDelete(uid) => {
+                let answer = if self.remove(uid) { Ok(Outcome::default()) } else { Err(gone) };
+                return (answer, None);
             }
+            Key::Journal(name) => {
+                let segment: ConfigMap = serde_json::from_value(body.clone()).unwrap();
+                self.segments.insert(name.to_string(), journal_installs(&segment));
+                return (Ok(Outcome::default()), None);
+            }
+            Key::JournalEnd(name) => {
+                self.segments.remove(&**name);
+                return (Ok(Outcome::default()), None);
+            }
+            _ => return (Ok(Outcome::default()), None),
         };
-        merge(self.objects.entry(object.clone()).or_default(), &body);
+        merge(self.objects.entry(object.clone()).or_default(), body);
         self.version += 1;
         let version = self.version;
         let metadata = &mut self.objects.get_mut(&object).unwrap()["metadata"];
@@ -252,8 +301,22 @@ impl Scene {
         if metadata["uid"].is_null() {
             metadata["uid"] = json!(format!("uid-of-{object}"));
         }
-        self.end(key, Ok(Outcome { resource_version: version }));
-        Some(object)
+        (Ok(Outcome { resource_version: version }), Some(object))
+    }
+
+    /// A Pod is gone at once, and the watch shows it. Says whether it was there.
+    pub(super) fn remove(&mut self, uid: &str) -> bool {
+        let Some(pod) = self.objects.remove(uid) else { return false };
+        self.watched(Watched::Pod(Box::new(Seen::Gone(serde_json::from_value(pod).unwrap()))));
+        true
+    }
+
+    /// The API server does what it was asked for; the watch has not shown it yet. Returns the object it was about.
+    pub(super) fn accept(&mut self, what: &str) -> Option<String> {
+        let (key, body) = self.take(what);
+        let (answer, object) = self.apply(&key, &body);
+        self.end(key, answer);
+        object
     }
 
     /// The API server does what it was asked for, and the watch shows it.
@@ -263,10 +326,17 @@ impl Scene {
         }
     }
 
-    /// The API server does not answer.
+    /// The API server does not do it, and does not answer.
     pub(super) fn fail(&mut self, what: &str) {
         let (key, _) = self.take(what);
-        self.end(key, Err(WriteError::Unreachable("no answer".into())));
+        self.end(key, Err(unreachable()));
+    }
+
+    /// The API server does it, but its answer is lost.
+    pub(super) fn lose_answer(&mut self, what: &str) {
+        let (key, body) = self.take(what);
+        let _ = self.apply(&key, &body);
+        self.end(key, Err(unreachable()));
     }
 
     fn end(&mut self, key: Key, result: Result<Outcome, WriteError>) {
@@ -289,23 +359,31 @@ impl Scene {
     }
 
     /// A Pod whose module is installed and serves.
-    pub(super) fn serving(&mut self, uid: &str, base: &str, version: &str, owner: Option<&str>) {
-        self.pod(uid, base, version, owner);
+    pub(super) fn serving(&mut self, uid: &str, base: &str, module: &str, owner: Option<&str>) {
+        self.pod(uid, base, module, owner);
         self.settle();
-        self.done(base, "installBiz", version);
+        self.done(base, "installBiz", module);
         self.settle();
-        self.lists(base, &[(version, ModuleState::Activated)]);
+        self.lists(base, &[(module, ModuleState::Activated)]);
         let out = self.settle();
         assert!(out.contains(&format!("{uid} Running Ready")), "{out:?}");
     }
 }
 
-fn module(version: &str) -> ModuleId {
-    ModuleId::new(MODULE, version)
+fn world(run: u32) -> World {
+    let config = Arc::new(Config::from(Args::parse_from(["modulet", "--env", ENV])));
+    let journal = Journal::new("modulet".into(), ENV.into(), run.to_string());
+    World::new(config, Topics::new(ENV), journal, Arc::new(Metrics::new()))
 }
 
-fn info() -> BaseInfo {
-    BaseInfo { name: "app".into(), version: "1".into(), cluster: None, ip: Some("192.0.2.1".into()), host_name: None }
+/// `name:version`.
+fn id(module: &str) -> ModuleId {
+    let (name, version) = module.split_once(':').unwrap();
+    ModuleId::new(name, version)
+}
+
+fn unreachable() -> WriteError {
+    WriteError::Unreachable("no answer".into())
 }
 
 fn describe(key: &Key, body: &Value) -> String {
