@@ -44,7 +44,7 @@ struct Options {
     burst: u32,
 
     /// How long to measure with nothing to do, in seconds
-    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 40, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     idle: u64,
 
     /// How long to wait between the registration of all bases and that, in seconds
