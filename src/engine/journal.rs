@@ -31,8 +31,8 @@ const SEGMENT: usize = 512 * 1024;
 const CAPACITY: usize = 16 * 1024;
 /// Reservations leave that much room for what is wanted.
 const RESERVED: usize = CAPACITY / 2;
-/// So many segments with reservations stand at a time before a lone install gets another: where modules of all
-/// kinds come one by one, ledgers cost less.
+/// With so many reservations standing a lone install begins none: where ever other modules come one by one, ledgers
+/// cost less.
 const RESERVATIONS: usize = 4;
 /// How long a reservation waits for its Pod.
 const RESERVED_FOR: Duration = Duration::from_secs(10);
