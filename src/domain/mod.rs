@@ -17,7 +17,7 @@ mod pod;
 mod reconcile;
 mod settings;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use backoff::Backoff;
 pub use base::{Base, BaseId, BaseInfo};

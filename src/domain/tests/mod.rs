@@ -4,4 +4,4 @@ mod conversation;
 mod lifecycle;
 mod properties;
 mod restarts;
-mod world;
+pub(crate) mod world;

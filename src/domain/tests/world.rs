@@ -10,7 +10,7 @@ use crate::domain::*;
 
 /// What a second version of a module does on the base.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(crate) enum Mode {
     /// It starts and stays deactivated.
     Default,
     /// It takes over.
@@ -21,23 +21,27 @@ pub(super) enum Mode {
 
 /// A base as the recordings show it, answering at once.
 #[derive(Debug)]
-pub(super) struct Jvm {
-    pub(super) mode: Mode,
-    pub(super) list: BTreeMap<ModuleId, ModuleState>,
+pub(crate) struct Jvm {
+    pub(crate) mode: Mode,
+    pub(crate) list: BTreeMap<ModuleId, ModuleState>,
     /// Versions that fail to start.
     pub(super) broken: BTreeSet<String>,
 }
 
 /// A message from the base.
 #[derive(Clone, Debug)]
-pub(super) enum FromBase {
+pub(crate) enum FromBase {
     List(Vec<ListedModule>),
     Reply(Reply),
     AlsoAlive,
 }
 
 impl Jvm {
-    fn handle(&mut self, command: &Command) -> FromBase {
+    pub(crate) fn new(mode: Mode) -> Self {
+        Self { mode, list: BTreeMap::new(), broken: BTreeSet::new() }
+    }
+
+    pub(crate) fn handle(&mut self, command: &Command) -> FromBase {
         let reply = |module: &ModuleId, answer| {
             FromBase::Reply(Reply { command: command.name(), module: Some(module.clone()), answer })
         };
@@ -126,7 +130,7 @@ impl World {
         let settings = Arc::new(Settings::default());
         let now = Instant::now();
         let mut world = Self {
-            jvm: Jvm { mode, list: BTreeMap::new(), broken: BTreeSet::new() },
+            jvm: Jvm::new(mode),
             base: Base::new(BaseId::new("base-1"), Arc::clone(&settings), now),
             pods: Vec::new(),
             now,

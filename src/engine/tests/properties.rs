@@ -1,5 +1,5 @@
 //! Whatever the API server and the broker lose, and whenever the process dies: what is ordered is on record, and in the
-//! end every base has the modules of its Pods and no others.
+//! end every base has the modules of its Pods and no others, and the Pods say so.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,16 +7,27 @@ use std::{
 };
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::scene::Scene;
 use crate::{
-    domain::{Command, ModuleState},
+    domain::{
+        ModuleId, ModuleState, Reason,
+        tests::world::{FromBase, Jvm, Mode},
+    },
     tunnel::{Health, Message},
 };
 
 const BASES: [&str; 3] = ["base-1", "base-2", "base-3"];
-const MODULES: [&str; 3] = ["biz1:1", "biz2:1", "biz3:1"];
+/// Modules of bare Pods, and with their `ReplicaSet` those of a Deployment, whose versions are its revisions.
+const MODULES: [(&str, Option<&str>); 6] = [
+    ("biz1:1", None),
+    ("biz1:2", None),
+    ("biz2:1", None),
+    ("biz3:1", Some("rs1")),
+    ("biz3:2", Some("rs2")),
+    ("biz3:3", Some("rs3")),
+];
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -37,7 +48,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (0..3usize, 0..3usize).prop_map(|(base, module)| Step::AddPod { base, module }),
+        4 => (0..BASES.len(), 0..MODULES.len()).prop_map(|(base, module)| Step::AddPod { base, module }),
         2 => any::<usize>().prop_map(Step::DeletePod),
         2 => any::<usize>().prop_map(Step::ForceDeletePod),
         12 => Just(Step::Decide),
@@ -56,13 +67,22 @@ fn step() -> impl Strategy<Value = Step> {
 /// The scene with bases that do what they are told.
 struct Cluster {
     scene: Scene,
-    bases: BTreeMap<&'static str, BTreeSet<String>>,
+    bases: BTreeMap<&'static str, Jvm>,
     pods: u32,
 }
 
 impl Cluster {
-    fn new() -> Self {
-        Self { scene: Scene::of(&BASES), bases: BASES.map(|base| (base, BTreeSet::new())).into(), pods: 0 }
+    fn new(mode: Mode) -> Self {
+        let mut cluster =
+            Self { scene: Scene::of(&BASES), bases: BASES.map(|base| (base, Jvm::new(mode))).into(), pods: 0 };
+        cluster.watch_replica_sets();
+        cluster
+    }
+
+    fn watch_replica_sets(&mut self) {
+        for (set, revision) in [("rs1", 1), ("rs2", 2), ("rs3", 3)] {
+            self.scene.replica_set(set, revision);
+        }
     }
 
     fn pods(&self) -> Vec<String> {
@@ -84,7 +104,8 @@ impl Cluster {
         match step {
             Step::AddPod { base, module } => {
                 self.pods += 1;
-                self.scene.pod(&format!("pod-{}", self.pods), BASES[*base], MODULES[*module], None);
+                let (module, owner) = MODULES[*module];
+                self.scene.pod(&format!("pod-{}", self.pods), BASES[*base], module, owner);
             }
             Step::DeletePod(number) => {
                 if let Some(pod) = some_pod(*number) {
@@ -112,7 +133,10 @@ impl Cluster {
             }
             Step::DeliverCommand => self.deliver(),
             Step::LoseCommand => drop(self.scene.sent.pop_front()),
-            Step::Restart => self.scene.restart(),
+            Step::Restart => {
+                self.scene.restart();
+                self.watch_replica_sets();
+            }
             Step::Wait(ms) => self.wait(Duration::from_millis(*ms)),
         }
     }
@@ -124,29 +148,22 @@ impl Cluster {
 
     fn deliver(&mut self) {
         let Some((base, command)) = self.scene.sent.pop_front() else { return };
-        let modules = self.bases.get_mut(base.as_str()).unwrap();
-        match &command {
-            Command::Install(spec, _) => drop(modules.insert(spec.id.to_string())),
-            Command::Uninstall(id) => drop(modules.remove(&id.to_string())),
-            Command::QueryModules => {
-                let list: Vec<_> = modules.iter().map(|module| (module.as_str(), ModuleState::Activated)).collect();
-                return self.scene.lists(&base, &list);
-            }
-            Command::QueryHealth => return self.scene.say(&base, Message::Health(Health::default())),
-            Command::Baseline(_) => unreachable!("no base asks"),
-        }
-        match &command {
-            Command::Install(spec, _) => self.scene.done(&base, "installBiz", &spec.id.to_string()),
-            Command::Uninstall(id) => self.scene.done(&base, "uninstallBiz", &id.to_string()),
-            _ => {}
-        }
+        let message = match self.bases.get_mut(base.as_str()).unwrap().handle(&command) {
+            FromBase::List(modules) => Message::Modules(modules),
+            FromBase::Reply(reply) => Message::Reply(reply),
+            FromBase::AlsoAlive => Message::Health(Health::default()),
+        };
+        self.scene.say(&base, message);
     }
 
     /// Without faults.
     fn run_for(&mut self, seconds: u64) {
         for _ in 0..seconds {
-            for _ in 0..10 {
+            loop {
                 self.scene.step();
+                if self.scene.sent.is_empty() && self.scene.open.is_empty() {
+                    break;
+                }
                 while !self.scene.sent.is_empty() {
                     self.deliver();
                 }
@@ -157,31 +174,60 @@ impl Cluster {
             self.wait(Duration::from_secs(1));
         }
     }
+
+    /// What is wanted on the base by Pods that have not failed.
+    fn live(&self, base: &str) -> Vec<(ModuleId, &Value)> {
+        let pods = self.pods().into_iter().map(|pod| &self.scene.objects[&pod]);
+        let here = pods.filter(|pod| pod["spec"]["nodeName"] == format!("vnode.{base}.dev"));
+        let live = here.filter(|pod| pod["status"]["phase"] != "Failed");
+        let module = |pod: &Value| {
+            let container = &pod["spec"]["containers"][0];
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            ModuleId::new(text(&container["name"]), text(&container["env"][0]["value"]))
+        };
+        live.map(|pod| (module(pod), pod)).collect()
+    }
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
+
+fn mode() -> impl Strategy<Value = Mode> {
+    prop_oneof![Just(Mode::Default), Just(Mode::ActivateNew), Just(Mode::MultiActive)]
 }
 
 proptest! {
     #[test]
-    fn every_base_ends_with_the_modules_of_its_pods_and_no_others(steps in prop::collection::vec(step(), 1..80)) {
-        let mut cluster = Cluster::new();
+    fn every_base_ends_with_the_modules_of_its_pods_and_no_others(
+        mode in mode(), steps in prop::collection::vec(step(), 1..80),
+    ) {
+        let mut cluster = Cluster::new(mode);
         for step in &steps {
             cluster.take(step);
         }
         // The last fault is over: what was written is shown.
         let all: Vec<_> = cluster.scene.objects.keys().cloned().collect();
         all.iter().for_each(|object| cluster.scene.show(object));
-        cluster.run_for(150);
+        cluster.run_for(400);
 
-        let mut wanted: BTreeMap<_, _> = BASES.map(|base| (base, BTreeSet::new())).into();
-        for pod in cluster.pods() {
-            let pod = &cluster.scene.objects[&pod];
-            let base = BASES.into_iter().find(|base| pod["spec"]["nodeName"] == format!("vnode.{base}.dev")).unwrap();
-            let module = format!("{}:1", pod["spec"]["containers"][0]["name"].as_str().unwrap());
-            prop_assert!(pod["metadata"]["deletionTimestamp"].is_null(), "still there: {pod}");
-            let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
-            let ready = conditions.filter(|c| c["type"] == "Ready").any(|c| c["status"] == "True");
-            prop_assert!(ready && pod["status"]["phase"] == "Running", "not Ready: {pod}");
-            wanted.get_mut(base).unwrap().insert(module);
+        for (base, jvm) in &cluster.bases {
+            let live = cluster.live(base);
+            for (module, pod) in &live {
+                prop_assert!(pod["metadata"]["deletionTimestamp"].is_null(), "every deletion completes: {pod}");
+                let active = jvm.list.get(module) == Some(&ModuleState::Activated);
+                prop_assert_eq!(is_ready(pod), active, "{} on {}: {}", module, base, pod);
+                let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"];
+                prop_assert!(active || *waiting == Reason::Held.as_str(), "{module} on {base}: {pod}");
+            }
+            let wanted: BTreeSet<_> = live.iter().map(|(module, _)| module).collect();
+            let names = |modules: &BTreeSet<&ModuleId>| modules.iter().map(|m| m.name.clone()).collect::<BTreeSet<_>>();
+            let serving = jvm.list.iter().filter(|(_, state)| **state == ModuleState::Activated).map(|(id, _)| id);
+            let serving: BTreeSet<_> = serving.collect();
+            prop_assert_eq!(names(&wanted), names(&serving), "{}: wanted {:?}, serving {:?}", base, wanted, serving);
+            prop_assert!(serving.is_subset(&wanted), "{base}: wanted {wanted:?}, serving {serving:?}");
+            prop_assert_eq!(jvm.list.len(), serving.len(), "left behind on {}: {:?}", base, jvm.list);
         }
-        prop_assert_eq!(&cluster.bases, &wanted);
     }
 }
