@@ -1,6 +1,7 @@
 //! What the engine promises at its edges: what goes out in which order, and what becomes of it when the API server
 //! does not answer.
 
+mod api_server;
 mod properties;
 mod scene;
 

@@ -86,7 +86,7 @@ impl Cluster {
     }
 
     fn pods(&self) -> Vec<String> {
-        self.scene.objects.keys().filter(|name| name.starts_with("pod-")).cloned().collect()
+        self.scene.api.objects.keys().filter(|name| name.starts_with("pod-")).cloned().collect()
     }
 
     /// Does it to one of them, if there is any.
@@ -109,7 +109,7 @@ impl Cluster {
             }
             Step::DeletePod(number) => {
                 if let Some(pod) = some_pod(*number) {
-                    let metadata = &mut self.scene.objects.get_mut(&pod).unwrap()["metadata"];
+                    let metadata = &mut self.scene.api.objects.get_mut(&pod).unwrap()["metadata"];
                     metadata["deletionTimestamp"] = json!("2026-01-01T00:00:30Z");
                     metadata["deletionGracePeriodSeconds"] = json!(30);
                     self.scene.show(&pod);
@@ -126,7 +126,7 @@ impl Cluster {
             Step::Fail(number) => self.with_open(*number, Scene::fail),
             Step::LoseAnswer(number) => self.with_open(*number, Scene::lose_answer),
             Step::Show(number) => {
-                let all: Vec<_> = self.scene.objects.keys().cloned().collect();
+                let all: Vec<_> = self.scene.api.objects.keys().cloned().collect();
                 if !all.is_empty() {
                     self.scene.show(&all[number % all.len()]);
                 }
@@ -177,7 +177,7 @@ impl Cluster {
 
     /// What is wanted on the base by Pods that have not failed.
     fn live(&self, base: &str) -> Vec<(ModuleId, &Value)> {
-        let pods = self.pods().into_iter().map(|pod| &self.scene.objects[&pod]);
+        let pods = self.pods().into_iter().map(|pod| &self.scene.api.objects[&pod]);
         let here = pods.filter(|pod| pod["spec"]["nodeName"] == format!("vnode.{base}.dev"));
         let live = here.filter(|pod| pod["status"]["phase"] != "Failed");
         let module = |pod: &Value| {
@@ -208,7 +208,7 @@ proptest! {
             cluster.take(step);
         }
         // The last fault is over: what was written is shown.
-        let all: Vec<_> = cluster.scene.objects.keys().cloned().collect();
+        let all: Vec<_> = cluster.scene.api.objects.keys().cloned().collect();
         all.iter().for_each(|object| cluster.scene.show(object));
         cluster.run_for(400);
 

@@ -2,22 +2,22 @@
 
 use std::{
     any::Any,
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use clap::Parser;
-use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use super::api_server::{ApiServer, Done};
 use crate::{
     api::{EventSink, Key, Outcome, Reader, Request, Seen, Watched, WriteError, Writer, Written},
     config::{Args, Config},
-    domain::{Answer, BaseId, BaseInfo, Command, Ledger, ListedModule, ModuleId, ModuleState, Reply},
+    domain::{Answer, BaseId, BaseInfo, Command, ListedModule, ModuleId, ModuleState, Reply},
     engine::{Edges, journal::Journal, world::World},
-    k8s::{Installs, journal_installs, names},
+    k8s::{Installs, names},
     metrics::Metrics,
     tunnel::{Event, Health, Heartbeat, Message, Topics, mqtt},
 };
@@ -37,10 +37,7 @@ pub(super) struct Scene {
     writes: Vec<mpsc::Receiver<(Key, Request)>>,
     /// Writes without an answer, and what they are called.
     pub(super) open: Vec<(String, Key, Value)>,
-    /// What the API server has: Pods by uid, Nodes by base.
-    pub(super) objects: BTreeMap<String, Value>,
-    segments: BTreeMap<String, Installs>,
-    version: u64,
+    pub(super) api: ApiServer,
     runs: u32,
     _kept: Box<dyn Any>,
 }
@@ -76,9 +73,7 @@ impl Scene {
             sent: VecDeque::new(),
             writes: vec![in_journal, writes, in_background],
             open: Vec::new(),
-            objects: BTreeMap::new(),
-            segments: BTreeMap::from([("left".to_owned(), left)]),
-            version: 1,
+            api: ApiServer::with(left),
             runs: 1,
             _kept: Box::new((events_kept, reader_kept)),
         };
@@ -103,11 +98,14 @@ impl Scene {
         self.begin();
     }
 
-    /// Watches and journal deliver what is there, and the broker is there.
+    /// Watches and journal deliver what is there, now the journal last and now first, and the broker is there.
     fn begin(&mut self) {
+        let segments = self.api.segments.iter().map(|(name, installs)| (name.clone(), installs.clone())).collect();
+        let (first, last) = if self.runs.is_multiple_of(2) { (Some(segments), None) } else { (None, Some(segments)) };
+        self.reads_journal(first);
         self.watched(Watched::Pod(Box::new(Seen::ListBegins)));
         self.watched(Watched::Node(Box::new(Seen::ListBegins)));
-        let all: Vec<_> = self.objects.keys().cloned().collect();
+        let all: Vec<_> = self.api.objects.keys().cloned().collect();
         all.iter().for_each(|object| self.show(object));
         self.watched(Watched::Pod(Box::new(Seen::ListEnds)));
         self.watched(Watched::Node(Box::new(Seen::ListEnds)));
@@ -121,10 +119,15 @@ impl Scene {
             self.watched(Watched::ReplicaSet(index, Seen::ListEnds));
             self.watched(Watched::ControllerRevision(index, Box::new(Seen::ListEnds)));
         }
-        let segments = self.segments.iter().map(|(name, installs)| (name.clone(), installs.clone())).collect();
-        self.watched(Watched::Journal(Some(segments)));
+        self.reads_journal(last);
         assert!(self.world.synced());
         self.world.tunnel(Event::Connected, self.now);
+    }
+
+    fn reads_journal(&mut self, segments: Option<Vec<(String, Installs)>>) {
+        if segments.is_some() {
+            self.watched(Watched::Journal(segments));
+        }
     }
 
     pub(super) fn watched(&mut self, change: Watched) {
@@ -182,7 +185,7 @@ impl Scene {
                 "env": [{ "name": names::BIZ_VERSION, "value": version }],
             }] },
         });
-        self.objects.insert(uid.to_owned(), pod);
+        self.api.objects.insert(uid.to_owned(), pod);
         self.show(uid);
     }
 
@@ -200,11 +203,7 @@ impl Scene {
 
     /// A watch shows the object as it is now.
     pub(super) fn show(&mut self, object: &str) {
-        self.version += 1;
-        let version = self.version.to_string();
-        let object = self.objects.get_mut(object).unwrap();
-        object["metadata"]["resourceVersion"] = json!(version);
-        let object = object.clone();
+        let object = self.api.touch(object);
         self.watched(if object["kind"] == "Node" {
             Watched::Node(Box::new(Seen::Applied(serde_json::from_value(object).unwrap())))
         } else {
@@ -228,7 +227,7 @@ impl Scene {
         while let Ok((base, command)) = self.commands.try_recv() {
             match &command {
                 Command::Install(spec, _) => {
-                    let recorded = self.is_on_record(base.as_str(), &spec.id);
+                    let recorded = self.api.is_on_record(base.as_str(), &spec.id);
                     assert!(recorded, "{base} is told to install {}, and nobody would know", spec.id);
                     out.push(format!("{base} installs {}", spec.id));
                 }
@@ -263,52 +262,27 @@ impl Scene {
         (key, body)
     }
 
-    /// The next process would find this install in the journal or on the base's Node.
-    fn is_on_record(&self, base: &str, install: &ModuleId) -> bool {
-        let annotation = &self.objects[base]["metadata"]["annotations"][names::LEDGER];
-        let ledger: Ledger = serde_json::from_str(annotation.as_str().unwrap_or("{}")).unwrap();
-        let mut segments = self.segments.values().filter_map(|installs| installs.get(&BaseId::new(base)));
-        ledger.installed(install) || segments.any(|installs| installs.contains(install))
-    }
-
-    /// The API server does what it was asked for. Returns the answer, and the object that it was about.
-    fn apply(&mut self, key: &Key, body: &Value) -> (Result<Outcome, WriteError>, Option<String>) {
-        let gone = WriteError::Refused { code: 404, message: "not found".into() };
-        let object = match key {
-            Key::PodStatus(uid) if !self.objects.contains_key(&**uid) => return (Err(gone), None),
-            Key::PodStatus(uid) => uid.to_string(),
-            Key::Node(base) => base.to_string(),
-            Key::PodDelete(uid) => {
-                let answer = if self.remove(uid) { Ok(Outcome::default()) } else { Err(gone) };
-                return (answer, None);
-            }
-            Key::Journal(name) => {
-                let segment: ConfigMap = serde_json::from_value(body.clone()).unwrap();
-                self.segments.insert(name.to_string(), journal_installs(&segment));
-                return (Ok(Outcome::default()), None);
-            }
-            Key::JournalEnd(name) => {
-                self.segments.remove(&**name);
-                return (Ok(Outcome::default()), None);
-            }
-            _ => return (Ok(Outcome::default()), None),
-        };
-        merge(self.objects.entry(object.clone()).or_default(), body);
-        self.version += 1;
-        let version = self.version;
-        let metadata = &mut self.objects.get_mut(&object).unwrap()["metadata"];
-        metadata["resourceVersion"] = json!(version.to_string());
-        if metadata["uid"].is_null() {
-            metadata["uid"] = json!(format!("uid-of-{object}"));
+    /// A Pod is gone at once, and the watch shows it.
+    pub(super) fn remove(&mut self, uid: &str) {
+        if let Some(pod) = self.api.objects.remove(uid) {
+            self.gone(pod);
         }
-        (Ok(Outcome { resource_version: version }), Some(object))
     }
 
-    /// A Pod is gone at once, and the watch shows it. Says whether it was there.
-    pub(super) fn remove(&mut self, uid: &str) -> bool {
-        let Some(pod) = self.objects.remove(uid) else { return false };
+    fn gone(&mut self, pod: Value) {
         self.watched(Watched::Pod(Box::new(Seen::Gone(serde_json::from_value(pod).unwrap()))));
-        true
+    }
+
+    fn apply(&mut self, key: &Key, body: &Value) -> (Result<Outcome, WriteError>, Option<String>) {
+        match self.api.apply(key, body) {
+            Done::Changed(object, version) => (Ok(Outcome { resource_version: version }), Some(object)),
+            Done::Removed(pod) => {
+                self.gone(pod);
+                (Ok(Outcome::default()), None)
+            }
+            Done::Other => (Ok(Outcome::default()), None),
+            Done::NotFound => (Err(WriteError::Refused { code: 404, message: "not found".into() }), None),
+        }
     }
 
     /// The API server does what it was asked for; the watch has not shown it yet. Returns the object it was about.
@@ -399,17 +373,5 @@ fn describe(key: &Key, body: &Value) -> String {
         Key::Node(base) => format!("Node {base}"),
         Key::Journal(_) => "journal".to_owned(),
         other => format!("{other:?}"),
-    }
-}
-
-/// Objects merge; anything else is replaced. The lists in what the engine writes are whole.
-fn merge(into: &mut Value, patch: &Value) {
-    match (into, patch) {
-        (Value::Object(into), Value::Object(patch)) => {
-            for (key, value) in patch {
-                merge(into.entry(key.clone()).or_insert(Value::Null), value);
-            }
-        }
-        (into, patch) => into.clone_from(patch),
     }
 }
