@@ -242,8 +242,8 @@ mod tests {
     use super::*;
 
     fn read<K: Watchable>(object: &Value) -> K {
-        let event = json!({ "type": "ADDED", "object": object }).to_string();
-        match serde_json::from_str(&event) {
+        // As the API server writes it: the type comes first.
+        match serde_json::from_str(&format!(r#"{{"type":"ADDED","object":{object}}}"#)) {
             Ok(WatchEvent::Added(Lean(object))) => object,
             other => panic!("{other:?}"),
         }
