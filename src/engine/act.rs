@@ -93,7 +93,7 @@ impl World {
 
         self.settle_journal(id, now);
         let mut wake = plan.wake;
-        if !plan.unrecorded.is_empty() && self.put_on_record(id, &plan.unrecorded) {
+        if !plan.unrecorded.is_empty() && self.put_on_record(id, &plan.unrecorded, now) {
             wake = Some(now);
         }
         self.send(id, &plan, edges, now);

@@ -31,8 +31,8 @@ const SEGMENT: usize = 512 * 1024;
 const CAPACITY: usize = 16 * 1024;
 /// Reservations leave that much room for what is wanted.
 const RESERVED: usize = CAPACITY / 2;
-/// With so many reservations standing a lone install begins none: where ever other modules come one by one, ledgers
-/// cost less.
+/// With so many reservations standing a lone install begins none: where modules of many kinds come one by one,
+/// ledgers cost less.
 const RESERVATIONS: usize = 4;
 /// How long a reservation waits for its Pod.
 const RESERVED_FOR: Duration = Duration::from_secs(10);
@@ -211,9 +211,8 @@ impl Journal {
     }
 
     /// Whether a lone install may begin a segment, for the sake of those that may follow.
-    pub(super) fn may_reserve(&self) -> bool {
-        let reserving = self.segments.values().filter(|s| s.state == State::Creating || s.reserved_until.is_some());
-        self.usable && reserving.count() < RESERVATIONS
+    pub(super) fn may_reserve(&self, now: Instant) -> bool {
+        self.usable && self.segments.values().filter(|s| s.reserves(now)).count() < RESERVATIONS
     }
 
     /// How much can be reserved.

@@ -20,7 +20,7 @@ use crate::{
 
 impl World {
     /// Sees to it that these installs come on record. True if some are already.
-    pub(super) fn put_on_record(&mut self, id: &BaseId, installs: &[ModuleId]) -> bool {
+    pub(super) fn put_on_record(&mut self, id: &BaseId, installs: &[ModuleId], now: Instant) -> bool {
         let Some(record) = self.bases.get_mut(id) else { return false };
         let known: Vec<_> =
             installs.iter().filter(|i| record.node.has_on_record(i) || self.journal.has(id, i)).cloned().collect();
@@ -29,16 +29,19 @@ impl World {
             return true;
         }
         let own_record = record.node.can_be_written_now() && self.journal.is_quiet();
-        if !own_record || self.may_begin_a_release(id, installs) {
+        if !own_record || self.may_begin_a_release(id, installs, now) {
             self.journal.want(id, installs);
         }
         false
     }
 
     /// Whether other bases may be next with these, so that a reservation for them is worth a segment.
-    fn may_begin_a_release(&self, id: &BaseId, installs: &[ModuleId]) -> bool {
+    fn may_begin_a_release(&self, id: &BaseId, installs: &[ModuleId], now: Instant) -> bool {
+        if !self.journal.may_reserve(now) {
+            return false;
+        }
         let first = Installs::from([(id.clone(), installs.to_vec())]);
-        self.journal.may_reserve() && next_in_line(&self.bases, &first).any(|(base, _)| base != *id)
+        next_in_line(&self.bases, &first).any(|(base, _)| base != *id)
     }
 
     /// Writes the next segment, and deletes those that are not needed any more.

@@ -54,7 +54,7 @@ fn where_the_journal_cannot_be_written_it_is_tried_again() {
     assert!(out.contains(&"base-1 installs biz1:1".to_owned()), "{out:?}");
 }
 
-/// Two bases with version 1 of a Deployment, and version 2 has started on the first.
+/// Bases with version 1 of a Deployment, and version 2 has started on the first of them.
 fn update(bases: &[&str]) -> Scene {
     let mut scene = Scene::of(bases);
     scene.replica_set("rs1", 1);
