@@ -1,0 +1,108 @@
+//! The Lease of a Node: the heartbeat that Kubernetes watches.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde_json::json;
+use tracing::warn;
+
+use super::{super::state::State, BaseState, spread};
+use crate::{
+    api::{Key, Outcome, Request, WriteError},
+    domain::BaseId,
+    planning::{Effect, Lane, MayWrite, Task},
+};
+
+/// A kubelet's Lease: 40 s, renewed every 10 s (Kubernetes convention).
+const LEASE_SECONDS: u32 = 40;
+const RENEW_EVERY: Duration = Duration::from_secs(10);
+/// Beyond a thousand bases renewals are spread, up to half of what Kubernetes waits before it calls a Node
+/// unreachable (`--node-monitor-grace-period`, 40 s): one renewal that is lost does no harm then either.
+const RENEW_AT_LEAST_EVERY: Duration = Duration::from_secs(20);
+const SPREAD_BY: Duration = Duration::from_millis(10);
+const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+
+/// A hundred renewals a second are enough for up to two thousand bases.
+fn renew_every(bases: usize) -> Duration {
+    let spread = SPREAD_BY * u32::try_from(bases).unwrap_or(u32::MAX).min(10_000);
+    spread.clamp(RENEW_EVERY, RENEW_AT_LEAST_EVERY)
+}
+
+impl BaseState {
+    pub(in crate::engine) fn lease_written(&mut self, result: Result<Outcome, WriteError>, now: Instant) {
+        match result {
+            Ok(_) => {
+                self.lease.succeeded(0);
+                self.lease.shown((), 0);
+                return;
+            }
+            Err(error) if error.is_gone() => self.lease.gone(),
+            Err(error) if error.is_conflict() => drop(self.lease.shown((), 0)),
+            Err(error) => {
+                self.lease.failed(now);
+                if self.lease.tells_failure() {
+                    warn!(node = self.node.name, %error, "cannot renew the Lease, trying again");
+                }
+                self.lease_due = Some(now);
+                return;
+            }
+        }
+        // It is there where it was to be made, or not there where it was to be renewed: the other at once, but spaced
+        // out if that is not true either.
+        self.lease.failed(now);
+        self.lease_due = Some(now);
+    }
+}
+
+impl State {
+    /// Renews the Lease of a Node that is there; the first renewal creates it.
+    pub(super) fn plan_lease(&mut self, id: &BaseId, task: &Task, now: Instant, out: &mut Vec<Effect>) {
+        let renew_every = renew_every(self.bases.len());
+        let Some(state) = self.bases.get_mut(id) else { return };
+        let Some(node) = state.node.object.object() else { return };
+        let due = state.lease_due.unwrap_or(now);
+        let due = match state.lease.may_write(now) {
+            MayWrite::Now => due,
+            MayWrite::At(at) => due.max(at),
+            MayWrite::WhenEnded => return,
+        };
+        if due > now {
+            self.schedule.wake(task, due);
+            return;
+        }
+        let spec = json!({
+            "holderIdentity": self.config.client_id,
+            "leaseDurationSeconds": LEASE_SECONDS,
+            "renewTime": Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(),
+        });
+        let name = &state.node.name;
+        let request = if state.lease.exists() {
+            Request::merge_patch(format!("{LEASES}/{name}"), &json!({ "spec": spec }))
+        } else {
+            let owner = json!({ "apiVersion": "v1", "kind": "Node", "name": name, "uid": node.metadata.uid });
+            let lease = json!({
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": { "name": name, "ownerReferences": [owner] },
+                "spec": spec,
+            });
+            Request::create(LEASES.to_owned(), &lease)
+        };
+        out.push(Effect::Write(Lane::Background, Key::Lease(id.clone()), request));
+        state.lease.write((), now);
+        let next = now.checked_add(renew_every + spread(id)).unwrap_or(now);
+        state.lease_due = Some(next);
+        self.schedule.wake(task, next);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewals_are_a_kubelets_and_spread_only_where_there_are_very_many() {
+        let seconds = [1, 1_000, 1_500, 2_000, 5_000, 20_000].map(|bases| renew_every(bases).as_secs());
+        assert_eq!(seconds, [10, 10, 15, 20, 20, 20]);
+    }
+}

@@ -1,0 +1,85 @@
+//! What is known of a base and of a Pod on it.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use k8s_openapi::api::core::v1 as core;
+
+use super::{node::NodeState, story::Told};
+use crate::{
+    domain::{Base, BaseId, Phase, Pod, PodOutcome, PodUid, Reachability},
+    planning::Tracked,
+    tunnel::Health,
+};
+
+/// A base with its Node.
+#[derive(Debug)]
+pub(in crate::engine) struct BaseState {
+    pub(in crate::engine) base: Base,
+    pub(in crate::engine) node: NodeState,
+    pub(in crate::engine) lease: Tracked<()>,
+    pub(in crate::engine) lease_due: Option<Instant>,
+    pub(in crate::engine) health: Option<Health>,
+    pub(in crate::engine) created: Instant,
+    pub(in crate::engine) pods: BTreeSet<PodUid>,
+    /// When its last list came, for the latency of the statuses that follow.
+    pub(in crate::engine) listed_at: Option<Instant>,
+    pub(in crate::engine) reachability: Option<Reachability>,
+    pub(in crate::engine) reachability_since: Instant,
+    /// Tells the ledger that is on record, and the one that is being written or waits for it.
+    pub(in crate::engine) saved_mark: u64,
+    pub(in crate::engine) noted_mark: u64,
+    /// What others see of it is older than what is known.
+    pub(in crate::engine) picture_is_old: bool,
+}
+
+/// A Pod on one of our Nodes.
+#[derive(Debug)]
+pub(in crate::engine) struct PodState {
+    pub(in crate::engine) object: Tracked<core::Pod, Box<core::PodStatus>>,
+    pub(in crate::engine) deletion: Tracked<()>,
+    pub(in crate::engine) pod: Pod,
+    pub(in crate::engine) base: BaseId,
+    pub(in crate::engine) first_seen: Instant,
+    /// A command went out for it.
+    pub(in crate::engine) commanded: bool,
+    pub(in crate::engine) told: Told,
+    /// What the status was last found to say already; none after any change of the Pod.
+    pub(in crate::engine) said: Option<PodOutcome>,
+}
+
+impl PodState {
+    /// Whether this is still to be written, and nothing is known to be in the way.
+    pub(super) fn is_to_be_written(&self, outcome: &PodOutcome) -> bool {
+        self.said.as_ref() != Some(outcome) && !self.object.is_failing()
+    }
+
+    /// That it gave way is on its way to the API.
+    pub(super) fn is_failing_now(&self) -> bool {
+        self.object.writing().is_some_and(|status| status.phase.as_deref() == Some(Phase::Failed.as_str()))
+    }
+
+    /// A Pod that is told to have failed is not the workload's any more, also if its revision becomes the current
+    /// one again (an undo) before the API server has answered.
+    pub(super) fn assume_written(&mut self) {
+        let Some(status) = self.object.writing() else { return };
+        if status.phase.as_deref() == Some(Phase::Failed.as_str()) {
+            self.pod.terminal = true;
+            self.pod.superseded |= status.reason.as_deref() == Some(crate::k8s::names::BIZ_DEACTIVATE);
+        }
+    }
+
+    /// Takes note of the Pod as it is now. Says whether that is another than was known.
+    pub(super) fn see(&mut self, pod: Pod) -> bool {
+        let before = std::mem::replace(&mut self.pod, pod);
+        self.assume_written();
+        self.pod != before
+    }
+
+    /// Whether the API says that it is Ready, and nothing else is on its way there.
+    pub(super) fn is_shown_ready(&self) -> bool {
+        let status = self.object.object().and_then(|pod| pod.status.as_ref());
+        let mut conditions = status.iter().flat_map(|s| s.conditions.iter().flatten());
+        let ready = conditions.any(|c| c.type_ == "Ready" && c.status == "True");
+        ready && self.object.writing().is_none() && self.pod.is_live()
+    }
+}

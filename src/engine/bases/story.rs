@@ -1,0 +1,163 @@
+//! What Events tell of a base and of its Pods: each change once.
+
+use std::time::Instant;
+
+use k8s_openapi::api::core::v1 as core;
+use tracing::info;
+
+use super::{super::state::State, PodState};
+use crate::{
+    api::{Note, Subject},
+    domain::{BaseId, Command, ContainerOutcome, ModuleSpec, PodOutcome, Reachability, Reason},
+    k8s::names,
+    planning::Effect,
+};
+
+/// What a Pod's Events have told so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::engine) struct Told(Vec<String>);
+
+impl Told {
+    /// What the status of a Pod that is met for the first time shows was told by an earlier process.
+    pub(in crate::engine) fn from_status(pod: &core::Pod) -> Self {
+        let statuses = pod.status.iter().filter_map(|s| s.container_statuses.as_ref()).flatten();
+        Self(
+            statuses
+                .map(|s| match s.state.as_ref() {
+                    Some(state) if state.running.is_some() => "Installed".to_owned(),
+                    Some(core::ContainerState { waiting: Some(w), .. }) => {
+                        key(w.reason.as_deref(), w.message.as_deref(), s.restart_count)
+                    }
+                    _ => String::new(),
+                })
+                .collect(),
+        )
+    }
+
+    fn of(outcome: &ContainerOutcome) -> String {
+        match outcome {
+            ContainerOutcome::Active { .. } => "Installed".to_owned(),
+            ContainerOutcome::Superseded { .. } => names::BIZ_DEACTIVATE.to_owned(),
+            ContainerOutcome::SideCar => "SideCar".to_owned(),
+            ContainerOutcome::Waiting { reason, message, restarts } => {
+                key(Some(reason.as_str()), Some(message), i32::try_from(*restarts).unwrap_or(0))
+            }
+        }
+    }
+}
+
+fn key(reason: Option<&str>, message: Option<&str>, restarts: i32) -> String {
+    format!("{}/{restarts}/{}", reason.unwrap_or_default(), message.unwrap_or_default())
+}
+
+impl PodState {
+    /// An Event about it.
+    pub(super) fn note(&self, warning: bool, reason: &'static str, message: String) -> Option<Effect> {
+        let (namespace, name) = self.pod.name.split_once('/')?;
+        let subject = Subject::Pod(namespace.to_owned(), name.to_owned(), self.pod.uid.to_string());
+        Some(Effect::Note(Note { subject, warning, reason, message }))
+    }
+
+    /// Tells what has changed since the last time.
+    pub(super) fn tell(&mut self, outcome: &PodOutcome, out: &mut Vec<Effect>) {
+        if outcome.containers.is_empty() {
+            return;
+        }
+        let told = Told(outcome.containers.iter().map(Told::of).collect());
+        if told == self.told {
+            return;
+        }
+        let spec = self.object.object().and_then(|pod| pod.spec.as_ref());
+        let init: Vec<_> = spec.iter().flat_map(|s| s.init_containers.iter().flatten()).map(|c| &*c.name).collect();
+        if self.told == Told::default() && !init.is_empty() {
+            let message = format!("init containers are not run on a base: {}", init.join(", "));
+            out.extend(self.note(true, "InitContainersIgnored", message));
+        }
+        for (index, container) in outcome.containers.iter().enumerate() {
+            if self.told.0.get(index) == told.0.get(index) {
+                continue;
+            }
+            let named = self.pod.containers().get(index);
+            let module = named.map_or_else(String::new, |c| c.module().map_or_else(|| c.name.clone(), |m| m.id.to_string()));
+            let (warning, reason, message) = match container {
+                ContainerOutcome::Active { .. } => (false, "Installed", format!("{module} is active on the base")),
+                ContainerOutcome::Superseded { message } => (false, names::BIZ_DEACTIVATE, message.clone()),
+                ContainerOutcome::SideCar => {
+                    let message = format!("container {module} is no module (its image is no URL) and is not run");
+                    (true, "SideCarIgnored", message)
+                }
+                // Told when the command goes out.
+                ContainerOutcome::Waiting { reason: Reason::Installing | Reason::Switching, .. } => continue,
+                ContainerOutcome::Waiting { reason, message, .. } => {
+                    (*reason != Reason::Held, reason.as_str(), message.clone())
+                }
+            };
+            out.extend(self.note(warning, reason, message));
+        }
+        self.told = told;
+    }
+}
+
+impl State {
+    /// Tells that a command goes out.
+    pub(super) fn tell_command(&mut self, id: &BaseId, command: &Command, now: Instant, out: &mut Vec<Effect>) {
+        match command {
+            Command::Install(spec, _) => {
+                info!(base = %id, module = %spec.id, switch = command.is_switch(), "installing");
+                self.tell_installing(id, std::slice::from_ref(spec), command.is_switch(), now, out);
+            }
+            Command::Baseline(specs) => {
+                info!(base = %id, modules = specs.len(), "answering with the baseline");
+                self.tell_installing(id, specs, false, now, out);
+            }
+            Command::Uninstall(module) => {
+                info!(base = %id, %module, "uninstalling");
+                for pod in self.pods_of(id) {
+                    if pod.pod.deleting.is_some() && pod.pod.modules().any(|s| s.id == *module) {
+                        out.extend(pod.note(false, Reason::Uninstalling.as_str(), format!("uninstalling {module}")));
+                    }
+                }
+            }
+            Command::QueryModules | Command::QueryHealth => {}
+        }
+    }
+
+    fn tell_installing(
+        &mut self,
+        id: &BaseId,
+        specs: &[ModuleSpec],
+        switch: bool,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) {
+        let uids: Vec<_> = self.bases.get(id).into_iter().flat_map(|state| state.pods.iter().cloned()).collect();
+        for uid in uids {
+            let Some(pod) = self.pods.get_mut(&uid).filter(|pod| pod.pod.is_live()) else { continue };
+            let Some(spec) = pod.pod.modules().find(|m| specs.contains(m)) else { continue };
+            let (reason, message) = if switch {
+                (Reason::Switching, format!("{} has started; switching to it", spec.id))
+            } else {
+                (Reason::Installing, format!("installing {} from {}", spec.id, spec.url))
+            };
+            out.extend(pod.note(false, reason.as_str(), message));
+            if !std::mem::replace(&mut pod.commanded, true) {
+                self.metrics.observe_bound_to_command(now.saturating_duration_since(pod.first_seen));
+            }
+        }
+    }
+
+    /// Tells that a base can be reached, or cannot.
+    pub(super) fn tell_reachability(&self, id: &BaseId, to: Reachability, now: Instant, out: &mut Vec<Effect>) {
+        let Some(state) = self.bases.get(id) else { return };
+        info!(base = %id, state = ?to, silent_for = ?state.base.liveness.silence(now), "base");
+        let (warning, reason, message) = match to {
+            Reachability::Online => (false, "BaseReady", "the base answers"),
+            Reachability::Unreachable => (true, "BaseUnreachable", "the base was asked and does not answer"),
+            Reachability::Stopped => (true, "BaseStopped", "the base said that it goes away"),
+            Reachability::Dead => (true, "BaseDead", "the base has been away for too long, the Node is deleted"),
+            Reachability::Unknown => return,
+        };
+        let subject = Subject::Node(state.node.name.clone());
+        out.push(Effect::Note(Note { subject, warning, reason, message: message.to_owned() }));
+    }
+}

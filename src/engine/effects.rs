@@ -1,0 +1,110 @@
+//! The one place where effects are carried out: nothing else has an edge in its hands.
+
+use tokio::sync::mpsc;
+
+use super::state::State;
+use crate::{
+    api::{EventSink, Read, Reader, Watched, WriteError, Writer, Written},
+    domain::BaseId,
+    metrics::Metrics,
+    planning::{Effect, Lane},
+    tunnel::{self, mqtt},
+};
+
+/// The edges, as the engine sees them.
+pub struct Edges {
+    /// Messages from bases.
+    pub tunnel: mpsc::Receiver<tunnel::Event>,
+    /// Changes of Kubernetes objects.
+    pub watched: mpsc::Receiver<Watched>,
+    /// Ends of writes.
+    pub written: mpsc::Receiver<Written>,
+    /// Ends of reads.
+    pub read: mpsc::Receiver<Read>,
+    /// Reads of what environments refer to.
+    pub reader: Reader,
+    /// Commands to bases.
+    pub commands: Option<mqtt::Sender>,
+    /// Statuses, Nodes, deletions.
+    pub writer: Writer,
+    /// Leases and ledgers.
+    pub background: Writer,
+    /// The set of ordered modules.
+    pub record: Writer,
+    /// Events.
+    pub events: EventSink,
+}
+
+/// What an edge did not take, since its queue was full.
+#[derive(Debug)]
+pub(super) enum NotTaken {
+    /// Commands to this base are lost.
+    Command(BaseId),
+    /// This write has failed.
+    Write(Written),
+}
+
+impl Edges {
+    /// Carries them out, in order. Returns what was not taken.
+    pub(super) fn carry_out(&self, effects: impl IntoIterator<Item = Effect>, metrics: &Metrics) -> Vec<NotTaken> {
+        let mut not_taken = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Tell(base, command) => {
+                    let Some(commands) = &self.commands else { continue };
+                    if !commands.send(base.clone(), command) {
+                        metrics.overflow("commands");
+                        not_taken.push(NotTaken::Command(base));
+                    }
+                }
+                Effect::Write(lane, key, request) => {
+                    let writer = self.lane(lane);
+                    if !writer.submit(key.clone(), request) {
+                        metrics.overflow(writer.name());
+                        let result = Err(WriteError::Unreachable("the queue of writes is full".to_owned()));
+                        not_taken.push(NotTaken::Write(Written { key, result }));
+                    }
+                }
+                Effect::Note(note) => self.events.note(note),
+                // One that finds no room is asked for again, as one whose answer is lost.
+                Effect::Read(reference) => drop(self.reader.read(reference)),
+            }
+        }
+        not_taken
+    }
+
+    fn lane(&self, lane: Lane) -> &Writer {
+        match lane {
+            Lane::Status => &self.writer,
+            Lane::Background => &self.background,
+            Lane::Record => &self.record,
+        }
+    }
+
+    /// How many entries wait in each queue.
+    pub(super) fn depths(&self) -> [(&'static str, usize); 8] {
+        [
+            ("tunnel", self.tunnel.len()),
+            ("watched", self.watched.len()),
+            ("written", self.written.len()),
+            ("commands", self.commands.as_ref().map_or(0, mqtt::Sender::depth)),
+            (self.writer.name(), self.writer.depth()),
+            (self.background.name(), self.background.depth()),
+            (self.record.name(), self.record.depth()),
+            ("events", self.events.depth()),
+        ]
+    }
+}
+
+impl State {
+    /// Decides on all that there is to decide on, and has it done.
+    pub(super) fn turn(&mut self, edges: &Edges, now: std::time::Instant) {
+        let effects = self.plan(now);
+        for end in edges.carry_out(effects, &self.metrics.clone()) {
+            match end {
+                NotTaken::Command(base) => self.commands_lost(&base),
+                NotTaken::Write(end) => self.written(end, now),
+            }
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The ledgers of all bases, kept in some objects that each have many of them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    api::Request,
+    domain::BaseId,
+    k8s::{Saved, ledger_entry, ledgers_name, record_object},
+    planning::{MayWrite, Tracked},
+};
+
+/// A base is put into an object with fewer bytes than this (an object may have 1 MiB).
+const FULL: usize = 96 * 1024;
+/// An object that has grown to this gives bases away.
+const TOO_LARGE: usize = 512 * 1024;
+/// More bytes than this of one base are not written.
+const LARGEST: usize = 256 * 1024;
+/// More objects than this are not made: 48 MB of ledgers.
+const MOST: usize = 512;
+
+/// Some bases' ledgers.
+#[derive(Debug, Default)]
+struct Shard {
+    /// The object, and what the write on its way saves: bases with the marks of their ledgers.
+    object: Tracked<(), Vec<(BaseId, u64)>>,
+    bytes: usize,
+    /// Bases whose ledgers are to be written, and by when.
+    due: BTreeMap<BaseId, Instant>,
+}
+
+/// Where a base's ledger is.
+#[derive(Clone, Copy, Debug)]
+struct Home {
+    shard: usize,
+    bytes: usize,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub(super) struct Ledgers {
+    shards: Vec<Shard>,
+    homes: HashMap<BaseId, Home>,
+}
+
+impl Ledgers {
+    /// The object with this number is there, with this version.
+    pub(super) fn shown(&mut self, number: usize, version: u64) {
+        if let Some(shard) = self.shard(number) {
+            shard.object.shown((), version);
+        }
+    }
+
+    /// It has an entry of so many bytes for this base, which is what the record knows of it at the start.
+    pub(super) fn restore(&mut self, number: usize, base: BaseId, bytes: usize) {
+        if let Some(shard) = self.shard(number) {
+            shard.bytes += bytes;
+            self.homes.insert(base, Home { shard: number, bytes });
+        }
+    }
+
+    fn shard(&mut self, number: usize) -> Option<&mut Shard> {
+        if number < MOST && number >= self.shards.len() {
+            self.shards.resize_with(number + 1, Shard::default);
+        }
+        self.shards.get_mut(number)
+    }
+
+    /// Somebody took the object away: all that was in it is written again.
+    pub(super) fn lost(&mut self, number: usize, now: Instant) {
+        let Some(shard) = self.shards.get_mut(number) else { return };
+        shard.object.gone();
+        let homes = self.homes.iter().filter(|(_, home)| home.shard == number);
+        shard.due = homes.map(|(base, _)| (base.clone(), now)).collect();
+    }
+
+    /// The base's ledger has changed and is to be written by then; `bytes` tells how large it is. False if there is
+    /// no room.
+    pub(super) fn changed(&mut self, base: &BaseId, bytes: impl FnOnce() -> usize, by: Instant) -> bool {
+        let shard = match self.homes.get(base) {
+            Some(home) => home.shard,
+            None => {
+                let Some(room) = self.settle(base, bytes()) else { return false };
+                room
+            }
+        };
+        if let Some(shard) = self.shards.get_mut(shard) {
+            let due = shard.due.entry(base.clone()).or_insert(by);
+            *due = by.min(*due);
+        }
+        true
+    }
+
+    /// Gives the base a place in an object that has room.
+    fn settle(&mut self, base: &BaseId, bytes: usize) -> Option<usize> {
+        let room = self.shards.iter().position(|shard| shard.bytes < FULL).unwrap_or(self.shards.len());
+        self.shard(room)?.bytes += bytes;
+        self.homes.insert(base.clone(), Home { shard: room, bytes });
+        Some(room)
+    }
+
+    /// A base whose ledger has grown moves out of an object that has become too large.
+    fn move_out(&mut self, number: usize, base: &BaseId, bytes: usize, now: Instant) -> bool {
+        let too_large = self.shards.get(number).is_some_and(|s| s.bytes + bytes > TOO_LARGE && s.bytes > bytes);
+        let Some(old) = self.homes.get(base).copied().filter(|_| too_large) else { return false };
+        if self.settle(base, bytes).is_none() {
+            return false;
+        }
+        if let Some(shard) = self.shards.get_mut(number) {
+            shard.bytes = shard.bytes.saturating_sub(old.bytes);
+        }
+        self.changed(base, || bytes, now)
+    }
+
+    /// The object with this number is written now, if something in it is due and nothing is in the way. `content` is
+    /// what is to be kept of a base, with its mark.
+    fn write(
+        &mut self,
+        number: usize,
+        env: &str,
+        path: &str,
+        content: &impl Fn(&BaseId) -> (Saved, u64),
+        now: Instant,
+    ) -> Option<(String, Request)> {
+        let exists = self.shards.get(number)?.object.exists();
+        let bases: Vec<BaseId> = if exists {
+            self.shards.get(number)?.due.keys().cloned().collect()
+        } else {
+            self.homes.iter().filter(|(_, home)| home.shard == number).map(|(base, _)| base.clone()).collect()
+        };
+        let (mut entries, mut marks) = (BTreeMap::new(), Vec::new());
+        for base in bases {
+            let (saved, mark) = content(&base);
+            let (key, value) = ledger_entry(&base, &saved);
+            let bytes = value.as_str().map_or(0, |text| key.len() + text.len());
+            if bytes > LARGEST {
+                continue; // its last ledger stays
+            }
+            let grows = self.homes.get(&base).is_some_and(|home| home.bytes < bytes);
+            if grows && self.move_out(number, &base, bytes, now) {
+                if exists {
+                    entries.insert(key, Value::Null);
+                }
+                continue;
+            }
+            let shard = self.shards.get_mut(number)?;
+            if let Some(home) = self.homes.get_mut(&base) {
+                shard.bytes = (shard.bytes + bytes).saturating_sub(std::mem::replace(&mut home.bytes, bytes));
+                if bytes == 0 {
+                    self.homes.remove(&base);
+                }
+            }
+            marks.push((base, mark));
+            if exists || value != Value::Null {
+                entries.insert(key, value);
+            }
+        }
+        let shard = self.shards.get_mut(number)?;
+        shard.due.clear();
+        if entries.is_empty() {
+            return None;
+        }
+        let name = ledgers_name(env, number);
+        shard.object.write(marks, now);
+        let object = record_object(env, &name, &entries);
+        let request = if exists {
+            Request::merge_patch(format!("{path}/{name}"), &serde_json::json!({ "data": entries }))
+        } else {
+            Request::create(path.to_owned(), &object)
+        };
+        Some((name, request))
+    }
+
+    /// What is to be written now, by the objects' names; and when to look again.
+    pub(super) fn due(
+        &mut self,
+        env: &str,
+        path: &str,
+        content: impl Fn(&BaseId) -> (Saved, u64),
+        now: Instant,
+    ) -> (Vec<(String, Request)>, Option<Instant>) {
+        let (mut writes, mut wake) = (Vec::new(), None::<Instant>);
+        for number in 0..self.shards.len() {
+            let Some(by) = self.shards[number].due.values().min().copied() else { continue };
+            let at = match self.shards[number].object.may_write(now) {
+                MayWrite::Now => by,
+                MayWrite::At(later) => by.max(later),
+                MayWrite::WhenEnded => continue,
+            };
+            if at > now {
+                wake = Some(wake.map_or(at, |wake| wake.min(at)));
+            } else {
+                writes.extend(self.write(number, env, path, &content, now));
+            }
+        }
+        (writes, wake)
+    }
+
+    /// The write on its way ended well. Returns what it saved.
+    pub(super) fn written(&mut self, number: usize, version: u64) -> Vec<(BaseId, u64)> {
+        let Some(shard) = self.shards.get_mut(number) else { return Vec::new() };
+        shard.object.shown((), version);
+        shard.object.succeeded(version).unwrap_or_default()
+    }
+
+    /// It failed: what it would have saved is still to be written. `there` is whether the object exists now, where
+    /// the answer tells.
+    pub(super) fn failed(&mut self, number: usize, there: Option<bool>, now: Instant) {
+        let Some(shard) = self.shards.get_mut(number) else { return };
+        for (base, _) in shard.object.failed(now).unwrap_or_default() {
+            shard.due.entry(base.clone()).or_insert(now);
+            self.homes.entry(base).or_insert(Home { shard: number, bytes: 0 });
+        }
+        match there {
+            Some(true) => drop(shard.object.shown((), u64::MAX)),
+            Some(false) => self.lost(number, now),
+            None => {}
+        }
+    }
+
+    /// Everything that waits is due now.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        for shard in &mut self.shards {
+            shard.due.values_mut().for_each(|due| *due = now);
+            shard.object.at_once();
+        }
+    }
+
+    /// Bases whose ledgers are not on record as they are, or on their way there.
+    pub(super) fn unsaved(&self) -> usize {
+        self.shards.iter().map(|s| s.due.len() + s.object.writing().map_or(0, Vec::len)).sum()
+    }
+
+    /// How long the oldest of them may still wait is not told; how many objects there are is.
+    pub(super) fn len(&self) -> usize {
+        self.shards.len()
+    }
+}
+
+/// Several changes in one write.
+pub(super) const SETTLES: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ModuleId;
+
+    const PATH: &str = "/api/v1/namespaces/m/configmaps";
+
+    fn base(number: usize) -> BaseId {
+        BaseId::new(format!("base-{number}"))
+    }
+
+    fn ledger(bytes: usize) -> impl Fn(&BaseId) -> (Saved, u64) {
+        move |_| {
+            let mut saved = Saved::default();
+            saved.ledger.install(&ModuleId::new("biz1", "1".repeat(bytes)));
+            (saved, 1)
+        }
+    }
+
+    fn nothing(_: &BaseId) -> (Saved, u64) {
+        (Saved::default(), 2)
+    }
+
+    /// All that is due is written, and answered.
+    fn flush(ledgers: &mut Ledgers, content: impl Fn(&BaseId) -> (Saved, u64), now: Instant) -> usize {
+        let (writes, _) = ledgers.due("dev", PATH, content, now);
+        for number in 0..ledgers.len() {
+            ledgers.written(number, 1);
+        }
+        writes.len()
+    }
+
+    #[test]
+    fn a_release_to_a_fleet_is_a_few_writes_of_a_few_objects() {
+        let (now, mut ledgers) = (Instant::now(), Ledgers::default());
+        (0..5_000).for_each(|number| assert!(ledgers.changed(&base(number), || 60, now + SETTLES)));
+        assert!(ledgers.due("dev", PATH, ledger(10), now).0.is_empty(), "more may come");
+        let writes = flush(&mut ledgers, ledger(10), now + SETTLES);
+        assert!((2..=5).contains(&writes), "{writes}");
+        assert_eq!(ledgers.unsaved(), 0);
+    }
+
+    #[test]
+    fn no_object_grows_beyond_what_an_api_server_takes() {
+        let (mut now, mut ledgers) = (Instant::now(), Ledgers::default());
+        for round in 1..6 {
+            (0..200).for_each(|number| assert!(ledgers.changed(&base(number), || 100, now)));
+            for _ in 0..3 {
+                now += Duration::from_secs(100);
+                let (writes, _) = ledgers.due("dev", PATH, ledger(round * 10_000), now);
+                for (_, request) in &writes {
+                    let bytes = request.body().to_string().len();
+                    assert!(bytes < 900 * 1024, "{bytes} in one write");
+                }
+                (0..ledgers.len()).for_each(|number| drop(ledgers.written(number, 1)));
+            }
+            assert!(ledgers.shards.iter().all(|shard| shard.bytes < 900 * 1024), "round {round}");
+        }
+    }
+
+    #[test]
+    fn one_that_is_too_large_does_not_keep_the_others_from_being_written() {
+        let (now, mut ledgers) = (Instant::now(), Ledgers::default());
+        let content = |id: &BaseId| if *id == base(1) { ledger(LARGEST)(id) } else { ledger(5)(id) };
+        (0..3).for_each(|number| drop(ledgers.changed(&base(number), || 60, now)));
+        let (writes, _) = ledgers.due("dev", PATH, content, now);
+        let body = writes[0].1.body();
+        assert!(body["data"]["base-0"].is_string() && body["data"]["base-2"].is_string());
+        assert!(body["data"]["base-1"].is_null());
+    }
+
+    #[test]
+    fn what_says_nothing_any_more_is_taken_away_and_a_lost_object_comes_back_whole() {
+        let (now, mut ledgers) = (Instant::now(), Ledgers::default());
+        (0..3).for_each(|number| drop(ledgers.changed(&base(number), || 60, now)));
+        assert_eq!(flush(&mut ledgers, ledger(5), now), 1);
+        ledgers.changed(&base(0), || 60, now);
+        let (writes, _) = ledgers.due("dev", PATH, nothing, now);
+        assert_eq!(writes[0].1.body(), serde_json::json!({ "data": { "base-0": null } }));
+        ledgers.failed(0, Some(false), now);
+        let (writes, _) = ledgers.due("dev", PATH, ledger(5), now + Duration::from_secs(1));
+        let data = writes[0].1.body()["data"].clone();
+        assert!(data["base-1"].is_string() && data["base-2"].is_string(), "{data}");
+    }
+
+    #[test]
+    fn a_write_that_fails_is_made_again() {
+        let (now, mut ledgers) = (Instant::now(), Ledgers::default());
+        ledgers.changed(&base(1), || 60, now);
+        assert_eq!(ledgers.due("dev", PATH, ledger(1), now).0.len(), 1);
+        ledgers.failed(0, None, now);
+        assert_eq!(ledgers.unsaved(), 1);
+        let (none, again) = ledgers.due("dev", PATH, ledger(1), now);
+        assert!(none.is_empty());
+        assert_eq!(ledgers.due("dev", PATH, ledger(1), again.unwrap()).0.len(), 1);
+    }
+}

@@ -1,0 +1,320 @@
+//! The set of ordered modules: an install is on record before it is ordered.
+//!
+//! The record of a base is its ledger, which is written some time after. A release is one module id for many bases,
+//! so the id goes on record first, in one small object: one write for a release, not one for each base. What a base
+//! lists, is in this set and is no exception was installed by us, also for a process that knows nothing else. An id
+//! leaves when the ledgers of all bases that it was ordered for are written.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    domain::{BaseId, Ledger, ModuleId},
+    k8s::Ordered,
+    planning::{MayWrite, Tracked},
+};
+
+/// Module ids that may be in the set. Beyond them installs wait until some have left.
+const MOST: usize = 2_000;
+/// An id stays this long after it was last ordered: a release's next base need not wait for a write.
+const KEPT: Duration = Duration::from_secs(30);
+/// What nobody waits for is written after this time, with whatever else has come.
+const LAZY: Duration = Duration::from_secs(10);
+
+/// An id in the set.
+#[derive(Debug)]
+struct Entry {
+    /// The API server has it.
+    on_record: bool,
+    /// Bases that had it before, and not by us.
+    not_ours: BTreeSet<BaseId>,
+    /// Bases that it was ordered for and whose ledgers do not say so yet.
+    needed_by: BTreeSet<BaseId>,
+    /// Bases whose install waits for it.
+    waiting: BTreeSet<BaseId>,
+    kept_until: Instant,
+    /// A process before this one ordered it: bases that have not reported yet may have it.
+    former: bool,
+}
+
+/// The set.
+#[derive(Debug, Default)]
+pub(super) struct OrderedSet {
+    ids: BTreeMap<ModuleId, Entry>,
+    /// The object, and the ids that the write on its way has in it.
+    pub(super) object: Tracked<(), Vec<ModuleId>>,
+    /// Since when it differs from what was written last.
+    changed: Option<Instant>,
+    /// Bases that may have something by a process before this one.
+    unreported: HashSet<BaseId>,
+}
+
+impl OrderedSet {
+    /// What a process before this one left.
+    pub(super) fn restore(&mut self, ordered: Ordered, now: Instant) {
+        for (id, not_ours) in ordered {
+            let entry = Entry {
+                on_record: true,
+                not_ours,
+                needed_by: BTreeSet::new(),
+                waiting: BTreeSet::new(),
+                kept_until: now,
+                former: true,
+            };
+            self.ids.insert(id, entry);
+        }
+    }
+
+    /// All watches have delivered: these bases may have been told something by a process before this one.
+    pub(super) fn expect_reports(&mut self, bases: impl Iterator<Item = BaseId>) {
+        if self.ids.values().any(|entry| entry.former) {
+            self.unreported = bases.collect();
+        }
+        self.end_former();
+    }
+
+    /// A base has listed these modules. Returns those that a process before this one ordered, and nobody wrote down.
+    pub(super) fn listed<'m>(
+        &mut self,
+        base: &BaseId,
+        modules: impl Iterator<Item = &'m ModuleId>,
+        ledger: &Ledger,
+        now: Instant,
+    ) -> Vec<ModuleId> {
+        if self.ids.is_empty() {
+            return Vec::new();
+        }
+        let former = self.unreported.remove(base);
+        let mut ours = Vec::new();
+        for id in modules.filter(|id| !ledger.installed(id)) {
+            let Some(entry) = self.ids.get_mut(id) else { continue };
+            if former && entry.former && !entry.not_ours.contains(base) {
+                entry.needed_by.insert(base.clone());
+                ours.push(id.clone());
+            } else if entry.not_ours.insert(base.clone()) {
+                // It came by somebody else while we are looking: the next process must not take it for ours.
+                self.changed.get_or_insert(now);
+            }
+        }
+        self.end_former();
+        ours
+    }
+
+    /// The base is not waited for any more.
+    pub(super) fn forget(&mut self, base: &BaseId) {
+        self.unreported.remove(base);
+        self.end_former();
+        for entry in self.ids.values_mut() {
+            entry.needed_by.remove(base);
+            entry.waiting.remove(base);
+            entry.not_ours.remove(base);
+        }
+    }
+
+    fn end_former(&mut self) {
+        if self.unreported.is_empty() {
+            self.ids.values_mut().for_each(|entry| entry.former = false);
+        }
+    }
+
+    /// A base is to be told to install this. True if that is on record; else the base is named once it is.
+    /// `not_ours` are the bases that have it by somebody else.
+    pub(super) fn want(
+        &mut self,
+        base: &BaseId,
+        id: &ModuleId,
+        not_ours: impl FnOnce() -> BTreeSet<BaseId>,
+        now: Instant,
+    ) -> bool {
+        if !self.ids.contains_key(id) {
+            if self.ids.len() >= MOST {
+                return false; // looked at again when the base is: some will have left
+            }
+            let entry = Entry {
+                on_record: false,
+                not_ours: not_ours(),
+                needed_by: BTreeSet::new(),
+                waiting: BTreeSet::new(),
+                kept_until: now,
+                former: false,
+            };
+            self.ids.insert(id.clone(), entry);
+            self.changed.get_or_insert(now);
+        }
+        let Some(entry) = self.ids.get_mut(id) else { return false };
+        entry.needed_by.insert(base.clone());
+        entry.kept_until = now.checked_add(KEPT).unwrap_or(now);
+        if !entry.on_record {
+            entry.waiting.insert(base.clone());
+        }
+        entry.on_record
+    }
+
+    /// The base's ledger is on record as it is now: nothing here is needed for it.
+    pub(super) fn saved(&mut self, base: &BaseId) {
+        self.ids.values_mut().for_each(|entry| drop(entry.needed_by.remove(base)));
+    }
+
+    /// What is to be written now, if anything is; and when to look again.
+    pub(super) fn due(&mut self, now: Instant) -> (Option<Ordered>, Option<Instant>) {
+        let before = self.ids.len();
+        self.ids.retain(|_, entry| !entry.needed_by.is_empty() || entry.former || entry.kept_until > now);
+        if self.ids.len() < before {
+            self.changed.get_or_insert(now);
+        }
+        let ends = self.ids.values().filter(|e| e.needed_by.is_empty() && !e.former).map(|e| e.kept_until).min();
+        let Some(changed) = self.changed else { return (None, ends) };
+        let urgent = self.ids.values().any(|entry| !entry.on_record && !entry.waiting.is_empty());
+        let at = if urgent { now } else { changed.checked_add(LAZY).unwrap_or(now) };
+        let at = match self.object.may_write(now) {
+            MayWrite::Now => at,
+            MayWrite::At(later) => at.max(later),
+            MayWrite::WhenEnded => return (None, ends),
+        };
+        if at > now {
+            return (None, Some(ends.map_or(at, |ends| ends.min(at))));
+        }
+        self.changed = None;
+        self.object.write(self.ids.keys().cloned().collect(), now);
+        (Some(self.ids.iter().map(|(id, entry)| (id.clone(), entry.not_ours.clone())).collect()), ends)
+    }
+
+    /// The write on its way ended well. Returns the bases that waited for it.
+    pub(super) fn written(&mut self, version: u64) -> BTreeSet<BaseId> {
+        let mut waited = BTreeSet::new();
+        for id in self.object.succeeded(version).unwrap_or_default() {
+            if let Some(entry) = self.ids.get_mut(&id) {
+                entry.on_record = true;
+                waited.append(&mut entry.waiting);
+            }
+        }
+        waited
+    }
+
+    /// The write on its way failed: everything is still to be written.
+    pub(super) fn failed(&mut self, now: Instant) {
+        self.object.failed(now);
+        self.changed.get_or_insert(now);
+    }
+
+    /// The object is gone: what was on record is not any more.
+    pub(super) fn lost(&mut self, now: Instant) {
+        self.object.gone();
+        if !self.ids.is_empty() {
+            self.ids.values_mut().for_each(|entry| entry.on_record = false);
+            self.changed.get_or_insert(now);
+        }
+    }
+
+    /// Bases whose install waits.
+    pub(super) fn waiting(&self) -> BTreeSet<BaseId> {
+        self.ids.values().flat_map(|entry| entry.waiting.iter().cloned()).collect()
+    }
+
+    /// Whether no id can be added.
+    pub(super) fn is_full(&self) -> bool {
+        self.ids.len() >= MOST
+    }
+
+    /// How many ids are in it.
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(version: usize) -> ModuleId {
+        ModuleId::new("biz1", version.to_string())
+    }
+
+    fn base(number: usize) -> BaseId {
+        BaseId::new(format!("base-{number}"))
+    }
+
+    fn want(set: &mut OrderedSet, number: usize, version: usize, now: Instant) -> bool {
+        set.want(&base(number), &id(version), BTreeSet::new, now)
+    }
+
+    #[test]
+    fn of_a_release_only_the_first_waits_and_one_write_is_made() {
+        let (now, mut set) = (Instant::now(), OrderedSet::default());
+        assert!(!want(&mut set, 1, 1, now));
+        assert!(set.due(now).0.is_some());
+        assert!(!want(&mut set, 2, 1, now), "the write is on its way");
+        assert_eq!(set.written(1), BTreeSet::from([base(1), base(2)]));
+        assert!(want(&mut set, 3, 1, now));
+        assert_eq!(set.due(now).0, None);
+    }
+
+    #[test]
+    fn an_id_leaves_when_the_ledgers_have_it_and_no_base_is_likely_to_follow() {
+        let (now, mut set) = (Instant::now(), OrderedSet::default());
+        want(&mut set, 1, 1, now);
+        set.due(now);
+        set.written(1);
+        let later = now + Duration::from_secs(60);
+        assert_eq!(set.due(later), (None, None), "the ledger has not been written");
+        set.saved(&base(1));
+        assert_eq!(set.due(later).0, None, "nobody waits");
+        assert_eq!(set.due(later + LAZY).0, Some(Ordered::new()));
+    }
+
+    #[test]
+    fn what_is_on_a_list_and_was_ordered_by_the_process_before_is_ours_and_an_exception_is_not() {
+        let (now, mut set) = (Instant::now(), OrderedSet::default());
+        set.restore(Ordered::from([(id(1), BTreeSet::from([base(2)]))]), now);
+        set.expect_reports([base(1), base(2)].into_iter());
+        let listed = |set: &mut OrderedSet, number| {
+            set.listed(&base(number), [id(1), id(2)].iter(), &Ledger::default(), now)
+        };
+        assert_eq!(listed(&mut set, 1), [id(1)]);
+        assert_eq!(listed(&mut set, 2), []);
+        assert_eq!(listed(&mut set, 3), [], "it was not there at the start: somebody else's");
+        assert_eq!(listed(&mut set, 1), [], "only the first list speaks for the process before");
+    }
+
+    #[test]
+    fn what_somebody_else_installs_while_we_look_is_an_exception_for_the_next_process() {
+        let (now, mut set) = (Instant::now(), OrderedSet::default());
+        want(&mut set, 1, 1, now);
+        set.due(now);
+        set.written(1);
+        set.listed(&base(9), [id(1)].iter(), &Ledger::default(), now);
+        let written = set.due(now + LAZY).0;
+        assert_eq!(written, Some(Ordered::from([(id(1), BTreeSet::from([base(9)]))])));
+    }
+
+    #[test]
+    fn the_set_is_bounded_and_has_room_again() {
+        let (now, mut set) = (Instant::now(), OrderedSet::default());
+        (0..MOST).for_each(|version| drop(want(&mut set, 1, version, now)));
+        assert!(!want(&mut set, 1, MOST, now));
+        assert_eq!(set.len(), MOST);
+        set.due(now);
+        set.written(1);
+        set.saved(&base(1));
+        set.due(now + KEPT);
+        assert_eq!(set.len(), 0);
+    }
+
+    #[test]
+    fn where_the_write_fails_it_is_tried_again_and_where_the_object_is_taken_away_it_is_written_anew() {
+        let (mut now, mut set) = (Instant::now(), OrderedSet::default());
+        want(&mut set, 1, 1, now);
+        assert!(set.due(now).0.is_some());
+        set.failed(now);
+        let (nothing, again) = set.due(now);
+        assert_eq!(nothing, None);
+        now = again.unwrap();
+        assert!(set.due(now).0.is_some());
+        set.written(1);
+        set.lost(now);
+        assert!(!want(&mut set, 2, 1, now), "it is not on record any more");
+        assert!(set.due(now).0.is_some());
+    }
+}

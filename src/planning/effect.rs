@@ -1,0 +1,31 @@
+//! What a plan wants done. Effects are carried out in one place, `engine/effects.rs`.
+
+use crate::{
+    api::{Key, Note, Request},
+    domain::{BaseId, Command},
+    k8s::Reference,
+};
+
+/// One thing to be done outside.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Send a command to a base.
+    Tell(BaseId, Command),
+    /// Write to the API server; the end comes back as a fact with the same key, whatever happens.
+    Write(Lane, Key, Request),
+    /// Write an Event.
+    Note(Note),
+    /// Read an object that an environment refers to.
+    Read(Reference),
+}
+
+/// Which writer takes a write: what is urgent must not wait behind a burst of what is not, and the other way round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Statuses of Pods and Nodes, deletions.
+    Status,
+    /// Leases and ledgers.
+    Background,
+    /// The set of ordered modules: what waits for it is on every Pod's way.
+    Record,
+}

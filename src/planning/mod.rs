@@ -1,0 +1,13 @@
+//! What plans are made of: effects, when to look again, and objects that are watched and written.
+//!
+//! **Invariant:** nothing here does I/O or reads a clock.
+
+mod effect;
+mod pace;
+mod schedule;
+mod tracked;
+
+pub use effect::{Effect, Lane};
+pub use pace::Pace;
+pub use schedule::{Schedule, Task};
+pub use tracked::{MayWrite, Tracked};

@@ -1,0 +1,204 @@
+//! An object that a watch shows and that we write.
+
+use std::time::{Duration, Instant};
+
+use super::Pace;
+use crate::domain::Backoff;
+
+/// A write whose echo does not come within this time is not waited for any more: the object may have been deleted
+/// and made again between the write and its answer, or a list may have come instead.
+const ECHO: Duration = Duration::from_secs(30);
+
+/// Whether a write can go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MayWrite {
+    /// Now.
+    Now,
+    /// Not before then: the last one failed, the watch has yet to show what it did, or there were many.
+    At(Instant),
+    /// The end of the write on its way will tell.
+    WhenEnded,
+}
+
+/// What is known of one object `K`: as the watch showed it, and what the write `W` on its way does to it.
+///
+/// Resource versions of one kind are ordered (Kubernetes convention); an object that is shown with an older version
+/// than our last write made is from before it.
+#[derive(Debug)]
+pub struct Tracked<K, W = ()> {
+    object: Option<K>,
+    writing: Option<W>,
+    /// It went while the write was on its way: what the write did is gone too.
+    went: bool,
+    failures: u32,
+    not_before: Option<Instant>,
+    written: u64,
+    echo_by: Option<Instant>,
+    pace: Pace,
+}
+
+impl<K, W> Default for Tracked<K, W> {
+    fn default() -> Self {
+        Self {
+            object: None,
+            writing: None,
+            went: false,
+            failures: 0,
+            not_before: None,
+            written: 0,
+            echo_by: None,
+            pace: Pace::default(),
+        }
+    }
+}
+
+impl<K, W> Tracked<K, W> {
+    /// An object that is there already.
+    pub fn of(object: K) -> Self {
+        Self { object: Some(object), ..Self::default() }
+    }
+
+    /// The object as far as is known.
+    pub fn object(&self) -> Option<&K> {
+        self.object.as_ref()
+    }
+
+    /// The object, to note what is assumed of it until the watch shows it.
+    pub fn object_mut(&mut self) -> Option<&mut K> {
+        self.object.as_mut()
+    }
+
+    /// Whether it is there.
+    pub fn exists(&self) -> bool {
+        self.object.is_some()
+    }
+
+    /// Whether the watch can still show what this version was before our last write.
+    pub fn is_outdated(&self, version: u64) -> bool {
+        version < self.written
+    }
+
+    /// The watch shows it. False if that is from before our own write, and was not taken.
+    pub fn shown(&mut self, object: K, version: u64) -> bool {
+        if self.is_outdated(version) {
+            return false;
+        }
+        (self.object, self.echo_by) = (Some(object), None);
+        true
+    }
+
+    /// It is gone.
+    pub fn gone(&mut self) {
+        self.went = self.writing.is_some();
+        (self.object, self.echo_by) = (None, None);
+    }
+
+    /// Whether a write can go out now.
+    pub fn may_write(&self, now: Instant) -> MayWrite {
+        if self.writing.is_some() {
+            return MayWrite::WhenEnded;
+        }
+        let at = [self.not_before, self.echo_by].into_iter().flatten().fold(self.pace.next(now), Instant::max);
+        if at > now { MayWrite::At(at) } else { MayWrite::Now }
+    }
+
+    /// A write goes out.
+    pub fn write(&mut self, what: W, now: Instant) {
+        self.went = false;
+        self.writing = Some(what);
+        self.echo_by = None;
+        self.pace.take(now);
+    }
+
+    /// What the write on its way does.
+    pub fn writing(&self) -> Option<&W> {
+        self.writing.as_ref()
+    }
+
+    /// The last write failed, so the next may too.
+    pub fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// Whether a failure now is worth telling: the first, and then ever more seldom.
+    pub fn tells_failure(&self) -> bool {
+        self.failures.is_power_of_two()
+    }
+
+    /// The write ended well, and the object has this version now; 0 if it is gone. Returns what it did.
+    pub fn succeeded(&mut self, version: u64) -> Option<W> {
+        (self.failures, self.not_before) = (0, None);
+        self.written = self.written.max(version);
+        self.writing.take()
+    }
+
+    /// Waits for the watch to show what the last write did, for some time.
+    pub fn await_echo(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.went) {
+            self.echo_by = now.checked_add(ECHO);
+        }
+    }
+
+    /// The write failed; the next one waits longer each time. Returns what it would have done.
+    pub fn failed(&mut self, now: Instant) -> Option<W> {
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = now.checked_add(Backoff::WRITE.delay(self.failures));
+        self.writing.take()
+    }
+
+    /// The next write need not wait for anything: what stood in its way is gone.
+    pub fn at_once(&mut self) {
+        (self.failures, self.not_before) = (0, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_write_at_a_time_and_the_next_when_its_echo_has_come() {
+        let now = Instant::now();
+        let mut tracked = Tracked::<&str, &str>::of("old");
+        assert_eq!(tracked.may_write(now), MayWrite::Now);
+        tracked.write("new", now);
+        assert_eq!(tracked.may_write(now), MayWrite::WhenEnded);
+        assert_eq!(tracked.succeeded(7), Some("new"));
+        tracked.await_echo(now);
+        assert_eq!(tracked.may_write(now), MayWrite::At(now + ECHO));
+        assert!(!tracked.shown("older", 6), "from before the write");
+        assert!(tracked.shown("new", 7));
+        assert_eq!((tracked.object(), tracked.may_write(now)), (Some(&"new"), MayWrite::Now));
+    }
+
+    #[test]
+    fn an_echo_that_never_comes_is_not_waited_for_for_ever() {
+        let now = Instant::now();
+        let mut tracked = Tracked::<&str>::of("object");
+        tracked.write((), now);
+        tracked.gone();
+        tracked.succeeded(7);
+        tracked.await_echo(now);
+        assert_eq!(tracked.may_write(now), MayWrite::Now, "it went before the answer: there is nothing to wait for");
+        tracked.write((), now);
+        tracked.succeeded(8);
+        tracked.await_echo(now);
+        assert_eq!(tracked.may_write(now + ECHO), MayWrite::Now);
+    }
+
+    #[test]
+    fn failures_are_spaced_out_and_told_ever_more_seldom() {
+        let (start, mut tracked) = (Instant::now(), Tracked::<&str>::default());
+        let (mut now, mut told) = (start, 0);
+        for _ in 0..100 {
+            tracked.write((), now);
+            tracked.failed(now);
+            told += usize::from(tracked.tells_failure());
+            if let MayWrite::At(at) = tracked.may_write(now) {
+                now = at;
+            }
+        }
+        assert_eq!(told, 7);
+        assert!(now - start > Duration::from_secs(15 * 90), "{:?}", now - start);
+    }
+}
