@@ -1,0 +1,119 @@
+//! One base is decided on: facts first, then the domain's plan, then what becomes of it.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use super::super::state::State;
+use crate::{
+    domain::{BaseId, ModuleId, Plan, PodUid, Reachability},
+    planning::{Effect, Task},
+};
+
+impl State {
+    /// Decides on the base. What is to be done comes out, in order.
+    pub(in crate::engine) fn plan_base(&mut self, id: &BaseId, now: Instant, out: &mut Vec<Effect>) {
+        let task = Task::Base(id.clone());
+        self.schedule.clear(&task);
+        let Some(state) = self.bases.get_mut(id) else {
+            self.plan_without_base(id, &task, now, out);
+            return;
+        };
+        let pods: Vec<_> = state.pods.iter().filter_map(|uid| self.pods.get(uid)).map(|p| &p.pod).collect();
+        let plan = state.base.step(&pods, now);
+        state.picture_is_old = true;
+        let reachability = state.base.reachability(now);
+        if state.reachability.replace(reachability) != Some(reachability) {
+            state.reachability_since = now;
+            self.tell_reachability(id, reachability, now, out);
+        }
+        if let Some(at) = plan.wake {
+            self.schedule.wake(&task, at);
+        }
+        self.put_on_record(id, &plan.unrecorded, &task, now);
+        for command in &plan.commands {
+            out.push(Effect::Tell(id.clone(), command.clone()));
+            self.tell_command(id, command, now, out);
+        }
+        self.plan_statuses(id, &plan.pods, &task, now, out);
+        self.plan_deletions(id, &plan, reachability, &task, now, out);
+        self.plan_node(id, &task, now, out);
+        self.plan_lease(id, &task, now, out);
+        self.note_ledger(id, !plan.expired.is_empty(), now);
+    }
+
+    /// Pods of a Node whose base is not known: nothing can be done but let go what is being deleted.
+    fn plan_without_base(&mut self, id: &BaseId, task: &Task, now: Instant, out: &mut Vec<Effect>) {
+        for uid in self.terminating(id) {
+            self.plan_deletion(&uid, task, now, out);
+        }
+    }
+
+    fn plan_deletions(
+        &mut self,
+        id: &BaseId,
+        plan: &Plan,
+        reachability: Reachability,
+        task: &Task,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) {
+        for uid in &plan.finished {
+            self.plan_deletion(uid, task, now, out);
+        }
+        // What was superseded by whom must be on record before the Pod that shows it goes.
+        let saved = self.bases.get(id).is_some_and(|s| s.saved_mark == super::super::record::mark(&s.base.ledger));
+        for uid in plan.expired.iter().filter(|_| saved) {
+            self.plan_deletion(uid, task, now, out);
+        }
+        if reachability == Reachability::Dead {
+            // Nobody else will: a Node that is gone has no kubelet to finish its Pods' deletion.
+            for uid in self.terminating(id) {
+                self.plan_deletion(&uid, task, now, out);
+            }
+        }
+    }
+
+    fn terminating(&self, id: &BaseId) -> Vec<PodUid> {
+        let of_base = self.pods.values().filter(|p| p.base == *id && p.pod.deleting.is_some());
+        of_base.map(|p| p.pod.uid.clone()).collect()
+    }
+
+    /// Sees to it that these installs come on record; the base is looked at again at once for those that are.
+    fn put_on_record(&mut self, id: &BaseId, installs: &[ModuleId], task: &Task, now: Instant) {
+        if installs.is_empty() {
+            return;
+        }
+        let bases = &self.bases;
+        let not_ours = |module: &ModuleId| -> BTreeSet<BaseId> {
+            let has = bases.iter().filter(|(_, s)| {
+                s.base.modules().is_some_and(|mut list| list.any(|m| m.id == *module)) && !s.base.ledger.installed(module)
+            });
+            has.map(|(base, _)| base.clone()).collect()
+        };
+        let on_record = self.record.want(id, installs, not_ours, now);
+        self.schedule.wake(&Task::Record, now);
+        if !on_record.is_empty()
+            && let Some(state) = self.bases.get_mut(id)
+        {
+            state.base.recorded(on_record);
+            self.schedule.wake(task, now);
+        }
+    }
+
+    /// The record is told of a ledger that is another than it has.
+    fn note_ledger(&mut self, id: &BaseId, urgent: bool, now: Instant) {
+        let Some(state) = self.bases.get_mut(id) else { return };
+        let mark = super::super::record::mark(&state.base.ledger);
+        if mark == state.saved_mark {
+            state.noted_mark = mark;
+            if !urgent {
+                return;
+            }
+        }
+        let urgent = urgent || state.base.ledger.is_contended();
+        if mark != state.saved_mark && (mark != state.noted_mark || urgent) {
+            state.noted_mark = mark;
+            self.record.changed(id, &state.base.ledger, urgent, now);
+            self.schedule.wake(&Task::Record, now);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Statuses and deletions of the Pods of a base.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::{super::state::State, PodState};
+use crate::{
+    api::{Key, Request},
+    domain::{BaseId, ContainerOutcome, Phase, PodOutcome, PodUid, Reason},
+    k8s::{StatusWriter, status_patch},
+    planning::{Effect, Lane, MayWrite, Task},
+};
+
+/// How long a fresh Pod's status may stay empty: quick installs are then written once, not twice.
+const QUICK: Duration = Duration::from_secs(1);
+
+impl State {
+    /// First that the old Pod has failed, then that the new one is Ready: with both, its Deployment would count one
+    /// base as two, and take away a Pod too many. But the other way round where nothing else of it is Ready: then its
+    /// Service would have no endpoint in between, although the base serves.
+    pub(super) fn plan_statuses(
+        &mut self,
+        id: &BaseId,
+        all: &[PodOutcome],
+        task: &Task,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) {
+        let (failed, others): (Vec<_>, Vec<_>) = all.iter().partition(|o| o.phase == Phase::Failed);
+        let (ready, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|o| o.ready());
+        let last = !ready.is_empty() && failed.iter().any(|o| !self.is_ready_elsewhere(&o.uid));
+        let (first, then) = if last { (ready, failed) } else { (failed, ready) };
+        for outcome in others.into_iter().chain(first.iter().copied()) {
+            self.plan_status(id, outcome, task, now, out);
+        }
+        if self.pods_of(id).any(PodState::is_failing_now)
+            || first.iter().any(|o| self.pods.get(&o.uid).is_some_and(|p| p.is_to_be_written(o)))
+        {
+            return;
+        }
+        for outcome in then {
+            self.plan_status(id, outcome, task, now, out);
+        }
+    }
+
+    fn plan_status(
+        &mut self,
+        id: &BaseId,
+        outcome: &PodOutcome,
+        task: &Task,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) {
+        let ip = self.bases.get(id).and_then(|b| b.base.info.as_ref()).and_then(|i| i.ip.as_deref());
+        let Some(pod) = self.pods.get_mut(&outcome.uid) else { return };
+        if pod.said.as_ref() == Some(outcome) {
+            return;
+        }
+        pod.tell(outcome, out);
+        match pod.object.may_write(now) {
+            MayWrite::Now => {}
+            MayWrite::At(at) => return self.schedule.wake(task, at),
+            MayWrite::WhenEnded => return,
+        }
+        let Some(object) = pod.object.object() else { return };
+        let fresh = object.status.as_ref().is_none_or(|s| s.container_statuses.is_none());
+        let quick = pod.first_seen.checked_add(QUICK).unwrap_or(now);
+        if fresh && is_under_way(outcome) && !outcome.ready() && now < quick {
+            return self.schedule.wake(task, quick);
+        }
+        let status = StatusWriter { ip, now: whole_seconds(Timestamp::now()) }.status(object, outcome);
+        if object.status.as_ref() == Some(&status) {
+            pod.said = Some(outcome.clone());
+            return;
+        }
+        let Some((namespace, name)) = pod.pod.name.split_once('/') else { return };
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/status");
+        let request = Request::strategic_patch(path, &status_patch(&outcome.uid, &status));
+        out.push(Effect::Write(Lane::Status, Key::PodStatus(outcome.uid.clone()), request));
+        pod.object.write(Box::new(status), now);
+        pod.assume_written();
+    }
+
+    /// Plans that the Pod object goes.
+    pub(super) fn plan_deletion(&mut self, uid: &PodUid, task: &Task, now: Instant, out: &mut Vec<Effect>) {
+        let Some(pod) = self.pods.get_mut(uid) else { return };
+        let meta = pod.object.object().map(|object| &object.metadata);
+        if meta.is_some_and(|meta| meta.deletion_grace_period_seconds == Some(0)) {
+            return; // the API server removes it without us; the watch is about to say so
+        }
+        match pod.deletion.may_write(now) {
+            MayWrite::Now => {}
+            MayWrite::At(at) => return self.schedule.wake(task, at),
+            MayWrite::WhenEnded => return,
+        }
+        let Some((namespace, name)) = pod.pod.name.split_once('/') else { return };
+        let request = Request::delete(format!("/api/v1/namespaces/{namespace}/pods/{name}"), uid);
+        out.push(Effect::Write(Lane::Status, Key::PodDelete(uid.clone()), request));
+        pod.deletion.write((), now);
+    }
+}
+
+/// Nothing is to be said yet but that it goes on.
+fn is_under_way(outcome: &PodOutcome) -> bool {
+    outcome.containers.iter().all(|c| {
+        matches!(
+            c,
+            ContainerOutcome::Active { .. }
+                | ContainerOutcome::Waiting {
+                    reason: Reason::Installing | Reason::Switching | Reason::ConfigError,
+                    ..
+                }
+        )
+    })
+}
+
+/// Times in the API have no more: what comes back then equals what was written.
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
