@@ -7,7 +7,7 @@ use k8s_openapi::api::{
 };
 use serde_json::json;
 
-use super::world::World;
+use super::state::State;
 use crate::{
     api::Seen,
     domain::{BaseId, BaseInfo, ModuleSpec},
@@ -50,7 +50,7 @@ impl DaemonSets {
     }
 }
 
-impl World {
+impl State {
     /// The modules of Pods that will come to the base, as far as their templates tell.
     pub(super) fn expected_modules(&self, id: &BaseId, info: Option<&BaseInfo>) -> Vec<ModuleSpec> {
         let Some(mut node) = self.node_of(id, info) else { return Vec::new() };
@@ -84,12 +84,12 @@ impl World {
     /// The base's Node as it is, or as it will be made.
     fn node_of(&self, id: &BaseId, info: Option<&BaseInfo>) -> Option<Node> {
         let record = self.bases.get(id)?;
-        if let Some(node) = record.node.object() {
+        if let Some(node) = record.node.object.object() {
             return Some(node.clone());
         }
         let info = record.base.info.as_ref().or(info)?;
         let writes = NodeWriter {
-            name: record.node.name(),
+            name: &record.node.name,
             env: &self.config.env,
             info,
             max_metaspace: None,
@@ -97,11 +97,10 @@ impl World {
             max_pods: self.config.max_pods,
             zone_per_base: self.config.zone_per_base,
             env_taint: self.config.env_taint,
-            ledger: "{}",
             now: jiff::Timestamp::UNIX_EPOCH,
         };
         let node = json!({
-            "metadata": { "name": record.node.name(), "labels": writes.labels() },
+            "metadata": { "name": &record.node.name, "labels": writes.labels() },
             "spec": { "taints": writes.taints() },
         });
         serde_json::from_value(node).ok()

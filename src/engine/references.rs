@@ -1,80 +1,155 @@
-//! Objects that environments refer to: read when a Pod comes, and again while they are missing.
+//! Objects that environments refer to: read when a Pod comes, and again while they are missing; forgotten with the
+//! last Pod that refers to them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
-use super::world::World;
+use super::state::State;
 use crate::{
-    api::{Read, Reader},
+    api::Read,
     domain::PodUid,
-    k8s::{Reference, Referred, references},
+    k8s::{Reference, Referred},
+    planning::{Effect, Schedule, Task},
 };
 
 /// What was read this lately is not read again for another Pod of the same rollout.
 const FRESH: Duration = Duration::from_secs(5);
 /// Something missing is looked for this often.
-const AGAIN: Duration = Duration::from_secs(5);
+const MISSING_EVERY: Duration = Duration::from_secs(5);
+/// A read that is lost is made again after this.
+const LOST: Duration = Duration::from_secs(30);
+
+/// An object that Pods refer to.
+#[derive(Debug, Default)]
+struct Referral {
+    users: HashSet<PodUid>,
+    read_at: Option<Instant>,
+    due: Option<Instant>,
+}
 
 /// What has been read, and what is to be.
 #[derive(Debug, Default)]
 pub(super) struct References {
+    /// What was read, for as long as a Pod refers to it.
     pub(super) known: HashMap<Reference, Referred>,
-    read_at: HashMap<Reference, Instant>,
-    due: BTreeMap<Reference, Instant>,
+    referrals: HashMap<Reference, Referral>,
+    by_pod: HashMap<PodUid, BTreeSet<Reference>>,
 }
 
 impl References {
     /// A Pod that refers to objects has come: it is to see them as they are now.
-    pub(super) fn wanted(&mut self, wanted: impl Iterator<Item = Reference>, now: Instant) {
-        for reference in wanted {
-            let fresh = self.read_at.get(&reference).is_some_and(|at| now < *at + FRESH);
-            if !fresh {
-                self.due.entry(reference).or_insert(now);
+    pub(super) fn wanted(
+        &mut self,
+        pod: &PodUid,
+        wanted: BTreeSet<Reference>,
+        now: Instant,
+        schedule: &mut Schedule,
+    ) {
+        for reference in &wanted {
+            let referral = self.referrals.entry(reference.clone()).or_default();
+            referral.users.insert(pod.clone());
+            let fresh = referral.read_at.is_some_and(|at| now.saturating_duration_since(at) < FRESH);
+            if !fresh && referral.due.is_none() {
+                referral.due = Some(now);
+                schedule.wake(&Task::References, now);
+            }
+        }
+        if !wanted.is_empty() {
+            self.by_pod.insert(pod.clone(), wanted);
+        }
+    }
+
+    /// A Pod is gone: what only it referred to is forgotten, Secrets above all.
+    pub(super) fn user_gone(&mut self, pod: &PodUid) {
+        for reference in self.by_pod.remove(pod).unwrap_or_default() {
+            let Some(referral) = self.referrals.get_mut(&reference) else { continue };
+            referral.users.remove(pod);
+            if referral.users.is_empty() {
+                self.referrals.remove(&reference);
+                self.known.remove(&reference);
             }
         }
     }
 
-    /// When the next read is due.
-    pub(super) fn next(&self) -> Option<Instant> {
-        self.due.values().min().copied()
+    /// Reads that are due now.
+    pub(super) fn plan(&mut self, now: Instant, schedule: &mut Schedule, out: &mut Vec<Effect>) {
+        for (reference, referral) in &mut self.referrals {
+            let Some(due) = referral.due else { continue };
+            if due <= now {
+                out.push(Effect::Read(reference.clone()));
+                referral.due = now.checked_add(LOST);
+            }
+            schedule.wake(&Task::References, referral.due.unwrap_or(due));
+        }
+    }
+
+    /// An object was read. Returns the Pods that see something else now.
+    fn read(&mut self, read: Read, now: Instant, schedule: &mut Schedule) -> Vec<PodUid> {
+        let Read { reference, referred } = read;
+        let Some(referral) = self.referrals.get_mut(&reference) else { return Vec::new() };
+        referral.read_at = Some(now);
+        referral.due = if matches!(referred, Referred::Data(_)) { None } else { now.checked_add(MISSING_EVERY) };
+        if let Some(due) = referral.due {
+            schedule.wake(&Task::References, due);
+        }
+        if self.known.get(&reference) == Some(&referred) {
+            return Vec::new();
+        }
+        let users = referral.users.iter().cloned().collect();
+        self.known.insert(reference, referred);
+        users
+    }
+
+    /// How many objects are kept.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.known.len() + self.referrals.len() + self.by_pod.len()
     }
 }
 
-impl World {
-    /// Sends the reads that are due.
-    pub(super) fn read_references(&mut self, reader: &Reader, now: Instant) {
-        let due: Vec<_> = self.references.due.iter().filter(|(_, at)| **at <= now).map(|(r, _)| r.clone()).collect();
-        for reference in due {
-            if !self.pods.values().any(|p| references(&p.object).contains(&reference)) {
-                self.references.due.remove(&reference);
-                self.references.known.remove(&reference);
-                self.references.read_at.remove(&reference);
-            } else if reader.read(reference.clone()) {
-                // A read that is lost is made again.
-                self.references.due.insert(reference, now + Duration::from_secs(30));
-            } else {
-                self.references.due.insert(reference, now + Duration::from_millis(100));
-            }
-        }
-    }
-
+impl State {
     /// An object was read.
     pub(super) fn reference_read(&mut self, read: Read, now: Instant) {
-        let Read { reference, referred } = read;
-        self.references.read_at.insert(reference.clone(), now);
-        if matches!(referred, Referred::Data(_)) {
-            self.references.due.remove(&reference);
-        } else {
-            self.references.due.insert(reference.clone(), now + AGAIN);
-        }
-        if self.references.known.get(&reference) == Some(&referred) {
-            return;
-        }
-        self.references.known.insert(reference.clone(), referred);
-        let users = self.pods.iter().filter(|(_, p)| references(&p.object).contains(&reference));
-        let users: Vec<PodUid> = users.map(|(uid, _)| uid.clone()).collect();
+        let users = self.references.read(read, now, &mut self.schedule);
         users.iter().for_each(|uid| self.view_again(uid));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn what_only_a_pod_that_is_gone_referred_to_does_not_stay_in_memory() {
+        let (now, mut schedule, mut references) = (Instant::now(), Schedule::default(), References::default());
+        let secret = Reference::Secret("ns".into(), "s".into());
+        let pods: [PodUid; 2] = ["p1".into(), "p2".into()];
+        for pod in &pods {
+            references.wanted(pod, BTreeSet::from([secret.clone()]), now, &mut schedule);
+        }
+        let mut out = Vec::new();
+        references.plan(now, &mut schedule, &mut out);
+        assert_eq!(out.len(), 1, "one read for both");
+        let data = Referred::Data(BTreeMap::from([("password".to_owned(), "x".to_owned())]));
+        let read = Read { reference: secret, referred: data };
+        assert_eq!(references.read(read, now, &mut schedule).len(), 2);
+        references.user_gone(&pods[0]);
+        assert!(!references.known.is_empty());
+        references.user_gone(&pods[1]);
+        assert_eq!(references.len(), 0);
+    }
+
+    #[test]
+    fn an_answer_that_comes_when_nobody_refers_to_it_any_more_is_not_kept() {
+        let (now, mut schedule, mut references) = (Instant::now(), Schedule::default(), References::default());
+        let reference = Reference::Secret("ns".into(), "s".into());
+        references.wanted(&"p1".into(), BTreeSet::from([reference.clone()]), now, &mut schedule);
+        references.user_gone(&"p1".into());
+        references.read(Read { reference, referred: Referred::Data(BTreeMap::new()) }, now, &mut schedule);
+        assert_eq!(references.len(), 0);
     }
 }

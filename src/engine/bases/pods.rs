@@ -1,0 +1,205 @@
+//! The Pods on our Nodes: facts about them, and the ends of their writes.
+
+use std::{collections::HashSet, sync::Arc, time::Instant};
+
+use k8s_openapi::api::core::v1 as core;
+use tracing::{debug, warn};
+
+use super::{
+    super::state::{State, version},
+    PodState,
+    story::Told,
+};
+use crate::{
+    api::{Outcome, Seen, WriteError},
+    domain::{BaseId, Pod, PodUid},
+    k8s::{Sources, pod_from, references},
+    planning::Tracked,
+};
+
+impl State {
+    /// Pods of a workload may have become current, or old.
+    pub(in crate::engine) fn revisions_changed(&mut self) {
+        for record in self.pods.values_mut() {
+            let Some(object) = record.object.object() else { continue };
+            let workload = self.revisions.workload(&object.metadata);
+            if record.pod.workload != workload {
+                record.pod.workload = workload;
+                self.dirty.insert(record.base.clone());
+            }
+        }
+    }
+
+    pub(in crate::engine) fn pod_seen(&mut self, seen: Seen<core::Pod>, now: Instant) {
+        match seen {
+            Seen::Applied(object) => {
+                if let (Some(listing), Some(uid)) = (&mut self.listing_pods, &object.metadata.uid) {
+                    listing.insert(Arc::from(uid.as_str()));
+                }
+                self.pod_applied(object, now);
+            }
+            Seen::Gone(object) => {
+                if let Some(uid) = &object.metadata.uid {
+                    self.forget_pod(&Arc::from(uid.as_str()));
+                }
+            }
+            Seen::ListBegins => self.listing_pods = Some(HashSet::new()),
+            Seen::ListEnds => {
+                if let Some(listed) = self.listing_pods.take() {
+                    let gone: Vec<_> = self.pods.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
+                    gone.iter().for_each(|uid| self.forget_pod(uid));
+                }
+                self.pods_synced = true;
+            }
+        }
+    }
+
+    fn pod_applied(&mut self, object: core::Pod, now: Instant) {
+        let Some(base) =
+            object.spec.as_ref().and_then(|s| s.node_name.as_deref()).and_then(|node| self.topics.base_of(node))
+        else {
+            return; // an ordinary Node's Pod, or another environment's
+        };
+        let pod = self.view(&object, &base);
+        let uid = pod.uid.clone();
+        let shown = version(&object.metadata);
+        match self.pods.get_mut(&uid) {
+            Some(state) => {
+                if state.object.is_outdated(shown) {
+                    return;
+                }
+                // Most changes are the echo of our own write: nothing to decide on.
+                let same_status = state.object.object().is_some_and(|known| known.status == object.status);
+                let echo = !state.see(pod) && same_status;
+                state.object.shown(object, shown);
+                if echo {
+                    return;
+                }
+                state.said = None;
+            }
+            None => {
+                self.references.wanted(&uid, references(&object), now, &mut self.schedule);
+                let state = PodState {
+                    told: Told::from_status(&object),
+                    object: Tracked::of(object),
+                    deletion: Tracked::default(),
+                    pod,
+                    base: base.clone(),
+                    first_seen: now,
+                    commanded: false,
+                    said: None,
+                };
+                self.pods.insert(uid.clone(), Box::new(state));
+            }
+        }
+        if let Some(Pod { name, workload, deleting, terminal, .. }) = self.pods.get(&uid).map(|record| &record.pod) {
+            let deleting = deleting.is_some();
+            debug!(%base, pod = name, revision = workload.revision, deleting, terminal, "Pod seen");
+        }
+        if let Some(record) = self.bases.get_mut(&base) {
+            record.pods.insert(uid);
+        }
+        self.dirty.insert(base);
+    }
+
+    /// The Pod as the core sees it, with what is known now.
+    fn view(&self, object: &core::Pod, base: &BaseId) -> Pod {
+        let ip = self.bases.get(base).and_then(|b| b.base.info.as_ref()).and_then(|i| i.ip.as_deref());
+        pod_from(object, &self.revisions, &Sources { referred: &self.references.known, ip })
+    }
+
+    /// Something that a Pod's view depends on has changed.
+    pub(in crate::engine) fn view_again(&mut self, uid: &PodUid) {
+        let Some(state) = self.pods.get(uid) else { return };
+        let Some(object) = state.object.object() else { return };
+        let pod = self.view(object, &state.base);
+        if let Some(state) = self.pods.get_mut(uid)
+            && state.see(pod)
+        {
+            state.said = None;
+            self.dirty.insert(state.base.clone());
+        }
+    }
+
+    /// The base's address is known now, or is another one: environments may name it.
+    pub(in crate::engine) fn view_pods_of(&mut self, id: &BaseId) {
+        let uids: Vec<_> = self.bases.get(id).into_iter().flat_map(|b| b.pods.iter().cloned()).collect();
+        uids.iter().for_each(|uid| self.view_again(uid));
+    }
+
+    /// Whether the API says that a Pod of the same workload is Ready on another base.
+    pub(in crate::engine) fn is_ready_elsewhere(&self, uid: &PodUid) -> bool {
+        // A bare Pod is a workload of its own.
+        let Some(old) = self.pods.get(uid).filter(|p| *p.pod.workload.uid != **uid) else { return false };
+        let same = |p: &PodState| p.pod.workload.uid == old.pod.workload.uid && p.base != old.base;
+        self.pods.values().any(|p| same(p) && p.is_shown_ready())
+    }
+
+    /// The Pods of a base.
+    pub(in crate::engine) fn pods_of<'a>(&'a self, id: &BaseId) -> impl Iterator<Item = &'a PodState> {
+        let uids = self.bases.get(id).into_iter().flat_map(|state| &state.pods);
+        uids.filter_map(|uid| self.pods.get(uid).map(Box::as_ref))
+    }
+
+    pub(in crate::engine) fn forget_pod(&mut self, uid: &PodUid) {
+        if let Some(state) = self.pods.remove(uid) {
+            self.references.user_gone(uid);
+            if let Some(base) = self.bases.get_mut(&state.base) {
+                base.pods.remove(uid);
+            }
+            self.dirty.insert(state.base);
+        }
+    }
+
+    /// A status was written, or not.
+    pub(in crate::engine) fn status_written(
+        &mut self,
+        uid: &PodUid,
+        result: Result<Outcome, WriteError>,
+        now: Instant,
+    ) {
+        let Some(state) = self.pods.get_mut(uid) else { return };
+        let base = state.base.clone();
+        match result {
+            Ok(outcome) => {
+                let status = state.object.succeeded(outcome.resource_version);
+                if let (Some(object), Some(status)) = (state.object.object_mut(), status) {
+                    object.status = Some(*status);
+                }
+                state.said = None;
+                if let Some(listed) = self.bases.get(&base).and_then(|b| b.listed_at) {
+                    self.metrics.observe_reply_to_status(now.saturating_duration_since(listed));
+                }
+            }
+            Err(error) => {
+                state.object.failed(now);
+                // If gone, another Pod has the name now: the watch will say so.
+                if !error.is_gone() && !error.is_conflict() && state.object.tells_failure() {
+                    warn!(pod = state.pod.name, %error, "cannot write a Pod's status, trying again");
+                }
+            }
+        }
+        self.view_again(uid);
+        self.dirty.insert(base);
+    }
+
+    /// A Pod was deleted, or not.
+    pub(in crate::engine) fn pod_deleted(
+        &mut self,
+        uid: &PodUid,
+        result: Result<Outcome, WriteError>,
+        now: Instant,
+    ) {
+        let Some(state) = self.pods.get_mut(uid) else { return };
+        self.dirty.insert(state.base.clone());
+        match result {
+            Err(error) if !error.is_gone() && !error.is_conflict() => {
+                state.deletion.failed(now);
+                if state.deletion.tells_failure() {
+                    warn!(pod = state.pod.name, %error, "cannot delete a Pod, trying again");
+                }
+            }
+            _ => self.forget_pod(uid),
+        }
+    }
+}
