@@ -1,77 +1,49 @@
-//! The loop between the edges: facts in, decisions out.
+//! The loop between the edges: facts in, plans out.
 //!
-//! **Invariant:** one task owns all state. Facts change it, mark bases dirty, and each dirty base
-//! is decided on once, however many facts came. Nothing here waits for an edge.
+//! **Invariant:** one task owns all state. Facts change it and mark bases dirty; plans are made of it, and each dirty
+//! base is decided on once, however many facts came; effects are carried out in one place. Nothing here waits for an
+//! edge.
 
-mod act;
+mod admission;
 mod baseline;
-mod contest;
-mod journal;
-mod lease;
-mod node;
-mod peers;
-mod pods;
+mod bases;
+mod effects;
+mod picture;
 mod record;
 mod references;
-mod surplus;
+mod state;
 #[cfg(test)]
 mod tests;
-mod timers;
-mod world;
+
+pub use effects::Edges;
+pub use picture::{BasePicture, Picture};
 
 use std::{
+    collections::HashMap,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
-use tokio::{
-    sync::{mpsc, watch},
-    time::sleep_until,
-};
-use tracing::{info, warn};
+use tokio::{sync::watch, time::sleep_until};
+use tracing::warn;
 
 use crate::{
-    api::{EventSink, Read, Reader, Watched, Writer, Written},
     config::Config,
+    domain::Reachability,
     http::Readiness,
     metrics::Metrics,
-    tunnel::{self, Topics, mqtt},
+    planning::{Effect, Task},
+    tunnel::Topics,
 };
 
-use journal::Journal;
-use world::World;
+use state::State;
 
 /// Facts taken in before the bases they concern are decided on.
 const BATCH: usize = 256;
-/// How often figures about queues and bases are brought up to date.
+/// How often figures about queues and bases, and the pictures of bases, are brought up to date.
 const FIGURES_EVERY: Duration = Duration::from_secs(2);
 /// At the end, ledgers that are not saved yet get this long.
 const FAREWELL: Duration = Duration::from_millis(1500);
-
-/// The edges, as the engine sees them.
-pub struct Edges {
-    /// Messages from bases.
-    pub tunnel: mpsc::Receiver<tunnel::Event>,
-    /// Changes of Kubernetes objects.
-    pub watched: mpsc::Receiver<Watched>,
-    /// Ends of writes.
-    pub written: mpsc::Receiver<Written>,
-    /// Ends of reads.
-    pub read: mpsc::Receiver<Read>,
-    /// Reads of what environments refer to.
-    pub reader: Reader,
-    /// Commands to bases.
-    pub commands: Option<mqtt::Sender>,
-    /// Writes of Pods and Nodes.
-    pub writer: Writer,
-    /// Leases and ledgers: they must neither wait behind a burst of statuses nor hold it up.
-    pub background: Writer,
-    /// Segments of the journal: what waits for them is on every Pod's way.
-    pub journal: Writer,
-    /// Events.
-    pub events: EventSink,
-}
 
 /// Runs until `stop` says so.
 pub async fn run(
@@ -79,71 +51,145 @@ pub async fn run(
     mut edges: Edges,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
+    picture: Picture,
     mut stop: watch::Receiver<bool>,
 ) {
-    let run = format!("{:x}", Timestamp::now().as_millisecond());
-    let journal = Journal::new(config.namespace.clone(), config.env.clone(), run);
-    let mut world = World::new(Arc::clone(&config), Topics::new(&config.env), journal, Arc::clone(&metrics));
+    let mut state = State::new(Arc::clone(&config), Topics::new(&config.env), metrics);
     let mut figures_at = Instant::now();
     loop {
-        let timers = [world.timers.next(), world.references.next(), world.peers.next(), world.journal.next()];
-        let timer = timers.into_iter().flatten().fold(figures_at, Instant::min);
-        let mut room = BATCH;
+        // Before all is known nothing is decided, however much is due.
+        let due = state.schedule.next().filter(|_| readiness.watches.load(Ordering::Relaxed));
+        let timer = due.map_or(figures_at, |at| at.min(figures_at));
         tokio::select! {
             _ = stop.changed() => break,
-            () = sleep_until(timer.into()) => metrics.set_lateness(timer.elapsed()),
-            Some(event) = edges.tunnel.recv() => world.tunnel(event, Instant::now()),
-            Some(change) = edges.watched.recv() => world.watched(change, Instant::now()),
-            Some(end) = edges.written.recv() => world.written(end, Instant::now()),
-            Some(end) = edges.read.recv() => world.reference_read(end, Instant::now()),
+            () = sleep_until(timer.into()) => state.metrics.set_lateness(timer.elapsed()),
+            Some(event) = edges.tunnel.recv() => state.tunnel(event, Instant::now()),
+            Some(change) = edges.watched.recv() => state.watched(change, Instant::now()),
+            Some(end) = edges.written.recv() => state.written(end, Instant::now()),
+            Some(end) = edges.read.recv() => state.reference_read(end, Instant::now()),
         }
-        while room > 0 {
-            let now = Instant::now();
-            let before = room;
-            if let Ok(end) = edges.written.try_recv() {
-                world.written(end, now);
-                room -= 1;
-            }
-            if let Ok(event) = edges.tunnel.try_recv() {
-                world.tunnel(event, now);
-                room = room.saturating_sub(1);
-            }
-            if let Ok(change) = edges.watched.try_recv() {
-                world.watched(change, now);
-                room = room.saturating_sub(1);
-            }
-            if before == room {
-                break;
-            }
+        take_in(&mut state, &mut edges);
+        let now = Instant::now();
+        if state.begin(now) {
+            readiness.watches.store(true, Ordering::Relaxed);
+            state.turn(&edges, now);
         }
-        if world.synced() {
-            if !readiness.watches.swap(true, Ordering::Relaxed) {
-                info!(bases = world.bases.len(), pods = world.pods.len(), "watches have delivered, starting");
-            }
-            world.read_references(&edges.reader, Instant::now());
-            world.decide(&edges, Instant::now());
-            world.keep_peers(&edges, Instant::now());
-        }
-        readiness.broker.store(world.connected || config.mqtt.is_none(), Ordering::Relaxed);
-        if figures_at.elapsed() > Duration::ZERO {
-            figures_at = Instant::now() + FIGURES_EVERY;
-            world.figures(&edges, Instant::now());
+        readiness.broker.store(state.connected || config.mqtt.is_none(), Ordering::Relaxed);
+        if figures_at <= now {
+            figures_at = now + FIGURES_EVERY;
+            state.figures(&edges, now);
+            state.take_pictures(&picture, now);
         }
     }
-    farewell(&mut world, &mut edges).await;
+    farewell(&mut state, &mut edges).await;
+}
+
+/// Takes in what else has come meanwhile.
+fn take_in(state: &mut State, edges: &mut Edges) {
+    let mut room = BATCH;
+    while room > 0 {
+        let now = Instant::now();
+        let before = room;
+        if let Ok(end) = edges.written.try_recv() {
+            state.written(end, now);
+            room -= 1;
+        }
+        if let Ok(event) = edges.tunnel.try_recv() {
+            state.tunnel(event, now);
+            room = room.saturating_sub(1);
+        }
+        if let Ok(change) = edges.watched.try_recv() {
+            state.watched(change, now);
+            room = room.saturating_sub(1);
+        }
+        if before == room {
+            break;
+        }
+    }
 }
 
 /// Saves what a restart would lose.
-async fn farewell(world: &mut World, edges: &mut Edges) {
+async fn farewell(state: &mut State, edges: &mut Edges) {
     let deadline = Instant::now() + FAREWELL;
-    while world.save_ledgers(edges, Instant::now()) > 0 {
+    while state.save_ledgers(edges, Instant::now()) > 0 {
         tokio::select! {
             () = sleep_until(deadline.into()) => {
                 warn!("the API server did not take all ledgers in time");
                 return;
             }
-            Some(end) = edges.written.recv() => world.written(end, Instant::now()),
-            Some(change) = edges.watched.recv() => world.watched(change, Instant::now()),
+            Some(end) = edges.written.recv() => state.written(end, Instant::now()),
+            Some(change) = edges.watched.recv() => state.watched(change, Instant::now()),
         }
+    }
+}
+
+impl State {
+    /// Decides on every base that something happened to or whose time has come, and on what concerns all of them.
+    fn plan(&mut self, now: Instant) -> Vec<Effect> {
+        let mut out = Vec::new();
+        let (mut peers, mut references) = (false, false);
+        while let Some(task) = self.schedule.due(now) {
+            match task {
+                Task::Base(base) => drop(self.dirty.insert(base)),
+                Task::Peers => peers = true,
+                Task::References => references = true,
+                Task::Record => {} // looked at below, whatever the reason for this turn
+            }
+        }
+        for id in std::mem::take(&mut self.dirty) {
+            let started = Instant::now();
+            self.plan_base(&id, now, &mut out);
+            self.metrics.observe_step(started.elapsed());
+        }
+        if references {
+            self.references.plan(now, &mut self.schedule, &mut out);
+        }
+        if peers {
+            self.plan_peers(now, &mut out);
+        }
+        self.plan_record(now, &mut out);
+        out
+    }
+
+    fn plan_record(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let bases = &self.bases;
+        let wake = self.record.plan(|id| bases.get(id).map(|state| &state.base.ledger), now, out);
+        if let Some(at) = wake {
+            self.schedule.wake(&Task::Record, at);
+        }
+    }
+
+    /// Saves every ledger that is not on record. Returns how many are still to come.
+    fn save_ledgers(&mut self, edges: &Edges, now: Instant) -> usize {
+        let changed = self.bases.iter().filter(|(_, s)| record::mark(&s.base.ledger) != s.noted_mark);
+        let changed: Vec<_> = changed.map(|(id, _)| id.clone()).collect();
+        for id in changed {
+            if let Some(state) = self.bases.get_mut(&id) {
+                state.noted_mark = record::mark(&state.base.ledger);
+                self.record.changed(&id, &state.base.ledger, true, now);
+            }
+        }
+        let left = self.record.hurry(now);
+        let mut out = Vec::new();
+        self.plan_record(now, &mut out);
+        drop(edges.carry_out(out, &self.metrics));
+        left
+    }
+
+    /// Brings the figures about queues and bases up to date.
+    fn figures(&mut self, edges: &Edges, now: Instant) {
+        let mut states = HashMap::from([("online", 0), ("unreachable", 0), ("stopped", 0), ("unknown", 0)]);
+        for state in self.bases.values() {
+            let word = match state.base.reachability(now) {
+                Reachability::Online => "online",
+                Reachability::Unreachable | Reachability::Dead => "unreachable",
+                Reachability::Stopped => "stopped",
+                Reachability::Unknown => "unknown",
+            };
+            *states.entry(word).or_default() += 1;
+        }
+        states.into_iter().for_each(|(state, count)| self.metrics.set_bases(state, count));
+        self.metrics.pods.set(i64::try_from(self.pods.len()).unwrap_or(i64::MAX));
+        edges.depths().into_iter().for_each(|(queue, depth)| self.metrics.set_queue(queue, depth));
     }
 }

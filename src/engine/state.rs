@@ -54,6 +54,8 @@ pub(super) struct State {
     pub(super) listing_pods: Option<HashSet<PodUid>>,
     listing_nodes: Option<HashSet<String>>,
     admission: Admission,
+    /// Most bases are away: that is rather we, or something between.
+    pub(super) most_are_away: bool,
 }
 
 impl State {
@@ -80,6 +82,7 @@ impl State {
             listing_pods: None,
             listing_nodes: None,
             admission: Admission::default(),
+            most_are_away: false,
         }
     }
 
@@ -100,8 +103,6 @@ impl State {
         away.iter().for_each(|id| drop(self.base_mut(id, now)));
         for (id, state) in &mut self.bases {
             if let Some(ledger) = self.record.take(id) {
-                state.saved_mark = super::record::mark(&ledger);
-                state.noted_mark = state.saved_mark;
                 state.restore(ledger);
             }
         }

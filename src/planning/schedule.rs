@@ -18,8 +18,6 @@ pub enum Task {
     Record,
     /// Reading what environments refer to.
     References,
-    /// Bringing figures up to date.
-    Figures,
 }
 
 /// One wake-up for each task.

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Instant};
 
 use super::super::state::State;
 use crate::{
-    domain::{BaseId, ModuleId, Plan, PodUid, Reachability},
+    domain::{BaseId, Command, ModuleId, Plan, PodUid, Reachability},
     planning::{Effect, Task},
 };
 
@@ -18,7 +18,10 @@ impl State {
             return;
         };
         let pods: Vec<_> = state.pods.iter().filter_map(|uid| self.pods.get(uid)).map(|p| &p.pod).collect();
-        let plan = state.base.step(&pods, now);
+        let mut plan = state.base.step(&pods, now);
+        if self.connected && std::mem::take(&mut state.wants_health) {
+            plan.commands.push(Command::QueryHealth);
+        }
         state.picture_is_old = true;
         let reachability = state.base.reachability(now);
         if state.reachability.replace(reachability) != Some(reachability) {

@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, time::Instant};
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::{node::NodeState, story::Told};
+use super::{super::record::mark, node::NodeState, story::Told};
 use crate::{
-    domain::{Base, BaseId, Phase, Pod, PodOutcome, PodUid, Reachability},
+    domain::{Base, BaseId, Ledger, Phase, Pod, PodOutcome, PodUid, Reachability},
     planning::Tracked,
     tunnel::Health,
 };
@@ -19,6 +19,8 @@ pub(in crate::engine) struct BaseState {
     pub(in crate::engine) lease: Tracked<()>,
     pub(in crate::engine) lease_due: Option<Instant>,
     pub(in crate::engine) health: Option<Health>,
+    /// Health is to be asked for: a new JVM may have other limits.
+    pub(in crate::engine) wants_health: bool,
     pub(in crate::engine) created: Instant,
     pub(in crate::engine) pods: BTreeSet<PodUid>,
     /// When its last list came, for the latency of the statuses that follow.
@@ -30,6 +32,38 @@ pub(in crate::engine) struct BaseState {
     pub(in crate::engine) noted_mark: u64,
     /// What others see of it is older than what is known.
     pub(in crate::engine) picture_is_old: bool,
+}
+
+impl BaseState {
+    /// A base that is known from now on.
+    pub(in crate::engine) fn new(base: Base, node: String, pods: BTreeSet<PodUid>, now: Instant) -> Self {
+        Self {
+            base,
+            node: NodeState::new(node),
+            lease: Tracked::default(),
+            lease_due: None,
+            health: None,
+            wants_health: true,
+            created: now,
+            pods,
+            listed_at: None,
+            reachability: None,
+            reachability_since: now,
+            saved_mark: 0,
+            noted_mark: 0,
+            picture_is_old: true,
+        }
+    }
+
+    /// The record has this ledger of it. What is known already is of a base that was quicker.
+    pub(in crate::engine) fn restore(&mut self, ledger: Ledger) {
+        self.saved_mark = mark(&ledger);
+        self.noted_mark = self.saved_mark;
+        let known: Vec<_> = self.base.ledger.all_installed().collect();
+        self.base.recorded(ledger.all_installed());
+        self.base.ledger = ledger;
+        known.iter().for_each(|install| self.base.ledger.install(install));
+    }
 }
 
 /// A Pod on one of our Nodes.
