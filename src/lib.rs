@@ -5,7 +5,9 @@
 //!
 //! - [`tunnel`]: MQTT in and out; bytes and topics end here.
 //! - [`api`]: the API server: watches in, writes out.
-//! - [`engine`]: one task that owns all state; facts in, decisions out.
+//! - [`engine`]: one task that owns all state; facts in, plans out, effects carried out in one place.
+//! - [`controllers`]: plans for workloads.
+//! - [`planning`]: what plans are made of: effects, the schedule, objects that are watched and written.
 //! - [`domain`]: the decisions: pure, no I/O, no clock.
 //! - [`k8s`]: what is decided, as Kubernetes objects: pure.
 //!
@@ -14,10 +16,12 @@
 pub mod api;
 pub mod app;
 pub mod config;
+pub mod controllers;
 pub mod domain;
 pub mod engine;
 pub mod http;
 pub mod k8s;
 pub mod metrics;
+pub mod planning;
 pub mod telemetry;
 pub mod tunnel;

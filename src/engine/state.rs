@@ -20,7 +20,7 @@ use crate::{
     api::{Key, Seen, Watched, Written},
     config::Config,
     controllers::peers::Peers,
-    domain::{Answer, Base, BaseId, BaseInfo, PodUid},
+    domain::{Answer, Base, BaseId, BaseInfo, Ledger, PodUid},
     k8s::{Revisions, names},
     metrics::Metrics,
     planning::{Schedule, Task},
@@ -106,7 +106,7 @@ impl State {
                 state.restore(ledger);
             }
         }
-        let known = self.bases.iter().filter(|(_, s)| s.node.object.exists() || s.saved_mark != 0);
+        let known = self.bases.iter().filter(|(_, s)| s.node.object.exists() || s.base.ledger != Ledger::default());
         self.record.begin(known.map(|(id, _)| id.clone()), today());
         self.dirty.extend(self.bases.keys().cloned());
         for (id, state) in &mut self.bases {

@@ -67,7 +67,8 @@ fn tolerates(spec: &PodSpec, node: &Node) -> bool {
         .all(|taint| tolerations.iter().any(|t| is_tolerated(t, taint)))
 }
 
-fn is_tolerated(toleration: &Toleration, taint: &Taint) -> bool {
+/// Whether the toleration matches the taint, as Kubernetes decides it.
+pub fn is_tolerated(toleration: &Toleration, taint: &Taint) -> bool {
     let empty = |text: &Option<String>| text.as_deref().is_none_or(str::is_empty);
     let same_value = || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default();
     (empty(&toleration.effect) || toleration.effect.as_deref() == Some(&taint.effect))

@@ -4,17 +4,20 @@
 
 mod admission;
 mod environment;
-mod journal;
 pub mod names;
 mod node;
 mod pod;
+mod record;
 mod status;
 mod workload;
 
-pub use admission::admits;
+pub use admission::{admits, is_tolerated};
 pub use environment::{Reference, Referred, Sources, references};
-pub use journal::{Installs, journal_installs, journal_segment};
-pub use node::{NodeWriter, Ready, node_is_current, node_says_ready};
+pub use node::{NodeWriter, Ready, NodePatches, node_says_ready};
 pub use pod::{component, keep_wanted_annotations, pod_from};
+pub use record::{
+    Ordered, Saved, ledger_entry, ledgers_in, ledgers_name, ledgers_number, ordered_entry, ordered_in, ordered_name,
+    record_object,
+};
 pub use status::{StatusWriter, status_patch};
 pub use workload::Revisions;

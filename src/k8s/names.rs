@@ -40,9 +40,9 @@ pub const ROLE_BASE: &str = "node-role.kubernetes.io/base";
 /// Label of virtual Nodes, as virtual-kubelets set it.
 pub const TYPE: &str = "type";
 
-/// Label of the journal's segments; its value is the environment.
-pub const JOURNAL: &str = "modulet.koupleless.io/journal";
-/// Annotation of a Node: the ledger of its base.
+/// Label of modulet's own record (`ConfigMap`s); its value is the environment.
+pub const RECORD: &str = "modulet.koupleless.io/record";
+/// Annotation of a Node that had the ledger of its base; it is taken away.
 pub const LEDGER: &str = "modulet.koupleless.io/ledger";
 
 /// Annotation of a Pod: the lower, the earlier its `ReplicaSet` deletes it (Kubernetes convention).

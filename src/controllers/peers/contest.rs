@@ -30,7 +30,7 @@ impl Contest {
 
     /// A change is put back.
     pub(super) fn put_back(&mut self, now: Instant) {
-        self.rounds += 1;
+        self.rounds = self.rounds.saturating_add(1);
         self.last = Some(now);
     }
 

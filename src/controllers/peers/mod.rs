@@ -1,5 +1,9 @@
 //! Peer deployment: a Deployment that asks for it has as many replicas as there are bases for it.
 
+mod contest;
+mod count;
+mod surplus;
+
 use std::{
     collections::{HashMap, HashSet},
     fmt::Write as _,
@@ -10,16 +14,16 @@ use k8s_openapi::api::{apps::v1::Deployment, core::v1::PodTemplateSpec};
 use serde_json::json;
 use tracing::{info, warn};
 
-use super::{
-    Edges,
-    contest::Contest,
-    surplus::Marks,
-    world::{World, Writing, version},
-};
+use contest::Contest;
+pub use count::PeerNode;
+use count::{Counts, counts};
+use surplus::Marks;
+
 use crate::{
     api::{Key, Note, Outcome, Request, Seen, Subject, WriteError},
-    domain::{BaseId, Reachability},
-    k8s::{admits, names, node_says_ready},
+    domain::{BaseId, PodUid},
+    k8s::names,
+    planning::{Effect, Lane, MayWrite, Schedule, Task, Tracked},
 };
 
 /// Many bases that come at once are counted once.
@@ -27,71 +31,79 @@ const SETTLES: Duration = Duration::from_millis(200);
 /// Marks of Pods are on their way.
 const MARKS: Duration = Duration::from_millis(50);
 
+/// What a plan may look at.
+#[derive(Clone, Copy)]
+pub struct PeerFacts<'a> {
+    /// The environment.
+    pub env: &'a str,
+    /// All Nodes of bases.
+    pub nodes: &'a [PeerNode<'a>],
+    /// The live Pods of a workload, by its uid.
+    pub pods_of: &'a dyn Fn(&str) -> Vec<PeerPod<'a>>,
+}
+
+/// A live Pod of a peer Deployment.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerPod<'a> {
+    /// Its uid.
+    pub uid: &'a PodUid,
+    /// `namespace/name`.
+    pub name: &'a str,
+    /// Where it runs.
+    pub base: &'a BaseId,
+    /// [`names::DELETION_COST`].
+    pub deletion_cost: Option<&'a str>,
+}
+
 /// A Deployment with the label that asks for it.
 #[derive(Debug)]
 struct Peer {
-    object: Deployment,
-    writing: Writing,
+    /// The Deployment, and the number that the write on its way gives it.
+    object: Tracked<Deployment, i32>,
     /// What it was told last.
     told: Option<i32>,
-    /// Older versions from the watch are from before our own write.
-    min_version: u64,
     contest: Contest,
     marks: Marks,
 }
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(super) struct Peers {
+pub struct Peers {
     by_uid: HashMap<String, Peer>,
-    due: Option<Instant>,
-    listing: Option<Vec<String>>,
-    pub(super) synced: bool,
+    listing: Option<HashSet<String>>,
+    /// The first list has been delivered.
+    pub synced: bool,
 }
 
 impl Peers {
     /// Bases or Deployments have changed.
-    pub(super) fn changed(&mut self, now: Instant) {
+    pub fn changed(&mut self, now: Instant, schedule: &mut Schedule) {
         if !self.by_uid.is_empty() {
-            self.due.get_or_insert(now + SETTLES);
+            schedule.wake(&Task::Peers, now.checked_add(SETTLES).unwrap_or(now));
         }
     }
 
     /// Templates of those that follow the bases of `env`, with their namespaces.
-    pub(super) fn templates(&self, env: &str) -> impl Iterator<Item = (PodTemplateSpec, Option<String>)> {
-        let ours = self.by_uid.values().filter(move |p| is_ours(&p.object, env));
-        ours.filter_map(|p| Some((p.object.spec.as_ref()?.template.clone(), p.object.metadata.namespace.clone())))
-    }
-
-    /// When to count.
-    pub(super) fn next(&self) -> Option<Instant> {
-        self.due
-    }
-
-    pub(super) fn marks(&mut self, uid: &str) -> Option<&mut Marks> {
-        self.by_uid.get_mut(uid).map(|peer| &mut peer.marks)
+    pub fn templates(&self, env: &str) -> impl Iterator<Item = (PodTemplateSpec, Option<String>)> {
+        let ours = self.by_uid.values().filter_map(|p| p.object.object()).filter(move |d| is_ours(d, env));
+        ours.filter_map(|d| Some((d.spec.as_ref()?.template.clone(), d.metadata.namespace.clone())))
     }
 
     /// A fact from the watch.
-    pub(super) fn seen(&mut self, seen: Seen<Deployment>, now: Instant) {
+    pub fn seen(&mut self, seen: Seen<Deployment>, now: Instant, schedule: &mut Schedule) {
         match seen {
             Seen::Applied(object) => {
                 let uid = object.metadata.uid.clone().unwrap_or_default();
                 if let Some(listing) = &mut self.listing {
-                    listing.push(uid.clone());
+                    listing.insert(uid.clone());
                 }
+                let shown = object.metadata.resource_version.as_deref().and_then(|v| v.parse().ok());
+                let shown = shown.unwrap_or(u64::MAX);
                 match self.by_uid.get_mut(&uid) {
-                    Some(peer) if version(&object.metadata) < peer.min_version => {}
-                    Some(peer) => peer.object = object,
+                    Some(peer) => drop(peer.object.shown(object, shown)),
                     None => {
-                        let peer = Peer {
-                            object,
-                            writing: Writing::default(),
-                            told: None,
-                            min_version: 0,
-                            contest: Contest::default(),
-                            marks: Marks::default(),
-                        };
+                        let object = Tracked::of(object);
+                        let peer = Peer { object, told: None, contest: Contest::default(), marks: Marks::default() };
                         self.by_uid.insert(uid, peer);
                     }
                 }
@@ -99,7 +111,7 @@ impl Peers {
             Seen::Gone(object) => {
                 self.by_uid.remove(object.metadata.uid.as_deref().unwrap_or_default());
             }
-            Seen::ListBegins => self.listing = Some(Vec::new()),
+            Seen::ListBegins => self.listing = Some(HashSet::new()),
             Seen::ListEnds => {
                 if let Some(listed) = self.listing.take() {
                     self.by_uid.retain(|uid, _| listed.contains(uid));
@@ -107,112 +119,115 @@ impl Peers {
                 self.synced = true;
             }
         }
-        self.changed(now);
+        self.changed(now, schedule);
     }
 
     /// A write ended.
-    pub(super) fn written(&mut self, uid: &str, result: Result<Outcome, WriteError>, now: Instant) {
+    pub fn written(
+        &mut self,
+        uid: &str,
+        result: Result<Outcome, WriteError>,
+        now: Instant,
+        schedule: &mut Schedule,
+    ) {
         let Some(peer) = self.by_uid.get_mut(uid) else { return };
-        peer.writing.ended(result.is_ok(), now);
         match result {
             Ok(outcome) => {
-                peer.min_version = outcome.resource_version;
-                if let Some(spec) = &mut peer.object.spec {
-                    spec.replicas = peer.told;
+                let replicas = peer.object.succeeded(outcome.resource_version);
+                if let Some(spec) = peer.object.object_mut().and_then(|object| object.spec.as_mut()) {
+                    spec.replicas = replicas;
                 }
             }
             Err(error) => {
-                warn!(deployment = peer.object.metadata.name, %error, "cannot scale, trying again");
-                self.changed(now);
+                peer.object.failed(now);
+                if peer.object.tells_failure() {
+                    let name = peer.object.object().and_then(|d| d.metadata.name.as_deref());
+                    warn!(deployment = name, %error, "cannot scale, trying again");
+                }
+            }
+        }
+        self.changed(now, schedule);
+    }
+
+    /// A mark of a Pod was written, or not.
+    pub fn marked(&mut self, deployment: &str, pod: &PodUid, result: Result<Outcome, WriteError>) {
+        if let Some(peer) = self.by_uid.get_mut(deployment) {
+            peer.marks.ended(pod);
+        }
+        if let Err(error) = result
+            && !error.is_gone()
+            && !error.is_conflict()
+        {
+            warn!(%pod, %error, "cannot mark a Pod as surplus");
+        }
+    }
+
+    /// Counts the bases for each Deployment and scales those that differ.
+    pub fn plan(&mut self, facts: &PeerFacts<'_>, now: Instant, schedule: &mut Schedule, out: &mut Vec<Effect>) {
+        for (uid, peer) in &mut self.by_uid {
+            if let Some(at) = peer.plan(uid, facts, now, out) {
+                schedule.wake(&Task::Peers, at);
             }
         }
     }
 }
 
-impl World {
-    /// Counts the bases for each Deployment and scales those that differ.
-    pub(super) fn keep_peers(&mut self, edges: &Edges, now: Instant) {
-        if self.peers.due.is_none_or(|due| due > now) {
-            return;
+impl Peer {
+    /// Returns when to look again.
+    fn plan(&mut self, uid: &str, facts: &PeerFacts<'_>, now: Instant, out: &mut Vec<Effect>) -> Option<Instant> {
+        let deployment = self.object.object().filter(|d| is_ours(d, facts.env))?;
+        let spec = deployment.spec.as_ref()?;
+        let template = spec.template.spec.as_ref()?;
+        let (mut counted, mut changes) = (HashSet::new(), None::<Instant>);
+        for node in facts.nodes {
+            match counts(template, node, now) {
+                Counts::No => continue,
+                Counts::Until(at) => changes = Some(changes.map_or(at, |c| c.min(at))),
+                Counts::Yes => {}
+            }
+            counted.insert(node.base.clone());
         }
-        self.peers.due = None;
-        let mut again: Option<Instant> = None;
-        let mut wait_until = |at: Instant| again = Some(again.map_or(at, |a| a.min(at)));
-        let uids: Vec<_> = self.peers.by_uid.keys().cloned().collect();
-        for uid in uids {
-            let Some(peer) = self.peers.by_uid.get(&uid) else { continue };
-            let Some(counted) = self.usable_bases(&peer.object) else { continue };
-            let wanted = i32::try_from(counted.len()).unwrap_or(i32::MAX);
-            if wanted == 0 && peer.told.is_none() && !names_env(&peer.object) {
-                continue; // it may be for the bases of another environment, which has a controller of its own
-            }
-            let Some(peer) = self.peers.by_uid.get_mut(&uid) else { continue };
-            let has = peer.object.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
-            if has == wanted {
-                peer.told = Some(wanted);
-                continue;
-            }
-            match peer.writing.may_start(now) {
-                Err(Some(at)) => {
-                    wait_until(at);
-                    continue;
-                }
-                Err(None) => continue,
-                Ok(()) => {}
-            }
-            let by_others = peer.told == Some(wanted);
-            let from = if by_others { peer.contest.next(now) } else { now };
-            if from > now {
-                wait_until(from);
-                continue;
-            }
-            if !self.mark_surplus(&uid, &counted, edges, now) {
-                wait_until(now + MARKS);
-                continue;
-            }
-            let Some(peer) = self.peers.by_uid.get_mut(&uid) else { continue };
-            let meta = &peer.object.metadata;
-            let (namespace, name) = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
-            let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments/{name}/scale");
-            let body = json!({ "metadata": { "uid": uid }, "spec": { "replicas": wanted } });
-            if !edges.writer.submit(Key::Scale(uid.clone()), Request::merge_patch(path, &body)) {
-                self.metrics.overflow(edges.writer.name());
-                wait_until(now + SETTLES);
-                continue;
-            }
-            peer.writing.in_flight = true;
-            peer.told = Some(wanted);
-            peer.marks.done();
-            info!(deployment = name, namespace, from = has, to = wanted, "scaling to the number of bases");
-            let (warning, reason, message) = if by_others {
-                peer.contest.put_back(now);
-                (true, "PeerReplicasPutBack", put_back_message(has, wanted, peer.contest.truce()))
-            } else {
-                (false, "PeerReplicas", format!("scaled from {has} to {wanted}: as many bases admit its Pods"))
-            };
-            let subject = Subject::Deployment(namespace, name, uid.clone());
-            edges.events.note(Note { subject, warning, reason, message });
+        let later = |at: Instant| Some(changes.map_or(at, |c| c.min(at)));
+        let wanted = i32::try_from(counted.len()).unwrap_or(i32::MAX);
+        if wanted == 0 && self.told.is_none() && !names_env(deployment) {
+            return changes; // it may be for the bases of another environment, which has a controller of its own
         }
-        self.peers.due = again;
-    }
-
-    /// The bases that can be reached and admit the Deployment's Pods; none if it is not ours to scale.
-    fn usable_bases(&self, deployment: &Deployment) -> Option<HashSet<BaseId>> {
-        if !is_ours(deployment, &self.config.env) {
-            return None;
+        let has = spec.replicas.unwrap_or(1);
+        if has == wanted {
+            self.told = Some(wanted);
+            return changes;
         }
-        let template = deployment.spec.as_ref()?.template.spec.as_ref()?;
-        let usable = self.bases.iter().filter(|(_, record)| {
-            let Some(node) = record.node.object() else { return false };
-            let usable = match record.reachability {
-                Some(Reachability::Online) => true,
-                // Not knowing is no reason to scale down: what the Node says still holds.
-                None | Some(Reachability::Unknown) => node_says_ready(node),
-                Some(_) => false,
-            };
-            usable && admits(template, node)
-        });
-        Some(usable.map(|(id, _)| id.clone()).collect())
+        match self.object.may_write(now) {
+            MayWrite::Now => {}
+            MayWrite::At(at) => return later(at),
+            MayWrite::WhenEnded => return changes,
+        }
+        let by_others = self.told == Some(wanted);
+        let from = if by_others { self.contest.next(now) } else { now };
+        if from > now {
+            return later(from);
+        }
+        if !self.marks.plan(uid, &(facts.pods_of)(uid), &counted, now, out) {
+            return later(now.checked_add(MARKS).unwrap_or(now));
+        }
+        let meta = &deployment.metadata;
+        let (namespace, name) = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+        let path = format!("/apis/apps/v1/namespaces/{namespace}/deployments/{name}/scale");
+        let body = json!({ "metadata": { "uid": uid }, "spec": { "replicas": wanted } });
+        out.push(Effect::Write(Lane::Status, Key::Scale(uid.to_owned()), Request::merge_patch(path, &body)));
+        self.object.write(wanted, now);
+        self.told = Some(wanted);
+        self.marks.done();
+        info!(deployment = name, namespace, from = has, to = wanted, "scaling to the number of bases");
+        let (warning, reason, message) = if by_others {
+            self.contest.put_back(now);
+            (true, "PeerReplicasPutBack", put_back_message(has, wanted, self.contest.truce()))
+        } else {
+            (false, "PeerReplicas", format!("scaled from {has} to {wanted}: as many bases admit its Pods"))
+        };
+        let subject = Subject::Deployment(namespace, name, uid.to_owned());
+        out.push(Effect::Note(Note { subject, warning, reason, message }));
+        changes
     }
 }
 

@@ -49,8 +49,8 @@ impl BaseState {
             listed_at: None,
             reachability: None,
             reachability_since: now,
-            saved_mark: 0,
-            noted_mark: 0,
+            saved_mark: mark(&Ledger::default()),
+            noted_mark: mark(&Ledger::default()),
             picture_is_old: true,
         }
     }

@@ -1,0 +1,110 @@
+//! Which bases count for a peer Deployment, judged by their Nodes.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{Node, PodSpec, Taint, Toleration};
+
+use crate::{
+    domain::BaseId,
+    k8s::{admits, is_tolerated},
+};
+
+/// Taints that say that a Node is away. Its Pods stay for as long as they tolerate that.
+const AWAY: [&str; 2] = ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"];
+/// What the API server gives every Pod that says nothing itself (Kubernetes convention, `DefaultTolerationSeconds`).
+const DEFAULT: Duration = Duration::from_secs(300);
+
+/// A base's Node.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerNode<'a> {
+    /// Which base.
+    pub base: &'a BaseId,
+    /// Its Node.
+    pub node: &'a Node,
+    /// Since when its Ready condition is not True.
+    pub not_ready_since: Option<Instant>,
+}
+
+/// Whether a Node counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counts {
+    Yes,
+    /// It is not Ready, and its Pods would leave it then.
+    Until(Instant),
+    No,
+}
+
+/// Judges a Node for Pods of this template. A silence that the Pods would outlive is no reason to have fewer.
+pub(super) fn counts(template: &PodSpec, node: &PeerNode<'_>, now: Instant) -> Counts {
+    let mut present = node.node.clone();
+    if let Some(taints) = present.spec.as_mut().and_then(|spec| spec.taints.as_mut()) {
+        taints.retain(|taint| !AWAY.contains(&taint.key.as_str()));
+    }
+    if !admits(template, &present) {
+        return Counts::No;
+    }
+    let Some(since) = node.not_ready_since else { return Counts::Yes };
+    let Some(patience) = patience(template.tolerations.as_deref().unwrap_or_default()) else { return Counts::Yes };
+    match since.checked_add(patience) {
+        Some(until) if until <= now => Counts::No,
+        Some(until) => Counts::Until(until),
+        None => Counts::Yes,
+    }
+}
+
+/// How long Pods with these tolerations stay on a Node that is away; none: for ever.
+fn patience(tolerations: &[Toleration]) -> Option<Duration> {
+    let of = |key: &str| {
+        let taint = Taint { key: key.to_owned(), effect: "NoExecute".to_owned(), ..Taint::default() };
+        let mut matching = tolerations.iter().filter(|t| is_tolerated(t, &taint)).peekable();
+        if matching.peek().is_none() {
+            return Some(DEFAULT);
+        }
+        // The shortest counts; one without a time is for ever (Kubernetes convention).
+        matching.filter_map(|t| t.toleration_seconds).min().map(|s| Duration::from_secs(u64::try_from(s).unwrap_or(0)))
+    };
+    AWAY.into_iter().filter_map(of).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn judge(tolerations: &[Value], unschedulable: bool, not_ready_for: Option<u64>) -> Counts {
+        let virtual_node = json!({ "key": "schedule.koupleless.io/virtual-node", "operator": "Exists" });
+        let all: Vec<_> = [virtual_node].into_iter().chain(tolerations.iter().cloned()).collect();
+        let template: PodSpec = serde_json::from_value(json!({ "containers": [], "tolerations": all })).unwrap();
+        let away = json!({ "key": "node.kubernetes.io/unreachable", "effect": "NoExecute" });
+        let ours = json!({ "key": "schedule.koupleless.io/virtual-node", "value": "True", "effect": "NoExecute" });
+        let taints = if not_ready_for.is_some() { vec![ours, away] } else { vec![ours] };
+        let node = serde_json::from_value(json!({ "spec": { "taints": taints, "unschedulable": unschedulable } })).unwrap();
+        let now = Instant::now() + Duration::from_secs(100_000);
+        let since = not_ready_for.map(|seconds| now - Duration::from_secs(seconds));
+        let base = BaseId::new("base-1");
+        counts(&template, &PeerNode { base: &base, node: &node, not_ready_since: since }, now)
+    }
+
+    #[test]
+    fn a_silence_counts_when_the_pods_would_leave_and_not_before() {
+        let for_seconds = |seconds: i64| {
+            json!({ "key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds })
+        };
+        assert_eq!(judge(&[], false, None), Counts::Yes);
+        assert!(matches!(judge(&[], false, Some(32)), Counts::Until(_)));
+        assert!(matches!(judge(&[], false, Some(299)), Counts::Until(_)));
+        assert_eq!(judge(&[], false, Some(300)), Counts::No);
+        assert_eq!(judge(&[for_seconds(10)], false, Some(10)), Counts::No);
+        assert!(matches!(judge(&[for_seconds(10)], false, Some(9)), Counts::Until(_)));
+        assert!(matches!(judge(&[for_seconds(i64::MAX)], false, Some(9)), Counts::Until(_) | Counts::Yes));
+        let everything = json!({ "operator": "Exists" });
+        assert_eq!(judge(&[everything], false, Some(90_000)), Counts::Yes, "its Pods stay for ever");
+    }
+
+    #[test]
+    fn a_cordoned_node_counts_no_longer_at_once() {
+        assert_eq!(judge(&[], true, None), Counts::No);
+        assert_eq!(judge(&[], true, Some(5)), Counts::No);
+    }
+}
