@@ -62,8 +62,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         http = %listener.local_addr()?,
         "modulet starts"
     );
-    api::read_journal(client.clone(), config.namespace.clone(), &config.env, watched_to.clone());
-    api::watch(&client, &config.env, &watched_to, &metrics);
+    api::watch(&client, &config.namespace, &config.env, &watched_to, &metrics);
     let writer = |name, permits| {
         Writer::start(name, client.clone(), permits, WAITING_WRITES, written_to.clone(), Arc::clone(&metrics))
     };
@@ -76,7 +75,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         reader: Reader::start(client.clone(), read_to, Arc::clone(&metrics)),
         commands,
         background: writer("background", BACKGROUND_WRITES),
-        journal: writer("journal", 1),
+        record: writer("record", 1),
         events: EventSink::start(client.clone(), config.client_id.clone(), statuses.open(), Arc::clone(&metrics)),
         writer: statuses,
     };
@@ -86,7 +85,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let http = tokio::spawn(http::serve(listener, Arc::clone(&metrics), Arc::clone(&readiness), async move {
         let _ = http_stopped.changed().await;
     }));
-    let engine = tokio::spawn(engine::run(config, edges, metrics, readiness, stopped));
+    let engine = tokio::spawn(engine::run(config, edges, metrics, readiness, engine::Picture::default(), stopped));
 
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;

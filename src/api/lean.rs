@@ -8,7 +8,7 @@ use k8s_openapi::{
     api::{
         apps::v1::{ControllerRevision, DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, ReplicaSet},
         core::v1::{
-            Container, EnvFromSource, EnvVar, Lifecycle, Node, NodeSpec, NodeStatus, Pod, PodReadinessGate, PodSpec,
+            ConfigMap, Container, EnvFromSource, EnvVar, Lifecycle, Node, NodeSpec, NodeStatus, Pod, PodReadinessGate, PodSpec,
             PodStatus,
         },
     },
@@ -223,6 +223,22 @@ impl Watchable for ControllerRevision {
     fn from_parts(parts: Self::Parts) -> Self {
         Self { metadata: parts.metadata.into(), revision: parts.revision, data: None }
     }
+}
+
+impl Watchable for ConfigMap {
+    type Parts = Data;
+
+    fn from_parts(parts: Self::Parts) -> Self {
+        Self { metadata: parts.metadata.into(), data: parts.data, ..Self::default() }
+    }
+}
+
+/// Metadata and entries.
+#[derive(Deserialize)]
+pub struct Data {
+    #[serde(default)]
+    metadata: Meta,
+    data: Option<BTreeMap<String, String>>,
 }
 
 /// A revision of a template, without the template.

@@ -1,14 +1,12 @@
 //! The edge to the API server: watches in, writes out.
 
 mod events;
-mod journal;
 mod lean;
 mod reader;
 mod watch;
 mod writer;
 
 pub use events::{EventSink, Note, Subject};
-pub use journal::read_journal;
 pub use lean::Lean;
 pub use reader::{Read, Reader};
 pub use watch::{Seen, Watched, watch};

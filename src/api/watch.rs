@@ -5,7 +5,7 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 use futures::{StreamExt, stream::BoxStream};
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet},
-    core::v1::{Node, Pod},
+    core::v1::{ConfigMap, Node, Pod},
 };
 use kube::{
     Api, Client,
@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use super::lean::{Lean, Watchable};
 use crate::{
     domain::Backoff,
-    k8s::{Installs, names},
+    k8s::names,
     metrics::Metrics,
 };
 
@@ -50,13 +50,15 @@ pub enum Watched {
     Deployment(Box<Seen<Deployment>>),
     /// Some `DaemonSet`: whether its Pods are modules stands in its template, which can't be selected by.
     DaemonSet(Box<Seen<DaemonSet>>),
-    /// The journal's segments by name, once; none if there can be no journal.
-    Journal(Option<Vec<(String, Installs)>>),
+    /// An object of modulet's own record.
+    Record(Box<Seen<ConfigMap>>),
 }
 
 impl Watched {
     /// How many watches there are: readiness waits for the first list of each.
-    pub const COUNT: usize = 4 + 2 * LABELS.len();
+    pub const COUNT: usize = Self::SINGLE + 2 * LABELS.len();
+    /// Kinds with one watch.
+    pub const SINGLE: usize = 5;
 
     /// Comes before every attempt to list, so it is no sign that the API server answers.
     fn is_attempt(&self) -> bool {
@@ -67,7 +69,7 @@ impl Watched {
             Self::ControllerRevision(_, seen) => matches!(**seen, Seen::ListBegins),
             Self::Deployment(seen) => matches!(**seen, Seen::ListBegins),
             Self::DaemonSet(seen) => matches!(**seen, Seen::ListBegins),
-            Self::Journal(_) => false,
+            Self::Record(seen) => matches!(**seen, Seen::ListBegins),
         }
     }
 }
@@ -76,7 +78,7 @@ impl Watched {
 const LABELS: [&str; 2] = [names::COMPONENT, names::COMPONENT_OLD];
 
 /// Starts all watches.
-pub fn watch(client: &Client, env: &str, to: &mpsc::Sender<Watched>, metrics: &Arc<Metrics>) {
+pub fn watch(client: &Client, namespace: &str, env: &str, to: &mpsc::Sender<Watched>, metrics: &Arc<Metrics>) {
     let start = |what, stream, unless_forbidden| {
         tokio::spawn(forward(what, stream, unless_forbidden, to.clone(), Arc::clone(metrics)));
     };
@@ -92,6 +94,11 @@ pub fn watch(client: &Client, env: &str, to: &mpsc::Sender<Watched>, metrics: &A
 
     let virtual_nodes = watcher::Config::default().labels(&format!("{}=vnode,{}={env}", names::COMPONENT, names::ENV));
     run("Nodes", changes::<Node>(client, virtual_nodes, |seen| Watched::Node(Box::new(seen))));
+
+    let ours = watcher::Config::default().labels(&format!("{}={env}", names::RECORD));
+    let wrap = |seen| Watched::Record(Box::new(seen));
+    let record = changes_in::<ConfigMap>(Api::namespaced(client.clone(), namespace), ours, wrap);
+    run_if_allowed("ConfigMaps", record, nothing(wrap));
 
     let peers = watcher::Config::default().labels(&format!("{}=peer", names::STRATEGY));
     let wrap = |seen| Watched::Deployment(Box::new(seen));
@@ -122,7 +129,19 @@ fn changes<K>(
 where
     K: Watchable + Clone + Debug + Send + 'static,
 {
-    let events = watcher(Api::<Lean<K>>::all(client.clone()), which).backoff(Patience::default());
+    changes_in(Api::all(client.clone()), which, wrap)
+}
+
+/// All changes of these objects there.
+fn changes_in<K>(
+    api: Api<Lean<K>>,
+    which: watcher::Config,
+    wrap: impl Fn(Seen<K>) -> Watched + Send + 'static,
+) -> BoxStream<'static, Result<Watched, watcher::Error>>
+where
+    K: Watchable + Clone + Debug + Send + 'static,
+{
+    let events = watcher(api, which).backoff(Patience::default());
     events.map(move |event| event.map(|event| wrap(seen(event)))).boxed()
 }
 

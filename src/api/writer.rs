@@ -30,10 +30,8 @@ pub enum Key {
     Node(BaseId),
     /// A base's Lease.
     Lease(BaseId),
-    /// A segment of the journal, by its name.
-    Journal(Arc<str>),
-    /// Removal of a segment of the journal.
-    JournalEnd(Arc<str>),
+    /// An object of the record, by its name.
+    Record(Arc<str>),
     /// Replicas of a Deployment, by its uid.
     Scale(String),
     /// Deletion cost of a Pod, with the uid of its Deployment.
@@ -47,8 +45,7 @@ impl Key {
             Self::PodDelete(_) => "pod_delete",
             Self::Node(_) => "node",
             Self::Lease(_) => "lease",
-            Self::Journal(_) => "journal",
-            Self::JournalEnd(_) => "journal_delete",
+            Self::Record(_) => "record",
             Self::Scale(_) => "scale",
             Self::PodCost(..) => "pod_cost",
         }
@@ -80,11 +77,6 @@ impl Request {
     pub fn merge_patch(path: String, body: &serde_json::Value) -> Self {
         let content_type = "application/merge-patch+json";
         Self { method: Method::PATCH, path, content_type, body: body.to_string().into_bytes() }
-    }
-
-    /// Deletes whatever has the name.
-    pub fn remove(path: String) -> Self {
-        Self { method: Method::DELETE, path, content_type: "application/json", body: Vec::new() }
     }
 
     /// What is sent.

@@ -175,11 +175,6 @@ impl Base {
         self.recorded.extend(installs);
     }
 
-    /// It is known not to have this module, and was not told to install it.
-    pub fn lacks(&self, module: &ModuleId) -> bool {
-        self.talk.list().is_some_and(|list| !list.contains_key(module)) && !self.ledger.installed(module)
-    }
-
     pub(super) fn is_recorded(&self, install: &ModuleId) -> bool {
         self.recorded.contains(install)
     }

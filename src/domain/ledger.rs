@@ -13,14 +13,14 @@ use super::{ModuleId, Workload};
 const MAX_CLAIMS: usize = 16;
 
 /// The record of one base.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Ledger {
     modules: BTreeMap<String, Entry>,
 }
 
 /// The record of one module name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Entry {
     /// Versions that this controller told the base to install. Others are never uninstalled.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -31,7 +31,7 @@ pub(super) struct Entry {
 }
 
 /// A workload's version was active on the base at some time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Claim {
     /// Uid of the workload.
     #[serde(rename = "w")]
@@ -69,23 +69,10 @@ impl Ledger {
         self.entry(&id.name).installed.insert(id.version.clone());
     }
 
-    /// Whether a death now would lose what neither the Pods nor the base nor another record can tell: that a
-    /// module was installed by us, and which workload took a name over from which. The rest can wait; revisions
-    /// of one workload tell their order themselves.
-    pub fn is_ahead_of(&self, saved: &Self, elsewhere: impl Fn(&ModuleId) -> bool) -> bool {
-        let none = Entry::default();
-        self.modules.iter().any(|(name, entry)| {
-            let saved = saved.modules.get(name).unwrap_or(&none);
-            let contended = entry.claims.windows(2).any(|c| c[0].workload != c[1].workload);
-            let installed = entry.installed.difference(&saved.installed);
-            contended && entry.claims != saved.claims
-                || installed.into_iter().any(|v| !elsewhere(&ModuleId::new(name, v)))
-        })
-    }
-
-    /// No workload has claimed anything.
-    pub fn has_no_claims(&self) -> bool {
-        self.modules.values().all(|entry| entry.claims.is_empty())
+    /// Whether more than one workload has a claim on some module name: which one took it over from which, neither the
+    /// Pods nor the base can tell. Revisions of one workload tell their order themselves.
+    pub fn is_contended(&self) -> bool {
+        self.modules.values().any(|entry| entry.claims.windows(2).any(|c| c[0].workload != c[1].workload))
     }
 
     /// All modules on record as installed.

@@ -45,7 +45,7 @@ pub(super) struct State {
     pub(super) dirty: HashSet<BaseId>,
     pub(super) schedule: Schedule,
     pub(super) connected: bool,
-    pods_synced: bool,
+    pub(super) pods_synced: bool,
     nodes_synced: bool,
     owners_synced: HashSet<(&'static str, usize)>,
     /// Everything that is wanted and remembered was known once: decisions are made from then on.

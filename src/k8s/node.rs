@@ -55,10 +55,17 @@ pub struct NodeWriter<'a> {
     pub zone_per_base: bool,
     /// Set [`names::TAINT_ENV`] too.
     pub env_taint: bool,
-    /// The ledger as JSON.
-    pub ledger: &'a str,
     /// The time to write.
     pub now: Timestamp,
+}
+
+/// Patches that bring a Node up to date; none where nothing is to be done.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodePatches {
+    /// Labels, annotations and taints.
+    pub metadata: Option<Value>,
+    /// The status.
+    pub status: Option<Value>,
 }
 
 impl NodeWriter<'_> {
@@ -104,11 +111,29 @@ impl NodeWriter<'_> {
             "metadata": {
                 "name": self.name,
                 "labels": self.labels(),
-                "annotations": { names::LEDGER: self.ledger },
             },
             "spec": { "taints": self.taints() },
             "status": self.status(None, Some(ready)),
         })
+    }
+
+    /// What brings an existing Node up to date.
+    pub fn patches(&self, node: &Node, ready: Option<Ready>, capacity_known: bool) -> NodePatches {
+        let mut wanted = self.status(Some(node), ready);
+        if !capacity_known && let Some(fields) = wanted.as_object_mut() {
+            fields.retain(|key, _| key == "conditions" || key == "addresses");
+        }
+        let differs = ready.is_some() && capacity_known && !node_is_current(node, &wanted);
+        let status = differs.then(|| json!({ "metadata": { "uid": node.metadata.uid }, "status": wanted }));
+        NodePatches { metadata: self.metadata_patch(node), status }
+    }
+
+    /// A patch of the status that says that all is as it was.
+    pub fn heartbeat(&self, node: &Node) -> Value {
+        let ready = node.status.iter().flat_map(|s| s.conditions.iter().flatten()).map(|c| {
+            json!({ "type": c.type_, "lastHeartbeatTime": rfc3339(self.now) })
+        });
+        json!({ "metadata": { "uid": node.metadata.uid }, "status": { "conditions": ready.collect::<Vec<_>>() } })
     }
 
     /// A patch of labels, annotation and taints, if any of ours is missing or different.
@@ -122,9 +147,8 @@ impl NodeWriter<'_> {
         if !labels.is_empty() {
             metadata.insert("labels".into(), json!(labels));
         }
-        let annotation = node.metadata.annotations.as_ref().and_then(|a| a.get(names::LEDGER));
-        if annotation.map(String::as_str) != Some(self.ledger) {
-            metadata.insert("annotations".into(), json!({ names::LEDGER: self.ledger }));
+        if node.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(names::LEDGER)) {
+            metadata.insert("annotations".into(), json!({ names::LEDGER: null }));
         }
         let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
         let wanted = self.taints();

@@ -79,7 +79,7 @@ fn take(w: &mut World, step: &Step) {
         Step::Decide => {
             w.decide();
             // Who took over from whom is saved at once.
-            if w.base.ledger.is_ahead_of(&w.saved, |_| true) {
+            if w.base.ledger.is_contended() {
                 w.save();
             }
         }

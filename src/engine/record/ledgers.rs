@@ -308,7 +308,7 @@ mod tests {
     fn one_that_is_too_large_does_not_keep_the_others_from_being_written() {
         let (now, mut ledgers) = (Instant::now(), Ledgers::default());
         let content = |id: &BaseId| if *id == base(1) { ledger(LARGEST)(id) } else { ledger(5)(id) };
-        (0..3).for_each(|number| drop(ledgers.changed(&base(number), || 60, now)));
+        (0..3).for_each(|number| assert!(ledgers.changed(&base(number), || 60, now)));
         let (writes, _) = ledgers.due("dev", PATH, content, now);
         let body = writes[0].1.body();
         assert!(body["data"]["base-0"].is_string() && body["data"]["base-2"].is_string());
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn what_says_nothing_any_more_is_taken_away_and_a_lost_object_comes_back_whole() {
         let (now, mut ledgers) = (Instant::now(), Ledgers::default());
-        (0..3).for_each(|number| drop(ledgers.changed(&base(number), || 60, now)));
+        (0..3).for_each(|number| assert!(ledgers.changed(&base(number), || 60, now)));
         assert_eq!(flush(&mut ledgers, ledger(5), now), 1);
         ledgers.changed(&base(0), || 60, now);
         let (writes, _) = ledgers.due("dev", PATH, nothing, now);

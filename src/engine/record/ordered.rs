@@ -154,7 +154,9 @@ impl OrderedSet {
 
     /// The base's ledger is on record as it is now: nothing here is needed for it.
     pub(super) fn saved(&mut self, base: &BaseId) {
-        self.ids.values_mut().for_each(|entry| drop(entry.needed_by.remove(base)));
+        for entry in self.ids.values_mut() {
+            entry.needed_by.remove(base);
+        }
     }
 
     /// What is to be written now, if anything is; and when to look again.
@@ -292,7 +294,7 @@ mod tests {
     #[test]
     fn the_set_is_bounded_and_has_room_again() {
         let (now, mut set) = (Instant::now(), OrderedSet::default());
-        (0..MOST).for_each(|version| drop(want(&mut set, 1, version, now)));
+        (0..MOST).for_each(|version| assert!(!want(&mut set, 1, version, now)));
         assert!(!want(&mut set, 1, MOST, now));
         assert_eq!(set.len(), MOST);
         set.due(now);

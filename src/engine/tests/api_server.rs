@@ -7,17 +7,15 @@ use serde_json::{Value, json};
 
 use crate::{
     api::Key,
-    domain::{BaseId, Ledger, ModuleId},
-    k8s::{Installs, journal_installs, names},
+    domain::{BaseId, ModuleId},
+    k8s::{ledgers_in, ordered_in},
 };
 
 /// What it has.
 #[derive(Default)]
 pub(super) struct ApiServer {
-    /// Pods by uid, Nodes by base.
+    /// Pods by uid, Nodes by base, objects of the record by name.
     pub(super) objects: BTreeMap<String, Value>,
-    /// The journal.
-    pub(super) segments: BTreeMap<String, Installs>,
     version: u64,
 }
 
@@ -33,25 +31,13 @@ pub(super) enum Done {
 }
 
 impl ApiServer {
-    pub(super) fn with(journal: Installs) -> Self {
-        Self { segments: BTreeMap::from([("left".to_owned(), journal)]), ..Self::default() }
-    }
-
     pub(super) fn apply(&mut self, key: &Key, body: &Value) -> Done {
         let name = match key {
             Key::PodStatus(uid) if !self.objects.contains_key(&**uid) => return Done::NotFound,
             Key::PodStatus(uid) => uid.to_string(),
             Key::Node(base) => base.to_string(),
             Key::PodDelete(uid) => return self.objects.remove(&**uid).map_or(Done::NotFound, Done::Removed),
-            Key::Journal(name) => {
-                let segment: ConfigMap = serde_json::from_value(body.clone()).unwrap();
-                self.segments.insert(name.to_string(), journal_installs(&segment));
-                return Done::Other;
-            }
-            Key::JournalEnd(name) => {
-                self.segments.remove(&**name);
-                return Done::Other;
-            }
+            Key::Record(name) => name.to_string(),
             _ => return Done::Other,
         };
         let object = self.objects.entry(name.clone()).or_default();
@@ -71,21 +57,32 @@ impl ApiServer {
         object.clone()
     }
 
-    /// The next process would find this install in the journal or on the base's Node.
+    /// The objects of the record.
+    fn record(&self) -> impl Iterator<Item = ConfigMap> {
+        let ours = self.objects.iter().filter(|(name, _)| name.starts_with("modulet-"));
+        ours.map(|(_, object)| serde_json::from_value(object.clone()).unwrap())
+    }
+
+    /// The next process would know that this base was told to install this.
     pub(super) fn is_on_record(&self, base: &str, install: &ModuleId) -> bool {
-        let annotation = &self.objects[base]["metadata"]["annotations"][names::LEDGER];
-        let ledger: Ledger = serde_json::from_str(annotation.as_str().unwrap_or("{}")).unwrap();
-        let mut segments = self.segments.values().filter_map(|installs| installs.get(&BaseId::new(base)));
-        ledger.installed(install) || segments.any(|installs| installs.contains(install))
+        let base = BaseId::new(base);
+        self.record().any(|object| {
+            let ordered = ordered_in(&object).get(install).is_some_and(|not_ours| !not_ours.contains(&base));
+            ordered || ledgers_in(&object).any(|(of, saved, _)| of == base && saved.ledger.installed(install))
+        })
     }
 }
 
-/// Objects merge; anything else is replaced. The lists in what the engine writes are whole.
+/// Objects merge, and null takes away; anything else is replaced. The lists in what the engine writes are whole.
 fn merge(into: &mut Value, patch: &Value) {
     match (into, patch) {
         (Value::Object(into), Value::Object(patch)) => {
             for (key, value) in patch {
-                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+                if value.is_null() {
+                    into.remove(key);
+                } else {
+                    merge(into.entry(key.clone()).or_insert(Value::Null), value);
+                }
             }
         }
         (into, patch) => into.clone_from(patch),

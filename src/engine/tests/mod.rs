@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use scene::{ROOM, Scene};
 
-use super::act::AGAIN;
 use crate::{
     api::{Seen, Watched},
     domain::ModuleState::*,
@@ -19,12 +18,13 @@ use crate::{
 fn an_install_goes_out_only_when_it_is_on_record() {
     let mut scene = Scene::of(&["base-1"]);
     scene.pod("p1", "base-1", "biz1:1", None);
-    assert_eq!(scene.step(), ["Node base-1"]);
+    assert_eq!(scene.step(), ["orders"]);
     assert!(scene.step().is_empty(), "the record is on its way");
-    scene.fail("Node base-1");
-    assert_eq!(scene.step(), ["journal"], "the Node may fail again");
-    assert!(scene.step().is_empty());
-    scene.answer("journal");
+    scene.fail("orders");
+    assert!(scene.step().is_empty(), "not at once");
+    scene.pass(Duration::from_millis(300));
+    assert_eq!(scene.step(), ["orders"]);
+    scene.answer("orders");
     assert_eq!(scene.step(), ["base-1 installs biz1:1"]);
 }
 
@@ -32,26 +32,15 @@ fn an_install_goes_out_only_when_it_is_on_record() {
 fn of_a_release_only_the_first_waits_for_a_record() {
     let mut scene = Scene::of(&["base-1", "base-2", "base-3"]);
     scene.pod("p1", "base-1", "biz1:1", None);
-    assert_eq!(scene.step(), ["journal"]);
+    assert_eq!(scene.step(), ["orders"]);
     scene.pod("p2", "base-2", "biz1:1", None);
-    assert!(scene.step().is_empty(), "it is in the journal that is on its way");
-    scene.answer("journal");
+    assert!(scene.step().is_empty(), "it is in the record that is on its way");
+    scene.answer("orders");
     let mut out = scene.step();
     out.sort();
     assert_eq!(out, ["base-1 installs biz1:1", "base-2 installs biz1:1"]);
     scene.pod("p3", "base-3", "biz1:1", None);
     assert_eq!(scene.step(), ["base-3 installs biz1:1"]);
-}
-
-#[test]
-fn where_the_journal_cannot_be_written_it_is_tried_again() {
-    let mut scene = Scene::of(&["base-1", "base-2"]);
-    scene.pod("p1", "base-1", "biz1:1", None);
-    assert_eq!(scene.step(), ["journal"]);
-    scene.fail("journal");
-    scene.pass(Duration::from_secs(5));
-    let out = scene.settle();
-    assert!(out.contains(&"base-1 installs biz1:1".to_owned()), "{out:?}");
 }
 
 /// Bases with version 1 of a Deployment, and version 2 has started on the first of them.
@@ -113,9 +102,9 @@ fn a_status_that_could_not_be_written_is_written_later_and_once() {
 fn the_echo_of_a_write_gives_nothing_to_decide_on() {
     let mut scene = Scene::of(&["base-1"]);
     scene.serving("p1", "base-1", "biz1:1", None);
-    assert!(scene.world.dirty.is_empty());
+    assert!(scene.state.dirty.is_empty());
     scene.show("p1");
-    assert!(scene.world.dirty.is_empty());
+    assert!(scene.state.dirty.is_empty());
 }
 
 #[test]
@@ -130,13 +119,51 @@ fn a_pod_that_a_new_list_does_not_have_is_gone_and_its_module_too() {
 
 #[test]
 fn what_a_process_ordered_before_it_died_is_uninstalled_if_its_pod_is_gone() {
-    for (journal, expected) in [(&[("base-1", "biz1:1")][..], vec!["base-1 uninstalls biz1:1"]), (&[], vec![])] {
-        let mut scene = Scene::with(&["base-1"], journal);
+    for (ordered, expected) in [(true, vec!["base-1 uninstalls biz1:1"]), (false, vec![])] {
+        let mut scene = Scene::of(&["base-1"]);
+        if ordered {
+            scene.ordered_before("biz1:1");
+        }
+        scene.restart();
+        scene.beats("base-1");
         scene.lists("base-1", &[("biz1:1", Activated)]);
         let mut out = scene.settle();
         out.retain(|what| what.contains("installs"));
-        assert_eq!(out, expected, "{journal:?}");
+        assert_eq!(out, expected, "{ordered}");
     }
+}
+
+#[test]
+fn what_was_installed_stays_ours_when_its_node_is_deleted_while_nobody_looks() {
+    let mut scene = Scene::of(&["base-1"]);
+    scene.serving("p1", "base-1", "biz1:1", None);
+    scene.pass(Duration::from_secs(15));
+    scene.beats("base-1");
+    assert!(scene.settle().contains(&"ledgers".to_owned()));
+    // The process dies; Node and Pod are deleted; the base keeps its module and beats no more, but answers.
+    scene.api.objects.remove("base-1");
+    scene.api.objects.remove("p1");
+    scene.restart();
+    scene.lists("base-1", &[("biz1:1", Activated)]);
+    let out = scene.settle();
+    assert!(out.contains(&"base-1 uninstalls biz1:1".to_owned()), "{out:?}");
+}
+
+#[test]
+fn an_echo_that_never_comes_does_not_keep_a_node_from_being_made_again() {
+    let mut scene = Scene::of(&["base-1"]);
+    let node = scene.api.objects["base-1"].clone();
+    // A label is wrong, so the Node is written; it is deleted while the write is on its way.
+    scene.api.objects.get_mut("base-1").unwrap()["metadata"]["labels"]["base.koupleless.io/name"] = "wrong".into();
+    scene.show("base-1");
+    assert_eq!(scene.step(), ["Node base-1"]);
+    scene.api.objects.remove("base-1");
+    scene.watched(Watched::Node(Box::new(Seen::Gone(serde_json::from_value(node).unwrap()))));
+    scene.lose_answer("Node base-1");
+    scene.pass(Duration::from_secs(1));
+    scene.beats("base-1");
+    scene.settle();
+    assert!(scene.state.bases.values().all(|state| state.node.object.exists()));
 }
 
 #[test]
@@ -144,10 +171,10 @@ fn what_finds_a_queue_full_comes_later() {
     let names: Vec<_> = (0..3 * ROOM).map(|number| format!("base-{number}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let mut scene = Scene::of(&names);
-    let nodes = |scene: &Scene| scene.world.bases.values().filter(|record| record.node.exists()).count();
+    let nodes = |scene: &Scene| scene.state.bases.values().filter(|state| state.node.object.exists()).count();
     assert_eq!(nodes(&scene), ROOM);
     for so_far in [2 * ROOM, 3 * ROOM] {
-        scene.pass(AGAIN);
+        scene.pass(Duration::from_secs(1));
         scene.settle();
         assert_eq!(nodes(&scene), so_far);
     }

@@ -16,8 +16,8 @@ use crate::{
     api::{EventSink, Key, Outcome, Reader, Request, Seen, Watched, WriteError, Writer, Written},
     config::{Args, Config},
     domain::{Answer, BaseId, BaseInfo, Command, ListedModule, ModuleId, ModuleState, Reply},
-    engine::{Edges, journal::Journal, world::World},
-    k8s::{Installs, names},
+    engine::{Edges, state::State},
+    k8s::{Ordered, names, ordered_entry, ordered_name, record_object},
     metrics::Metrics,
     tunnel::{Event, Health, Heartbeat, Message, Topics, mqtt},
 };
@@ -28,7 +28,7 @@ pub(super) const ROOM: usize = 16;
 
 /// The engine, an API server with nothing but objects, and bases that say what they are told to say.
 pub(super) struct Scene {
-    pub(super) world: World,
+    pub(super) state: State,
     edges: Edges,
     pub(super) now: Instant,
     commands: mpsc::Receiver<(BaseId, Command)>,
@@ -43,12 +43,12 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    /// With bases that have registered, and a journal that an earlier process left.
-    pub(super) fn with(bases: &[&str], journal: &[(&str, &str)]) -> Self {
+    /// With bases that have registered.
+    pub(super) fn of(bases: &[&str]) -> Self {
         let metrics = Arc::new(Metrics::new());
         let (writer, writes) = Writer::new("writes", ROOM);
         let (background, in_background) = Writer::new("background", ROOM);
-        let (journal_writer, in_journal) = Writer::new("journal", 1);
+        let (record, in_record) = Writer::new("record", 1);
         let (sender, commands) = mqtt::Sender::new();
         let (events, events_kept) = EventSink::new(Arc::clone(&metrics));
         let (reader, reader_kept) = Reader::new();
@@ -61,19 +61,18 @@ impl Scene {
             commands: Some(sender),
             writer,
             background,
-            journal: journal_writer,
+            record,
             events,
         };
-        let left: Installs = journal.iter().map(|(base, module)| (BaseId::new(*base), vec![id(module)])).collect();
         let mut scene = Self {
-            world: world(1),
+            state: state(),
             edges,
             now: Instant::now(),
             commands,
             sent: VecDeque::new(),
-            writes: vec![in_journal, writes, in_background],
+            writes: vec![in_record, writes, in_background],
             open: Vec::new(),
-            api: ApiServer::with(left),
+            api: ApiServer::default(),
             runs: 1,
             _kept: Box::new((events_kept, reader_kept)),
         };
@@ -85,27 +84,31 @@ impl Scene {
         scene
     }
 
-    /// With bases that have registered.
-    pub(super) fn of(bases: &[&str]) -> Self {
-        Self::with(bases, &[])
+    /// The process before this one ordered this, and nothing else is known of it.
+    pub(super) fn ordered_before(&mut self, module: &str) {
+        let ordered = Ordered::from([(id(module), std::collections::BTreeSet::new())]);
+        let name = ordered_name(ENV);
+        let object = record_object(ENV, &name, &[ordered_entry(&ordered)].into());
+        self.api.objects.insert(name, object);
     }
 
     /// The process dies, and the next one begins. Writes that were on their way are lost.
     pub(super) fn restart(&mut self) {
         self.open.clear();
         self.runs += 1;
-        self.world = world(self.runs);
+        self.state = state();
         self.begin();
     }
 
-    /// Watches and journal deliver what is there, now the journal last and now first, and the broker is there.
+    /// Watches deliver what is there, the record now last and now first, and the broker is there.
     fn begin(&mut self) {
-        let segments = self.api.segments.iter().map(|(name, installs)| (name.clone(), installs.clone())).collect();
-        let (first, last) = if self.runs.is_multiple_of(2) { (Some(segments), None) } else { (None, Some(segments)) };
-        self.reads_journal(first);
+        let first = self.runs.is_multiple_of(2);
+        if first {
+            self.lists_record();
+        }
         self.watched(Watched::Pod(Box::new(Seen::ListBegins)));
         self.watched(Watched::Node(Box::new(Seen::ListBegins)));
-        let all: Vec<_> = self.api.objects.keys().cloned().collect();
+        let all: Vec<_> = self.api.objects.keys().filter(|name| !name.starts_with("modulet-")).cloned().collect();
         all.iter().for_each(|object| self.show(object));
         self.watched(Watched::Pod(Box::new(Seen::ListEnds)));
         self.watched(Watched::Node(Box::new(Seen::ListEnds)));
@@ -119,19 +122,22 @@ impl Scene {
             self.watched(Watched::ReplicaSet(index, Seen::ListEnds));
             self.watched(Watched::ControllerRevision(index, Box::new(Seen::ListEnds)));
         }
-        self.reads_journal(last);
-        assert!(self.world.synced());
-        self.world.tunnel(Event::Connected, self.now);
+        if !first {
+            self.lists_record();
+        }
+        assert!(self.state.begin(self.now));
+        self.state.tunnel(Event::Connected, self.now);
     }
 
-    fn reads_journal(&mut self, segments: Option<Vec<(String, Installs)>>) {
-        if segments.is_some() {
-            self.watched(Watched::Journal(segments));
-        }
+    fn lists_record(&mut self) {
+        self.watched(Watched::Record(Box::new(Seen::ListBegins)));
+        let all: Vec<_> = self.api.objects.keys().filter(|name| name.starts_with("modulet-")).cloned().collect();
+        all.iter().for_each(|object| self.show(object));
+        self.watched(Watched::Record(Box::new(Seen::ListEnds)));
     }
 
     pub(super) fn watched(&mut self, change: Watched) {
-        self.world.watched(change, self.now);
+        self.state.watched(change, self.now);
     }
 
     pub(super) fn pass(&mut self, time: Duration) {
@@ -141,7 +147,7 @@ impl Scene {
     // What bases say.
 
     pub(super) fn say(&mut self, base: &str, message: Message) {
-        self.world.tunnel(Event::Message(BaseId::new(base), message), self.now);
+        self.state.tunnel(Event::Message(BaseId::new(base), message), self.now);
     }
 
     pub(super) fn beats(&mut self, base: &str) {
@@ -204,7 +210,9 @@ impl Scene {
     /// A watch shows the object as it is now.
     pub(super) fn show(&mut self, object: &str) {
         let object = self.api.touch(object);
-        self.watched(if object["kind"] == "Node" {
+        self.watched(if object["kind"] == "ConfigMap" {
+            Watched::Record(Box::new(Seen::Applied(serde_json::from_value(object).unwrap())))
+        } else if object["kind"] == "Node" {
             Watched::Node(Box::new(Seen::Applied(serde_json::from_value(object).unwrap())))
         } else {
             Watched::Pod(Box::new(Seen::Applied(serde_json::from_value(object).unwrap())))
@@ -217,8 +225,8 @@ impl Scene {
     /// first, then writes.
     pub(super) fn step(&mut self) -> Vec<String> {
         for round in 0.. {
-            self.world.decide(&self.edges, self.now);
-            if self.world.dirty.is_empty() && self.world.timers.next().is_none_or(|at| at > self.now) {
+            self.state.turn(&self.edges, self.now);
+            if self.state.dirty.is_empty() && self.state.schedule.next().is_none_or(|at| at > self.now) {
                 break;
             }
             assert!(round < 10, "it does not come to rest");
@@ -249,7 +257,7 @@ impl Scene {
             }
         }
         for key in leases {
-            self.world.written(Written { key, result: Ok(Outcome::default()) }, self.now);
+            self.state.written(Written { key, result: Ok(Outcome::default()) }, self.now);
         }
         out
     }
@@ -314,7 +322,7 @@ impl Scene {
     }
 
     fn end(&mut self, key: Key, result: Result<Outcome, WriteError>) {
-        self.world.written(Written { key, result }, self.now);
+        self.state.written(Written { key, result }, self.now);
     }
 
     /// Decides and answers until there is nothing left to do now. Returns all that went out.
@@ -344,10 +352,9 @@ impl Scene {
     }
 }
 
-fn world(run: u32) -> World {
+fn state() -> State {
     let config = Arc::new(Config::from(Args::parse_from(["modulet", "--env", ENV])));
-    let journal = Journal::new("modulet".into(), ENV.into(), run.to_string());
-    World::new(config, Topics::new(ENV), journal, Arc::new(Metrics::new()))
+    State::new(config, Topics::new(ENV), Arc::new(Metrics::new()))
 }
 
 /// `name:version`.
@@ -371,7 +378,8 @@ fn describe(key: &Key, body: &Value) -> String {
         }
         Key::PodDelete(uid) => format!("delete {uid}"),
         Key::Node(base) => format!("Node {base}"),
-        Key::Journal(_) => "journal".to_owned(),
+        Key::Record(name) if **name == *ordered_name(ENV) => "orders".to_owned(),
+        Key::Record(_) => "ledgers".to_owned(),
         other => format!("{other:?}"),
     }
 }
