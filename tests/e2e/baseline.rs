@@ -48,7 +48,7 @@ async fn a_new_base_has_the_modules_of_its_daemon_sets_before_their_pods() -> Re
     assert_eq!(sent[0].as_array().map(Vec::len), Some(1), "{}", sent[0]);
     assert_eq!(sent[0][0]["bizName"], "biz1");
     assert_eq!(base.received("installBiz"), 0, "the Pod adopted what ran");
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,5 +82,5 @@ async fn a_base_that_restarts_with_twenty_modules_is_whole_again_in_one_batch() 
     let sent = baselines(&base);
     assert_eq!(sent.last().and_then(|b| b.as_array()).map(Vec::len), Some(20));
     assert_eq!(base.received("installBiz"), 20, "none was sent one by one");
-    Ok(())
+    stage.ends_quietly().await
 }

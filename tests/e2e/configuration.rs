@@ -139,7 +139,7 @@ async fn an_empty_variable_counts_as_not_set() -> Result<()> {
     })
     .await?;
     stage.base(stage.base_options("base-1")).await?;
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,7 +189,7 @@ async fn logs_are_json_where_asked_for_and_metrics_tell_what_happened() -> Resul
         }
     }
     assert!(log.lines().any(|line| line.contains("\"module\":\"biz1:0.0.1\"")), "{log}");
-    Ok(())
+    stage.ends_quietly().await
 }
 
 /// On one broker, in one cluster, with bases of the same identity.
@@ -220,7 +220,8 @@ async fn controllers_of_two_environments_leave_each_others_nodes_alone() -> Resu
     stage.node_gone("vnode.base-1.config-one").await?;
     stage.nodes().get("vnode.base-1.config-two").await?;
     second.restart().await?;
-    stage.node_gone("vnode.base-1.config-two").await
+    stage.node_gone("vnode.base-1.config-two").await?;
+    stage.ends_quietly().await
 }
 
 fn quick_death(options: ControllerOptions) -> ControllerOptions {

@@ -72,7 +72,7 @@ async fn the_documented_manifest_is_released_updated_and_removed() -> Result<()>
         assert_eq!(base.received("installBiz"), 2, "one for each version on {}", base.identity());
         assert_eq!(base.received("uninstallBiz"), 2, "one for each version on {}", base.identity());
     }
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,5 +86,6 @@ async fn bases_with_default_settings_take_the_update_too() -> Result<()> {
     stage.apply_example(FILE, &[here, UPDATE[0]]).await?;
     stage.kubectl(&["rollout", "status", "deployment/biz1", "--timeout=80s"]).await?;
     released(&stage, &bases, "0.0.2").await?;
-    removed(&stage, "deployment/biz1", &bases).await
+    removed(&stage, "deployment/biz1", &bases).await?;
+    stage.ends_quietly().await
 }

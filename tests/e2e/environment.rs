@@ -54,7 +54,7 @@ async fn values_config_maps_secrets_and_fields_reach_the_base() -> Result<()> {
     assert_eq!(install.payload["envs"], expected);
     assert_eq!(install.payload["args"], json!(["--greeting=hello"]));
     assert!(!stage.controller.log_text().contains("s3cret"), "secrets stay out of the log");
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,7 +77,8 @@ async fn a_pod_is_ready_without_what_injectors_put_into_it() -> Result<()> {
         assert!(reasons.iter().any(|r| r == expected), "{expected} in {reasons:?}");
     }
     stage.pods().delete("biz1", &Default::default()).await?;
-    stage.pod_gone("biz1").await
+    stage.pod_gone("biz1").await?;
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,5 +102,5 @@ async fn a_huge_pod_is_installed_and_removed_like_a_small_one() -> Result<()> {
     stage.pod_gone("huge").await?;
     assert_eq!(base.modules(), []);
     assert_eq!(base.received("uninstallBiz"), 60);
-    Ok(())
+    stage.ends_quietly().await
 }

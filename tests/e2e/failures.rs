@@ -93,7 +93,7 @@ async fn tries_are_spaced_out_as_a_kubelets_and_a_changed_pod_is_tried_at_once()
     assert!(changed.elapsed() < LATE, "it took {:?}", changed.elapsed());
     assert_eq!(container(&pod)?.restart_count, 3);
     assert_eq!(installs(&base).len(), 4);
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,7 +110,7 @@ async fn a_restart_of_the_controller_is_no_new_start_of_the_back_off() -> Result
     base.wait_for_commands("installBiz", 3, SOON).await?;
     let more = eventually("a hasty try", Duration::from_secs(12), async || installs(&base).len() > 3).await;
     assert!(more.is_err(), "the third try is followed by a pause of 40 s: {:?}", installs(&base));
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +125,8 @@ async fn a_module_that_was_removed_by_hand_is_installed_again() -> Result<()> {
     let pod = stage.pod_until("biz1", "Ready again", again).await?;
     let last = container(&pod)?.last_state.as_ref().and_then(|s| s.terminated.as_ref());
     assert_eq!(last.and_then(|t| t.reason.as_deref()), Some("ModuleGone"));
-    told_no_more_than(&base, "biz1", &["install 1", "install 1"], QUIET).await
+    told_no_more_than(&base, "biz1", &["install 1", "install 1"], QUIET).await?;
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,7 +141,8 @@ async fn a_jar_that_is_another_module_is_named_and_removed() -> Result<()> {
     assert_eq!(told(&base, "other"), ["uninstall 9"]);
     assert_eq!(told(&base, "biz1"), ["install 1"]);
     stage.delete_pod("biz1").await?;
-    told_no_more_than(&base, "biz1", &["install 1"], QUIET).await
+    told_no_more_than(&base, "biz1", &["install 1"], QUIET).await?;
+    stage.ends_quietly().await
 }
 
 /// The jar's own module is there already, by somebody else's hand: it is not ours to remove.
@@ -155,7 +157,7 @@ async fn a_jar_whose_module_somebody_else_put_there_is_named_and_left_alone() ->
     stage.delete_pod("biz1").await?;
     told_no_more_than(&base, "other", &[], QUIET).await?;
     assert_eq!(base.state_of("other", "9"), Some(BizState::Activated));
-    Ok(())
+    stage.ends_quietly().await
 }
 
 /// A DaemonSet that tolerates everything lands on bases too.
@@ -187,7 +189,7 @@ async fn pods_that_are_no_modules_are_never_sent_to_a_base() -> Result<()> {
     stage.kubectl(&["delete", "daemonset", "agent", "--cascade=foreground", "--timeout=20s"]).await?;
     stage.pod_gone(&pod).await?;
     assert_eq!(sent(&base), 0);
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,7 +218,7 @@ async fn pods_that_cannot_be_modules_say_why_and_can_be_mended() -> Result<()> {
     }
     assert_eq!(base.modules(), []);
     assert_eq!(told(&base, "biz3"), [] as [String; 0]);
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,7 +247,7 @@ async fn force_deleted_pods_leave_nothing_behind() -> Result<()> {
     told_no_more_than(&base, "stays", &["install 1"], QUIET).await?;
     assert_eq!(base.state_of("by-hand", "1"), Some(BizState::Activated));
     assert!(is_ready(&stage.pods().get("stays").await?));
-    Ok(())
+    stage.ends_quietly().await
 }
 
 /// Also where a Pod asks for another version of the same module.
@@ -275,7 +277,7 @@ async fn modules_that_somebody_else_put_there_are_never_touched() -> Result<()> 
         assert_eq!(base.modules().len(), 1, "{:?}", base.modules());
         assert!(base.state_of("biz1", "0").is_some());
     }
-    Ok(())
+    stage.ends_quietly().await
 }
 
 /// What a base keeps of a failed start is removed before the next try.
@@ -288,5 +290,6 @@ async fn a_base_that_keeps_broken_modules_is_cleaned_up_and_tried_again() -> Res
     says(&stage, "biz1", "InstallFailed", &["no database"]).await?;
     base.set_url_behaviour("biz1-1-", UrlBehaviour::Ok);
     stage.pod_ready("biz1").await?;
-    told_no_more_than(&base, "biz1", &["install 1", "uninstall 1", "install 1"], QUIET).await
+    told_no_more_than(&base, "biz1", &["install 1", "uninstall 1", "install 1"], QUIET).await?;
+    stage.ends_quietly().await
 }

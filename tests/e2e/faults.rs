@@ -137,6 +137,7 @@ async fn killed_before_each_reply(name: &str, activation: Activation) -> Result<
     stage.controller.restart().await?;
     stage.pod_gone("new").await?;
     eventually("an empty base", SOON, async || base.modules().is_empty()).await?;
+    stage.ends_quietly().await?;
     Ok(told(&base, "biz1"))
 }
 
@@ -179,7 +180,8 @@ async fn a_controller_that_is_killed_after_a_command_knows_what_it_installed() -
     stage.pod_gone("biz1").await?;
     assert_eq!(base.state_of("biz1", "1"), Some(BizState::Activated));
     stage.controller.restart().await?;
-    base.wait_for_state("biz1", "1", None, CONVERGED).await
+    base.wait_for_state("biz1", "1", None, CONVERGED).await?;
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -229,7 +231,7 @@ async fn a_broker_that_is_away_delays_and_loses_nothing() -> Result<()> {
         let told = told(base, "biz1");
         assert!(told.len() <= 5 && told[1..].iter().all(|t| t != "install 1"), "{told:?}");
     }
-    Ok(())
+    stage.ends_quietly().await
 }
 
 /// A control plane of its own: others need the shared one.
@@ -282,7 +284,7 @@ async fn an_api_server_that_hangs_or_is_away_delays_and_loses_nothing() -> Resul
         let told = told(base, "biz1");
         assert!(told.len() <= 6, "{}: {told:?}", base.identity());
     }
-    Ok(())
+    stage.ends_quietly().await
 }
 
 /// Restarts a base while it starts the version, and waits for that version to serve.
@@ -320,7 +322,7 @@ async fn base_restarts(name: &str, activation: Activation, most: usize) -> Resul
     .await?;
     let told = told(&base, "biz1");
     assert!(told.len() <= most, "{told:?}");
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -353,7 +355,8 @@ async fn cycle(stage: &Stage, base: &SimulatedBase, before_each: impl Fn()) -> R
 async fn replies_that_are_lost_are_made_up_for_by_the_list() -> Result<()> {
     let stage = Stage::set("fault-lost").await?;
     let base = stage.base(options(&stage, "base-1", Activation::ActivateNew)).await?;
-    cycle(&stage, &base, || base.mute_next_reply(1)).await
+    cycle(&stage, &base, || base.mute_next_reply(1)).await?;
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -361,7 +364,8 @@ async fn replies_that_come_twice_do_no_harm() -> Result<()> {
     let stage = stage("fault-doubled").await?;
     let base = stage.base(options(&stage, "base-1", Activation::ActivateNew)).await?;
     base.duplicate_replies(true);
-    cycle(&stage, &base, || ()).await
+    cycle(&stage, &base, || ()).await?;
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -370,7 +374,8 @@ async fn replies_that_come_late_are_waited_for() -> Result<()> {
     let base = stage.base(options(&stage, "base-1", Activation::ActivateNew)).await?;
     // Later than an answer is waited for before the question is put again.
     base.delay_replies(Duration::from_secs(4));
-    cycle(&stage, &base, || ()).await
+    cycle(&stage, &base, || ()).await?;
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -401,5 +406,5 @@ async fn everything_breaks_in_one_update_and_it_ends_well() -> Result<()> {
         let new = told.iter().position(|t| t == "switch 2").context("never switched").unwrap_or(told.len());
         assert!(told.len() <= 9 && !told[new..].contains(&"install 1".to_owned()), "{}: {told:?}", base.identity());
     }
-    Ok(())
+    stage.ends_quietly().await
 }

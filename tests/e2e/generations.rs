@@ -74,7 +74,7 @@ async fn bases_of_every_generation_live_through_a_release() -> Result<()> {
         })
     });
     try_join_all(lives).await?;
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,7 +104,7 @@ async fn a_module_that_fails_on_an_older_base_says_why_and_leaves_the_old_versio
     };
     // Before 2.1.7 nothing at all is said of a module that fails to start.
     try_join_all(ALL.into_iter().skip(2).map(|(version, generation)| fails(version, generation))).await?;
-    Ok(())
+    stage.ends_quietly().await
 }
 
 /// Resident memory of a process, in kB.
@@ -176,5 +176,5 @@ async fn thousands_of_invented_bases_are_forgotten_and_leave_no_memory_behind() 
         anyhow::Ok(())
     })
     .await?;
-    Ok(())
+    stage.ends_quietly().await
 }

@@ -113,7 +113,7 @@ async fn later_takes_over(name_of_stage: &str, activation: Activation, takes: &[
     let told = told(&base, "biz1");
     assert_eq!(told[told_so_far.len()..], ["uninstall 2", "install 1"]);
     assert_eq!(pods.created(), 3);
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,7 +151,7 @@ async fn a_held_pod_has_its_turn_though_the_controller_was_down_when_the_other_w
     let mut told = told(&base, "biz1").split_off(3);
     told.sort();
     assert_eq!(told, ["install 1", "uninstall 2"]);
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,7 +173,7 @@ async fn of_three_workloads_the_latest_that_is_left_has_the_base() -> Result<()>
     alone(std::slice::from_ref(&base), "biz1", "1", SOON).await?;
     assert_eq!(base.received("installBiz"), 5, "{:?}", told(&base, "biz1"));
     assert_eq!(base.received("uninstallBiz"), 4, "{:?}", told(&base, "biz1"));
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,7 +196,7 @@ async fn a_held_workload_that_goes_is_not_missed() -> Result<()> {
     stage.apply(&of_biz1(&stage, "first", "1")).await?;
     ready(&stage, "first").await?;
     held(&stage, "second", &["biz1:1"]).await?;
-    Ok(())
+    stage.ends_quietly().await
 }
 
 /// Its grace period, then its time to live; then nothing.
@@ -227,7 +227,7 @@ async fn a_superseded_module_goes_after_its_grace_and_its_pod_after_its_time_to_
     stage.controller.restart().await?;
     told_no_more_than(&base, "biz1", &quiet, QUIET).await?;
     assert!(is_ready(&stage.pods().get("new").await?));
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -241,7 +241,8 @@ async fn the_module_of_a_superseded_pod_goes_with_it_when_it_is_deleted() -> Res
     stage.pod_until("old", "Failed", |pod| phase(pod) == "Failed").await?;
     assert_eq!(base.state_of("biz1", "1"), Some(BizState::Deactivated), "its 30 s of grace have only begun");
     stage.delete_pod("old").await?;
-    alone(std::slice::from_ref(&base), "biz1", "2", Duration::from_secs(1)).await
+    alone(std::slice::from_ref(&base), "biz1", "2", Duration::from_secs(1)).await?;
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -256,7 +257,8 @@ async fn two_pods_with_one_version_share_it_until_the_last_goes() -> Result<()> 
     told_no_more_than(&base, "biz1", &["install 1"], QUIET).await?;
     assert!(is_ready(&stage.pods().get("two").await?));
     stage.delete_pod("two").await?;
-    told_no_more_than(&base, "biz1", &["install 1", "uninstall 1"], QUIET).await
+    told_no_more_than(&base, "biz1", &["install 1", "uninstall 1"], QUIET).await?;
+    stage.ends_quietly().await
 }
 
 /// Two modules in each Pod; of the second module the new version cannot start.
@@ -278,5 +280,6 @@ async fn a_module_whose_successor_cannot_start_stays_though_its_pod_gave_way() -
     let lost = eventually("biz2:1 uninstalled", QUIET, async || base.state_of("biz2", "1").is_none()).await;
     assert!(lost.is_err(), "nothing of biz2 serves any more: {:?}", told(&base, "biz2"));
     stage.pods().delete("old", &DeleteParams::default()).await?;
-    stage.pod_gone("old").await
+    stage.pod_gone("old").await?;
+    stage.ends_quietly().await
 }

@@ -75,7 +75,7 @@ async fn an_install_of_a_controller_that_is_killed_at_once_is_undone_when_its_po
         empty(&bases).await?;
     }
     assert_eq!(bases[0].received("uninstallBiz"), ROUNDS);
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,5 +106,6 @@ async fn installs_on_many_bases_at_once_are_undone_too_and_the_journal_ends_empt
     stage.controller.kill9().await?;
     forced_away(&stage, &bases).await?;
     stage.controller.restart().await?;
-    empty(&bases).await
+    empty(&bases).await?;
+    stage.ends_quietly().await
 }

@@ -61,7 +61,7 @@ async fn get_nodes_reads_well() -> Result<()> {
     ] {
         assert_eq!(node[column], value, "{column} in {node:?}");
     }
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,7 +93,7 @@ async fn describe_node_tells_all_about_the_base() -> Result<()> {
     assert!(has_line(system, &["OS Image:", "kubectl-describe-node 1.0.0"]), "{text}");
     assert!(has_line(system, &["Container Runtime Version:", "java://17.0.15"]), "{text}");
     assert!(!text.contains("<unknown>"), "{text}");
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,7 +128,7 @@ async fn a_running_pod_reads_well() -> Result<()> {
     assert!(has_line(&text, &["Ready:", "True"]), "{text}");
     assert!(has_line(section(&text, "Conditions"), &["Ready", "True"]), "{text}");
     assert!(has_line(&text, &["IP:", "192.0.2.10"]), "{text}");
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,7 +154,7 @@ async fn a_superseded_pod_says_by_what() -> Result<()> {
     assert!(has_line(&text, &["Message:", "biz1:0.0.2 was installed later", "kubectl-superseded/new"]), "{text}");
     assert!(has_line(&text, &["State:", "Terminated"]), "{text}");
     assert!(has_line(&text, &["Finished:", "20"]), "{text}");
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,7 +183,8 @@ async fn a_failing_pod_shows_the_root_cause() -> Result<()> {
         ensure!(row(&table, "bad")?["RESTARTS"].starts_with('1'), "{table:?}");
         Ok(())
     })
-    .await
+    .await?;
+    stage.ends_quietly().await
 }
 
 /// One Pod for each thing that can be the matter with it.
@@ -255,7 +256,8 @@ async fn the_status_column_says_what_is_the_matter() -> Result<()> {
     assert!(missing.contains("FileNotFoundException") && missing.contains("missing.jar"), "{missing}");
     let mismatch = stage.kubectl(&["describe", "pod", "mismatch"]).await?;
     assert!(mismatch.contains("one:0.0.1") && mismatch.contains("other:0.0.9"), "{mismatch}");
-    stage.delete_pod("foreign").await
+    stage.delete_pod("foreign").await?;
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -299,7 +301,7 @@ async fn what_users_do_to_a_node_survives_our_writes() -> Result<()> {
     stage.kubectl(&["taint", "node", &node, "maintenance-"]).await?;
     stage.create_pod(module_pod(&stage.name, "biz2", &[("biz2", "0.0.1")])).await?;
     stage.pod_ready("biz2").await?;
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -330,5 +332,5 @@ async fn drain_empties_a_base() -> Result<()> {
     other.wait_for_state("biz1", "0.0.1", Some(BizState::Activated), SOON).await?;
     let left = stage.pods_with("module.koupleless.io/name").await?;
     assert!(left.len() == 1 && is_ready(&left[0]), "{left:?}");
-    Ok(())
+    stage.ends_quietly().await
 }

@@ -85,7 +85,8 @@ async fn history_tells_why_and_undo_goes_back_to_any_revision() -> Result<()> {
     assert!(last.starts_with('4') && last.ends_with("release 1"), "revision 1 is revision 4 now: {history}");
     stage.kubectl(&["rollout", "undo", "deployment/biz1"]).await?;
     rolled_out(&stage).await?;
-    alone(&bases, "biz1", "3", SOON).await
+    alone(&bases, "biz1", "3", SOON).await?;
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,7 +121,7 @@ async fn a_restart_with_room_beside_the_old_pods_touches_no_base() -> Result<()>
     for base in &bases {
         assert_eq!(told(base, "biz1"), ["install 1", "install 2", "uninstall 1"]);
     }
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,7 +148,7 @@ async fn a_restart_that_may_take_pods_away_first_installs_anew() -> Result<()> {
         let last = base.commands().into_iter().rfind(|c| c.command == "installBiz").context("no install")?;
         assert!(last.payload.to_string().contains("blue"), "{}", last.payload);
     }
-    Ok(())
+    stage.ends_quietly().await
 }
 
 /// Kubernetes' own doing: no base is left for a second Pod of the version, and no old one may go first.
@@ -183,7 +184,7 @@ async fn a_restart_without_room_waits_and_harms_nothing_until_it_is_undone_or_gi
     for base in &bases {
         told_no_more_than(base, "biz1", &["install 1", "uninstall 1", "install 1"], QUIET).await?;
     }
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,7 +204,7 @@ async fn scale_installs_and_uninstalls() -> Result<()> {
     for base in &bases {
         assert_eq!(told(base, "biz1"), ["install 1", "uninstall 1"], "{}", base.identity());
     }
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,7 +241,7 @@ async fn drain_takes_no_more_modules_away_than_the_disruption_budget_allows() ->
     assert!(!serves(&bases[0], "biz1"), "drain ends when the module has gone");
     assert!(serves(&bases[0], "biz2"));
     assert!(serves(&bases[1], "biz1") && serves(&third, "biz1"));
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -268,7 +269,7 @@ async fn an_autoscaler_keeps_replicas_within_its_bounds() -> Result<()> {
         stage.apply(&autoscaler(min, max)).await?;
         eventually(&format!("{expected} bases with it"), SOON, async || serving() == expected).await?;
     }
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -288,5 +289,5 @@ async fn daemon_sets_and_stateful_sets_are_restarted_one_after_the_other() -> Re
             told_no_more_than(base, module, &["install 1", "uninstall 1", "install 1"], QUIET).await?;
         }
     }
-    Ok(())
+    stage.ends_quietly().await
 }

@@ -41,7 +41,7 @@ async fn arguments_and_environment_go_along() -> Result<()> {
     assert_eq!(command["args"], json!(["--one", "--two=2"]));
     assert_eq!(command["envs"], json!({ "COLOUR": "blue" }));
     assert_eq!(command["bizUrl"], "https://modules.example.com/biz1-1-ark-biz.jar");
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,7 +54,8 @@ async fn a_pod_that_is_deleted_takes_its_module_along_quickly() -> Result<()> {
     stage.delete_pod("biz1").await?;
     assert!(asked.elapsed() < QUICK, "it took {:?}", asked.elapsed());
     assert_eq!(base.modules(), [], "first the module, then the Pod");
-    told_no_more_than(&base, "biz1", &["install 1", "uninstall 1"], QUIET).await
+    told_no_more_than(&base, "biz1", &["install 1", "uninstall 1"], QUIET).await?;
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,7 +79,7 @@ async fn a_pod_with_several_modules_is_ready_when_all_are() -> Result<()> {
     for module in ["biz1", "biz2"] {
         assert_eq!(told(&base, module), ["install 1", "uninstall 1"]);
     }
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,7 +101,7 @@ async fn several_modules_are_updated_together() -> Result<()> {
         assert_eq!(base.state_of(module, "2"), Some(BizState::Activated));
         told_no_more_than(&base, module, &["install 1", "install 2", "switch 2"], QUIET).await?;
     }
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,7 +142,8 @@ async fn a_pod_leaves_its_services_before_its_module_goes() -> Result<()> {
     let uninstalled = deleted.elapsed();
     assert!(left < uninstalled && uninstalled > SLEEP.mul_f32(0.9), "{left:?}, {uninstalled:?}");
     assert!(uninstalled < SLEEP + QUICK, "{uninstalled:?}");
-    stage.pod_gone("biz1").await
+    stage.pod_gone("biz1").await?;
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,7 +167,7 @@ async fn a_readiness_gate_keeps_a_pod_from_being_ready() -> Result<()> {
         let pod = stage.pod_until("biz1", "as its gate says", |p| is_ready(p) == ready).await?;
         assert_eq!(condition("example.com/open", &pod)["status"], status, "it is somebody else's");
     }
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -184,7 +186,7 @@ async fn min_ready_seconds_are_waited_for() -> Result<()> {
     stage.kubectl(&["rollout", "status", "deployment/biz1", "--timeout=40s"]).await?;
     // Kubernetes counts from the second in which the Pod became Ready.
     assert!(ready.elapsed() > Duration::from_millis(1500), "{:?}", ready.elapsed());
-    Ok(())
+    stage.ends_quietly().await
 }
 
 /// QoS 1, and nothing that a base which comes later would take for a command.
@@ -214,7 +216,7 @@ async fn commands_are_sent_at_least_once_and_never_retained() -> Result<()> {
     late.publish("end", "of what is retained").await?;
     late.wait_for("the end", SOON, |all| all.iter().any(|m| m.topic == "end").then_some(())).await?;
     assert!(late.messages().iter().all(|m| !m.retained), "{:?}", late.messages());
-    Ok(())
+    stage.ends_quietly().await
 }
 
 /// Also where two versions of one module are asked for at the same moment.
@@ -267,7 +269,7 @@ async fn at_most_four_commands_are_in_flight_and_one_for_each_module() -> Result
         }
     }
     assert_eq!(most, 4, "the base is kept busy, and one of its five workers is free");
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -281,5 +283,5 @@ async fn what_is_not_ready_says_why_in_its_conditions() -> Result<()> {
     let pod = stage.pod_until("biz1", "failed", failed).await?;
     let conditions = json!(pod.status)["conditions"].to_string();
     assert!(conditions.contains("ContainersNotReady") && conditions.contains("nowhere.invalid"), "{conditions}");
-    Ok(())
+    stage.ends_quietly().await
 }

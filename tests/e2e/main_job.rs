@@ -45,5 +45,5 @@ async fn a_module_is_installed_superseded_and_uninstalled() -> Result<()> {
     eventually("an empty base", SOON, async || base.modules().is_empty()).await?;
     assert_eq!(base.received("installBiz"), 2, "one for each module");
     assert_eq!(base.received("uninstallBiz"), 2, "one for each module");
-    Ok(())
+    stage.ends_quietly().await
 }

@@ -95,7 +95,7 @@ async fn a_node_says_what_its_base_is() -> Result<()> {
         let writes = stage.controller.metric("modulet_api_writes_total", &labels).await?;
         assert!(writes <= most, "{writes} writes of the Node were {result}");
     }
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +115,7 @@ async fn a_jvm_without_a_limit_has_no_memory_and_the_env_taint_comes_only_when_s
     );
     assert_eq!(labels(&node).get("topology.kubernetes.io/zone"), None);
     assert_eq!(json!(node.status)["capacity"], json!({ "pods": "7" }));
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,7 +148,7 @@ async fn identities_that_make_no_node_are_refused_with_a_warning() -> Result<()>
         stage.kubectl(&["get", "nodes", "-l", "virtual-kubelet.koupleless.io/env=node-refused", "-o", "name"]).await?;
     assert_eq!(all.trim(), "node/vnode.honest.node-refused");
     assert!(honest.connected());
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,7 +176,7 @@ async fn a_hanging_base_is_not_ready_within_30_seconds_and_ready_again_when_it_a
         .kubectl(&["-n", "default", "get", "events", "--field-selector", &format!("involvedObject.name={node}")])
         .await?;
     assert!(events.contains("BaseUnreachable") && events.contains("BaseReady"), "{events}");
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,7 +191,7 @@ async fn a_base_whose_heart_stopped_but_that_answers_stays_ready() -> Result<()>
     assert_eq!(base.counters().heartbeats, 1);
     assert_eq!(log_line(&stage.controller, &["state=Unreachable"]), None);
     stage.node_ready(&stage.node_name("base-1"), "True").await?;
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -229,7 +229,8 @@ async fn a_node_deleted_by_somebody_else_is_made_again() -> Result<()> {
         ensure!(owners[0]["uid"] == json!(after.metadata.uid), "{owners}");
         Ok(())
     })
-    .await
+    .await?;
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -252,7 +253,7 @@ async fn the_node_of_a_base_that_stays_away_is_deleted_and_comes_back_with_it() 
     base.restart().await?;
     stage.node_ready(&node, "True").await?;
     assert_eq!(base.modules(), []);
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -280,5 +281,5 @@ async fn a_restarted_base_keeps_its_node_and_gets_its_modules_again() -> Result<
     assert!(last.contains_key("finishedAt"), "{last:?}");
     let after = stage.nodes().get(&name).await?;
     assert_eq!(after.metadata.uid, before.metadata.uid);
-    Ok(())
+    stage.ends_quietly().await
 }

@@ -34,6 +34,19 @@ fn deployments(stage: &Stage) -> Api<Deployment> {
     Api::namespaced(stage.client.clone(), &stage.name)
 }
 
+/// Applies a peer Deployment of biz1:0.0.1 for the stage's bases, one Pod on each.
+pub(crate) async fn applied(stage: &Stage) -> Result<()> {
+    let labels = json!({ "virtual-kubelet.koupleless.io/strategy": "peer" });
+    let object = serde_json::from_value(deployment(&stage.name, &labels))?;
+    deployments(stage).create(&Default::default(), &object).await?;
+    Ok(())
+}
+
+/// Changes whenever somebody changes its replicas.
+pub(crate) async fn generation(stage: &Stage) -> Result<Option<i64>> {
+    Ok(deployments(stage).get("biz1").await?.metadata.generation)
+}
+
 async fn replicas_become(stage: &Stage, wanted: i32) -> Result<()> {
     eventually(&format!("{wanted} replicas"), SOON, async || {
         let has = deployments(stage).get("biz1").await?.spec.and_then(|s| s.replicas);
@@ -75,7 +88,7 @@ async fn replicas_follow_the_bases_that_the_template_admits() -> Result<()> {
     replicas_become(&stage, 2).await?;
     two.restart().await?;
     replicas_become(&stage, 3).await?;
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,7 +117,8 @@ async fn a_deployment_that_does_not_ask_or_opts_out_is_left_alone() -> Result<()
 
     let patch = json!({ "metadata": { "labels": { "virtual-kubelet.koupleless.io/replicas-control": null } } });
     deployments(&stage).patch("biz1", &PatchParams::default(), &Patch::Merge(patch)).await?;
-    replicas_become(&stage, 1).await
+    replicas_become(&stage, 1).await?;
+    stage.ends_quietly().await
 }
 
 /// Each environment has a controller, and all of them see all Deployments.
@@ -129,5 +143,6 @@ async fn controllers_of_other_environments_leave_it_alone() -> Result<()> {
     let _more = others.base(others.base_options("two")).await?;
     replicas_become(&others, 2).await?;
     assert_eq!(deployments(&stage).get("biz1").await?.metadata.generation, generation);
-    Ok(())
+    stage.ends_quietly().await?;
+    others.ends_quietly().await
 }

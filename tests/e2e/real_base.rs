@@ -229,7 +229,8 @@ async fn a_real_base_in_its_default_mode_gets_installs_updates_and_readable_fail
         stage.delete_pod(pod).await?;
     }
     scene.modules_are(&[]).await?;
-    scene.everything_said_was_valid().await
+    scene.everything_said_was_valid().await?;
+    scene.stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,7 +287,8 @@ async fn a_real_base_that_activates_new_versions_survives_kills_and_gets_its_bas
     assert_eq!((scene.said("base/baseline"), scene.said("installBiz")), (baselines + 1, installs));
     assert_eq!(scene.stage.nodes().get(&node).await?.metadata.uid, uid, "the same Node all the time");
     scene.agree().await?;
-    scene.everything_said_was_valid().await
+    scene.everything_said_was_valid().await?;
+    scene.stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -335,7 +337,8 @@ async fn a_real_base_and_its_installs_survive_outages_of_the_broker() -> Result<
     scene.modules_are(&[]).await?;
     let log = scene.base.log().context("the base's log")?;
     assert!(!log.contains("OutOfMemoryError"));
-    scene.everything_said_was_valid().await
+    scene.everything_said_was_valid().await?;
+    scene.stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -344,5 +347,6 @@ async fn a_jar_that_is_another_module_and_starts_slowly_does_not_stay_either() -
     scene.create("slow", &[("biz9", "0.0.1")], Some(("bizslow", "0.0.1")), &["--sleep=7000"]).await?;
     scene.fails("slow", "ModuleMismatch", &["biz9:0.0.1", "bizslow:0.0.1"]).await?;
     scene.modules_are(&[]).await?;
-    scene.everything_said_was_valid().await
+    scene.everything_said_was_valid().await?;
+    scene.stage.ends_quietly().await
 }

@@ -71,7 +71,7 @@ async fn ten_bases(name: &str, activation: Activation, limits: Value) -> Result<
             assert_eq!(gaps.found(), [] as [String; 0], "moments at which no version was active");
         }
     }
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,7 +123,7 @@ async fn an_update_that_is_undone_half_way_ends_with_the_old_version_everywhere(
         let installs = told.iter().filter(|t| t.starts_with("install")).count();
         assert!(installs <= pods, "{}: {told:?} for {pods} Pods", base.identity());
     }
-    Ok(())
+    stage.ends_quietly().await
 }
 
 /// The old version serves all the time, and the new Pod says what is the matter.
@@ -162,7 +162,7 @@ async fn cannot_start(name: &str, activation: Activation, file: &str, cause: &st
     assert_eq!(pods.lost_ready("1"), [] as [String; 0]);
     assert_eq!(gaps.found(), [] as [String; 0]);
     assert_eq!(pods.created(), 4);
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,7 +199,7 @@ async fn a_base_that_keeps_several_versions_active_has_both_ready() -> Result<()
         told.sort(); // when a Pod goes is not for us to say
         assert_eq!(told, ["install 1", "install 2", "install 3", "uninstall 1", "uninstall 2"], "{}", base.identity());
     }
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -222,7 +222,8 @@ async fn a_daemon_set_uninstalls_and_then_installs() -> Result<()> {
     // A base that comes later gets it too.
     let late = stage.base(stage.base_options("late")).await?;
     rolled_out(&stage, "daemonset/biz1").await?;
-    serving(std::slice::from_ref(&late), "biz1", "1", SOON).await
+    serving(std::slice::from_ref(&late), "biz1", "1", SOON).await?;
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,7 +246,7 @@ async fn a_stateful_set_updates_one_after_the_other() -> Result<()> {
         let quiet = ["install 1", "uninstall 1", "install 2", "uninstall 2", "install 1"];
         assert_eq!(told(base, "biz1"), quiet, "{}", base.identity());
     }
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -270,7 +271,7 @@ async fn a_replica_set_is_scaled_and_edited() -> Result<()> {
         let quiet = ["install 1", "uninstall 1", "install 1", "uninstall 1", "install 2"];
         assert_eq!(told(base, "biz1"), quiet, "{}", base.identity());
     }
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -285,5 +286,6 @@ async fn a_bare_pod_takes_over_and_nothing_comes_back_when_it_goes() -> Result<(
     stage.delete_pod("new").await?;
     eventually("an empty base", SOON, async || bases[0].modules().is_empty()).await?;
     let quiet = ["install 1", "install 2", "switch 2", "uninstall 2"];
-    told_no_more_than(&bases[0], "biz1", &quiet, QUIET).await
+    told_no_more_than(&bases[0], "biz1", &quiet, QUIET).await?;
+    stage.ends_quietly().await
 }

@@ -99,7 +99,7 @@ async fn during_an_update_and_its_undoing_one_base_at_a_time_leaves_its_service_
         let way = ["install 0.0.1", "install 0.0.2", "uninstall 0.0.1", "install 0.0.1", "uninstall 0.0.2"];
         assert_eq!(told(base, "biz1"), way, "{}", base.identity());
     }
-    Ok(())
+    scene.stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +112,7 @@ async fn the_only_base_does_not_leave_its_service_during_an_update() -> Result<(
         assert_eq!(scene.endpoints.fewest(mark), 1, "at every moment of the update to {version}");
     }
     assert_eq!(unserved.found(), [] as [String; 0], "ready endpoints of bases where no version was active");
-    Ok(())
+    scene.stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +125,7 @@ async fn an_update_of_all_bases_at_once_leaves_the_service_an_endpoint() -> Resu
         assert!(scene.endpoints.fewest(mark) >= 1, "no endpoint during the update to {version}");
     }
     assert_eq!(unserved.found(), [] as [String; 0], "ready endpoints of bases where no version was active");
-    Ok(())
+    scene.stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,7 +140,7 @@ async fn a_pod_that_goes_leaves_its_service_before_its_module_does() -> Result<(
     eventually("the uninstall", SOON, async || serving() == 1).await?;
     assert!(left.elapsed() > Duration::from_secs(3), "{:?} after it left the Service", left.elapsed());
     assert_eq!(unserved.found(), [] as [String; 0], "ready endpoints of bases where no version was active");
-    Ok(())
+    scene.stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,7 +157,7 @@ async fn a_base_that_is_silent_or_gone_is_no_endpoint_until_it_is_back() -> Resu
     base.restart().await?;
     scene.endpoints.are(2).await?;
     assert!(serves(base, "biz1"));
-    Ok(())
+    scene.stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,7 +183,7 @@ async fn an_update_of_a_daemon_set_takes_one_base_at_a_time_out_of_the_service()
     scene.endpoints.are(3).await?;
     assert_eq!(scene.endpoints.fewest(mark), 2, "bases - maxUnavailable, which is 1 if nothing else is said");
     assert_eq!(unserved.found(), [] as [String; 0], "ready endpoints of bases where no version was active");
-    Ok(())
+    scene.stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,7 +202,7 @@ async fn a_readiness_gate_keeps_a_base_out_of_the_service_until_it_opens() -> Re
     let open = json!({ "status": { "conditions": [{ "type": "example.com/traffic", "status": "True" }] } });
     scene.stage.kubectl(&["patch", "pod", pod, "--subresource=status", "-p", &open.to_string()]).await?;
     scene.endpoints.are(1).await?;
-    Ok(())
+    scene.stage.ends_quietly().await
 }
 
 /// What clients saw of an update.
@@ -264,6 +264,7 @@ async fn update_of_a_real_base(name: &str, adapt: impl FnOnce(&mut JavaBaseOptio
         seen.errors.len(),
         seen.change
     );
+    stage.ends_quietly().await?;
     Ok(seen)
 }
 

@@ -1,6 +1,11 @@
 //! What every test stands on.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
@@ -13,6 +18,7 @@ use modulet_testkit::{
     broker::Mosquitto,
     control_plane::ControlPlane,
     controller::{Controller, ControllerOptions},
+    process::tail,
     tools::Tool,
     wait::eventually,
 };
@@ -29,6 +35,17 @@ pub(crate) struct Stage {
     pub(crate) name: String,
     pub(crate) broker: Mosquitto,
     pub(crate) controller: Controller,
+    /// Whether the test has said how it ends, as all do (`quiet.rs`).
+    pub(crate) ended: AtomicBool,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // An error went past the end; for a panic the controller itself does it.
+        if !self.ended.load(Ordering::Relaxed) && !std::thread::panicking() {
+            eprintln!("--- the end of the controller's log:\n{}\n---", tail(self.controller.log_path(), 50));
+        }
+    }
 }
 
 impl Stage {
@@ -51,13 +68,22 @@ impl Stage {
         name: &str,
         adapt: impl FnOnce(ControllerOptions) -> ControllerOptions,
     ) -> Result<Self> {
+        Self::set_at(cluster, Mosquitto::start().await?, name, adapt).await
+    }
+
+    /// The same with a broker that is not like the others.
+    pub(crate) async fn set_at(
+        cluster: &'static ControlPlane,
+        broker: Mosquitto,
+        name: &str,
+        adapt: impl FnOnce(ControllerOptions) -> ControllerOptions,
+    ) -> Result<Self> {
         let client = cluster.client().await?;
         cluster.create_namespace(name).await?;
-        let broker = Mosquitto::start().await?;
         let options = ControllerOptions::new(env!("CARGO_BIN_EXE_modulet"), cluster.kubeconfig(), broker.address())
             .env("ENV", name);
         let controller = Controller::start(adapt(options)).await?;
-        Ok(Self { cluster, client, name: name.to_owned(), broker, controller })
+        Ok(Self { cluster, client, name: name.to_owned(), broker, controller, ended: AtomicBool::new(false) })
     }
 
     /// Options of a base of this stage. Its name is the stage's too, so that only this stage's Pods select it.
@@ -158,6 +184,25 @@ impl Stage {
         let mut events = api.list(&ListParams::default().fields(&format!("involvedObject.name={of}"))).await?.items;
         events.sort_by_key(|e| e.metadata.creation_timestamp.clone());
         Ok(events.into_iter().filter_map(|e| e.reason).collect())
+    }
+
+    /// What the Events of an object say: type, reason and message.
+    pub(crate) async fn told_about(&self, of: &str) -> Result<Vec<String>> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &self.name);
+        let mut events = api.list(&ListParams::default().fields(&format!("involvedObject.name={of}"))).await?.items;
+        events.sort_by_key(|e| e.metadata.creation_timestamp.clone());
+        let text = |e: Event| [e.type_, e.reason, e.message].map(Option::unwrap_or_default).join(" ");
+        Ok(events.into_iter().map(text).collect())
+    }
+
+    /// Waits until an Event of an object has all these words in it, and returns what it says.
+    pub(crate) async fn event_with(&self, of: &str, words: &[&str]) -> Result<String> {
+        eventually(&format!("an Event of {of} with {words:?}"), SOON, async || {
+            let told = self.told_about(of).await?;
+            let found = told.iter().find(|text| words.iter().all(|word| text.contains(word))).cloned();
+            found.with_context(|| format!("{told:?}"))
+        })
+        .await
     }
 
     /// Runs kubectl in the stage's namespace.

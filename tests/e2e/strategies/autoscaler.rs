@@ -37,7 +37,8 @@ async fn a_non_peer_deployment_follows_its_autoscaler() -> Result<()> {
     autoscaler(&stage, 3, 4).await?;
     let since = Instant::now();
     measured("the autoscaler's minimum", since, replicas_become(&stage, 3)).await?;
-    ready_pods(&stage, "0.0.1", 3).await
+    ready_pods(&stage, "0.0.1", 3).await?;
+    stage.ends_quietly().await
 }
 
 /// What Events say about modulet's putting back.
@@ -77,5 +78,5 @@ async fn an_autoscaler_and_a_peer_deployment_do_not_fight_for_ever() -> Result<(
     replicas_become(&stage, 2).await?;
     ready_pods(&stage, "0.0.1", 2).await?;
     ensure!(put_back(&stage).await?.len() == told + 1, "{:?}", put_back(&stage).await?);
-    Ok(())
+    stage.ends_quietly().await
 }

@@ -46,7 +46,8 @@ async fn a_paused_release_stays_with_the_first_batch_until_it_is_resumed() -> Re
     stage.kubectl(&["rollout", "resume", "deployment/biz1"]).await?;
     rolled_out(&stage, "deployment/biz1").await?;
     ready_pods(&stage, "0.0.2", 4).await?;
-    updated_once_without_a_gap(&stage, &bases, gaps).await
+    updated_once_without_a_gap(&stage, &bases, gaps).await?;
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,5 +68,5 @@ async fn a_paused_release_goes_back_without_a_further_base() -> Result<()> {
     alone(&bases, "biz1", "0.0.1", SOON).await?;
     let tried = bases.iter().filter(|b| told(b, "biz1").contains(&"install 0.0.2".to_owned())).count();
     assert_eq!(tried, 1, "bases that ever had the new version");
-    Ok(())
+    stage.ends_quietly().await
 }

@@ -27,7 +27,8 @@ async fn the_peer_daemon_set_uninstalls_before_it_installs_once_on_each_base() -
     for base in bases.iter() {
         told_no_more_than(base, "biz1", &["install 0.0.1", "uninstall 0.0.1", "install 0.0.2"], QUIET).await?;
     }
-    removed(&stage, "daemonset/biz1", &bases).await
+    removed(&stage, "daemonset/biz1", &bases).await?;
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,5 +47,5 @@ async fn a_base_that_joins_gets_the_module_whether_it_asks_or_not() -> Result<()
         let ids: Vec<_> = bases.iter().map(SimulatedBase::identity).collect();
         one_on_each(&stage, &ids.iter().map(String::as_str).collect::<Vec<_>>()).await?;
     }
-    Ok(())
+    stage.ends_quietly().await
 }

@@ -38,5 +38,6 @@ async fn the_pod_of_a_job_is_refused_and_can_be_deleted() -> Result<()> {
 
     stage.kubectl(&["delete", "job/biz1"]).await?;
     stage.pod_gone(&pod).await?;
-    told_no_more_than(&bases[0], "biz1", &[], QUIET).await
+    told_no_more_than(&bases[0], "biz1", &[], QUIET).await?;
+    stage.ends_quietly().await
 }

@@ -53,7 +53,7 @@ async fn a_non_peer_deployment_moves_to_bases_that_have_none() -> Result<()> {
     versions_become(&bases, &["0.0.2", "0.0.2"]).await?;
     removed(&stage, "deployment/biz1", &bases).await?;
     each_twice(&bases);
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,7 +74,7 @@ async fn a_replica_set_is_updated_by_deleting_its_pods() -> Result<()> {
     versions_become(&bases, &["0.0.2", "0.0.2"]).await?;
     removed(&stage, "replicaset/biz1", &bases).await?;
     each_twice(&bases);
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,7 +92,7 @@ async fn a_stateful_set_updates_its_copies_in_order() -> Result<()> {
     versions_become(&bases, &["0.0.2", "0.0.2"]).await?;
     removed(&stage, "statefulset/biz1", &bases).await?;
     each_twice(&bases);
-    Ok(())
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +115,8 @@ async fn a_bare_pod_is_released_on_the_base_it_names() -> Result<()> {
     versions_become(&bases, &[]).await?;
     assert_eq!(told(&bases[0], "biz1"), [] as [&str; 0]);
     let story = ["install 0.0.1", "install 0.0.2", "uninstall 0.0.1", "uninstall 0.0.2"];
-    told_no_more_than(&bases[1], "biz1", &story, super::QUIET).await
+    told_no_more_than(&bases[1], "biz1", &story, super::QUIET).await?;
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,5 +140,5 @@ async fn a_partition_updates_the_last_copies_only() -> Result<()> {
     versions_become(&bases, &["0.0.2", "0.0.2"]).await?;
     removed(&stage, "statefulset/biz1", &bases).await?;
     each_twice(&bases);
-    Ok(())
+    stage.ends_quietly().await
 }

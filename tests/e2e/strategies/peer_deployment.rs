@@ -86,7 +86,8 @@ async fn replicas_and_pods_follow_the_bases() -> Result<()> {
     let since = Instant::now();
     goodbye(&stage, third).await?;
     measured("a base says goodbye, replicas", since, replicas_become(&stage, 2)).await?;
-    one_on_each(&stage, &["base-0", "base-1"]).await
+    one_on_each(&stage, &["base-0", "base-1"]).await?;
+    stage.ends_quietly().await
 }
 
 /// Kubernetes takes Pods that are not Ready first, wherever they run; the one that was to go stays then.
@@ -117,7 +118,8 @@ async fn a_pod_that_stays_after_all_is_as_good_as_any_other_again() -> Result<()
     stage.kubectl(&["uncordon", &stage.node_name("base-0")]).await?;
     replicas_become(&stage, 2).await?;
     assert_eq!(cost_is("no mark any more", None).await?, before, "the same Pod");
-    told_no_more_than(&bases[0], "biz1", &["install 0.0.1"], QUIET).await
+    told_no_more_than(&bases[0], "biz1", &["install 0.0.1"], QUIET).await?;
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,5 +134,6 @@ async fn the_peer_deployment_installs_before_it_uninstalls_once_on_each_base() -
     release(&stage, FILE, "0.0.2").await?;
     rolled_out(&stage, "deployment/biz1").await?;
     ready_pods(&stage, "0.0.2", 4).await?;
-    updated_once_without_a_gap(&stage, &bases, gaps).await
+    updated_once_without_a_gap(&stage, &bases, gaps).await?;
+    stage.ends_quietly().await
 }

@@ -60,7 +60,8 @@ async fn strong_scattering_waits_for_a_base_and_starts_there_soon() -> Result<()
         told_no_more_than(base, "biz1", &["install 0.0.1", "install 0.0.2", "uninstall 0.0.1"], QUIET).await?;
     }
     removed(&stage, "deployment/biz1", &two).await?;
-    eventually("an empty base", SOON, async || third.modules().is_empty()).await
+    eventually("an empty base", SOON, async || third.modules().is_empty()).await?;
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,7 +96,8 @@ async fn weak_scattering_shares_a_base_where_there_are_too_few() -> Result<()> {
     for base in bases.iter() {
         told_no_more_than(base, "biz1", &story, QUIET).await?;
     }
-    removed(&stage, "deployment/biz1", &bases).await
+    removed(&stage, "deployment/biz1", &bases).await?;
+    stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,5 +105,6 @@ async fn weak_scattering_spreads_where_there_are_enough() -> Result<()> {
     let stage = Stage::set("scatter-weak-enough").await?;
     let _bases = bases(&stage, 3, Activation::ActivateNew).await?;
     release(&stage, "scattering-weak.yaml", "0.0.1").await?;
-    one_on_each(&stage, &["base-0", "base-1", "base-2"]).await
+    one_on_each(&stage, &["base-0", "base-1", "base-2"]).await?;
+    stage.ends_quietly().await
 }

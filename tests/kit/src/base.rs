@@ -177,6 +177,34 @@ impl SimulatedBase {
         self.change(Slot::resume);
     }
 
+    /// The heart stops for good, as after a beat that fell into an outage; questions are answered.
+    pub fn stop_beating(&self) {
+        self.change(|slot, _| slot.stop_beating());
+    }
+
+    /// Says that it goes away, beats no more, and is there all the same.
+    pub fn say_goodbye(&self) {
+        self.change(Slot::say_goodbye);
+    }
+
+    /// Claims another address from now on, and says so with a beat.
+    pub fn set_ip(&self, ip: &str) {
+        self.change(|slot, now| {
+            ip.clone_into(&mut slot.options.ip);
+            slot.beat_now(now);
+        });
+    }
+
+    /// Claims another address after its next start.
+    pub fn set_ip_silently(&self, ip: &str) {
+        self.change(|slot, _| ip.clone_into(&mut slot.options.ip));
+    }
+
+    /// What every uninstall fails with (an exception with its message); none: they work again.
+    pub fn fail_uninstalls(&self, exception: Option<&str>) {
+        self.change(|slot, _| slot.arklet.stuck = exception.map(str::to_owned));
+    }
+
     /// Cuts the connection; the client is back after its first back-off.
     pub fn drop_connection(&self) {
         self.drop_connection_for(Duration::ZERO);

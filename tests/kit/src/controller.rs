@@ -22,6 +22,7 @@ pub struct ControllerOptions {
     pub binary: PathBuf,
     /// Further variables, which also override those set here.
     env: BTreeMap<String, String>,
+    memory: Option<u64>,
 }
 
 impl ControllerOptions {
@@ -38,13 +39,20 @@ impl ControllerOptions {
             ("MQTT_PASSWORD", broker.password.clone()),
         ];
         let env = env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        Self { binary: binary.into(), env }
+        Self { binary: binary.into(), env, memory: None }
     }
 
     /// Sets a variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.env.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Limits its memory (address space), in bytes: for tests of what could eat up the machine's.
+    #[must_use]
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
         self
     }
 }
@@ -79,6 +87,9 @@ impl Controller {
         let mut program = Program::new("modulet", options.binary, &*log);
         for (name, value) in &options.env {
             program = program.env(name, value);
+        }
+        if let Some(bytes) = options.memory {
+            program = program.memory(bytes);
         }
         let process = Some(program.start()?);
         Ok(Self { program, process, http, log: Some(log) })
@@ -137,6 +148,11 @@ impl Controller {
     pub async fn terminate(&mut self) -> Result<ExitStatus> {
         let process = self.process.take().context("modulet is not running")?;
         process.terminate().await
+    }
+
+    /// Another value of a variable, from the next [`Self::restart`] on.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.program = self.program.clone().env(name, value);
     }
 
     /// Starts it again, after [`Self::kill9`] or [`Self::terminate`], or else terminates it first;

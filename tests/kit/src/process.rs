@@ -26,7 +26,8 @@ use tokio::sync::watch;
 use crate::wait::{Attempt, eventually};
 
 /// Starts the watchman on descriptor 3 and *becomes* the program, so that the program's process id
-/// and exit status are the ones we see. `$1` is a directory to remove once we are gone, or empty.
+/// and exit status are the ones we see. `$1` is a directory to remove once we are gone, or empty;
+/// `$2` is a limit of its memory in kB, or empty.
 /// A line on the pipe says that the program has ended and the watchman may go; the mere end of the
 /// pipe says that we have. It removes the directory twice, for other programs may still be writing
 /// into it that end at the same moment. It stays in the background of the program as a child it knows nothing of. A broker of thousands of clients needs as many files.
@@ -41,7 +42,8 @@ exec 3<&0
     kill -KILL $$
     [ -z "$1" ] || rm -rf -- "$1" || { sleep 3; rm -rf -- "$1"; }
 } <&3 3<&- >/dev/null 2>&1 &
-shift
+[ -z "$2" ] || ulimit -v "$2"
+shift 2
 exec "$@" </dev/null 3<&-
 "#;
 
@@ -55,6 +57,7 @@ pub struct Program {
     log: PathBuf,
     patience: Duration,
     litter: Option<PathBuf>,
+    memory: Option<u64>,
 }
 
 impl Program {
@@ -68,6 +71,7 @@ impl Program {
             log: log.into(),
             patience: Duration::from_secs(10),
             litter: None,
+            memory: None,
         }
     }
 
@@ -99,6 +103,13 @@ impl Program {
         self
     }
 
+    /// How much memory it may ask for, in bytes; beyond that it gets none, and nobody else suffers.
+    #[must_use]
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = Some(bytes);
+        self
+    }
+
     /// A directory to remove if our process ends before the program does. What is in a `static` is
     /// never dropped, so this is how its temporary files go.
     #[must_use]
@@ -124,6 +135,7 @@ impl Program {
         command
             .args(["-c", WATCHMAN, name])
             .arg(self.litter.as_deref().unwrap_or(Path::new("")))
+            .arg(self.memory.map_or_else(String::new, |bytes| (bytes / 1024).to_string()))
             .arg(&self.path)
             .args(&self.args)
             .envs(self.env.iter().map(|(name, value)| (name, value)))

@@ -22,7 +22,10 @@ pub(super) const NOT_STOPPABLE: &str =
 pub(super) struct Arklet {
     pub(super) activation: Activation,
     pub(super) keep_broken: bool,
+    pub(super) web: bool,
     pub(super) empty_records: bool,
+    /// What every uninstall fails with.
+    pub(super) stuck: Option<String>,
     workers: usize,
     latency: Duration,
     generation: Generation,
@@ -40,7 +43,9 @@ impl Arklet {
         Self {
             activation: options.activation,
             keep_broken: options.keep_broken,
+            web: options.web,
             empty_records: options.empty_state_records,
+            stuck: None,
             workers: options.workers.max(1),
             latency: options.latency,
             generation: options.generation,
@@ -272,6 +277,7 @@ impl Arklet {
         match self.modules.iter().find(|module| module.is(name, version)).map(Module::state) {
             None => Response::not_found(name, version),
             Some(BizState::Resolved) => Response::thrown(NOT_STOPPABLE),
+            Some(_) if self.stuck.is_some() => Response::thrown(self.stuck.as_deref().unwrap_or_default()),
             Some(_) => {
                 self.remove(name, version);
                 Response::uninstalled(name, version)

@@ -42,6 +42,8 @@ pub(super) enum Part {
 #[derive(Debug)]
 pub(super) struct Start {
     pub(super) serial: u64,
+    /// What the jar is, where it is still being fetched and nothing is listed.
+    pub(super) fetched: Option<(String, String)>,
     pub(super) begun: Instant,
     pub(super) ends: Instant,
     pub(super) broken: Option<String>,

@@ -46,6 +46,8 @@ pub enum UrlBehaviour {
     Ok,
     /// It starts, but stays `resolved` for that long.
     StartsSlowly(Duration),
+    /// The download takes that long; until then the base lists nothing of it, and answers "conflict" to a repeat.
+    FetchesSlowly(Duration),
     /// It fails to start; the text is the root cause's message.
     Broken {
         /// Message of the innermost exception, an `IllegalStateException`.
@@ -99,6 +101,8 @@ pub struct BaseOptions {
     pub activation: Activation,
     /// `sofa.ark.auto.uninstall.when.failed.enable=false`: a module that fails to start stays, `broken`.
     pub keep_broken: bool,
+    /// Its modules are web modules: two versions of one name cannot be loaded, for they have one context path.
+    pub web: bool,
     /// Heartbeat interval; see [`BaseOptions::of_generation`] for the older ones.
     pub heartbeat: Duration,
     /// Worker threads that serve commands.
@@ -137,6 +141,7 @@ impl Default for BaseOptions {
             client_prefix: "koupleless".into(),
             activation: Activation::Default,
             keep_broken: false,
+            web: false,
             heartbeat: Duration::from_secs(10),
             workers: 5,
             generation: Generation::V2_1_11,

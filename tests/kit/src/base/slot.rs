@@ -132,6 +132,24 @@ impl Slot {
         self.next_heart = self.next_heart.map(|due| due.max(now));
     }
 
+    /// Beats now, and then in the interval again.
+    pub(super) fn beat_now(&mut self, now: Instant) {
+        self.next_heart = Some(now);
+    }
+
+    /// The task that beats has ended; everything else goes on.
+    pub(super) fn stop_beating(&mut self) {
+        self.next_heart = None;
+    }
+
+    /// Says once that it goes away, and beats no more.
+    pub(super) fn say_goodbye(&mut self, now: Instant) {
+        let mut message = wire::heart(&self.identity, &self.options);
+        message.data["state"] = "deactivated".into();
+        self.outbox.push_back((now, message));
+        self.next_heart = None;
+    }
+
     fn serve_held(&mut self, now: Instant) {
         for (word, payload) in std::mem::take(&mut self.held) {
             self.handle(&word, &payload, now);

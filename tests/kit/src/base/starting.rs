@@ -33,15 +33,29 @@ impl Arklet {
             }
             self.modules.retain(|module| module.name != name);
         }
-        let jar = self.fetch(install)?;
+        let mut jar = self.fetch(install)?;
+        if jar.fetch > std::time::Duration::ZERO {
+            return Ok(Start {
+                serial: 0,
+                fetched: Some((jar.name, jar.version)),
+                begun: now,
+                ends: earliest + jar.fetch + jar.start,
+                broken: jar.broken,
+                replaced: install.replace,
+            });
+        }
         if self.modules.iter().any(|module| module.is(&jar.name, &jar.version)) {
             return Err(Response::repeated(&jar.name, &jar.version));
+        }
+        if self.web && self.modules.iter().any(|module| module.name == jar.name) {
+            jar.broken = Some(format!("Child name [{}] is not unique", jar.name));
         }
         self.serial += 1;
         let at_ms = self.epoch_ms(now);
         self.modules.push(Module::new(self.serial, jar.name, jar.version, at_ms));
         Ok(Start {
             serial: self.serial,
+            fetched: None,
             begun: now,
             ends: earliest + jar.start,
             broken: jar.broken,
@@ -51,7 +65,16 @@ impl Arklet {
 
     pub(super) fn finish_start(&mut self, start: &Start) -> Response {
         let at_ms = self.epoch_ms(start.ends);
-        let Some(at) = self.modules.iter().position(|module| module.serial == start.serial) else {
+        let mut serial = start.serial;
+        if let Some((name, version)) = &start.fetched {
+            if self.modules.iter().any(|module| module.is(name, version)) {
+                return Response::repeated(name, version);
+            }
+            self.serial += 1;
+            serial = self.serial;
+            self.modules.push(Module::new(serial, name.clone(), version.clone(), at_ms));
+        }
+        let Some(at) = self.modules.iter().position(|module| module.serial == serial) else {
             // Taken out by hand meanwhile.
             return Response::thrown("java.lang.IllegalStateException: module is gone");
         };

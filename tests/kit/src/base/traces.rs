@@ -86,6 +86,12 @@ pub(super) fn broken_record(cause: &str, replaced: bool) -> String {
     } else {
         "InstallOnlyStrategy.install(InstallOnlyStrategy.java:52)"
     };
+    // Tomcat's word for a second context of one path.
+    let exception = if cause.starts_with("Child name [") {
+        "java.lang.IllegalArgumentException"
+    } else {
+        "java.lang.IllegalStateException"
+    };
     format!(
         "{START_FAILED}\n{INSTALLING}\
          \tat {ARKLET}.ops.strategy.{strategy}\n\
@@ -100,7 +106,7 @@ pub(super) fn broken_record(cause: &str, replaced: bool) -> String {
          \tat org.springframework.beans.factory.support.SimpleInstantiationStrategy.instantiate(SimpleInstantiationStrategy.java:177)\n\
          \tat org.springframework.beans.factory.support.ConstructorResolver.instantiate(ConstructorResolver.java:644)\n\
          \t... 42 more\n\
-         Caused by: java.lang.IllegalStateException: {cause}\n\
+         Caused by: {exception}: {cause}\n\
          \tat e2e.broken.BrokenApplication.boom(BrokenApplication.java:10)\n\
          \tat e2e.broken.BrokenApplication$$SpringCGLIB$$0.boom(<generated>)\n\
          \tat java.base/java.lang.reflect.Method.invoke(Method.java:569)\n\

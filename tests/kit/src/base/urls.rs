@@ -10,6 +10,8 @@ pub(super) struct Jar {
     pub(super) name: String,
     pub(super) version: String,
     pub(super) start: Duration,
+    /// How long the download takes.
+    pub(super) fetch: Duration,
     /// Message of the root cause, if the module cannot start.
     pub(super) broken: Option<String>,
 }
@@ -38,7 +40,7 @@ impl UrlRules {
             Some(UrlBehaviour::IsReally { name, version }) => {
                 jar = Some((name.clone(), version.clone()));
             }
-            Some(UrlBehaviour::StartsSlowly(_) | UrlBehaviour::Broken { .. }) => {}
+            Some(UrlBehaviour::StartsSlowly(_) | UrlBehaviour::FetchesSlowly(_) | UrlBehaviour::Broken { .. }) => {}
             None => unreadable(url)?,
         }
         let (name, version) = jar.ok_or("java.lang.IllegalArgumentException: Biz Name must not be empty!")?;
@@ -50,7 +52,8 @@ impl UrlRules {
                 (slowness(file_name(url)), file_name(url).contains("broken").then(|| "broken on purpose".to_owned()))
             }
         };
-        Ok(Jar { name, version, start: start.max(asked_sleep(args)), broken })
+        let fetch = if let Some(UrlBehaviour::FetchesSlowly(time)) = chosen { *time } else { Duration::ZERO };
+        Ok(Jar { name, version, start: start.max(asked_sleep(args)), fetch, broken })
     }
 }
 

@@ -62,20 +62,28 @@ impl Tls {
 impl Mosquitto {
     /// Starts one and waits until it takes clients.
     pub async fn start() -> Result<Self> {
-        Self::start_with(None).await
+        Self::start_with(None, "").await
+    }
+
+    /// The same with further lines in its configuration.
+    pub async fn start_configured(lines: &str) -> Result<Self> {
+        Self::start_with(None, lines).await
     }
 
     /// The same with a second listener that speaks TLS.
     pub async fn start_tls(clients: Clients) -> Result<Self> {
-        Self::start_with(Some(clients)).await
+        Self::start_with(Some(clients), "").await
     }
 
-    async fn start_with(clients: Option<Clients>) -> Result<Self> {
+    async fn start_with(clients: Option<Clients>, lines: &str) -> Result<Self> {
         let path = find("mosquitto").context("mosquitto is not installed: run `make setup`")?;
         let directory = tempfile::Builder::new().prefix("modulet-mosquitto-").tempdir()?;
         let address = BrokerAddress::local(free_port()?);
         let tls = clients.map(|_| Tls::create(directory.path())).transpose()?;
         let config = write_config(directory.path(), &address).await?;
+        if !lines.is_empty() {
+            fs::write(&config, format!("{}{lines}\n", fs::read_to_string(&config)?))?;
+        }
         if let Some(tls) = &tls {
             add_tls(&config, directory.path(), tls, clients == Some(Clients::Certificates))?;
         }

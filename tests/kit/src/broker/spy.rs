@@ -71,6 +71,11 @@ impl Spy {
         Ok(self.client.publish(topic, QoS::AtLeastOnce, false, payload).await?)
     }
 
+    /// The same, retained.
+    pub async fn publish_retained(&self, topic: &str, payload: impl Into<Vec<u8>>) -> Result<()> {
+        Ok(self.client.publish(topic, QoS::AtLeastOnce, true, payload).await?)
+    }
+
     /// What was recorded so far.
     pub fn messages(&self) -> Vec<Message> {
         lock(&self.messages).clone()
