@@ -254,7 +254,6 @@ fn with_node<T>(number: usize, version: &str, write: impl FnOnce(&NodeWriter<'_>
         max_pods: 1000,
         zone_per_base: true,
         env_taint: false,
-        ledger: "{}",
         now: jiff::Timestamp::now(),
     })
 }

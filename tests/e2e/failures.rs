@@ -54,17 +54,6 @@ async fn says(stage: &Stage, pod: &str, reason: &str, words: &[&str]) -> Result<
     .await
 }
 
-/// Waits until the base's Node has it on record that this controller installed the module.
-async fn recorded(stage: &Stage, base: &SimulatedBase, module: &str) -> Result<()> {
-    eventually(&format!("{module} on record"), SOON, async || {
-        let node = stage.nodes().get(&stage.node_name(&base.identity())).await?;
-        let record = node.metadata.annotations.and_then(|a| a.get("modulet.koupleless.io/ledger").cloned());
-        ensure!(record.as_ref().is_some_and(|r| r.contains(module)), "{record:?}");
-        Ok(())
-    })
-    .await
-}
-
 /// And a changed Pod does not wait for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn tries_are_spaced_out_as_a_kubelets_and_a_changed_pod_is_tried_at_once() -> Result<()> {
@@ -234,7 +223,7 @@ async fn force_deleted_pods_leave_nothing_behind() -> Result<()> {
     stage.pods().delete("biz1", &force).await?;
     base.wait_for_state("biz1", "1", None, SOON).await?;
 
-    recorded(&stage, &base, "biz2").await?;
+    stage.recorded(&base.identity(), "biz2", SOON).await?;
     stage.controller.kill9().await?;
     stage.pods().delete("biz2", &force).await?;
     stage.pod_gone("biz2").await?;
@@ -267,7 +256,7 @@ async fn modules_that_somebody_else_put_there_are_never_touched() -> Result<()> 
     }
     stage.pod_ready("two").await?;
     says(&stage, "one", "ForeignModule", &["biz1:0"]).await?;
-    recorded(&stage, &quiet, "biz1").await?;
+    stage.recorded(&quiet.identity(), "biz1", SOON).await?;
     stage.controller.kill9().await?;
     stage.controller.restart().await?;
     stage.delete_pod("one").await?;

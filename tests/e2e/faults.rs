@@ -167,13 +167,7 @@ async fn a_controller_that_is_killed_after_a_command_knows_what_it_installed() -
     create(&stage, "biz1", "biz1", "1").await?;
     base.wait_for_command("installBiz", SOON).await?;
     // It is on record long before the reply; the record goes out together with the command.
-    eventually("the record", Duration::from_secs(4), async || {
-        let annotations = stage.nodes().get(&stage.node_name("base-1")).await?.metadata.annotations;
-        let record = annotations.and_then(|a| a.get("modulet.koupleless.io/ledger").cloned());
-        ensure!(record.as_ref().is_some_and(|r| r.contains("biz1")), "{record:?}");
-        Ok(())
-    })
-    .await?;
+    stage.recorded("base-1", "biz1", Duration::from_secs(4)).await?;
     stage.controller.kill9().await?;
     base.delay_replies(Duration::ZERO);
     stage.pods().delete("biz1", &DeleteParams::default().grace_period(0)).await?;

@@ -163,7 +163,7 @@ fn bound(name: &str) -> Result<Pod> {
     Ok(serde_json::from_value(pod)?)
 }
 
-/// So many installs that they need the journal.
+/// So many installs as come at once.
 async fn at_once(pods: &Api<Pod>) -> Result<()> {
     let names: Vec<_> = (0..10).map(|n| format!("more{n}")).collect();
     let (once, all) = (PostParams::default(), names.iter().map(|name| bound(name)).collect::<Result<Vec<_>>>()?);
@@ -284,8 +284,8 @@ async fn the_chart_gives_exactly_the_variables_and_rights_that_the_job_needs() -
         Api::<Role>::namespaced(client.clone(), "default").get("modulet-system:modulet-environment").await?;
     let mut granted_rights = granted(&cluster_role.rules.unwrap_or_default());
     granted_rights.extend(granted(&environment.rules.unwrap_or_default()));
-    let journal = Api::<Role>::namespaced(client.clone(), NAMESPACE).get("modulet-system:modulet-journal").await?;
-    granted_rights.extend(granted(&journal.rules.unwrap_or_default()));
+    let record = Api::<Role>::namespaced(client.clone(), NAMESPACE).get("modulet-system:modulet-record").await?;
+    granted_rights.extend(granted(&record.rules.unwrap_or_default()));
     granted_rights.extend(granted(&role.rules.unwrap_or_default()));
     let used_rights = used(&directory.path().join("audit.log"))?;
     let of = |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>();

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod};
 use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, PostParams},
@@ -124,6 +124,25 @@ impl Stage {
         eventually(&format!("Node {node} gone"), SOON, async || match self.nodes().get_opt(node).await? {
             None => Ok(()),
             Some(node) => bail!("it is there: {}", json!(node.status)),
+        })
+        .await
+    }
+
+    /// All that the controller keeps on record: orders, and the ledgers of bases, by the objects' names.
+    pub(crate) async fn record(&self) -> Result<Vec<(String, BTreeMap<String, String>)>> {
+        let api = Api::<ConfigMap>::namespaced(self.client.clone(), "default");
+        let ours = ListParams::default().labels(&format!("modulet.koupleless.io/record={}", self.name));
+        let objects = api.list(&ours).await?.items;
+        Ok(objects.into_iter().map(|o| (o.metadata.name.unwrap_or_default(), o.data.unwrap_or_default())).collect())
+    }
+
+    /// Waits until it is on record that this controller told the base to install the module.
+    pub(crate) async fn recorded(&self, base: &str, module: &str, limit: Duration) -> Result<()> {
+        eventually(&format!("{module} on record for {base}"), limit, async || {
+            let record = self.record().await?;
+            let entries = record.iter().flat_map(|(_, entries)| entries);
+            let mut ours = entries.filter(|(key, text)| (*key == base || *key == "ordered") && text.contains(module));
+            if ours.next().is_some() { Ok(()) } else { bail!("{record:?}") }
         })
         .await
     }

@@ -3,13 +3,9 @@
 
 use anyhow::{Result, ensure};
 use futures::future::try_join_all;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{
-    Api,
-    api::{DeleteParams, ListParams},
-};
+use kube::api::DeleteParams;
 use modulet_testkit::{base::SimulatedBase, wait::eventually};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::stage::{SOON, Stage, module_pod};
 
@@ -54,15 +50,16 @@ async fn empty(bases: &[SimulatedBase]) -> Result<()> {
     .await
 }
 
-async fn segments(stage: &Stage) -> Result<usize> {
-    let label = format!("modulet.koupleless.io/journal={}", stage.name);
-    let api = Api::<ConfigMap>::namespaced(stage.client.clone(), "default");
-    Ok(api.list(&ListParams::default().labels(&label)).await?.items.len())
+/// How many modules are ordered and not in the ledgers of all their bases.
+async fn orders(stage: &Stage) -> Result<usize> {
+    let record = stage.record().await?;
+    let ordered = record.iter().find_map(|(_, entries)| entries.get("ordered"));
+    Ok(ordered.map_or(Ok(0), |text| serde_json::from_str(text).map(|list: Vec<Value>| list.len()))?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_install_of_a_controller_that_is_killed_at_once_is_undone_when_its_pod_is_gone() -> Result<()> {
-    let mut stage = Stage::set("journal-one").await?;
+    let mut stage = Stage::set("record-one").await?;
     let bases = [stage.base(stage.base_options("base-1")).await?];
     for round in 0..ROUNDS {
         let before = installs(&bases);
@@ -79,8 +76,8 @@ async fn an_install_of_a_controller_that_is_killed_at_once_is_undone_when_its_po
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn installs_on_many_bases_at_once_are_undone_too_and_the_journal_ends_empty() -> Result<()> {
-    let mut stage = Stage::set("journal-many").await?;
+async fn installs_on_many_bases_at_once_are_undone_too_and_the_orders_end_empty() -> Result<()> {
+    let mut stage = Stage::set("record-many").await?;
     let bases = try_join_all((0..BASES).map(|n| stage.base(stage.base_options(&format!("base-{n}"))))).await?;
     release(&stage, &bases, "1").await?;
     next_install(&bases, 0).await;
@@ -94,11 +91,11 @@ async fn installs_on_many_bases_at_once_are_undone_too_and_the_journal_ends_empt
         bases.iter().all(|base| base.modules().iter().any(|module| module.1 == "2"))
     })
     .await?;
-    let written = stage.controller.metric("modulet_api_writes_total", &[("kind", "journal"), ("result", "ok")]).await?;
-    assert!((1.0..5.0).contains(&written), "{written} segments for {BASES} bases");
-    eventually("an empty journal", SOON, async || {
-        let left = segments(&stage).await?;
-        ensure!(left == 0, "{left} segments are left");
+    let written = stage.controller.metric("modulet_api_writes_total", &[("kind", "record"), ("result", "ok")]).await?;
+    assert!((1.0..8.0).contains(&written), "{written} writes of the record for {BASES} bases");
+    eventually("an empty set of orders", 2 * SOON, async || {
+        let left = orders(&stage).await?;
+        ensure!(left == 0, "{left} orders are left");
         Ok(())
     })
     .await?;
