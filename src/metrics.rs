@@ -38,6 +38,8 @@ pub struct Metrics {
     failures: Family<Named, Counter>,
     /// 1 while connected to the broker.
     pub broker_connected: Gauge,
+    /// 1 while most bases are silent at once and nobody is given up.
+    pub bases_suspected: Gauge,
     /// Attempts to connect that failed, and connections lost.
     pub broker_errors: Counter,
     /// Watches that had to be started again.
@@ -65,6 +67,7 @@ impl Metrics {
             overflows: Family::default(),
             failures: Family::default(),
             broker_connected: Gauge::default(),
+            bases_suspected: Gauge::default(),
             broker_errors: Counter::default(),
             watch_errors: Counter::default(),
             pods: Gauge::default(),
@@ -83,6 +86,8 @@ impl Metrics {
         registry.register("queue_overflows", "Entries refused by a full queue", metrics.overflows.clone());
         registry.register("module_failures", "Installs and uninstalls that failed", metrics.failures.clone());
         registry.register("broker_connected", "1 while connected to the broker", metrics.broker_connected.clone());
+        let suspected = metrics.bases_suspected.clone();
+        registry.register("bases_suspected", "1 while most bases are silent at once and nobody is given up", suspected);
         registry.register("broker_errors", "Failed or lost connections to the broker", metrics.broker_errors.clone());
         registry.register("watch_errors", "Watches of the API server that failed", metrics.watch_errors.clone());
         registry.register("pods", "Pods on virtual Nodes", metrics.pods.clone());

@@ -8,12 +8,14 @@ use std::{
 };
 
 use super::{
-    Answer, Command, Conversation, Ledger, ListedModule, Liveness, ModuleId, ModuleSpec, Plan, Pod, PodUid,
+    Answer, Command, Conversation, Ledger, Link, ListedModule, Liveness, ModuleId, ModuleSpec, Plan, Pod, PodUid,
     Reachability, Reason, Reply, Settings, Strategy,
     conversation::Settled,
+    health::JvmKnowledge,
     memory::{Failure, PodMemory},
     pod::by_module_name,
     reconcile,
+    times::Later,
 };
 
 /// A command that is this late does not arrive any more.
@@ -70,6 +72,8 @@ pub struct BaseInfo {
 pub struct Base {
     /// Its identity.
     pub id: BaseId,
+    /// What is known of its JVM.
+    pub(super) jvm: JvmKnowledge,
     /// Known since its first heartbeat, or from its Node.
     pub info: Option<BaseInfo>,
     /// Whether it can be reached.
@@ -100,6 +104,7 @@ impl Base {
         Self {
             id,
             info: None,
+            jvm: JvmKnowledge::new(now),
             liveness: Liveness::new(now),
             ledger: Ledger::default(),
             talk: Conversation::default(),
@@ -119,6 +124,37 @@ impl Base {
     /// Whether it can be reached.
     pub fn reachability(&self, now: Instant) -> Reachability {
         self.liveness.at(&self.settings, now)
+    }
+
+    /// All its workers are occupied by our own commands.
+    pub(super) fn is_busy(&self) -> bool {
+        self.talk.in_flight() >= self.settings.commands_in_flight
+    }
+
+    /// It was asked, and is silent over a link that has proven alive, for so long that it would be given up if we did
+    /// not suspect ourselves.
+    pub fn is_overdue(&self, link: &Link, now: Instant) -> bool {
+        self.liveness.is_overdue(&self.settings, self.is_busy(), link, now)
+    }
+
+    /// It was asked some seconds ago and has not answered.
+    pub fn is_unanswered(&self, now: Instant) -> bool {
+        self.liveness.is_unanswered(&self.settings, now)
+    }
+
+    /// It has been asked in vain for so long that what is remembered of it can go.
+    pub fn is_forgotten(&self, now: Instant) -> bool {
+        self.liveness.is_forgotten(&self.settings, now)
+    }
+
+    /// Health came; `complete`: it names the JVM.
+    pub fn health_answered(&mut self, complete: bool) {
+        self.jvm.answered(complete);
+    }
+
+    /// Whether health that leaves the JVM out may be completed by what was known before.
+    pub fn knows_its_jvm(&self) -> bool {
+        self.jvm.is_complete()
     }
 
     /// The modules it listed last, if it has since we started.
@@ -150,7 +186,7 @@ impl Base {
         }
         self.absent = absent;
         for (id, since) in &self.absent {
-            if self.talk.operation(&id.name).is_none() && now >= *since + FORGET_AFTER {
+            if self.talk.operation(&id.name).is_none() && now >= since.later(FORGET_AFTER) {
                 self.ledger.forget_install(id);
             }
         }
@@ -182,8 +218,10 @@ impl Base {
     /// It asked which modules belong on it: a fresh JVM, or one that was never answered. `expected`
     /// are modules whose Pods will come to this base but are not bound to it yet.
     pub fn asked_for_baseline(&mut self, expected: Vec<ModuleSpec>, now: Instant) {
+        self.liveness.beat(now);
+        self.jvm.is_new(now);
         self.expected = expected;
-        self.expected_until = now + EXPECTED_FOR;
+        self.expected_until = now.later(EXPECTED_FOR);
         self.talk.asked_for_baseline();
     }
 
@@ -210,10 +248,10 @@ impl Base {
     }
 
     /// Takes note of the Pods and of the time, decides, and takes the commands of the plan as sent.
-    pub fn step(&mut self, pods: &[&Pod], now: Instant) -> Plan {
-        let busy = self.talk.in_flight() >= self.settings.commands_in_flight;
+    pub fn step(&mut self, pods: &[&Pod], link: &Link, now: Instant) -> Plan {
+        let busy = self.is_busy();
         let settings = Arc::clone(&self.settings);
-        self.liveness.tick(&settings, busy, now);
+        self.liveness.tick(&settings, busy, link, now);
         self.observe_pods(pods, now);
         let plan = reconcile(self, pods, now);
         if let Some(ledger) = &plan.ledger {
@@ -287,7 +325,10 @@ impl Base {
 
     fn sent(&mut self, command: &Command, pods: &[&Pod], now: Instant) {
         match command {
-            Command::QueryHealth => self.liveness.asked(now),
+            Command::QueryHealth => {
+                self.liveness.asked(now);
+                self.jvm.asked(now);
+            }
             Command::Install(spec, Strategy::InstallOnly) => self.starts(spec, pods),
             Command::Baseline(specs) => specs.iter().for_each(|spec| self.starts(spec, pods)),
             Command::Install(_, Strategy::UninstallThenInstall) | Command::Uninstall(_) | Command::QueryModules => {}
@@ -302,7 +343,7 @@ impl Base {
                 let memory = self.pods.entry(pod.uid.clone()).or_default();
                 let c = memory.containers.entry(container.name.clone()).or_default();
                 if c.has_run || c.failed {
-                    c.restarts += 1;
+                    c.restarts = c.restarts.saturating_add(1);
                 }
                 if let Some(failure) = self.failures.get_mut(&spec.id) {
                     failure.tried_for.insert(pod.uid.clone());
@@ -343,8 +384,8 @@ impl Base {
                 if failure.spec.as_ref().is_some_and(|s| *s != spec) {
                     failure.count = 0;
                 }
-                failure.count += 1;
-                failure.retry_at = now + self.settings.backoff.delay(failure.count);
+                failure.count = failure.count.saturating_add(1);
+                failure.retry_at = now.later(self.settings.backoff.delay(failure.count));
                 failure.tried_for.append(&mut tried_for);
                 failure.reason = reason;
                 failure.message = message;
@@ -359,8 +400,8 @@ impl Base {
                     reason: Reason::Uninstalling,
                     message: String::new(),
                 });
-                failure.count += 1;
-                failure.retry_at = now + self.settings.backoff.delay(failure.count);
+                failure.count = failure.count.saturating_add(1);
+                failure.retry_at = now.later(self.settings.backoff.delay(failure.count));
                 failure.message = message;
             }
             Settled::Lost => {}

@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Command, ListedModule, ModuleId, ModuleSpec, ModuleState, Reason, Settings, Strategy};
+use super::{
+    Command, ListedModule, ModuleId, ModuleSpec, ModuleState, Reason, Settings, Strategy, times::Later,
+};
 
 /// An answer to the list question is expected within this time.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(3);
@@ -162,15 +164,15 @@ impl Conversation {
     pub(super) fn ask_at(&self, settings: &Settings, now: Instant) -> Instant {
         if let Some(asked) = self.asked {
             let timeout = QUERY_TIMEOUT.saturating_mul(1 << self.unanswered.min(8));
-            return asked + timeout.min(QUERY_BACKOFF_MAX);
+            return asked.later(timeout.min(QUERY_BACKOFF_MAX));
         }
         let Some(listed) = self.listed else { return now };
         if self.ask_now || self.operations.values().any(|o| o.answer.is_some()) {
             return now;
         }
-        let regular = listed + settings.list_every;
+        let regular = listed.later(settings.list_every);
         match self.operations.values().map(|o| o.sent).min() {
-            Some(sent) => regular.min((sent + QUERY_TIMEOUT).max(listed + LIST_WHILE_BUSY)),
+            Some(sent) => regular.min(sent.later(QUERY_TIMEOUT).max(listed.later(LIST_WHILE_BUSY))),
             None => regular,
         }
     }
@@ -207,7 +209,7 @@ impl Conversation {
             Command::QueryModules => {
                 if self.asked.is_some() {
                     // The last question stayed open: the base was away, and with it what we sent.
-                    self.unanswered += 1;
+                    self.unanswered = self.unanswered.saturating_add(1);
                     self.operations.values_mut().for_each(|o| o.uncertain = true);
                 }
                 self.asked = Some(now);
@@ -335,7 +337,7 @@ impl Operation {
             return None;
         }
         let switching = matches!(self.order, Order::Install(_, Strategy::UninstallThenInstall));
-        let overdue = self.uncertain || asked >= self.sent + QUERY_TIMEOUT;
+        let overdue = self.uncertain || asked >= self.sent.later(QUERY_TIMEOUT);
         match listed.map(|m| m.state) {
             Some(ModuleState::Activated) => Some(Settled::Installed(spec.id.clone())),
             Some(ModuleState::Resolved) => None,
@@ -354,7 +356,7 @@ impl Operation {
 
     fn presumed_lost(&self, asked: Instant) -> bool {
         let patience = if self.is_baseline() { RESEND_BASELINE_AFTER } else { RESEND_AFTER };
-        asked > self.sent && (self.uncertain || asked >= self.sent + patience)
+        asked > self.sent && (self.uncertain || asked >= self.sent.later(patience))
     }
 
     fn is_baseline(&self) -> bool {

@@ -2,10 +2,23 @@
 //!
 //! Protocol fact: real bases stop beating for good after a broker outage yet answer every
 //! question, so any message is a sign of life and a silent base is asked before it is given up.
+//!
+//! Silence is judged only over a link that has proven alive after the question: a broker that hangs
+//! makes all bases silent at once, and what they said meanwhile arrives in no particular order.
 
 use std::time::{Duration, Instant};
 
-use super::Settings;
+use super::{
+    Link, Settings,
+    times::{FAR, Later},
+};
+
+/// A base has this long to answer a health question, and the broker to acknowledge it. With a shorter
+/// [`Settings::ask_after`] it has a quarter of that.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
+
+/// A base that is lost is asked at most this far apart.
+const ASKS_LOST_EVERY: Duration = Duration::from_secs(300);
 
 /// What is known about a base's reachability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,43 +31,71 @@ pub enum Reachability {
     Unreachable,
     /// Said itself that it goes away.
     Stopped,
-    /// Unreachable or stopped for so long that its Node is to be deleted.
+    /// Unreachable or stopped for so long that its Node is to be deleted. It is asked on, see
+    /// [`Liveness::is_forgotten`]: a base that comes back may never beat again.
     Dead,
+}
+
+/// The questions that a base has not answered.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    first: Instant,
+    last: Instant,
 }
 
 /// What a base's silence means.
 #[derive(Clone, Debug)]
 pub struct Liveness {
     heard: Option<Instant>,
-    /// Silence is counted from here: the last message, the start, or our own reconnect.
+    /// Silence is counted from here: the last message, the start, or when the link was there again.
     silent_since: Instant,
-    asked: Option<Instant>,
+    asked: Option<Asked>,
     lost_since: Option<Instant>,
     stopped: bool,
     /// Since when we ourselves have no connection to the broker.
     deaf_since: Option<Instant>,
+    /// The link's last sign of life that was looked at.
+    proven: Option<Instant>,
 }
 
 impl Liveness {
     /// A base that is known from its Node or from a first message to come.
     pub fn new(now: Instant) -> Self {
-        Self { heard: None, silent_since: now, asked: None, lost_since: None, stopped: false, deaf_since: None }
+        Self {
+            heard: None,
+            silent_since: now,
+            asked: None,
+            lost_since: None,
+            stopped: false,
+            deaf_since: None,
+            proven: None,
+        }
     }
 
-    /// The base sent something.
+    /// The base sent something. One that said that it goes away may still answer what was under way: it is back
+    /// when it [beats](Self::beat).
     pub fn heard(&mut self, now: Instant) {
+        if self.stopped {
+            return;
+        }
         self.heard = Some(now);
         self.silent_since = now;
         self.asked = None;
         self.lost_since = None;
-        self.stopped = false;
     }
 
-    /// The base said that it goes away, or its last will did.
-    pub fn said_goodbye(&mut self, now: Instant) {
+    /// The base said by itself that it is there: a heartbeat, or the question for its baseline.
+    pub fn beat(&mut self, now: Instant) {
+        self.stopped = false;
         self.heard(now);
+    }
+
+    /// The base said that it goes away.
+    pub fn said_goodbye(&mut self, now: Instant) {
+        let since = self.lost_since.filter(|_| self.stopped);
+        self.beat(now);
         self.stopped = true;
-        self.lost_since = Some(now);
+        self.lost_since = Some(since.unwrap_or(now));
     }
 
     /// We lost the broker: nobody's silence counts from now on.
@@ -68,7 +109,7 @@ impl Liveness {
             self.silent_since = now;
             self.asked = None;
             if let Some(lost) = &mut self.lost_since {
-                *lost += now.saturating_duration_since(since);
+                *lost = lost.later(now.saturating_duration_since(since));
             }
         }
     }
@@ -78,35 +119,76 @@ impl Liveness {
         self.deaf_since.is_some()
     }
 
-    /// Takes note of a silence that has lasted too long. `busy`: all workers of the base are
-    /// occupied by our own commands, so it may be unable to answer for a while.
-    pub fn tick(&mut self, settings: &Settings, busy: bool, now: Instant) {
-        if self.deaf_since.is_none() && self.lost_since.is_none() && now >= self.gives_up(settings, busy) {
+    /// Whether the base is away, whether asked in vain or by its own word.
+    pub fn is_lost(&self) -> bool {
+        self.lost_since.is_some()
+    }
+
+    /// Takes note of the link, and of a silence that has lasted too long. `busy`: all workers of the
+    /// base are occupied by our own commands, so it may be unable to answer for a while.
+    pub fn tick(&mut self, settings: &Settings, busy: bool, link: &Link, now: Instant) {
+        match link.proven {
+            None => self.deaf(now),
+            Some(_) => self.listening(now),
+        }
+        if self.lost_since.is_none() && self.has_hung(settings, link) {
+            // What the bases said meanwhile is still to come, and our questions are only now on their way.
+            self.silent_since = now;
+            self.asked = None;
+        }
+        if self.is_overdue(settings, busy, link, now) && !link.suspected {
             self.lost_since = Some(now);
         }
+        self.proven = link.proven;
+    }
+
+    /// The base was asked, the link has proven alive since for longer than an answer takes, and the silence has
+    /// lasted for longer than is waited for.
+    pub fn is_overdue(&self, settings: &Settings, busy: bool, link: &Link, now: Instant) -> bool {
+        let (Some(asked), Some(proven)) = (self.asked, link.proven) else { return false };
+        self.deaf_since.is_none()
+            && self.lost_since.is_none()
+            && now >= self.gives_up(settings, busy)
+            && proven >= asked.first.later(answers_within(settings))
+            && now.saturating_duration_since(proven) <= stalls_after(settings)
+            && !self.has_hung(settings, link)
+    }
+
+    /// It was asked long enough ago to have answered.
+    pub fn is_unanswered(&self, settings: &Settings, now: Instant) -> bool {
+        self.asked.is_some_and(|asked| now >= asked.first.later(answers_within(settings)))
+    }
+
+    /// Nothing arrived for longer than the broker takes to acknowledge our questions; now something did.
+    fn has_hung(&self, settings: &Settings, link: &Link) -> bool {
+        let (Some(asked), Some(proven)) = (self.asked, link.proven) else { return false };
+        let before = self.proven.map_or(asked.first, |before| before.max(asked.first));
+        proven.saturating_duration_since(before) > stalls_after(settings)
     }
 
     /// The health question has been sent.
     pub fn asked(&mut self, now: Instant) {
-        self.asked = Some(now);
+        let first = self.asked.map_or(now, |asked| asked.first);
+        self.asked = Some(Asked { first, last: now });
     }
 
-    /// When the base is to be asked for a sign of life.
+    /// When the base is to be asked for a sign of life. One that is lost is asked ever more rarely; one that said
+    /// that it goes away, or that is forgotten, never.
     pub fn ask_at(&self, settings: &Settings) -> Option<Instant> {
-        if self.deaf_since.is_some() {
+        if self.deaf_since.is_some() || self.stopped {
             return None;
         }
-        Some(match (self.asked, self.lost_since) {
-            (None, _) => self.silent_since + settings.ask_after,
-            (Some(asked), None) => asked + settings.ask_after / 2,
-            (Some(asked), Some(_)) => asked + settings.ask_after * 2,
-        })
+        let Some(asked) = self.asked else { return Some(self.silent_since.later(settings.ask_after)) };
+        let Some(lost) = self.lost_since else { return Some(asked.last.later(settings.ask_after / 2)) };
+        let pause = settings.ask_after.saturating_mul(2).max(asked.last.saturating_duration_since(lost) / 8);
+        let at = asked.last.later(pause.min(ASKS_LOST_EVERY.max(settings.ask_after)));
+        (at < self.is_forgotten_at(settings)?).then_some(at)
     }
 
     /// What is known at `now`.
     pub fn at(&self, settings: &Settings, now: Instant) -> Reachability {
         match self.lost_since {
-            Some(lost) if self.deaf_since.is_none() && now >= lost + settings.dead_after => Reachability::Dead,
+            Some(lost) if self.deaf_since.is_none() && now >= lost.later(settings.dead_after) => Reachability::Dead,
             Some(_) if self.stopped => Reachability::Stopped,
             Some(_) => Reachability::Unreachable,
             None if self.heard.is_some() => Reachability::Online,
@@ -114,15 +196,28 @@ impl Liveness {
         }
     }
 
+    /// It was asked in vain for so long after its death that it is not asked any more: what is remembered of it
+    /// can go once its Node has gone. One that said that it goes away is forgotten with its Node.
+    pub fn is_forgotten(&self, settings: &Settings, now: Instant) -> bool {
+        self.deaf_since.is_none() && self.is_forgotten_at(settings).is_some_and(|at| now >= at)
+    }
+
+    fn is_forgotten_at(&self, settings: &Settings) -> Option<Instant> {
+        let after = if self.stopped { Duration::ZERO } else { settings.forget_after };
+        self.lost_since.map(|lost| lost.later(settings.dead_after.max(after)))
+    }
+
     /// When time alone changes the answer.
-    pub fn changes_at(&self, settings: &Settings, busy: bool) -> Option<Instant> {
+    pub fn changes_at(&self, settings: &Settings, busy: bool, now: Instant) -> Option<Instant> {
         if self.deaf_since.is_some() {
             return None;
         }
-        Some(match self.lost_since {
-            Some(lost) => lost + settings.dead_after,
-            None => self.gives_up(settings, busy),
-        })
+        let Some(lost) = self.lost_since else {
+            let answered = self.asked.map_or(now, |asked| asked.first.later(answers_within(settings)));
+            return Some(self.gives_up(settings, busy).max(answered));
+        };
+        let dead = lost.later(settings.dead_after);
+        if dead > now { Some(dead) } else { self.is_forgotten_at(settings) }
     }
 
     /// How long the base has been silent.
@@ -132,6 +227,15 @@ impl Liveness {
 
     fn gives_up(&self, settings: &Settings, busy: bool) -> Instant {
         let patience = if busy { settings.busy_for } else { settings.unreachable_after };
-        self.silent_since + patience
+        self.silent_since.later(patience)
     }
+}
+
+fn answers_within(settings: &Settings) -> Duration {
+    ANSWERS_WITHIN.min(settings.ask_after / 4)
+}
+
+/// Our questions are acknowledged by the broker, so on a link that lives something arrives this often.
+fn stalls_after(settings: &Settings) -> Duration {
+    (settings.ask_after / 2).saturating_add(ANSWERS_WITHIN).min(FAR)
 }

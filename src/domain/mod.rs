@@ -7,7 +7,9 @@
 mod backoff;
 mod base;
 mod conversation;
+mod health;
 mod ledger;
+mod link;
 mod liveness;
 mod memory;
 mod module;
@@ -18,14 +20,17 @@ mod reconcile;
 mod settings;
 #[cfg(test)]
 pub(crate) mod tests;
+mod times;
 
 pub use backoff::Backoff;
 pub use base::{Base, BaseId, BaseInfo};
 pub use conversation::{Answer, Conversation, Reply};
 pub use ledger::{Claim, Ledger};
+pub use link::Link;
 pub use liveness::{Liveness, Reachability};
 pub use module::{Command, ListedModule, ModuleId, ModuleSpec, ModuleState, Strategy};
 pub use plan::{ContainerOutcome, Phase, Plan, PodOutcome, Reason};
 pub use pod::{Container, ContainerHistory, Content, Pod, PodUid, Role, Workload};
 pub use reconcile::reconcile;
 pub use settings::Settings;
+pub use times::{FAR, Later};

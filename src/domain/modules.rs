@@ -8,6 +8,7 @@ use super::{
     conversation::Order,
     plan::Phase,
     reconcile::{Context, pre_stop_ends},
+    times::Later,
 };
 
 /// A module name on a base, with the claims on it.
@@ -114,7 +115,7 @@ impl<'c, 'l> Module<'c, 'l> {
 
     /// A superseded version may finish its requests until its Pod's grace period is over.
     fn drains_until(&self, pod: &Pod) -> Instant {
-        self.cx.memory(pod).superseded_seen.unwrap_or(self.cx.now) + pod.grace
+        self.cx.memory(pod).superseded_seen.unwrap_or(self.cx.now).later(pod.grace)
     }
 
     /// A version that is active although no Pod here asks for it and we did not install it.
@@ -166,7 +167,7 @@ pub(super) fn claim(cx: &Context<'_>, name: &str, ledger: &mut Ledger, plan: &mu
         if is_held_by_a_pod(claim, name, cx.pods_of(name)) {
             return true;
         }
-        let ends = cx.base.unheld_since(name, claim).unwrap_or(cx.now) + settles;
+        let ends = cx.base.unheld_since(name, claim).unwrap_or(cx.now).later(settles);
         if ends > cx.now {
             plan.wake_at(ends);
         }

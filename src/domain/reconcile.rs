@@ -12,6 +12,7 @@ use super::{
     modules::Module,
     plan::{ContainerOutcome, Phase, Reason},
     pod::{Container, Content, Role, by_module_name},
+    times::Later,
 };
 
 /// Everything a decision may look at.
@@ -90,7 +91,9 @@ fn ask(cx: &Context<'_>, plan: &mut Plan) {
     } else {
         plan.wake_at(list_at);
     }
-    if let Some(health_at) = base.liveness.ask_at(&base.settings) {
+    // A base that is away is asked for a sign of life only: its JVM may be another one when it is back.
+    let jvm_at = base.jvm.ask_at().filter(|_| cx.reachability == Reachability::Online || !base.liveness.is_lost());
+    if let Some(health_at) = base.liveness.ask_at(&base.settings).into_iter().chain(jvm_at).min() {
         if health_at <= now {
             plan.commands.push(Command::QueryHealth);
         } else {
@@ -98,7 +101,7 @@ fn ask(cx: &Context<'_>, plan: &mut Plan) {
         }
     }
     let busy = base.talk.in_flight() >= base.settings.commands_in_flight;
-    if let Some(at) = base.liveness.changes_at(&base.settings, busy).filter(|at| *at > now) {
+    if let Some(at) = base.liveness.changes_at(&base.settings, busy, now).filter(|at| *at > now) {
         plan.wake_at(at);
     }
 }
@@ -151,7 +154,7 @@ fn conclude(cx: &Context<'_>, pod: &Pod, ledger: &Ledger, plan: &mut Plan) {
     }
     if pod.superseded {
         let ttl = cx.base.settings.superseded_ttl.max(pod.grace);
-        let expires = memory.superseded_seen.unwrap_or(cx.now) + ttl;
+        let expires = memory.superseded_seen.unwrap_or(cx.now).later(ttl);
         let serves = |spec: &ModuleSpec| {
             let module = Module::new(cx, &spec.id.name, ledger);
             module.is_active(&spec.id.version) && !module.has_successor(&spec.id)
@@ -243,7 +246,7 @@ fn container_outcome(
 /// When `lifecycle.preStop.sleep` is over; counted from when this process saw the deletion, so
 /// that no two machines' clocks are compared.
 pub(super) fn pre_stop_ends(pod: &Pod, memory: &PodMemory, now: Instant) -> Instant {
-    memory.deletion_seen.unwrap_or(now) + pod.deleting.unwrap_or(Duration::ZERO)
+    memory.deletion_seen.unwrap_or(now).later(pod.deleting.unwrap_or(Duration::ZERO))
 }
 
 impl Command {

@@ -12,6 +12,7 @@ mod picture;
 mod record;
 mod references;
 mod state;
+mod suspicion;
 mod workloads;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use super::{
     bases::{BaseState, PodState},
     record::Record,
     references::References,
+    suspicion::Suspicion,
 };
 use crate::{
     api::{Key, Seen, Watched, Written},
@@ -54,6 +55,9 @@ pub(super) struct State {
     pub(super) listing_pods: Option<HashSet<PodUid>>,
     listing_nodes: Option<HashSet<String>>,
     admission: Admission,
+    /// When something last arrived from the broker on the present connection.
+    pub(super) link_proven: Option<Instant>,
+    pub(super) suspicion: Suspicion,
     /// Most bases are away: that is rather we, or something between.
     pub(super) most_are_away: bool,
 }
@@ -82,6 +86,8 @@ impl State {
             listing_pods: None,
             listing_nodes: None,
             admission: Admission::default(),
+            link_proven: None,
+            suspicion: Suspicion::default(),
             most_are_away: false,
         }
     }
@@ -107,7 +113,7 @@ impl State {
             }
         }
         let known = self.bases.iter().filter(|(_, s)| s.node.object.exists() || s.base.ledger != Ledger::default());
-        self.record.begin(known.map(|(id, _)| id.clone()), today());
+        self.record.begin(known.map(|(id, _)| id.clone()), today(), now);
         self.dirty.extend(self.bases.keys().cloned());
         for (id, state) in &mut self.bases {
             let Some(list) = state.base.modules() else { continue };
@@ -123,6 +129,7 @@ impl State {
         match event {
             tunnel::Event::Connected => {
                 self.connected = true;
+                self.link_proven = Some(now);
                 for (id, state) in &mut self.bases {
                     state.base.connection_back(now);
                     self.dirty.insert(id.clone());
@@ -130,6 +137,7 @@ impl State {
             }
             tunnel::Event::Disconnected => {
                 self.connected = false;
+                self.link_proven = None;
                 for (id, state) in &mut self.bases {
                     state.base.connection_lost(now);
                     self.dirty.insert(id.clone());
@@ -150,16 +158,15 @@ impl State {
         }
         let metrics = Arc::clone(&self.metrics);
         let Some(state) = self.base_mut(id, now) else { return };
-        if !matches!(&message, Message::Heartbeat(h) if h.going_away) {
-            state.base.liveness.heard(now);
-        }
+        state.base.liveness.heard(now);
         match message {
             Message::Heartbeat(Heartbeat { info, going_away }) => {
                 if going_away {
                     info!(base = %id, "the base says that it goes away");
                     state.base.liveness.said_goodbye(now);
+                } else {
+                    state.base.liveness.beat(now);
                 }
-                state.wants_health |= state.health.as_ref().is_some_and(|h| h.java_version.is_none());
                 if state.base.info.as_ref() != Some(&info) {
                     info!(base = %id, name = info.name, version = info.version, ip = info.ip, "base registered");
                     state.base.info = Some(info);
@@ -173,10 +180,13 @@ impl State {
                 self.claim_orders_of_former_process(id, now);
             }
             Message::Health(mut health) => {
-                // A base that has only just started may not know its JVM yet; what it said before still holds.
-                if let Some(known) = state.health.take().filter(|_| health.java_version.is_none()) {
+                // What a base that leaves its JVM out has said of it before still holds, if it is the same JVM.
+                let complete = health.java_version.is_some();
+                let known = state.health.take().filter(|_| !complete && state.base.knows_its_jvm());
+                if let Some(known) = known {
                     (health.java_version, health.max_metaspace) = (known.java_version, known.max_metaspace);
                 }
+                state.base.health_answered(complete);
                 state.health = Some(health);
             }
             Message::Reply(reply) => {
@@ -189,7 +199,6 @@ impl State {
                 state.base.replied(reply);
             }
             Message::QueryBaseline(info) => {
-                state.wants_health = true;
                 let expected = self.expected_modules(id, info.as_ref());
                 info!(base = %id, expected = expected.len(), "the base asks for its baseline");
                 if let Some(state) = self.bases.get_mut(id) {

@@ -123,6 +123,17 @@ pub(super) struct World {
     pub(super) replaces: bool,
     pub(super) created: usize,
     pub(super) superseded: usize,
+    /// Every word that a Pod's status had for a container, with its message.
+    pub(super) words: BTreeSet<(PodUid, &'static str, String)>,
+    /// An install takes this long, and the base lists nothing of it meanwhile.
+    pub(super) slow: Option<Duration>,
+    /// Installs that the base is at work on.
+    pub(super) at_work: Vec<(Instant, Command)>,
+    /// The base hears nothing and says nothing.
+    pub(super) silent: bool,
+    /// The broker hangs: what is sent waits in it, and nothing arrives from it.
+    pub(super) hangs: bool,
+    pub(super) hangs_since: Option<Instant>,
 }
 
 impl World {
@@ -147,7 +158,14 @@ impl World {
             replaces: false,
             created: 0,
             superseded: 0,
+            words: BTreeSet::new(),
+            slow: None,
+            at_work: Vec::new(),
+            silent: false,
+            hangs: false,
+            hangs_since: None,
         };
+        world.base.health_answered(true);
         world.base.liveness.heard(now);
         world
     }
@@ -198,7 +216,7 @@ impl World {
     /// Decides once, and puts the commands on the wire.
     pub(super) fn decide(&mut self) -> Plan {
         let pods: Vec<_> = self.pods.iter().collect();
-        let plan = self.base.step(&pods, self.now);
+        let plan = self.base.step(&pods, &self.link(), self.now);
         self.unrecorded.clone_from(&plan.unrecorded);
         for command in &plan.commands {
             if matches!(command, Command::Install(..) | Command::Uninstall(_) | Command::Baseline(_)) {
@@ -276,12 +294,47 @@ impl World {
                 self.pod(&workload.uid, workload.revision, &modules);
             }
         }
+        for container in &outcome.containers {
+            if let ContainerOutcome::Waiting { reason, message, .. } = container {
+                self.words.insert((outcome.uid.clone(), reason.as_str(), message.clone()));
+            }
+        }
         self.outcomes.insert(outcome.uid.clone(), outcome);
+    }
+
+    /// Something arrives at each moment, unless there is no connection or the broker hangs.
+    fn link(&self) -> Link {
+        let proven = if self.hangs { self.hangs_since } else { Some(self.now) };
+        Link { proven: proven.filter(|_| !self.base.liveness.is_deaf()), suspected: false }
     }
 
     /// The oldest command reaches the base.
     pub(super) fn deliver_command(&mut self) {
-        if let Some(command) = self.to_base.pop_front() {
+        if self.hangs {
+            return;
+        }
+        let Some(command) = self.to_base.pop_front().filter(|_| !self.silent) else { return };
+        if let Command::Install(spec, _) = &command {
+            let same = |(_, c): &(Instant, Command)| c.installs().any(|id| *id == spec.id);
+            if self.at_work.iter().any(same) {
+                let (module, answer) = (Some(spec.id.clone()), Answer::Conflict);
+                self.from_base.push_back(FromBase::Reply(Reply { command: "installBiz", module, answer }));
+                return;
+            }
+            if let Some(slow) = self.slow {
+                self.at_work.push((self.now + slow, command));
+                return;
+            }
+        }
+        let answer = self.jvm.handle(&command);
+        self.from_base.push_back(answer);
+    }
+
+    /// What the base was at work on until now ends.
+    fn end_work(&mut self) {
+        let (ended, at_work) = std::mem::take(&mut self.at_work).into_iter().partition(|(end, _)| *end <= self.now);
+        self.at_work = at_work;
+        for (_, command) in Vec::<(Instant, Command)>::from(ended) {
             let answer = self.jvm.handle(&command);
             self.from_base.push_back(answer);
         }
@@ -289,6 +342,9 @@ impl World {
 
     /// The oldest answer reaches us.
     pub(super) fn deliver_answer(&mut self, twice: bool) {
+        if self.hangs {
+            return;
+        }
         let Some(answer) = self.from_base.pop_front() else { return };
         for _ in 0..=usize::from(twice) {
             self.base.liveness.heard(self.now);
@@ -316,6 +372,7 @@ impl World {
     /// The controller dies and another one starts from what the world remembers.
     pub(super) fn restart_controller(&mut self) {
         self.base = Base::new(BaseId::new("base-1"), Arc::clone(&self.settings), self.now);
+        self.base.health_answered(true);
         self.base.ledger = self.saved.clone();
         self.journal.iter().for_each(|id| self.base.ledger.install(id));
         let on_record: Vec<_> = self.base.ledger.all_installed().collect();
@@ -328,12 +385,24 @@ impl World {
     /// The base dies and a fresh JVM starts.
     pub(super) fn restart_base(&mut self, asks_for_baseline: bool) {
         self.jvm.list.clear();
+        self.at_work.clear();
         self.to_base.clear();
         self.from_base.clear();
         self.base.liveness.heard(self.now);
         if asks_for_baseline {
             self.base.asked_for_baseline(Vec::new(), self.now);
         }
+    }
+
+    /// Our connection to the broker breaks, and with it what was under way to us.
+    pub(super) fn lose_connection(&mut self) {
+        self.base.connection_lost(self.now);
+        self.to_base.clear();
+        self.from_base.clear();
+    }
+
+    pub(super) fn find_connection(&mut self) {
+        self.base.connection_back(self.now);
     }
 
     /// Everything works at once until nothing is left to do before `later`.
@@ -348,9 +417,10 @@ impl World {
                 self.base.ledger,
                 self.sent.iter().rev().take(6).collect::<Vec<_>>()
             );
+            self.end_work();
             let plan = self.step();
             let mut moved = false;
-            while !self.to_base.is_empty() || !self.from_base.is_empty() {
+            while !self.hangs && !(self.to_base.is_empty() && self.from_base.is_empty()) {
                 self.deliver_command();
                 self.deliver_answer(false);
                 moved = true;
@@ -364,7 +434,8 @@ impl World {
             if moved {
                 continue;
             }
-            let next = plan.wake.unwrap_or(end).max(self.now + Duration::from_millis(1));
+            let ends = self.at_work.iter().map(|(end, _)| *end).min();
+            let next = plan.wake.into_iter().chain(ends).min().unwrap_or(end).max(self.now + Duration::from_millis(1));
             if next >= end {
                 self.now = end;
                 self.step();
@@ -391,6 +462,28 @@ impl World {
             Some(ContainerOutcome::Superseded { .. }) => "Superseded",
             Some(ContainerOutcome::SideCar) => "SideCar",
             None => "nothing",
+        }
+    }
+
+    /// Whether a Pod's status ever had this word.
+    pub(super) fn ever_said(&self, uid: &PodUid, word: &str) -> bool {
+        self.words.iter().any(|(pod, said, _)| pod == uid && *said == word)
+    }
+
+    /// The first container's message.
+    pub(super) fn message(&self, uid: &PodUid) -> String {
+        match self.outcomes.get(uid).and_then(|o| o.containers.first()) {
+            Some(ContainerOutcome::Waiting { message, .. } | ContainerOutcome::Superseded { message }) => {
+                message.clone()
+            }
+            _ => String::new(),
+        }
+    }
+
+    pub(super) fn restarts(&self, uid: &PodUid) -> u32 {
+        match self.outcomes.get(uid).and_then(|o| o.containers.first()) {
+            Some(ContainerOutcome::Active { restarts } | ContainerOutcome::Waiting { restarts, .. }) => *restarts,
+            _ => 0,
         }
     }
 

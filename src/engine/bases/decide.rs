@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Instant};
 
 use super::super::state::State;
 use crate::{
-    domain::{BaseId, Command, ModuleId, Plan, PodUid, Reachability},
+    domain::{BaseId, Later, Link, ModuleId, Plan, PodUid, Reachability},
     planning::{Effect, Task},
 };
 
@@ -13,15 +13,15 @@ impl State {
     pub(in crate::engine) fn plan_base(&mut self, id: &BaseId, now: Instant, out: &mut Vec<Effect>) {
         let task = Task::Base(id.clone());
         self.schedule.clear(&task);
+        self.suspect(id, now, out);
         let Some(state) = self.bases.get_mut(id) else {
             self.plan_without_base(id, &task, now, out);
             return;
         };
         let pods: Vec<_> = state.pods.iter().filter_map(|uid| self.pods.get(uid)).map(|p| &p.pod).collect();
-        let mut plan = state.base.step(&pods, now);
-        if self.connected && std::mem::take(&mut state.wants_health) {
-            plan.commands.push(Command::QueryHealth);
-        }
+        let link = Link { proven: self.link_proven, suspected: self.suspicion.is_on() };
+        let plan = state.base.step(&pods, &link, now);
+        let overdue = state.base.is_overdue(&link, now);
         state.picture_is_old = true;
         let reachability = state.base.reachability(now);
         if state.reachability.replace(reachability) != Some(reachability) {
@@ -38,6 +38,10 @@ impl State {
         }
         self.plan_statuses(id, &plan.pods, &task, now, out);
         self.plan_deletions(id, &plan, reachability, &task, now, out);
+        if overdue {
+            // It would be given up but for the suspicion: looked at again when that may have ended.
+            self.schedule.wake(&task, now.later(std::time::Duration::from_secs(1)));
+        }
         self.plan_node(id, &task, now, out);
         self.plan_lease(id, &task, now, out);
         self.note_ledger(id, !plan.expired.is_empty(), now);

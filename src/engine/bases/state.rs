@@ -19,8 +19,6 @@ pub(in crate::engine) struct BaseState {
     pub(in crate::engine) lease: Tracked<()>,
     pub(in crate::engine) lease_due: Option<Instant>,
     pub(in crate::engine) health: Option<Health>,
-    /// Health is to be asked for: a new JVM may have other limits.
-    pub(in crate::engine) wants_health: bool,
     pub(in crate::engine) created: Instant,
     pub(in crate::engine) pods: BTreeSet<PodUid>,
     /// When its last list came, for the latency of the statuses that follow.
@@ -43,7 +41,6 @@ impl BaseState {
             lease: Tracked::default(),
             lease_due: None,
             health: None,
-            wants_health: true,
             created: now,
             pods,
             listed_at: None,

@@ -111,8 +111,8 @@ impl Record {
     }
 
     /// All watches have delivered: these bases may have been told something by a process before this one.
-    pub(super) fn begin(&mut self, bases: impl Iterator<Item = BaseId>, today: i64) {
-        self.ordered.expect_reports(bases);
+    pub(super) fn begin(&mut self, bases: impl Iterator<Item = BaseId>, today: i64, now: Instant) {
+        self.ordered.expect_reports(bases, now);
         self.departed.retain(|_, saved| saved.departed.is_none_or(|day| today.saturating_sub(day) <= DAYS));
         let (orders, away) = (self.ordered.len(), self.departed.len());
         if orders + away > 0 {

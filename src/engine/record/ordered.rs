@@ -6,7 +6,7 @@
 //! leaves when the ledgers of all bases that it was ordered for are written.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
@@ -20,6 +20,8 @@ use crate::{
 const MOST: usize = 2_000;
 /// An id stays this long after it was last ordered: a release's next base need not wait for a write.
 const KEPT: Duration = Duration::from_secs(30);
+/// A command of the process before this one does not arrive later than this.
+const LATE: Duration = Duration::from_secs(300);
 /// What nobody waits for is written after this time, with whatever else has come.
 const LAZY: Duration = Duration::from_secs(10);
 
@@ -47,8 +49,9 @@ pub(super) struct OrderedSet {
     pub(super) object: Tracked<(), Vec<ModuleId>>,
     /// Since when it differs from what was written last.
     changed: Option<Instant>,
-    /// Bases that may have something by a process before this one.
-    unreported: HashSet<BaseId>,
+    /// Bases that may have something by a process before this one, and whether they have listed since.
+    former: HashMap<BaseId, bool>,
+    former_until: Option<Instant>,
 }
 
 impl OrderedSet {
@@ -68,11 +71,12 @@ impl OrderedSet {
     }
 
     /// All watches have delivered: these bases may have been told something by a process before this one.
-    pub(super) fn expect_reports(&mut self, bases: impl Iterator<Item = BaseId>) {
+    pub(super) fn expect_reports(&mut self, bases: impl Iterator<Item = BaseId>, now: Instant) {
         if self.ids.values().any(|entry| entry.former) {
-            self.unreported = bases.collect();
+            self.former = bases.map(|base| (base, false)).collect();
+            self.former_until = now.checked_add(LATE);
         }
-        self.end_former();
+        self.end_former(now);
     }
 
     /// A base has listed these modules. Returns those that a process before this one ordered, and nobody wrote down.
@@ -86,7 +90,7 @@ impl OrderedSet {
         if self.ids.is_empty() {
             return Vec::new();
         }
-        let former = self.unreported.remove(base);
+        let former = self.former.get_mut(base).map(|listed| *listed = true).is_some();
         let mut ours = Vec::new();
         for id in modules.filter(|id| !ledger.installed(id)) {
             let Some(entry) = self.ids.get_mut(id) else { continue };
@@ -98,14 +102,13 @@ impl OrderedSet {
                 self.changed.get_or_insert(now);
             }
         }
-        self.end_former();
+        self.end_former(now);
         ours
     }
 
     /// The base is not waited for any more.
     pub(super) fn forget(&mut self, base: &BaseId) {
-        self.unreported.remove(base);
-        self.end_former();
+        self.former.remove(base);
         for entry in self.ids.values_mut() {
             entry.needed_by.remove(base);
             entry.waiting.remove(base);
@@ -113,8 +116,14 @@ impl OrderedSet {
         }
     }
 
-    fn end_former(&mut self) {
-        if self.unreported.is_empty() {
+    /// A command of the process before can be late, but not for ever; and a base that is away has not said yet what
+    /// it has.
+    fn end_former(&mut self, now: Instant) {
+        if self.former_until.is_some_and(|until| until <= now) {
+            self.former.retain(|_, listed| !*listed);
+        }
+        if self.former.is_empty() {
+            self.former_until = None;
             self.ids.values_mut().for_each(|entry| entry.former = false);
         }
     }
@@ -161,6 +170,7 @@ impl OrderedSet {
 
     /// What is to be written now, if anything is; and when to look again.
     pub(super) fn due(&mut self, now: Instant) -> (Option<Ordered>, Option<Instant>) {
+        self.end_former(now);
         let before = self.ids.len();
         self.ids.retain(|_, entry| !entry.needed_by.is_empty() || entry.former || entry.kept_until > now);
         if self.ids.len() < before {
@@ -270,14 +280,15 @@ mod tests {
     fn what_is_on_a_list_and_was_ordered_by_the_process_before_is_ours_and_an_exception_is_not() {
         let (now, mut set) = (Instant::now(), OrderedSet::default());
         set.restore(Ordered::from([(id(1), BTreeSet::from([base(2)]))]), now);
-        set.expect_reports([base(1), base(2)].into_iter());
+        set.expect_reports([base(1), base(2)].into_iter(), now);
         let listed = |set: &mut OrderedSet, number| {
             set.listed(&base(number), [id(1), id(2)].iter(), &Ledger::default(), now)
         };
         assert_eq!(listed(&mut set, 1), [id(1)]);
         assert_eq!(listed(&mut set, 2), []);
         assert_eq!(listed(&mut set, 3), [], "it was not there at the start: somebody else's");
-        assert_eq!(listed(&mut set, 1), [], "only the first list speaks for the process before");
+        set.due(now + LATE);
+        assert_eq!(listed(&mut set, 1), [], "no command is that late");
     }
 
     #[test]

@@ -1,0 +1,123 @@
+//! Most bases fall silent at once: that is rather our link, our broker or our machine than all of them.
+
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use super::state::State;
+use crate::{
+    api::{Note, Subject},
+    domain::{BaseId, Link, Reachability},
+    planning::Effect,
+};
+
+/// With fewer bases than this all of them may well be dead.
+const FEW: usize = 5;
+/// After so long we believe it.
+const FOR: Duration = Duration::from_secs(120);
+/// All bases are looked through at most this often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Whether we suspect ourselves.
+#[derive(Debug, Default)]
+pub(super) struct Suspicion {
+    since: Option<Instant>,
+    believed: bool,
+    looked: Option<Instant>,
+}
+
+impl Suspicion {
+    /// Nobody is given up.
+    pub(super) fn is_on(&self) -> bool {
+        self.since.is_some() && !self.believed
+    }
+
+    /// Of `known` bases that were there, so many are silent now. Returns what is to be said, if anything is.
+    fn judge(&mut self, silent: usize, known: usize, now: Instant) -> Option<Verdict> {
+        let most = known >= FEW && silent * 2 > known;
+        match self.since {
+            None if most => {
+                self.since = Some(now);
+                Some(Verdict::Suspected)
+            }
+            Some(_) if !most => {
+                *self = Self { looked: self.looked, ..Self::default() };
+                Some(Verdict::Cleared)
+            }
+            Some(since) if !self.believed && now.saturating_duration_since(since) >= FOR => {
+                self.believed = true;
+                Some(Verdict::Believed)
+            }
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Suspected,
+    Believed,
+    Cleared,
+}
+
+impl State {
+    /// Before a base is given up: whether most of the others are silent too.
+    pub(super) fn suspect(&mut self, id: &BaseId, now: Instant, out: &mut Vec<Effect>) {
+        let link = Link { proven: self.link_proven, suspected: false };
+        let overdue = self.bases.get(id).is_some_and(|state| state.base.is_overdue(&link, now));
+        let looked = self.suspicion.looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK_EVERY);
+        if looked || !(overdue || self.suspicion.since.is_some()) {
+            return;
+        }
+        self.suspicion.looked = Some(now);
+        let (mut silent, mut known) = (0, 0);
+        for state in self.bases.values().filter(|state| state.node.object.exists()) {
+            known += 1;
+            let lost = matches!(state.base.reachability(now), Reachability::Unreachable | Reachability::Dead);
+            silent += usize::from(lost || state.base.is_unanswered(now));
+        }
+        self.most_are_away = known >= FEW && silent * 2 > known;
+        let Some(verdict) = self.suspicion.judge(silent, known, now) else { return };
+        self.metrics.bases_suspected.set(i64::from(self.suspicion.is_on()));
+        let message = format!("{silent} of {known} bases are silent at once");
+        match verdict {
+            Verdict::Suspected => {
+                warn!(silent, known, "most bases fell silent at once: modulet suspects its own link and gives up nobody");
+                let message = format!("{message}: the link to them is suspected, and nobody is given up for {} s", FOR.as_secs());
+                let Some(state) = self.bases.get(id) else { return };
+                let subject = Subject::Node(state.node.name.clone());
+                out.push(Effect::Note(Note { subject, warning: true, reason: "MostBasesSilent", message }));
+            }
+            Verdict::Believed => warn!(silent, known, "they are still silent, and are given up"),
+            Verdict::Cleared => info!(silent, known, "most bases are heard again"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn most_bases_at_once_are_suspected_for_a_time_and_a_few_are_not() {
+        let now = Instant::now();
+        let cases = [(4, 4, false), (3, 5, true), (2, 5, false), (51, 100, true), (50, 100, false)];
+        for (silent, known, suspected) in cases {
+            let mut suspicion = Suspicion::default();
+            suspicion.judge(silent, known, now);
+            assert_eq!(suspicion.is_on(), suspected, "{silent} of {known}");
+        }
+    }
+
+    #[test]
+    fn what_lasts_is_believed_and_what_ends_can_begin_again() {
+        let (now, mut suspicion) = (Instant::now(), Suspicion::default());
+        assert_eq!(suspicion.judge(10, 10, now), Some(Verdict::Suspected));
+        assert_eq!(suspicion.judge(10, 10, now + FOR / 2), None);
+        assert_eq!(suspicion.judge(10, 10, now + FOR), Some(Verdict::Believed));
+        assert!(!suspicion.is_on());
+        assert_eq!(suspicion.judge(10, 10, now + 2 * FOR), None);
+        assert_eq!(suspicion.judge(1, 10, now + 3 * FOR), Some(Verdict::Cleared));
+        assert_eq!(suspicion.judge(9, 10, now + 4 * FOR), Some(Verdict::Suspected));
+    }
+}
