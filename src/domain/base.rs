@@ -21,6 +21,9 @@ use super::{
 /// A command that is this late does not arrive any more.
 const FORGET_AFTER: Duration = Duration::from_secs(300);
 
+/// A module whose Pod was evicted while the base could not be reached waits this long for a successor.
+const HANDED_OVER_FOR: Duration = Duration::from_secs(120);
+
 /// A module that came with a baseline waits this long for its Pod.
 const EXPECTED_FOR: Duration = Duration::from_secs(60);
 
@@ -85,6 +88,10 @@ pub struct Base {
     pub(super) uninstall_failures: HashMap<ModuleId, Failure>,
     /// Installs that were not answered once.
     unanswered: BTreeSet<ModuleId>,
+    /// When the first command for an install that is under way was sent.
+    pub(super) installing_since: BTreeMap<ModuleId, Instant>,
+    /// Modules of Pods that were evicted while the base could not be reached: they stay for a successor until then.
+    pub(super) handed_over: BTreeMap<ModuleId, Instant>,
     /// Installs that are on record where a death of this process does not reach them.
     recorded: BTreeSet<ModuleId>,
     pub(super) pods: HashMap<PodUid, PodMemory>,
@@ -111,6 +118,8 @@ impl Base {
             failures: HashMap::new(),
             uninstall_failures: HashMap::new(),
             unanswered: BTreeSet::new(),
+            installing_since: BTreeMap::new(),
+            handed_over: BTreeMap::new(),
             recorded: BTreeSet::new(),
             pods: HashMap::new(),
             unheld: Vec::new(),
@@ -284,6 +293,8 @@ impl Base {
         // What has its Pod goes with its Pod.
         self.expected.retain(|e| !pods.iter().any(|p| p.modules().any(|m| m.id == e.id)));
         self.unanswered.retain(|id| self.ledger.installed(id));
+        self.installing_since.retain(|id, _| self.ledger.installed(id));
+        self.handed_over.retain(|id, until| *until > now && self.ledger.installed(id));
         self.recorded.retain(|id| self.ledger.installed(id));
         for failures in [&mut self.failures, &mut self.uninstall_failures] {
             failures.retain(|id, f| {
@@ -293,14 +304,26 @@ impl Base {
         }
         for pod in pods {
             let memory = self.pods.entry(pod.uid.clone()).or_default();
+            let first_seen = *memory.first_seen.get_or_insert(now);
             if pod.deleting.is_some() {
                 memory.deletion_seen.get_or_insert(now);
+            }
+            // An active module that the Pod finds may be gone already: it is asked for once more.
+            let finds = |m: &ModuleSpec| self.talk.list().is_some_and(|list| list.contains_key(&m.id));
+            if pod.is_live() && pod.modules().any(finds) {
+                self.talk.needs_newer_list(first_seen);
+            }
+            if pod.evicted && pod.deleting.is_some() {
+                for module in pod.modules() {
+                    self.handed_over.entry(module.id.clone()).or_insert(now.later(HANDED_OVER_FOR));
+                }
             }
             if pod.superseded {
                 memory.superseded_seen.get_or_insert(now);
             }
             for container in pod.containers() {
                 let c = memory.containers.entry(container.name.clone()).or_default();
+                c.module = container.module().map(|m| m.id.clone());
                 c.has_run |= container.history.has_run;
                 c.failed |= container.history.failed;
                 c.restarts = c.restarts.max(container.history.restarts);
@@ -329,20 +352,22 @@ impl Base {
                 self.liveness.asked(now);
                 self.jvm.asked(now);
             }
-            Command::Install(spec, Strategy::InstallOnly) => self.starts(spec, pods),
-            Command::Baseline(specs) => specs.iter().for_each(|spec| self.starts(spec, pods)),
+            Command::Install(spec, Strategy::InstallOnly) => self.starts(spec, pods, now),
+            Command::Baseline(specs) => specs.iter().for_each(|spec| self.starts(spec, pods, now)),
             Command::Install(_, Strategy::UninstallThenInstall) | Command::Uninstall(_) | Command::QueryModules => {}
         }
         self.talk.sent(command, now);
     }
 
     /// Counts a start for every container that stands for the module, and shares its back-off among them.
-    fn starts(&mut self, spec: &ModuleSpec, pods: &[&Pod]) {
+    fn starts(&mut self, spec: &ModuleSpec, pods: &[&Pod], now: Instant) {
+        let repeat = self.unanswered.contains(&spec.id);
+        self.installing_since.entry(spec.id.clone()).or_insert(now);
         for pod in pods.iter().filter(|p| p.is_live()) {
             for container in pod.containers().iter().filter(|c| c.module() == Some(spec)) {
                 let memory = self.pods.entry(pod.uid.clone()).or_default();
                 let c = memory.containers.entry(container.name.clone()).or_default();
-                if c.has_run || c.failed {
+                if (c.has_run || c.failed) && !repeat {
                     c.restarts = c.restarts.saturating_add(1);
                 }
                 if let Some(failure) = self.failures.get_mut(&spec.id) {
@@ -356,6 +381,7 @@ impl Base {
         match settled {
             Settled::Installed(id) => {
                 self.unanswered.remove(&id);
+                self.installing_since.remove(&id);
                 self.failures.remove(&id);
             }
             Settled::Uninstalled(id) => {
@@ -363,6 +389,8 @@ impl Base {
                 self.ledger.forget_install(&id);
             }
             Settled::InstallFailed { spec, reason, message } => {
+                self.installing_since.remove(&spec.id);
+                let (reason, message) = recognised(&spec.id, reason, message);
                 let mut tried_for = BTreeSet::new();
                 for (uid, memory) in &mut self.pods {
                     if let Some(c) = memory.containers.get_mut(&spec.id.name) {
@@ -370,8 +398,10 @@ impl Base {
                         tried_for.insert(uid.clone());
                     }
                 }
-                let restarts =
-                    self.pods.values().filter_map(|p| p.containers.get(&spec.id.name)).map(|c| c.restarts).max();
+                // Of a container that has run, most restarts are no failed starts.
+                let own = self.pods.values().filter_map(|p| p.containers.get(&spec.id.name));
+                let own = own.filter(|c| c.module.as_ref() == Some(&spec.id) && !c.has_run);
+                let restarts = own.map(|c| c.restarts).max();
                 let failure = self.failures.entry(spec.id.clone()).or_insert_with(|| Failure {
                     spec: None,
                     tried_for: BTreeSet::new(),
@@ -414,6 +444,21 @@ impl Base {
             }
         }
     }
+}
+
+/// A failure whose cause is known says what to do.
+fn recognised(id: &ModuleId, reason: Reason, message: String) -> (Reason, String) {
+    let in_use = message.split_once("Child name ").is_some_and(|(_, rest)| rest.contains(" is not unique"));
+    if !in_use {
+        return (reason, message);
+    }
+    let message = format!(
+        "the base serves another version of {} at the same context path, and cannot load two ({message}). Ways out: a \
+         Deployment with maxSurge 0 and lifecycle.preStop.sleep, so that the old version goes first; or a context path \
+         for each version; see docs/strategies/traffic.md",
+        id.name
+    );
+    (Reason::WebContextInUse, message)
 }
 
 /// Whether one of these Pods on the base stands for the claim.

@@ -19,6 +19,8 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(3);
 const LIST_WHILE_BUSY: Duration = Duration::from_secs(5);
 /// An unanswered command of which the list shows nothing is sent again after this time.
 const RESEND_AFTER: Duration = Duration::from_secs(30);
+/// The same where the base says that it is at work on it ("conflict"): fetching a jar can take minutes.
+const WORKS_FOR: Duration = Duration::from_secs(900);
 /// The same for a baseline: bases up to 2.1.6 ignore it.
 const RESEND_BASELINE_AFTER: Duration = Duration::from_secs(10);
 /// Questions that a silent base leaves open are repeated at most this far apart.
@@ -107,6 +109,8 @@ pub(super) struct Operation {
     sent: Instant,
     /// It may not have arrived: a connection was lost or the base was away.
     uncertain: bool,
+    /// The base said that it is at work on it.
+    at_work: bool,
     answer: Option<Answer>,
 }
 
@@ -115,6 +119,8 @@ pub(super) struct Operation {
 pub struct Conversation {
     list: Option<BTreeMap<ModuleId, ListedModule>>,
     listed: Option<Instant>,
+    /// When the list was asked for: what happened later it may not know.
+    list_asked: Option<Instant>,
     /// By module name: at most one command for a name is in flight.
     operations: BTreeMap<String, Operation>,
     asked: Option<Instant>,
@@ -177,6 +183,18 @@ impl Conversation {
         }
     }
 
+    /// Whether the list was asked for at that time or later.
+    pub(super) fn knows(&self, at: Instant) -> bool {
+        self.list_asked.is_some_and(|asked| asked >= at)
+    }
+
+    /// A list that is newer than this is needed. One that is under way is waited for first.
+    pub(super) fn needs_newer_list(&mut self, than: Instant) {
+        if !self.knows(than) && self.asked.is_none() {
+            self.ask_now = true;
+        }
+    }
+
     pub(super) fn ask_now(&mut self) {
         self.ask_now = true;
         self.asked = None;
@@ -220,7 +238,7 @@ impl Conversation {
             Command::QueryHealth => return,
         };
         for order in orders {
-            let operation = Operation { sent: now, uncertain: false, answer: None, order };
+            let operation = Operation { sent: now, uncertain: false, at_work: false, answer: None, order };
             self.operations.insert(operation.order.id().name.clone(), operation);
         }
     }
@@ -246,7 +264,7 @@ impl Conversation {
         }
         for operation in &mut candidates {
             if answer == Answer::Conflict {
-                operation.uncertain = false;
+                (operation.uncertain, operation.at_work) = (false, true);
             } else {
                 operation.answer = Some(answer.clone());
             }
@@ -277,7 +295,7 @@ impl Conversation {
         });
         proven.retain(|id| list.get(id).is_some_and(|m| m.state == ModuleState::Deactivated));
         self.list = Some(list);
-        self.listed = Some(now);
+        (self.listed, self.list_asked) = (Some(now), Some(asked));
         settled
     }
 }
@@ -355,7 +373,11 @@ impl Operation {
     }
 
     fn presumed_lost(&self, asked: Instant) -> bool {
-        let patience = if self.is_baseline() { RESEND_BASELINE_AFTER } else { RESEND_AFTER };
+        let patience = match () {
+            () if self.is_baseline() => RESEND_BASELINE_AFTER,
+            () if self.at_work => WORKS_FOR,
+            () => RESEND_AFTER,
+        };
         asked > self.sent && (self.uncertain || asked >= self.sent.later(patience))
     }
 

@@ -162,6 +162,22 @@ impl Ledger {
         }
     }
 
+    /// Drops superseded claims that nobody on the base stands for and that two newer revisions of the same workload have
+    /// claims beside: those hold whoever comes again from the older ones. (The last but one is what an undo goes back
+    /// to, and what it had before is told from what it takes by its old claim.)
+    pub(super) fn drop_what_newer_revisions_say(&mut self, name: &str, stands: impl Fn(&Claim) -> bool) {
+        let Some(entry) = self.modules.get_mut(name) else { return };
+        if entry.claims.len() < 3 {
+            return;
+        }
+        let mut revisions = BTreeMap::<_, BTreeSet<_>>::new();
+        for claim in &entry.claims {
+            revisions.entry(claim.workload.clone()).or_default().insert(claim.revision);
+        }
+        let newer = |c: &Claim| revisions.get(&c.workload).map_or(0, |all| all.range(c.revision..).count());
+        entry.claims.retain(|c| !c.superseded || stands(c) || newer(c) <= 2);
+    }
+
     /// Drops records that say nothing.
     pub(super) fn tidy(&mut self) {
         self.modules.retain(|_, e| !e.installed.is_empty() || !e.claims.is_empty());

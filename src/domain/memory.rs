@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::{ModuleSpec, PodUid, Reason};
+use super::{ModuleId, ModuleSpec, PodUid, Reason};
 
 /// An install or uninstall that failed.
 #[derive(Clone, Debug)]
@@ -24,6 +24,7 @@ pub(super) struct Failure {
 /// What is remembered about a Pod while this process runs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PodMemory {
+    pub(super) first_seen: Option<Instant>,
     pub(super) deletion_seen: Option<Instant>,
     pub(super) superseded_seen: Option<Instant>,
     /// By container name.
@@ -32,6 +33,8 @@ pub(super) struct PodMemory {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct ContainerMemory {
+    /// The module that the container stands for.
+    pub(super) module: Option<ModuleId>,
     pub(super) has_run: bool,
     pub(super) failed: bool,
     pub(super) restarts: u32,

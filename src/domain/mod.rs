@@ -29,7 +29,7 @@ pub use ledger::{Claim, Ledger};
 pub use link::Link;
 pub use liveness::{Liveness, Reachability};
 pub use module::{Command, ListedModule, ModuleId, ModuleSpec, ModuleState, Strategy};
-pub use plan::{ContainerOutcome, Phase, Plan, PodOutcome, Reason};
+pub use plan::{ContainerOutcome, Phase, Plan, PodOutcome, Reason, Rejection};
 pub use pod::{Container, ContainerHistory, Content, Pod, PodUid, Role, Workload};
 pub use reconcile::reconcile;
 pub use settings::Settings;

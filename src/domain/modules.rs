@@ -8,7 +8,7 @@ use super::{
     conversation::Order,
     plan::Phase,
     reconcile::{Context, pre_stop_ends},
-    times::Later,
+    times::{Later, so_far},
 };
 
 /// A module name on a base, with the claims on it.
@@ -89,7 +89,8 @@ impl<'c, 'l> Module<'c, 'l> {
     /// Whether a listed version must stay: a Pod wants it, or its Pod is on its way out.
     fn is_kept(&self, id: &ModuleId) -> bool {
         let expected = self.cx.base.expected(self.cx.now).iter().any(|e| e.id == *id);
-        expected || self.cx.pods_of(self.name).iter().any(|pod| self.is_kept_by(pod, id))
+        let handed_over = self.cx.base.handed_over.get(id).is_some_and(|until| *until > self.cx.now);
+        expected || handed_over || self.cx.pods_of(self.name).iter().any(|pod| self.is_kept_by(pod, id))
     }
 
     fn is_kept_by(&self, pod: &Pod, id: &ModuleId) -> bool {
@@ -153,10 +154,19 @@ impl<'c, 'l> Module<'c, 'l> {
             return (Reason::Switching, message);
         }
         let has_run = pod.containers().iter().any(|c| c.name == spec.id.name && c.history.has_run);
+        let lasted = base.installing_since.get(&spec.id).map(|since| self.cx.now.saturating_duration_since(*since));
+        let so_far = lasted.and_then(so_far).map_or_else(String::new, |(words, _)| format!(", {words}"));
         if has_run && self.state(&spec.id.version).is_none() {
-            return (Reason::ModuleGone, format!("the base no longer lists {}; installing it again", spec.id));
+            return (Reason::ModuleGone, format!("the base no longer lists {}; installing it again{so_far}", spec.id));
         }
-        (Reason::Installing, format!("installing {} from {}", spec.id, spec.url))
+        (Reason::Installing, format!("installing {} from {}{so_far}", spec.id, spec.url))
+    }
+
+    /// It was tried, and cannot be loaded beside the version that serves.
+    fn is_kept_out(&self, want: Want<'_>) -> bool {
+        let failure = self.cx.base.failures.get(&want.spec.id);
+        let in_use = failure.is_some_and(|f| f.reason == Reason::WebContextInUse && f.spec.as_ref() == Some(want.spec));
+        in_use && self.has_successor(&want.spec.id)
     }
 }
 
@@ -174,6 +184,7 @@ pub(super) fn claim(cx: &Context<'_>, name: &str, ledger: &mut Ledger, plan: &mu
         ends > cx.now
     });
 
+    ledger.drop_what_newer_revisions_say(name, |claim| is_held_by_a_pod(claim, name, cx.pods_of(name)));
     let module = Module::new(cx, name, ledger);
     let (wants, active) = (module.wants(), module.active());
     // What ran and has no claim lost its record: the process died before it was saved. It was there first.
@@ -262,6 +273,9 @@ pub(super) fn next_command(cx: &Context<'_>, name: &str, ledger: &Ledger, plan: 
         if unresolved || module.held_by(&want.pod.workload, id).is_some() || module.is_active(&id.version) {
             continue;
         }
+        if module.is_kept_out(want) {
+            continue; // until the other version goes
+        }
         if let Some(retry_at) = backs_off_until(cx, want) {
             plan.wake_at(retry_at);
             continue;
@@ -318,6 +332,9 @@ pub(super) fn is_gone_for(cx: &Context<'_>, pod: &Pod, spec: &ModuleSpec, ledger
         return false;
     }
     let Some(list) = cx.base.talk.list() else { return false };
+    if pod.evicted && cx.base.handed_over.contains_key(&spec.id) {
+        return true; // its object must go, else anti-affinity keeps its successor away
+    }
     let module = Module::new(cx, &spec.id.name, ledger);
     let kept_by_another =
         cx.pods_of(&spec.id.name).iter().any(|other| other.uid != pod.uid && module.is_kept_by(other, &spec.id));

@@ -52,6 +52,8 @@ pub struct PodOutcome {
     pub containers: Vec<ContainerOutcome>,
     /// The base can be reached. If not, what runs is not Ready.
     pub reachable: bool,
+    /// The Pod is not taken: it has failed for good.
+    pub rejected: Option<Rejection>,
 }
 
 impl PodOutcome {
@@ -61,6 +63,15 @@ impl PodOutcome {
             && self.containers.iter().any(ContainerOutcome::active)
             && self.containers.iter().all(|c| c.active() || *c == ContainerOutcome::SideCar)
     }
+}
+
+/// Why a Pod is not taken at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// One word, as a kubelet's.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
 }
 
 /// What a container's status should say.
@@ -123,6 +134,10 @@ pub enum Reason {
     ForeignModule,
     /// The base is told to uninstall it.
     Uninstalling,
+    /// The base refuses to uninstall it.
+    UninstallFailed,
+    /// A web module's other version is loaded at the same context path.
+    WebContextInUse,
 }
 
 impl Reason {
@@ -141,6 +156,8 @@ impl Reason {
             Self::ModuleGone => "ModuleGone",
             Self::ForeignModule => "ForeignModule",
             Self::Uninstalling => "Uninstalling",
+            Self::UninstallFailed => "UninstallFailed",
+            Self::WebContextInUse => "WebContextInUse",
         }
     }
 }

@@ -87,6 +87,8 @@ pub struct Pod {
     pub content: Content,
     /// Deletion was asked for; the delay is `lifecycle.preStop.sleep`.
     pub deleting: Option<Duration>,
+    /// It was evicted because its Node could not be reached.
+    pub evicted: bool,
     /// Phase Failed or Succeeded: nothing starts in it again.
     pub terminal: bool,
     /// Terminal because a newer version took over (reason `BizDeactivate`).

@@ -25,7 +25,8 @@ pub(super) struct Context<'a> {
 }
 
 /// What is remembered about a Pod that was never seen.
-static NOTHING: PodMemory = PodMemory { deletion_seen: None, superseded_seen: None, containers: BTreeMap::new() };
+static NOTHING: PodMemory =
+    PodMemory { first_seen: None, deletion_seen: None, superseded_seen: None, containers: BTreeMap::new() };
 
 impl<'a> Context<'a> {
     fn new(base: &'a Base, pods: &'a [&'a Pod], now: Instant) -> Self {
@@ -54,6 +55,7 @@ pub fn reconcile(base: &Base, pods: &[&Pod], now: Instant) -> Plan {
     if !base.expected(now).is_empty() {
         plan.wake_at(base.expected_until);
     }
+    base.handed_over.values().for_each(|until| plan.wake_at(*until));
     let connected = !base.liveness.is_deaf();
     if connected {
         ask(&cx, &mut plan);
@@ -145,6 +147,9 @@ fn conclude(cx: &Context<'_>, pod: &Pod, ledger: &Ledger, plan: &mut Plan) {
         } else if pod.modules().all(|spec| modules::is_gone_for(cx, pod, spec, ledger)) {
             plan.finished.push(pod.uid.clone());
             return;
+        } else if let Some(outcome) = uninstall_failed(cx, pod, memory) {
+            plan.pods.push(outcome);
+            return;
         }
         // Its workload may delete the old Pod as soon as the new one is Ready: it still says what it gave way to.
         if !pod.terminal {
@@ -171,11 +176,25 @@ fn conclude(cx: &Context<'_>, pod: &Pod, ledger: &Ledger, plan: &mut Plan) {
     plan.pods.extend(outcome(cx, pod, memory, ledger));
 }
 
+/// The base refuses to uninstall a module of a Pod that is being deleted: its status says why it is still there.
+fn uninstall_failed(cx: &Context<'_>, pod: &Pod, memory: &PodMemory) -> Option<PodOutcome> {
+    let failure = |c: &Container| cx.base.uninstall_failures.get(&c.module()?.id);
+    pod.containers().iter().find_map(failure).filter(|_| !pod.terminal)?;
+    let containers = pod.containers().iter().map(|c| {
+        let restarts = memory.containers.get(&c.name).map_or(0, |m| m.restarts);
+        let why = failure(c).map_or_else(|| "waits for another module of its Pod".to_owned(), |f| f.message.clone());
+        let message = format!("cannot be uninstalled: {why}");
+        ContainerOutcome::Waiting { reason: Reason::UninstallFailed, message, restarts }
+    });
+    let (uid, phase) = (pod.uid.clone(), phase_so_far(pod, memory));
+    Some(PodOutcome { uid, phase, containers: containers.collect(), reachable: true, rejected: None })
+}
+
 fn outcome(cx: &Context<'_>, pod: &Pod, memory: &PodMemory, ledger: &Ledger) -> Option<PodOutcome> {
     let uid = pod.uid.clone();
     if let Content::Foreign(message) = &pod.content {
         let container = ContainerOutcome::Waiting { reason: Reason::NotAModule, message: message.clone(), restarts: 0 };
-        return Some(PodOutcome { uid, phase: Phase::Pending, containers: vec![container], reachable: true });
+        return Some(PodOutcome { uid, phase: Phase::Pending, containers: vec![container], reachable: true, rejected: None });
     }
     let reachable = match cx.reachability {
         Reachability::Online => true,
@@ -187,7 +206,7 @@ fn outcome(cx: &Context<'_>, pod: &Pod, memory: &PodMemory, ledger: &Ledger) -> 
         return if reachable {
             None
         } else {
-            Some(PodOutcome { uid, phase: phase_so_far(pod, memory), containers: Vec::new(), reachable })
+            Some(PodOutcome { uid, phase: phase_so_far(pod, memory), containers: Vec::new(), reachable, rejected: None })
         };
     }
     let containers: Vec<_> = pod.containers().iter().map(|c| container_outcome(cx, pod, c, memory, ledger)).collect();
@@ -202,7 +221,7 @@ fn outcome(cx: &Context<'_>, pod: &Pod, memory: &PodMemory, ledger: &Ledger) -> 
     } else {
         Phase::Pending
     };
-    Some(PodOutcome { uid, phase, containers, reachable })
+    Some(PodOutcome { uid, phase, containers, reachable, rejected: None })
 }
 
 fn phase_so_far(pod: &Pod, memory: &PodMemory) -> Phase {
@@ -228,7 +247,8 @@ fn container_outcome(
         }
     };
     let module = Module::new(cx, &spec.id.name, ledger);
-    if module.is_active(&spec.id.version) {
+    let knows = past.has_run || memory.first_seen.is_none_or(|at| cx.base.talk.knows(at));
+    if module.is_active(&spec.id.version) && knows {
         return ContainerOutcome::Active { restarts };
     }
     if let Some(holder) = module.held_by(&pod.workload, &spec.id) {

@@ -47,10 +47,17 @@ pub fn pod_from(pod: &core::Pod, revisions: &Revisions, sources: &Sources<'_>) -
         workload: revisions.workload(meta),
         content: content(pod, sources),
         deleting: meta.deletion_timestamp.is_some().then(|| pre_stop_sleep(pod)),
+        evicted: is_evicted(status),
         terminal,
         superseded: terminal && status.and_then(|s| s.reason.as_deref()) == Some(names::BIZ_DEACTIVATE),
         grace: grace.and_then(|s| u64::try_from(s).ok()).map_or(DEFAULT_GRACE, Duration::from_secs),
     }
+}
+
+/// Kubernetes convention: the taint manager deletes Pods of a Node that is away, and says so in a condition.
+fn is_evicted(status: Option<&core::PodStatus>) -> bool {
+    let mut conditions = status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.any(|c| c.type_ == "DisruptionTarget" && c.reason.as_deref() == Some("DeletionByTaintManager"))
 }
 
 fn content(pod: &core::Pod, sources: &Sources<'_>) -> Content {

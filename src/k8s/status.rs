@@ -39,7 +39,9 @@ impl StatusWriter<'_> {
         if !outcome.containers.is_empty() {
             status.container_statuses = Some(self.containers(pod, outcome));
         }
-        if outcome.phase == Phase::Failed {
+        if let Some(rejected) = &outcome.rejected {
+            (status.reason, status.message) = (Some(rejected.reason.to_owned()), Some(rejected.message.clone()));
+        } else if outcome.phase == Phase::Failed {
             status.reason = Some(names::BIZ_DEACTIVATE.to_owned());
             status.message = outcome.containers.iter().find_map(|c| match c {
                 ContainerOutcome::Superseded { message } => Some(message.clone()),
@@ -180,6 +182,9 @@ fn as_count(restarts: u32) -> i32 {
 fn containers_ready(outcome: &PodOutcome) -> (bool, Option<(&'static str, String)>) {
     if outcome.ready() {
         return (true, None);
+    }
+    if outcome.rejected.is_some() {
+        return (false, Some(("PodFailed", String::new())));
     }
     if outcome.phase == Phase::Failed {
         return (false, Some((names::BIZ_DEACTIVATE, "a newer version of its module took over".to_owned())));

@@ -4,4 +4,5 @@ mod conversation;
 mod lifecycle;
 mod properties;
 mod restarts;
+mod slow;
 pub(crate) mod world;

@@ -190,6 +190,7 @@ impl World {
             workload: Workload { uid: workload.into(), revision },
             content: Content::Modules(containers),
             deleting: None,
+            evicted: false,
             terminal: false,
             superseded: false,
             grace: Duration::from_secs(30),
@@ -252,13 +253,16 @@ impl World {
         }
     }
 
-    /// Ready is what the base's own list says.
+    /// Ready is what the base's own list says, if that is newer than the Pod.
     fn check_outcome(&self, outcome: &PodOutcome) {
         let pod = self.pods.iter().find(|p| p.uid == outcome.uid).unwrap();
         for (container, said) in pod.containers().iter().zip(&outcome.containers) {
             let id = &container.module().unwrap().id;
             let listed = self.base.talk.list().and_then(|l| l.get(id)).map(|m| m.state);
-            assert_eq!(said.active(), listed == Some(ModuleState::Activated), "{id} of {}", pod.name);
+            let memory = &self.base.pods[&pod.uid];
+            let has_run = memory.containers.get(&container.name).is_some_and(|c| c.has_run);
+            let newer = has_run || memory.first_seen.is_none_or(|at| self.base.talk.knows(at));
+            assert_eq!(said.active(), newer && listed == Some(ModuleState::Activated), "{id} of {}", pod.name);
         }
     }
 

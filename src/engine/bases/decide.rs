@@ -1,12 +1,40 @@
 //! One base is decided on: facts first, then the domain's plan, then what becomes of it.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Instant,
+};
 
 use super::super::state::State;
 use crate::{
-    domain::{BaseId, Later, Link, ModuleId, Plan, PodUid, Reachability},
+    domain::{BaseId, Later, Link, ModuleId, Phase, Plan, Pod, PodOutcome, PodUid, Reachability, Rejection},
     planning::{Effect, Task},
 };
+
+/// Takes out the Pods that are too many for one base, as a kubelet does: the youngest that have never run.
+fn reject_beyond(pods: &mut Vec<&Pod>, most: u32) -> Vec<PodOutcome> {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let used = pods.iter().filter(|pod| !pod.terminal).count();
+    if used <= most {
+        return Vec::new();
+    }
+    let has_run = |pod: &Pod| pod.containers().iter().any(|c| c.history.has_run);
+    let mut fresh: Vec<_> = pods.iter().copied().filter(|pod| pod.is_live() && !has_run(pod)).collect();
+    fresh.sort_by(|a, b| (b.created, &b.uid).cmp(&(a.created, &a.uid)));
+    fresh.truncate(used - most);
+    let too_many: HashSet<_> = fresh.iter().map(|pod| pod.uid.clone()).collect();
+    pods.retain(|pod| !too_many.contains(&pod.uid));
+    let message = format!("Node didn't have enough resource: pods, requested: 1, used: {most}, capacity: {most}");
+    let rejection = Rejection { reason: "OutOfpods", message };
+    let outcome = |uid| PodOutcome {
+        uid,
+        phase: Phase::Failed,
+        containers: Vec::new(),
+        reachable: true,
+        rejected: Some(rejection.clone()),
+    };
+    too_many.into_iter().map(outcome).collect()
+}
 
 impl State {
     /// Decides on the base. What is to be done comes out, in order.
@@ -18,14 +46,15 @@ impl State {
             self.plan_without_base(id, &task, now, out);
             return;
         };
-        let pods: Vec<_> = state.pods.iter().filter_map(|uid| self.pods.get(uid)).map(|p| &p.pod).collect();
+        let mut pods: Vec<_> = state.pods.iter().filter_map(|uid| self.pods.get(uid)).map(|p| &p.pod).collect();
+        let rejected = reject_beyond(&mut pods, self.config.max_pods);
         let link = Link { proven: self.link_proven, suspected: self.suspicion.is_on() };
         let plan = state.base.step(&pods, &link, now);
         let overdue = state.base.is_overdue(&link, now);
         state.picture_is_old = true;
         let reachability = state.base.reachability(now);
-        if state.reachability.replace(reachability) != Some(reachability) {
-            state.reachability_since = now;
+        if state.reachability != Some(reachability) {
+            state.becomes(reachability, now);
             self.tell_reachability(id, reachability, now, out);
         }
         if let Some(at) = plan.wake {
@@ -37,6 +66,7 @@ impl State {
             self.tell_command(id, command, now, out);
         }
         self.plan_statuses(id, &plan.pods, &task, now, out);
+        rejected.iter().for_each(|outcome| self.plan_status(id, outcome, &task, now, out));
         self.plan_deletions(id, &plan, reachability, &task, now, out);
         if overdue {
             // It would be given up but for the suspicion: looked at again when that may have ended.

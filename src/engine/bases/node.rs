@@ -148,7 +148,7 @@ impl State {
             self.schedule.wake(task, at);
         }
         let Some(info) = state.base.info.clone() else {
-            if state.base.is_forgotten(now) || (reachability == Reachability::Dead && !state.node.object.exists()) {
+            if reachability == Reachability::Dead && !state.is_looked_for(now) {
                 self.forget_base(id, now);
             }
             return;
@@ -193,6 +193,7 @@ impl State {
                 state.node.refresh_at = Some(next_refresh);
                 (NodeWrite::Create, Request::create("/api/v1/nodes".to_owned(), &writes.create(ready)))
             }
+            (None, Reachability::Dead) if !state.is_looked_for(now) => return self.forget_base(id, now),
             (None, _) if state.base.is_forgotten(now) => return self.forget_base(id, now),
             // A base that is away without a Node is looked for, by asking it now and then.
             (None, _) => return,

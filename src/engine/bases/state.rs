@@ -1,6 +1,9 @@
 //! What is known of a base and of a Pod on it.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::api::core::v1 as core;
 
@@ -10,6 +13,9 @@ use crate::{
     planning::Tracked,
     tunnel::Health,
 };
+
+/// A base that was reachable for so long at a stretch is no stranger.
+const AT_HOME: Duration = Duration::from_secs(60);
 
 /// A base with its Node.
 #[derive(Debug)]
@@ -25,6 +31,8 @@ pub(in crate::engine) struct BaseState {
     pub(in crate::engine) listed_at: Option<Instant>,
     pub(in crate::engine) reachability: Option<Reachability>,
     pub(in crate::engine) reachability_since: Instant,
+    /// It was reachable for a time, at some time.
+    was_here: bool,
     /// Tells the ledger that is on record, and the one that is being written or waits for it.
     pub(in crate::engine) saved_mark: u64,
     pub(in crate::engine) noted_mark: u64,
@@ -46,10 +54,24 @@ impl BaseState {
             listed_at: None,
             reachability: None,
             reachability_since: now,
+            was_here: false,
             saved_mark: mark(&Ledger::default()),
             noted_mark: mark(&Ledger::default()),
             picture_is_old: true,
         }
+    }
+
+    /// Its reachability is another one now.
+    pub(super) fn becomes(&mut self, reachability: Reachability, now: Instant) {
+        let lasted = now.saturating_duration_since(self.reachability_since);
+        self.was_here |= self.reachability == Some(Reachability::Online) && lasted >= AT_HOME;
+        (self.reachability, self.reachability_since) = (Some(reachability), now);
+    }
+
+    /// Whether a base that is away is asked now and then: one that modulet installed something on, or that was here
+    /// for a time. A stranger that said one word is not.
+    pub(super) fn is_looked_for(&self, now: Instant) -> bool {
+        !self.base.is_forgotten(now) && (self.was_here || self.base.ledger != Ledger::default())
     }
 
     /// The record has this ledger of it. What is known already is of a base that was quicker.

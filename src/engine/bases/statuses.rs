@@ -44,7 +44,7 @@ impl State {
         }
     }
 
-    fn plan_status(
+    pub(super) fn plan_status(
         &mut self,
         id: &BaseId,
         outcome: &PodOutcome,

@@ -1,0 +1,126 @@
+//! Installs that take long, hang, fail, or are in doubt.
+
+use std::time::Duration;
+
+use super::world::{Mode, World};
+use crate::domain::*;
+
+use ModuleState::{Activated, Resolved};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_jar_that_takes_long_to_fetch_is_one_command_s_worth_of_trouble() {
+    for has_run in [false, true] {
+        let mut w = World::new(Mode::Default);
+        let pod = w.pod("a", 1, &[("biz1", "1")]);
+        if has_run {
+            w.settle();
+            w.jvm.list.clear();
+        }
+        w.slow = Some(Duration::from_secs(100));
+        w.run_for(Duration::from_secs(95));
+        assert!(w.says(&pod) == if has_run { "ModuleGone" } else { "Installing" }, "{}", w.says(&pod));
+        assert!(w.message(&pod).contains("for more than a minute"), "{}", w.message(&pod));
+        w.run_for(Duration::from_secs(40));
+        assert!(w.is_ready(&pod), "{}", w.says(&pod));
+        assert!(!w.ever_said(&pod, "InstallFailed"), "{:?}", w.words);
+        assert_eq!(w.restarts(&pod), u32::from(has_run));
+        assert!(w.installs() <= 2 + usize::from(has_run), "{} installs", w.installs());
+    }
+}
+
+#[test]
+fn an_install_that_never_ends_fails_after_a_quarter_of_an_hour() {
+    let mut w = World::new(Mode::Default);
+    let pod = w.pod("a", 1, &[("biz1", "1")]);
+    w.slow = Some(24 * 60 * MINUTE);
+    w.run_for(14 * MINUTE);
+    assert_eq!(w.says(&pod), "Installing");
+    w.run_for(20 * MINUTE);
+    assert_eq!(w.says(&pod), "InstallFailed", "{:?}", w.words);
+    assert!(w.installs() <= 4, "{} installs", w.installs());
+}
+
+#[test]
+fn a_new_version_s_first_failure_is_its_first_though_an_older_one_restarted_often() {
+    let mut w = World::new(Mode::Default);
+    let old = w.pod("a", 1, &[("biz1", "1")]);
+    w.settle();
+    for _ in 0..5 {
+        w.jvm.list.clear();
+        w.run_for(MINUTE);
+    }
+    assert_eq!(w.restarts(&old), 5);
+    w.jvm.broken.insert("2".into());
+    let new = w.pod("a", 2, &[("biz1", "2")]);
+    w.settle();
+    assert_eq!(w.says(&new), "InstallFailed");
+    let before = w.installs();
+    w.run_for(Duration::from_secs(11));
+    assert_eq!(w.installs(), before + 1, "after 10 s");
+}
+
+#[test]
+fn failed_starts_of_the_same_container_are_remembered_over_our_restart() {
+    let mut w = World::new(Mode::Default);
+    w.jvm.broken.insert("1".into());
+    w.pod("a", 1, &[("biz1", "1")]);
+    w.run_for(Duration::from_secs(75));
+    assert_eq!(w.installs(), 4, "at 0, 10, 30 and 70 s");
+    w.restart_controller();
+    w.base.liveness.heard(w.now);
+    w.settle();
+    let before = w.installs();
+    assert_eq!(before, 5);
+    w.run_for(MINUTE);
+    assert_eq!(w.installs(), before, "more than a minute");
+}
+
+#[test]
+fn a_pod_is_ready_by_a_list_that_is_newer_than_the_pod() {
+    let mut w = World::new(Mode::Default);
+    w.jvm.list.insert(ModuleId::new("biz1", "1"), Activated);
+    w.settle();
+    w.jvm.list.clear();
+    w.now += Duration::from_secs(1);
+    let pod = w.pod("a", 1, &[("biz1", "1")]);
+    w.settle();
+    assert!(w.is_ready(&pod));
+    assert_eq!(w.on_base().len(), 1);
+    assert_eq!(w.restarts(&pod), 0, "it was never said to run before");
+    assert_eq!(w.installs(), 1);
+}
+
+#[test]
+fn many_pods_that_come_at_once_make_one_question() {
+    let mut w = World::new(Mode::Default);
+    for n in 0..50 {
+        w.jvm.list.insert(ModuleId::new(format!("biz{n}"), "1"), Activated);
+    }
+    w.settle();
+    let mut questions = 0;
+    for n in 0..50 {
+        w.pod("a", 1, &[(&format!("biz{n}"), "1")]);
+        w.now += Duration::from_millis(1);
+        let plan = w.step();
+        questions += plan.commands.iter().filter(|c| **c == Command::QueryModules).count();
+        assert!(!plan.pods.iter().any(PodOutcome::ready));
+    }
+    assert_eq!(questions, 1, "one is under way, the next can wait for its answer");
+    w.settle();
+    assert!(w.pods.iter().all(|p| w.is_ready(&p.uid)));
+}
+
+#[test]
+fn pods_whose_modules_are_not_there_yet_make_no_question_more() {
+    let mut w = World::new(Mode::Default);
+    w.settle();
+    let mut questions = 0;
+    for n in 0..4 {
+        w.pod("a", 1, &[(&format!("biz{n}"), "1")]);
+        w.now += Duration::from_millis(1);
+        questions += w.step().commands.iter().filter(|c| **c == Command::QueryModules).count();
+    }
+    assert_eq!(questions, 0);
+}
