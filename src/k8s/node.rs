@@ -9,6 +9,9 @@ use serde_json::{Map, Value, json};
 use super::names;
 use crate::domain::{BaseInfo, Reachability};
 
+/// Reason of the Ready condition where a base said that it goes away.
+const STOPPED: &str = "BaseStopped";
+
 /// The Ready condition of a Node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ready {
@@ -27,7 +30,7 @@ impl Ready {
             Reachability::Unknown => return None,
             Reachability::Online => Self { status: "True", reason: "BaseReady", message: "the base answers" },
             Reachability::Stopped => {
-                Self { status: "False", reason: "BaseStopped", message: "the base said that it goes away" }
+                Self { status: "False", reason: STOPPED, message: "the base said that it goes away" }
             }
             Reachability::Unreachable | Reachability::Dead => {
                 Self { status: "Unknown", reason: "BaseUnreachable", message: "the base does not answer" }
@@ -272,6 +275,12 @@ pub fn node_is_current(node: &Node, wanted: &Value) -> bool {
                 })
             })
         })
+}
+
+/// Whether the Node says that its base went away by its own word.
+pub fn node_says_stopped(node: &Node) -> bool {
+    let conditions = node.status.iter().filter_map(|s| s.conditions.as_ref()).flatten();
+    conditions.into_iter().any(|c| c.type_ == "Ready" && c.reason.as_deref() == Some(STOPPED))
 }
 
 /// Whether the Node's Ready condition is True.

@@ -62,8 +62,14 @@ async fn replicas_follow_the_bases_that_the_template_admits() -> Result<()> {
     let _one = stage.base(stage.base_options("one")).await?;
     let two = stage.base(stage.base_options("two")).await?;
     let labels = json!({ "virtual-kubelet.koupleless.io/strategy": "peer" });
-    let object = serde_json::from_value(deployment(&stage.name, &labels))?;
-    deployments(&stage).create(&Default::default(), &object).await?;
+    let mut object = deployment(&stage.name, &labels);
+    // Its Pods leave a base that is away at once.
+    if let Some(tolerations) = object["spec"]["template"]["spec"]["tolerations"].as_array_mut() {
+        tolerations.push(json!({
+            "key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1,
+        }));
+    }
+    deployments(&stage).create(&Default::default(), &serde_json::from_value(object)?).await?;
     replicas_become(&stage, 2).await?;
 
     let three = stage.base(stage.base_options("three")).await?;

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Node, PodSpec, Taint, Toleration};
 
 use crate::{
     domain::BaseId,
-    k8s::{admits, is_tolerated},
+    k8s::{admits, is_tolerated, node_says_stopped},
 };
 
 /// Taints that say that a Node is away. Its Pods stay for as long as they tolerate that.
@@ -44,6 +44,10 @@ pub(super) fn counts(template: &PodSpec, node: &PeerNode<'_>, now: Instant) -> C
         return Counts::No;
     }
     let Some(since) = node.not_ready_since else { return Counts::Yes };
+    // Not a silence, but its own word.
+    if node_says_stopped(node.node) {
+        return Counts::No;
+    }
     let Some(patience) = patience(template.tolerations.as_deref().unwrap_or_default()) else { return Counts::Yes };
     match since.checked_add(patience) {
         Some(until) if until <= now => Counts::No,
