@@ -18,6 +18,7 @@ mod reconcile;
 mod settings;
 #[cfg(test)]
 pub(crate) mod tests;
+mod text;
 
 pub use backoff::Backoff;
 pub use base::{Base, BaseId, BaseInfo};
@@ -29,3 +30,4 @@ pub use plan::{ContainerOutcome, Phase, Plan, PodOutcome, Reason};
 pub use pod::{Container, ContainerHistory, Content, Pod, PodUid, Role, Workload};
 pub use reconcile::reconcile;
 pub use settings::Settings;
+pub use text::printable;

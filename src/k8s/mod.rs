@@ -5,6 +5,7 @@
 mod admission;
 mod environment;
 mod journal;
+pub mod limits;
 pub mod names;
 mod node;
 mod pod;
