@@ -20,6 +20,7 @@ mod reconcile;
 mod settings;
 #[cfg(test)]
 pub(crate) mod tests;
+mod text;
 mod times;
 
 pub use backoff::Backoff;
@@ -33,4 +34,5 @@ pub use plan::{ContainerOutcome, Phase, Plan, PodOutcome, Reason, Rejection};
 pub use pod::{Container, ContainerHistory, Content, Pod, PodUid, Role, Workload};
 pub use reconcile::reconcile;
 pub use settings::Settings;
+pub use text::printable;
 pub use times::{FAR, Later};

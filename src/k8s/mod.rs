@@ -4,6 +4,7 @@
 
 mod admission;
 mod environment;
+pub mod limits;
 pub mod names;
 mod node;
 mod pod;

@@ -61,3 +61,13 @@ pub fn is_label_value(value: &str) -> bool {
         && bytes.last().is_none_or(u8::is_ascii_alphanumeric)
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
+
+/// Whether an object can have this name: at most 253 of `[a-z0-9.-]`, alphanumeric at both ends (a DNS subdomain).
+pub fn is_object_name(name: &str) -> bool {
+    let alphanumeric = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let bytes = name.as_bytes();
+    name.len() <= 253
+        && alphanumeric(bytes.first())
+        && alphanumeric(bytes.last())
+        && bytes.iter().all(|b| alphanumeric(Some(b)) || matches!(b, b'.' | b'-'))
+}

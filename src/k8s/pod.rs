@@ -7,10 +7,10 @@ use k8s_openapi::api::core::v1 as core;
 use super::{
     Revisions,
     environment::{Sources, environment, wanted_annotations},
-    names,
+    limits, names,
     workload::controller_of,
 };
-use crate::domain::{Container, ContainerHistory, Content, ModuleId, ModuleSpec, Pod, Role};
+use crate::domain::{Container, ContainerHistory, Content, ModuleId, ModuleSpec, Pod, Role, printable};
 
 /// Default of `terminationGracePeriodSeconds` (Kubernetes convention).
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
@@ -38,19 +38,22 @@ pub fn pod_from(pod: &core::Pod, revisions: &Revisions, sources: &Sources<'_>) -
     let status = pod.status.as_ref();
     let phase = status.and_then(|s| s.phase.as_deref()).unwrap_or_default();
     let terminal = matches!(phase, "Failed" | "Succeeded");
-    let spec = pod.spec.as_ref();
-    let grace = spec.and_then(|s| s.termination_grace_period_seconds);
+    let grace = pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds);
+    let grace = grace.map_or(DEFAULT_GRACE, limits::wait);
     Pod {
         uid: Arc::from(meta.uid.as_deref().unwrap_or_default()),
         name: format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default()),
         created: meta.creation_timestamp.as_ref().map_or(0, |t| t.0.as_second()),
         workload: revisions.workload(meta),
         content: content(pod, sources),
-        deleting: meta.deletion_timestamp.is_some().then(|| pre_stop_sleep(pod)),
+        deleting: meta.deletion_timestamp.is_some().then(|| {
+            // `kubectl delete --grace-period` may leave less time than the Pod asks for, as with a kubelet.
+            pre_stop_sleep(pod).min(meta.deletion_grace_period_seconds.map_or(grace, limits::wait))
+        }),
         evicted: is_evicted(status),
         terminal,
         superseded: terminal && status.and_then(|s| s.reason.as_deref()) == Some(names::BIZ_DEACTIVATE),
-        grace: grace.and_then(|s| u64::try_from(s).ok()).map_or(DEFAULT_GRACE, Duration::from_secs),
+        grace,
     }
 }
 
@@ -64,6 +67,7 @@ fn content(pod: &core::Pod, sources: &Sources<'_>) -> Content {
     match component(pod) {
         Some("module") => {}
         Some(other) => {
+            let other = printable(other, limits::QUOTE_MAX);
             return Content::Foreign(format!("a base runs modules only, and the Pod's component label says {other:?}"));
         }
         None => {
@@ -72,6 +76,13 @@ fn content(pod: &core::Pod, sources: &Sources<'_>) -> Content {
                 names::COMPONENT
             ));
         }
+    }
+    let count = pod.spec.as_ref().map_or(0, |s| s.containers.len());
+    if count > limits::CONTAINERS_MAX {
+        return Content::Foreign(format!(
+            "the Pod has {count} containers, and at most {} modules are allowed in one: make several Pods",
+            limits::CONTAINERS_MAX
+        ));
     }
     let containers = pod.spec.iter().flat_map(|s| &s.containers);
     let some_url = containers.clone().any(has_url);
@@ -89,20 +100,25 @@ fn has_url(container: &core::Container) -> bool {
     container.image.as_ref().is_some_and(|image| image.contains("://"))
 }
 
-fn version_of(container: &core::Container) -> Option<&String> {
+fn version_of(container: &core::Container) -> Option<&str> {
     let env = container.env.iter().flatten().find(|e| e.name == names::BIZ_VERSION);
-    env.and_then(|e| e.value.as_ref()).filter(|v| !v.is_empty())
+    env.and_then(|e| e.value.as_deref()).filter(|v| !v.is_empty())
+}
+
+/// The version that a container asks for, or its Pod for all its containers.
+pub(super) fn wanted_version<'p>(pod: &'p core::Pod, container: &'p core::Container) -> Option<&'p str> {
+    let label = || pod.metadata.labels.as_ref()?.get(names::MODULE_VERSION).map(String::as_str);
+    version_of(container).or_else(label).filter(|v| !v.is_empty())
 }
 
 fn module(pod: &core::Pod, container: &core::Container, sources: &Sources<'_>) -> Result<ModuleSpec, String> {
     if controller_of(&pod.metadata).is_some_and(|o| o.kind == "Job" && o.api_version.starts_with("batch/")) {
         return Err(NEVER_COMPLETES.to_owned());
     }
-    let label = || pod.metadata.labels.as_ref()?.get(names::MODULE_VERSION).filter(|v| !v.is_empty());
-    let version = version_of(container).or_else(label).ok_or_else(|| {
+    let version = wanted_version(pod, container).ok_or_else(|| {
         format!(
             "container {} has no module version: set its env {} or the Pod's label {}",
-            container.name,
+            printable(&container.name, limits::QUOTE_MAX),
             names::BIZ_VERSION,
             names::MODULE_VERSION
         )
@@ -110,10 +126,12 @@ fn module(pod: &core::Pod, container: &core::Container, sources: &Sources<'_>) -
     let url = container.image.clone().unwrap_or_default();
     if !has_url(container) {
         return Err(format!(
-            "the image of container {} is {url:?}: it must be the URL of a module's jar",
-            container.name
+            "the image of container {} is {:?}: it must be the URL of a module's jar",
+            printable(&container.name, limits::QUOTE_MAX),
+            printable(&url, limits::QUOTE_MAX)
         ));
     }
+    limits::check(&container.name, version, &url)?;
     let (mut envs, args, unresolved) = match environment(pod, container, sources) {
         Ok((envs, args)) => (envs, args, None),
         Err(why) => (BTreeMap::new(), Vec::new(), Some(why)),
@@ -145,41 +163,101 @@ fn pre_stop_sleep(pod: &core::Pod) -> Duration {
         .map(|s| s.seconds)
         .max()
         .unwrap_or(0);
-    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+    limits::wait(seconds)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
 
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
-    fn role_in_a_pod_of(api_version: &str, kind: &str) -> Role {
-        let pod: core::Pod = serde_json::from_value(json!({
-            "metadata": {
-                "labels": { names::COMPONENT: "module" },
-                "ownerReferences": [
-                    { "apiVersion": api_version, "kind": kind, "name": "x", "uid": "1", "controller": true },
-                ],
-            },
+    /// A module Pod with these changes, each at its JSON pointer.
+    fn seen(changes: &[(&str, Value)]) -> Pod {
+        let mut pod = json!({
+            "metadata": { "labels": { names::COMPONENT: "module" }, "ownerReferences": [] },
             "spec": { "containers": [{
                 "name": "biz1", "image": "https://modules.example.com/biz1.jar",
                 "env": [{ "name": "BIZ_VERSION", "value": "1" }],
             }] },
-        }))
-        .unwrap();
+        });
+        for (path, value) in changes {
+            let (parent, name) = path.rsplit_once('/').unwrap();
+            pod.pointer_mut(parent).unwrap()[name] = value.clone();
+        }
         let sources = Sources { referred: &HashMap::new(), ip: None };
-        let pod = pod_from(&pod, &Revisions::default(), &sources);
-        pod.containers()[0].role.clone()
+        pod_from(&serde_json::from_value(pod).unwrap(), &Revisions::default(), &sources)
     }
 
     #[test]
     fn a_job_has_no_modules_for_it_would_never_complete() {
+        let role_in_a_pod_of = |api_version: &str, kind: &str| {
+            let owner = json!({ "apiVersion": api_version, "kind": kind, "name": "x", "uid": "1", "controller": true });
+            seen(&[("/metadata/ownerReferences", json!([owner]))]).containers()[0].role.clone()
+        };
         assert!(matches!(role_in_a_pod_of("batch/v1", "Job"), Role::Unusable(why) if why.contains("never completes")));
         for (api_version, kind) in [("apps/v1", "ReplicaSet"), ("example.com/v1", "Job")] {
             assert!(matches!(role_in_a_pod_of(api_version, kind), Role::Module(_)), "{api_version} {kind}");
+        }
+    }
+
+    #[test]
+    fn a_version_or_image_that_is_no_good_is_named_and_goes_nowhere_else() {
+        let env = |version: &str| json!([{ "name": "BIZ_VERSION", "value": version }]);
+        for (path, value, expected) in [
+            ("/spec/containers/0/env", env(&"1".repeat(300_000)), "300000 characters; at most 128"),
+            ("/spec/containers/0/env", env("1\u{1b}[2J"), "printable ASCII"),
+            ("/spec/containers/0/image", json!(format!("https://{}", "x".repeat(100_000))), "a URL may have 2048"),
+            ("/spec/containers/0/image", json!("nginx\u{1b}[2J"), "it must be the URL"),
+            ("/spec/containers/0/name", json!("x".repeat(300_000)), "300000 bytes"),
+        ] {
+            let pod = seen(&[(path, value)]);
+            let Role::Unusable(why) = &pod.containers()[0].role else { panic!("{path}: {pod:?}") };
+            assert!(why.contains(expected), "{why:?} should contain {expected:?}");
+            assert!(why.len() < 500 && !why.contains('\u{1b}'), "{why:?}");
+        }
+        let long_label = seen(&[
+            ("/metadata/labels/module.koupleless.io~1version", json!("x".repeat(200))),
+            ("/spec/containers/0/env", json!([])),
+        ]);
+        assert!(matches!(&long_label.containers()[0].role, Role::Unusable(_)));
+    }
+
+    #[test]
+    fn a_pod_has_no_more_modules_than_are_allowed() {
+        let containers = |count: usize| {
+            let container = |n| json!({ "name": format!("biz{n}"), "image": "https://example.com/a.jar" });
+            (0..count).map(container).collect::<Value>()
+        };
+        assert_eq!(seen(&[("/spec/containers", containers(256))]).containers().len(), 256);
+        let more = seen(&[("/spec/containers", containers(257))]);
+        assert!(matches!(&more.content, Content::Foreign(why) if why.contains("257 containers, and at most 256")));
+    }
+
+    #[test]
+    fn a_deletion_waits_for_pre_stop_but_never_longer_than_it_was_given() {
+        let thirty_days = 30 * 24 * 3600;
+        for (sleep, grace, given, expected) in [
+            (30, Some(60), Some(60), 30),
+            (30, Some(60), Some(1), 1),
+            (30, Some(60), Some(0), 0),
+            (5, Some(60), None, 5),
+            (60, None, None, 30),
+            (-1, Some(30), Some(30), 0),
+            (i64::MAX, Some(i64::MAX), Some(i64::MAX), thirty_days),
+            (i64::MAX, Some(i64::MAX), None, thirty_days),
+            (i64::MAX, Some(i64::MAX), Some(-1), 0),
+        ] {
+            let pod = seen(&[
+                ("/metadata/deletionTimestamp", json!("2026-01-01T00:00:00Z")),
+                ("/metadata/deletionGracePeriodSeconds", json!(given)),
+                ("/spec/terminationGracePeriodSeconds", json!(grace)),
+                ("/spec/containers/0/lifecycle", json!({ "preStop": { "sleep": { "seconds": sleep } } })),
+            ]);
+            assert_eq!(pod.deleting, Some(Duration::from_secs(expected)), "{sleep} {grace:?} {given:?}");
+            assert!(pod.grace <= limits::WAIT_MAX);
         }
     }
 }

@@ -1,0 +1,77 @@
+//! Text from strangers, made fit for terminals, logs and statuses.
+
+use std::borrow::Cow;
+
+/// The text without anything that a terminal would act on, cut to `max_chars` characters and an ellipsis.
+///
+/// White space other than blanks becomes a blank. Control characters (ANSI escapes begin with one), what
+/// turns the direction of text around, and what is invisible become U+FFFD.
+pub fn printable(text: &str, max_chars: usize) -> Cow<'_, str> {
+    let cut = text.char_indices().nth(max_chars).map(|(end, _)| end);
+    let kept = &text[..cut.unwrap_or(text.len())];
+    if cut.is_none() && kept.chars().all(|c| replacement(c).is_none()) {
+        return Cow::Borrowed(text);
+    }
+    let mut fit: String = kept.chars().map(|c| replacement(c).unwrap_or(c)).collect();
+    if cut.is_some() {
+        fit.push('…');
+    }
+    Cow::Owned(fit)
+}
+
+/// What stands for a character that must not be shown.
+fn replacement(c: char) -> Option<char> {
+    match c {
+        '\t' | '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}' => Some(' '),
+        _ if c.is_control() || is_invisible(c) => Some(char::REPLACEMENT_CHARACTER),
+        _ => None,
+    }
+}
+
+/// Format characters (Unicode category Cf) but for the two joiners, which scripts and emoji need.
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn escapes_and_turned_directions_are_made_visible() {
+        for (given, expected) in [
+            ("biz1", "biz1"),
+            ("", ""),
+            ("模块 bizä 👩‍💻", "模块 bizä 👩‍💻"),
+            ("\u{1b}[2J\u{1b}]0;title\u{7}", "\u{fffd}[2J\u{fffd}]0;title\u{fffd}"),
+            ("\u{9b}31m", "\u{fffd}31m"),
+            ("safe\u{202e}gpj.exe", "safe\u{fffd}gpj.exe"),
+            ("a\nb\r\nc\td", "a b  c d"),
+            ("\u{0}\u{7f}\u{2066}\u{feff}", "\u{fffd}\u{fffd}\u{fffd}\u{fffd}"),
+        ] {
+            assert_eq!(printable(given, 100), expected, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_with_an_ellipsis() {
+        assert_eq!(printable("äöü", 3), "äöü");
+        assert_eq!(printable("äöüß", 3), "äöü…");
+        assert_eq!(printable("a\u{1b}bc", 2), "a\u{fffd}…");
+        assert_eq!(printable("x", 0), "…");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_acts_is_left_of_any_text(text in any::<String>(), max in 0_usize..40) {
+            let fit = printable(&text, max);
+            prop_assert!(!fit.chars().any(|c| c.is_control() || is_invisible(c)), "{:?}", fit);
+            prop_assert!(fit.chars().count() <= max + 1);
+            prop_assert_eq!(printable(&fit, max + 1), fit.as_ref());
+        }
+    }
+}
