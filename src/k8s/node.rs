@@ -9,6 +9,9 @@ use serde_json::{Map, Value, json};
 use super::names;
 use crate::domain::{BaseInfo, Reachability};
 
+/// Conditions that a kubelet writes.
+const OUR_CONDITIONS: [&str; 5] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"];
+
 /// Reason of the Ready condition where a base said that it goes away.
 const STOPPED: &str = "BaseStopped";
 
@@ -126,6 +129,7 @@ impl NodeWriter<'_> {
         if !capacity_known && let Some(fields) = wanted.as_object_mut() {
             fields.retain(|key, _| key == "conditions" || key == "addresses");
         }
+        take_back(node, &mut wanted);
         let differs = ready.is_some() && capacity_known && !node_is_current(node, &wanted);
         let status = differs.then(|| json!({ "metadata": { "uid": node.metadata.uid }, "status": wanted }));
         NodePatches { metadata: self.metadata_patch(node), status }
@@ -133,10 +137,10 @@ impl NodeWriter<'_> {
 
     /// A patch of the status that says that all is as it was.
     pub fn heartbeat(&self, node: &Node) -> Value {
-        let ready = node.status.iter().flat_map(|s| s.conditions.iter().flatten()).map(|c| {
-            json!({ "type": c.type_, "lastHeartbeatTime": rfc3339(self.now) })
-        });
-        json!({ "metadata": { "uid": node.metadata.uid }, "status": { "conditions": ready.collect::<Vec<_>>() } })
+        let there = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+        let ours = there.filter(|c| OUR_CONDITIONS.contains(&c.type_.as_str()));
+        let beat = ours.map(|c| json!({ "type": c.type_, "lastHeartbeatTime": rfc3339(self.now) }));
+        json!({ "metadata": { "uid": node.metadata.uid }, "status": { "conditions": beat.collect::<Vec<_>>() } })
     }
 
     /// A patch of labels, annotation and taints, if any of ours is missing or different.
@@ -145,8 +149,19 @@ impl NodeWriter<'_> {
         let mut metadata = Map::new();
         let empty = BTreeMap::new();
         let has = node.metadata.labels.as_ref().unwrap_or(&empty);
-        let labels: BTreeMap<_, _> =
-            self.labels().into_iter().filter(|(key, value)| has.get(*key) != Some(value)).collect();
+        let wanted = self.labels();
+        // Ours and not wanted any more, whoever had put them there. A zone of another name is somebody else's.
+        let left = [names::BASE_CLUSTER, names::BASE_HOST, names::ZONE].into_iter().filter(|key| {
+            let value = has.get(*key).filter(|value| *key != names::ZONE || *value == self.name);
+            value.is_some() && !wanted.contains_key(key)
+        });
+        let left = left.map(|key| (key, Value::Null)).collect::<Vec<_>>();
+        let labels: BTreeMap<_, _> = wanted
+            .into_iter()
+            .filter(|(key, value)| has.get(*key) != Some(value))
+            .map(|(key, value)| (key, Value::String(value)))
+            .chain(left)
+            .collect();
         if !labels.is_empty() {
             metadata.insert("labels".into(), json!(labels));
         }
@@ -155,10 +170,12 @@ impl NodeWriter<'_> {
         }
         let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
         let wanted = self.taints();
-        let missing: Vec<_> = wanted.iter().filter(|w| !taints.iter().any(|t| is_taint(t, w))).collect();
+        let missing = wanted.iter().any(|w| !taints.iter().any(|t| is_taint(t, w)));
+        let is_ours = |t: &Taint| t.key == names::TAINT_VIRTUAL_NODE || t.key == names::TAINT_ENV;
+        let left = taints.iter().any(|t| is_ours(t) && !wanted.iter().any(|w| is_taint(t, w)));
         let mut patch = Map::new();
-        if !missing.is_empty() {
-            let foreign = taints.iter().filter(|t| t.key != names::TAINT_VIRTUAL_NODE && t.key != names::TAINT_ENV);
+        if missing || left {
+            let foreign = taints.iter().filter(|t| !is_ours(t));
             let all: Vec<Value> = foreign.map(|t| json!(t)).chain(wanted.iter().cloned()).collect();
             patch.insert("spec".into(), json!({ "taints": all }));
             metadata.insert("resourceVersion".into(), json!(node.metadata.resource_version));
@@ -239,6 +256,24 @@ impl NodeWriter<'_> {
     }
 }
 
+/// What is ours of a Node's status and not wanted any more is taken back; what others put there stays.
+fn take_back(node: &Node, wanted: &mut Value) {
+    let Some(status) = &node.status else { return };
+    for (field, has) in [("capacity", &status.capacity), ("allocatable", &status.allocatable)] {
+        let memory = has.as_ref().is_some_and(|all| all.contains_key("memory"));
+        if memory && let Some(resources) = wanted.get_mut(field).and_then(Value::as_object_mut) {
+            resources.entry("memory").or_insert(Value::Null);
+        }
+    }
+    let has_address = status.addresses.iter().flatten().any(|a| a.type_ == "InternalIP");
+    if let Some(addresses) = wanted.get_mut("addresses").and_then(Value::as_array_mut)
+        && has_address
+        && !addresses.iter().any(|a| a["type"] == "InternalIP")
+    {
+        addresses.push(json!({ "type": "InternalIP", "$patch": "delete" }));
+    }
+}
+
 /// As the API server writes it back (`1k`, not `1000`), so that what was written compares equal to what is read.
 fn quantity(mut number: u64) -> String {
     let mut suffixes = ["", "k", "M", "G", "T", "P", "E"].into_iter();
@@ -262,9 +297,19 @@ fn is_taint(taint: &Taint, wanted: &Value) -> bool {
 }
 
 /// Whether the Node's status says all that `wanted` does, times aside.
-pub fn node_is_current(node: &Node, wanted: &Value) -> bool {
+fn node_is_current(node: &Node, wanted: &Value) -> bool {
     let Ok(status) = serde_json::to_value(node.status.clone().unwrap_or_default()) else { return false };
-    ["capacity", "allocatable", "addresses"].iter().all(|field| status[field] == wanted[field])
+    let has = |field: &str, key: &str, value: &Value| status[field].get(key).unwrap_or(&Value::Null) == value;
+    let resources = |field: &str| {
+        wanted[field].as_object().is_none_or(|all| all.iter().all(|(key, value)| has(field, key, value)))
+    };
+    let addresses = status["addresses"].as_array();
+    let is_there = |wanted: &Value| {
+        let goes = wanted.get("$patch").is_some();
+        addresses.is_some_and(|all| if goes { !all.iter().any(|a| a["type"] == wanted["type"]) } else { all.contains(wanted) })
+    };
+    ["capacity", "allocatable"].into_iter().all(resources)
+        && wanted["addresses"].as_array().is_none_or(|all| all.iter().all(is_there))
         && ["osImage", "kubeletVersion", "containerRuntimeVersion"]
             .iter()
             .all(|field| status["nodeInfo"][field] == wanted["nodeInfo"][field])
@@ -287,4 +332,115 @@ pub fn node_says_stopped(node: &Node) -> bool {
 pub fn node_says_ready(node: &Node) -> bool {
     let conditions = node.status.iter().filter_map(|s| s.conditions.as_ref()).flatten();
     conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn writer<'a>(info: &'a BaseInfo, zone: bool, taint: bool, metaspace: Option<u64>) -> NodeWriter<'a> {
+        NodeWriter {
+            name: "vnode.base-1.dev",
+            env: "dev",
+            info,
+            max_metaspace: metaspace,
+            java_version: Some("17"),
+            max_pods: 1000,
+            zone_per_base: zone,
+            env_taint: taint,
+            now: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    /// As an API server merges a strategic patch of a Node: maps by key, addresses and conditions by type.
+    fn merge(into: &mut Value, patch: &Value) {
+        match (into, patch) {
+            (Value::Object(into), Value::Object(patch)) => {
+                for (key, value) in patch {
+                    if value.is_null() {
+                        into.remove(key);
+                    } else {
+                        merge(into.entry(key.clone()).or_insert(Value::Null), value);
+                    }
+                }
+            }
+            (Value::Array(into), Value::Array(patch)) if patch.iter().all(|p| p["type"].is_string()) => {
+                for element in patch {
+                    let known = into.iter().position(|i| i["type"] == element["type"]);
+                    match (known, element.get("$patch")) {
+                        (Some(at), Some(_)) => drop(into.remove(at)),
+                        (Some(at), None) => merge(&mut into[at], element),
+                        (None, Some(_)) => {}
+                        (None, None) => into.push(element.clone()),
+                    }
+                }
+            }
+            (into, patch) => into.clone_from(patch),
+        }
+    }
+
+    /// Patches until there is nothing to patch. Returns how many there were.
+    fn settle(writes: &NodeWriter<'_>, object: &mut Value) -> usize {
+        for round in 0..5 {
+            let node: Node = serde_json::from_value(object.clone()).unwrap();
+            let ready = Ready::from(Reachability::Online);
+            let NodePatches { metadata, status } = writes.patches(&node, ready, true);
+            let Some(patch) = metadata.or(status) else { return round };
+            merge(object, &patch);
+            object["metadata"]["resourceVersion"] = json!("1");
+        }
+        panic!("it is written again and again: {object}");
+    }
+
+    fn left_by_another_controller() -> Value {
+        json!({
+            "metadata": {
+                "name": "vnode.base-1.dev", "uid": "u",
+                "labels": { "team": "blue", names::BASE_NAME: "old", names::BASE_CLUSTER: "c", names::ZONE: "vnode.base-1.dev" },
+                "annotations": { names::LEDGER: "{}", "note": "keep" },
+            },
+            "spec": { "taints": [
+                { "key": names::TAINT_VIRTUAL_NODE, "value": "True", "effect": "NoExecute" },
+                { "key": names::TAINT_ENV, "value": "dev", "effect": "NoExecute" },
+                { "key": "maintenance", "effect": "NoSchedule" },
+            ] },
+            "status": {
+                "capacity": { "pods": "500", "memory": "0", "example.com/gpu": "2" },
+                "allocatable": { "memory": "0", "example.com/gpu": "2" },
+                "addresses": [{ "type": "InternalIP", "address": "192.0.2.9" }, { "type": "ExternalDNS", "address": "x" }],
+                "conditions": [{ "type": "Ready", "status": "False" }, { "type": "Fancy", "status": "True" }],
+            },
+        })
+    }
+
+    #[test]
+    fn what_another_controller_left_is_put_right_in_two_writes_and_then_never_again() {
+        for metaspace in [None, Some(256 << 20)] {
+            let info = BaseInfo { name: "app".into(), version: "1".into(), ..BaseInfo::default() };
+            let mut object = left_by_another_controller();
+            assert_eq!(settle(&writer(&info, false, false, metaspace), &mut object), 2);
+            let taints: Vec<_> = object["spec"]["taints"].as_array().unwrap().iter().map(|t| t["key"].clone()).collect();
+            assert_eq!(taints, ["maintenance", names::TAINT_VIRTUAL_NODE]);
+            let labels = &object["metadata"]["labels"];
+            assert_eq!((&labels["team"], &labels[names::BASE_NAME]), (&json!("blue"), &json!("app")));
+            assert!(labels[names::ZONE].is_null() && labels[names::BASE_CLUSTER].is_null(), "{labels}");
+            assert_eq!(object["metadata"]["annotations"], json!({ "note": "keep" }));
+            let capacity = &object["status"]["capacity"];
+            assert_eq!((&capacity["example.com/gpu"], &capacity["pods"]), (&json!("2"), &json!("1k")));
+            assert_eq!(capacity["memory"].is_null(), metaspace.is_none(), "{capacity}");
+            let addresses = object["status"]["addresses"].to_string();
+            assert!(addresses.contains("ExternalDNS") && !addresses.contains("192.0.2.9"), "{addresses}");
+            assert!(object["status"]["conditions"].to_string().contains("Fancy"));
+        }
+    }
+
+    #[test]
+    fn a_metaspace_limit_that_goes_and_comes_back_is_followed() {
+        let info = BaseInfo { name: "app".into(), version: "1".into(), ip: Some("192.0.2.1".into()), ..BaseInfo::default() };
+        let mut object = left_by_another_controller();
+        settle(&writer(&info, true, true, Some(1 << 20)), &mut object);
+        assert_eq!(settle(&writer(&info, true, true, None), &mut object), 1);
+        assert_eq!(settle(&writer(&info, true, true, Some(2 << 20)), &mut object), 1);
+        assert_eq!(object["status"]["capacity"]["memory"], json!("2097152"));
+    }
 }

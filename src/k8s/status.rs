@@ -204,6 +204,10 @@ fn containers_ready(outcome: &PodOutcome) -> (bool, Option<(&'static str, String
 pub fn status_patch(uid: &str, status: &PodStatus) -> serde_json::Value {
     let ours = |c: &&PodCondition| matches!(c.type_.as_str(), "Initialized" | "ContainersReady" | "Ready");
     let conditions: Vec<_> = status.conditions.iter().flatten().filter(ours).map(condition_json).collect();
+    // They merge by address: without the directive a new one would stand beside the old one, which is refused.
+    let replace = json!({ "$patch": "replace" });
+    let pod_ips = status.pod_ips.iter().flatten().map(|ip| json!(ip)).chain([replace]);
+    let pod_ips = status.pod_ips.as_ref().map(|_| pod_ips.collect::<Vec<_>>());
     json!({
         "metadata": { "uid": uid },
         "status": {
@@ -213,7 +217,7 @@ pub fn status_patch(uid: &str, status: &PodStatus) -> serde_json::Value {
             "hostIP": status.host_ip,
             "hostIPs": status.host_ips,
             "podIP": status.pod_ip,
-            "podIPs": status.pod_ips,
+            "podIPs": pod_ips,
             "startTime": status.start_time,
             "observedGeneration": status.observed_generation,
             "conditions": conditions,

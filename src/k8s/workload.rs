@@ -11,6 +11,8 @@ use crate::domain::Workload;
 
 /// Kubernetes convention: the Deployment controller gives the replica set of the current template the highest one.
 const DEPLOYMENT_REVISION: &str = "deployment.kubernetes.io/revision";
+/// The same of Argo Rollouts, whose Rollout takes the place of a Deployment.
+const ROLLOUT_REVISION: &str = "rollout.argoproj.io/revision";
 const CONTROLLER_REVISION_HASH: &str = "controller-revision-hash";
 
 /// Revisions of templates, as replica sets and controller revisions tell them.
@@ -25,7 +27,8 @@ impl Revisions {
     /// A replica set was seen. Returns whether it changes what [`Self::workload`] says.
     pub fn replica_set(&mut self, meta: &ObjectMeta) -> bool {
         let Some(uid) = meta.uid.clone() else { return false };
-        let revision = meta.annotations.as_ref().and_then(|a| a.get(DEPLOYMENT_REVISION)).and_then(|r| r.parse().ok());
+        let annotation = |key| meta.annotations.as_ref().and_then(|a| a.get(key)).and_then(|r| r.parse().ok());
+        let revision = annotation(DEPLOYMENT_REVISION).or_else(|| annotation(ROLLOUT_REVISION));
         let owner = controller_of(meta).map_or(uid.as_str(), |o| o.uid.as_str());
         let workload = Workload { uid: Arc::from(owner), revision: revision.unwrap_or(0) };
         self.replica_sets.insert(uid, workload.clone()) != Some(workload)

@@ -85,6 +85,11 @@ fn merge(into: &mut Value, patch: &Value) {
                 }
             }
         }
+        (into, patch @ Value::Object(_)) => {
+            *into = json!({});
+            merge(into, patch);
+        }
+        (into, Value::Array(patch)) => *into = patch.iter().filter(|e| e.get("$patch").is_none()).cloned().collect(),
         (into, patch) => into.clone_from(patch),
     }
 }
