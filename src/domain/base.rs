@@ -250,6 +250,20 @@ impl Base {
         self.talk.connection_lost();
     }
 
+    /// A command can't be sent, and never will be as it is: it has failed.
+    pub fn undeliverable(&mut self, command: &Command, why: &str, now: Instant) {
+        let specs = match command {
+            Command::Install(spec, _) => std::slice::from_ref(spec),
+            Command::Baseline(specs) => specs.as_slice(),
+            Command::Uninstall(_) | Command::QueryModules | Command::QueryHealth => return,
+        };
+        for spec in specs {
+            self.talk.forget_operation(&spec.id.name);
+            let (spec, message) = (spec.clone(), why.to_owned());
+            self.settle(Settled::InstallFailed { spec, reason: Reason::InstallFailed, message }, now);
+        }
+    }
+
     /// Our connection to the broker is there again.
     pub fn connection_back(&mut self, now: Instant) {
         self.liveness.listening(now);

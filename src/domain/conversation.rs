@@ -201,6 +201,11 @@ impl Conversation {
         self.unanswered = 0;
     }
 
+    /// The command about this name never went out.
+    pub(super) fn forget_operation(&mut self, name: &str) {
+        self.operations.remove(name);
+    }
+
     pub(super) fn connection_lost(&mut self) {
         self.asked = None;
         for operation in self.operations.values_mut() {

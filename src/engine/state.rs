@@ -143,6 +143,13 @@ impl State {
                     self.dirty.insert(id.clone());
                 }
             }
+            tunnel::Event::Proven => self.link_proven = Some(now),
+            tunnel::Event::Undeliverable { base, command, why } => {
+                if let Some(state) = self.bases.get_mut(&base) {
+                    state.base.undeliverable(&command, &why, now);
+                    self.dirty.insert(base);
+                }
+            }
             tunnel::Event::Message(id, message) => self.message(&id, message, now),
         }
     }

@@ -9,7 +9,7 @@ pub use codec::{CodecError, Health, Heartbeat, Message, decode};
 pub use encode::encode;
 pub use topic::{IdentityError, Kind, Topics};
 
-use crate::domain::BaseId;
+use crate::domain::{BaseId, Command};
 
 /// What the tunnel tells the engine.
 #[derive(Debug)]
@@ -18,6 +18,17 @@ pub enum Event {
     Connected,
     /// The broker is gone.
     Disconnected,
+    /// Something arrived from the broker: it lives, and so does the link.
+    Proven,
+    /// This command can't be sent.
+    Undeliverable {
+        /// To whom.
+        base: BaseId,
+        /// What.
+        command: Command,
+        /// For people.
+        why: String,
+    },
     /// A base said something.
     Message(BaseId, Message),
 }

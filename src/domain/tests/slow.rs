@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::world::{Mode, World};
 use crate::domain::*;
 
-use ModuleState::{Activated, Resolved};
+use ModuleState::Activated;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

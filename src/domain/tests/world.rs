@@ -398,17 +398,6 @@ impl World {
         }
     }
 
-    /// Our connection to the broker breaks, and with it what was under way to us.
-    pub(super) fn lose_connection(&mut self) {
-        self.base.connection_lost(self.now);
-        self.to_base.clear();
-        self.from_base.clear();
-    }
-
-    pub(super) fn find_connection(&mut self) {
-        self.base.connection_back(self.now);
-    }
-
     /// Everything works at once until nothing is left to do before `later`.
     pub(super) fn run_for(&mut self, time: Duration) {
         let end = self.now + time;
