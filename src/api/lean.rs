@@ -8,8 +8,8 @@ use k8s_openapi::{
     api::{
         apps::v1::{ControllerRevision, DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, ReplicaSet},
         core::v1::{
-            ConfigMap, Container, EnvFromSource, EnvVar, Lifecycle, Node, NodeSpec, NodeStatus, Pod, PodReadinessGate, PodSpec,
-            PodStatus,
+            ConfigMap, Container, EnvFromSource, EnvVar, Lifecycle, Node, NodeSpec, NodeStatus, Pod, PodReadinessGate,
+            PodSpec, PodStatus,
         },
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},

@@ -1,6 +1,10 @@
 //! Watches, kept alive for ever.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{
+    fmt::Debug,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{StreamExt, stream::BoxStream};
 use k8s_openapi::api::{
@@ -12,15 +16,11 @@ use kube::{
     core::PartialObjectMeta,
     runtime::{WatchStreamExt, watcher},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 use tracing::{info, warn};
 
 use super::lean::{Lean, Watchable};
-use crate::{
-    domain::Backoff,
-    k8s::names,
-    metrics::Metrics,
-};
+use crate::{domain::Backoff, k8s::names, metrics::Metrics};
 
 /// One change of an object, or a mark in the stream.
 #[derive(Debug)]
@@ -189,10 +189,13 @@ async fn forward(
     metrics: Arc<Metrics>,
 ) {
     let mut failing = false;
+    // When it was last refused, and how often in a row: the library begins its pauses anew with each list.
+    let mut refused: Option<(Instant, u32)> = None;
     while let Some(event) = stream.next().await {
         match event {
             Ok(event) => {
-                if failing && !event.is_attempt() {
+                let works = refused.is_none_or(|(at, _)| at.elapsed() > WORKS_AFTER);
+                if failing && works && !event.is_attempt() {
                     failing = false;
                     info!(what, "watching again");
                 }
@@ -205,7 +208,8 @@ async fn forward(
             }
             Err(error) => {
                 metrics.watch_errors.inc();
-                if is_forbidden(&error)
+                let is_refused = code(&error).is_some_and(|code| (400..500).contains(&code) && code != 410);
+                if code(&error) == Some(403)
                     && let Some(nothing) = unless_forbidden.take()
                 {
                     warn!(what, "not allowed to watch; going on without");
@@ -220,17 +224,29 @@ async fn forward(
                     let error = format!("{:#}", anyhow::Error::from(error));
                     warn!(what, error, "cannot watch, trying again");
                 }
+                if is_refused {
+                    let times =
+                        refused.filter(|(at, _)| at.elapsed() <= WORKS_AFTER).map_or(1, |(_, n)| n.saturating_add(1));
+                    refused = Some((Instant::now(), times));
+                    sleep(REFUSED.delay(times)).await;
+                }
             }
         }
     }
 }
 
-fn is_forbidden(error: &watcher::Error) -> bool {
+/// Between tries of a watch that the API server refuses.
+const REFUSED: Backoff = Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(30) };
+/// A watch that was not refused for so long works.
+const WORKS_AFTER: Duration = Duration::from_secs(60);
+
+/// What the API server answered.
+fn code(error: &watcher::Error) -> Option<u16> {
     let (watcher::Error::InitialListFailed(error)
     | watcher::Error::WatchStartFailed(error)
     | watcher::Error::WatchFailed(error)) = error
     else {
-        return false;
+        return None;
     };
-    matches!(error, kube::Error::Api(status) if status.code == 403)
+    if let kube::Error::Api(status) = error { Some(status.code) } else { None }
 }

@@ -16,6 +16,8 @@ use crate::{
     metrics::Metrics,
 };
 
+/// Our name as a field manager.
+const MANAGER: &str = "modulet";
 /// A write that takes longer has failed: an API server that hangs must not hold permits for ever.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -238,9 +240,12 @@ pub(super) async fn perform(client: &Client, request: Request) -> Result<Outcome
         message: Option<String>,
     }
     let unreachable = |error: &dyn std::fmt::Display| WriteError::Unreachable(error.to_string());
+    // Who wrote it, for `kubectl get --show-managed-fields` (Kubernetes convention).
+    let named = request.method == Method::POST || request.method == Method::PATCH;
+    let uri = if named { format!("{}?fieldManager={MANAGER}", request.path) } else { request.path };
     let http = http::Request::builder()
         .method(request.method)
-        .uri(request.path)
+        .uri(uri)
         .header(CONTENT_TYPE, request.content_type)
         .body(Body::from(request.body))
         .map_err(|e| unreachable(&e))?;

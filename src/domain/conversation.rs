@@ -9,9 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    Command, ListedModule, ModuleId, ModuleSpec, ModuleState, Reason, Settings, Strategy, times::Later,
-};
+use super::{Command, ListedModule, ModuleId, ModuleSpec, ModuleState, Reason, Settings, Strategy, times::Later};
 
 /// An answer to the list question is expected within this time.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(3);

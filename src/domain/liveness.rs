@@ -119,6 +119,11 @@ impl Liveness {
         self.deaf_since.is_some()
     }
 
+    /// It said that it goes away, and has not come back by its own word.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
     /// Whether the base is away, whether asked in vain or by its own word.
     pub fn is_lost(&self) -> bool {
         self.lost_since.is_some()

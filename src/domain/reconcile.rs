@@ -57,8 +57,10 @@ pub fn reconcile(base: &Base, pods: &[&Pod], now: Instant) -> Plan {
     }
     base.handed_over.values().for_each(|until| plan.wake_at(*until));
     let connected = !base.liveness.is_deaf();
-    if connected {
+    if connected && !base.liveness.is_stopped() {
         ask(&cx, &mut plan);
+    } else if let Some(at) = base.liveness.changes_at(&base.settings, false, now).filter(|at| *at > now) {
+        plan.wake_at(at);
     }
     if base.talk.list().is_some() {
         for name in &names(&cx) {
@@ -194,7 +196,13 @@ fn outcome(cx: &Context<'_>, pod: &Pod, memory: &PodMemory, ledger: &Ledger) -> 
     let uid = pod.uid.clone();
     if let Content::Foreign(message) = &pod.content {
         let container = ContainerOutcome::Waiting { reason: Reason::NotAModule, message: message.clone(), restarts: 0 };
-        return Some(PodOutcome { uid, phase: Phase::Pending, containers: vec![container], reachable: true, rejected: None });
+        return Some(PodOutcome {
+            uid,
+            phase: Phase::Pending,
+            containers: vec![container],
+            reachable: true,
+            rejected: None,
+        });
     }
     let reachable = match cx.reachability {
         Reachability::Online => true,
@@ -206,7 +214,13 @@ fn outcome(cx: &Context<'_>, pod: &Pod, memory: &PodMemory, ledger: &Ledger) -> 
         return if reachable {
             None
         } else {
-            Some(PodOutcome { uid, phase: phase_so_far(pod, memory), containers: Vec::new(), reachable, rejected: None })
+            Some(PodOutcome {
+                uid,
+                phase: phase_so_far(pod, memory),
+                containers: Vec::new(),
+                reachable,
+                rejected: None,
+            })
         };
     }
     let containers: Vec<_> = pod.containers().iter().map(|c| container_outcome(cx, pod, c, memory, ledger)).collect();

@@ -13,9 +13,9 @@ mod record;
 mod references;
 mod state;
 mod suspicion;
-mod workloads;
 #[cfg(test)]
 mod tests;
+mod workloads;
 
 pub use effects::Edges;
 pub use picture::{BasePicture, Picture};

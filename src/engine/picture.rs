@@ -1,10 +1,6 @@
 //! What others may see of the engine's state, without asking it: one picture of each base in a concurrent map.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use dashmap::DashMap;
 use serde::Serialize;
@@ -69,7 +65,8 @@ impl State {
     }
 
     fn picture_of(&self, id: &BaseId, state: &BaseState, now: Instant) -> BasePicture {
-        let modules = state.base.modules().map(|list| list.map(|m| (m.id.to_string(), format!("{:?}", m.state))).collect());
+        let modules =
+            state.base.modules().map(|list| list.map(|m| (m.id.to_string(), format!("{:?}", m.state))).collect());
         let mut waiting = BTreeMap::new();
         for pod in self.pods_of(id) {
             let status = pod.object.object().and_then(|object| object.status.as_ref());

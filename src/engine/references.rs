@@ -40,13 +40,7 @@ pub(super) struct References {
 
 impl References {
     /// A Pod that refers to objects has come: it is to see them as they are now.
-    pub(super) fn wanted(
-        &mut self,
-        pod: &PodUid,
-        wanted: BTreeSet<Reference>,
-        now: Instant,
-        schedule: &mut Schedule,
-    ) {
+    pub(super) fn wanted(&mut self, pod: &PodUid, wanted: BTreeSet<Reference>, now: Instant, schedule: &mut Schedule) {
         for reference in &wanted {
             let referral = self.referrals.entry(reference.clone()).or_default();
             referral.users.insert(pod.clone());

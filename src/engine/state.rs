@@ -29,6 +29,7 @@ use crate::{
 };
 
 /// All state of the engine.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct State {
     pub(super) config: Arc<Config>,
     pub(super) settings: Arc<crate::domain::Settings>,
@@ -106,7 +107,9 @@ impl State {
         info!(bases = self.bases.len(), pods = self.pods.len(), "watches have delivered, starting");
         // Bases that are away without a Node are looked for too: what modulet installed there is still its own.
         let away: Vec<_> = self.record.departed().cloned().collect();
-        away.iter().for_each(|id| drop(self.base_mut(id, now)));
+        for id in &away {
+            self.base_mut(id, now);
+        }
         for (id, state) in &mut self.bases {
             if let Some(ledger) = self.record.take(id) {
                 state.restore(ledger);
@@ -177,6 +180,13 @@ impl State {
                 if state.base.info.as_ref() != Some(&info) {
                     info!(base = %id, name = info.name, version = info.version, ip = info.ip, "base registered");
                     state.base.info = Some(info);
+                    // Their statuses name its address.
+                    let pods = state.pods.clone();
+                    for uid in &pods {
+                        if let Some(pod) = self.pods.get_mut(uid) {
+                            pod.said = None;
+                        }
+                    }
                     self.view_pods_of(id);
                 }
             }
@@ -248,7 +258,9 @@ impl State {
             let pods: BTreeSet<_> =
                 self.pods.iter().filter(|(_, p)| p.base == *id).map(|(uid, _)| uid.clone()).collect();
             let mut state = BaseState::new(base, self.topics.node_name(id), pods, now);
-            if self.begun && let Some(ledger) = self.record.take(id) {
+            if self.begun
+                && let Some(ledger) = self.record.take(id)
+            {
                 state.restore(ledger);
             }
             self.bases.insert(id.clone(), Box::new(state));
@@ -319,7 +331,8 @@ impl State {
             Seen::ListBegins => self.listing_nodes = Some(HashSet::new()),
             Seen::ListEnds => {
                 if let Some(listed) = self.listing_nodes.take() {
-                    let gone = self.bases.iter().filter(|(_, s)| s.node.object.exists() && !listed.contains(&s.node.name));
+                    let gone =
+                        self.bases.iter().filter(|(_, s)| s.node.object.exists() && !listed.contains(&s.node.name));
                     let gone: Vec<_> = gone.map(|(id, _)| id.clone()).collect();
                     gone.iter().for_each(|id| self.node_gone(id));
                 }

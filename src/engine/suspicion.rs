@@ -82,8 +82,12 @@ impl State {
         let message = format!("{silent} of {known} bases are silent at once");
         match verdict {
             Verdict::Suspected => {
-                warn!(silent, known, "most bases fell silent at once: modulet suspects its own link and gives up nobody");
-                let message = format!("{message}: the link to them is suspected, and nobody is given up for {} s", FOR.as_secs());
+                warn!(
+                    silent,
+                    known, "most bases fell silent at once: modulet suspects its own link and gives up nobody"
+                );
+                let message =
+                    format!("{message}: the link to them is suspected, and nobody is given up for {} s", FOR.as_secs());
                 let Some(state) = self.bases.get(id) else { return };
                 let subject = Subject::Node(state.node.name.clone());
                 out.push(Effect::Note(Note { subject, warning: true, reason: "MostBasesSilent", message }));

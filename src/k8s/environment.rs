@@ -443,7 +443,7 @@ mod tests {
         ) {
             let plain = sizes.iter().enumerate().map(|(n, size)| json!({ "name": format!("V{n}"), "value": filler.repeat(*size) }));
             let expanded = uses.iter().enumerate().map(|(n, used)| {
-                let value: String = used.iter().map(|v| format!("$(V{v})")).collect();
+                let value = used.iter().map(|v| format!("$(V{v})")).collect::<Vec<_>>().concat();
                 json!({ "name": format!("V{}", n + sizes.len()), "value": value })
             });
             let args: Vec<_> = args.iter().map(|v| format!("--a=$(V{v})")).collect();

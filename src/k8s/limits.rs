@@ -43,7 +43,7 @@ pub(super) fn check(name: &str, version: &str, url: &str) -> Result<(), String> 
     }
     if version.len() > VERSION_MAX {
         return Err(format!(
-            "the module version of container {name} has {} characters; at most {VERSION_MAX} are allowed",
+            "the module version (BIZ_VERSION) of container {name} has {} characters; at most {VERSION_MAX} are allowed",
             version.len()
         ));
     }

@@ -14,7 +14,7 @@ mod workload;
 
 pub use admission::{admits, is_tolerated};
 pub use environment::{Reference, Referred, Sources, references};
-pub use node::{NodeWriter, Ready, NodePatches, node_says_ready, node_says_stopped};
+pub use node::{NodePatches, NodeWriter, Ready, node_says_ready, node_says_stopped};
 pub use pod::{component, keep_wanted_annotations, pod_from};
 pub use record::{
     Ordered, Saved, ledger_entry, ledgers_in, ledgers_name, ledgers_number, ordered_entry, ordered_in, ordered_name,

@@ -300,13 +300,14 @@ fn is_taint(taint: &Taint, wanted: &Value) -> bool {
 fn node_is_current(node: &Node, wanted: &Value) -> bool {
     let Ok(status) = serde_json::to_value(node.status.clone().unwrap_or_default()) else { return false };
     let has = |field: &str, key: &str, value: &Value| status[field].get(key).unwrap_or(&Value::Null) == value;
-    let resources = |field: &str| {
-        wanted[field].as_object().is_none_or(|all| all.iter().all(|(key, value)| has(field, key, value)))
-    };
+    let resources =
+        |field: &str| wanted[field].as_object().is_none_or(|all| all.iter().all(|(key, value)| has(field, key, value)));
     let addresses = status["addresses"].as_array();
     let is_there = |wanted: &Value| {
         let goes = wanted.get("$patch").is_some();
-        addresses.is_some_and(|all| if goes { !all.iter().any(|a| a["type"] == wanted["type"]) } else { all.contains(wanted) })
+        addresses.is_some_and(|all| {
+            if goes { !all.iter().any(|a| a["type"] == wanted["type"]) } else { all.contains(wanted) }
+        })
     };
     ["capacity", "allocatable"].into_iter().all(resources)
         && wanted["addresses"].as_array().is_none_or(|all| all.iter().all(is_there))
@@ -338,7 +339,7 @@ pub fn node_says_ready(node: &Node) -> bool {
 mod tests {
     use super::*;
 
-    fn writer<'a>(info: &'a BaseInfo, zone: bool, taint: bool, metaspace: Option<u64>) -> NodeWriter<'a> {
+    fn writer(info: &BaseInfo, zone: bool, taint: bool, metaspace: Option<u64>) -> NodeWriter<'_> {
         NodeWriter {
             name: "vnode.base-1.dev",
             env: "dev",
@@ -419,7 +420,8 @@ mod tests {
             let info = BaseInfo { name: "app".into(), version: "1".into(), ..BaseInfo::default() };
             let mut object = left_by_another_controller();
             assert_eq!(settle(&writer(&info, false, false, metaspace), &mut object), 2);
-            let taints: Vec<_> = object["spec"]["taints"].as_array().unwrap().iter().map(|t| t["key"].clone()).collect();
+            let taints: Vec<_> =
+                object["spec"]["taints"].as_array().unwrap().iter().map(|t| t["key"].clone()).collect();
             assert_eq!(taints, ["maintenance", names::TAINT_VIRTUAL_NODE]);
             let labels = &object["metadata"]["labels"];
             assert_eq!((&labels["team"], &labels[names::BASE_NAME]), (&json!("blue"), &json!("app")));
@@ -436,7 +438,8 @@ mod tests {
 
     #[test]
     fn a_metaspace_limit_that_goes_and_comes_back_is_followed() {
-        let info = BaseInfo { name: "app".into(), version: "1".into(), ip: Some("192.0.2.1".into()), ..BaseInfo::default() };
+        let info =
+            BaseInfo { name: "app".into(), version: "1".into(), ip: Some("192.0.2.1".into()), ..BaseInfo::default() };
         let mut object = left_by_another_controller();
         settle(&writer(&info, true, true, Some(1 << 20)), &mut object);
         assert_eq!(settle(&writer(&info, true, true, None), &mut object), 1);

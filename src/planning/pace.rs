@@ -26,7 +26,8 @@ impl Pace {
     /// One goes out.
     pub fn take(&mut self, now: Instant) {
         let since = *self.since.get_or_insert(now);
-        let refilled = u32::try_from(now.saturating_duration_since(since).as_secs() / EVERY.as_secs()).unwrap_or(u32::MAX);
+        let refilled =
+            u32::try_from(now.saturating_duration_since(since).as_secs() / EVERY.as_secs()).unwrap_or(u32::MAX);
         if refilled >= self.used {
             (self.used, self.since) = (0, Some(now));
         } else if refilled > 0 {

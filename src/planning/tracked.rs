@@ -34,7 +34,8 @@ pub struct Tracked<K, W = ()> {
     not_before: Option<Instant>,
     written: u64,
     echo_by: Option<Instant>,
-    pace: Pace,
+    /// None: it is written as often as it has to be, since others wait for it.
+    pace: Option<Pace>,
 }
 
 impl<K, W> Default for Tracked<K, W> {
@@ -47,12 +48,17 @@ impl<K, W> Default for Tracked<K, W> {
             not_before: None,
             written: 0,
             echo_by: None,
-            pace: Pace::default(),
+            pace: Some(Pace::default()),
         }
     }
 }
 
 impl<K, W> Tracked<K, W> {
+    /// An object whose writes others wait for.
+    pub fn unpaced() -> Self {
+        Self { pace: None, ..Self::default() }
+    }
+
     /// An object that is there already.
     pub fn of(object: K) -> Self {
         Self { object: Some(object), ..Self::default() }
@@ -98,7 +104,8 @@ impl<K, W> Tracked<K, W> {
         if self.writing.is_some() {
             return MayWrite::WhenEnded;
         }
-        let at = [self.not_before, self.echo_by].into_iter().flatten().fold(self.pace.next(now), Instant::max);
+        let paced = self.pace.map_or(now, |pace| pace.next(now));
+        let at = [self.not_before, self.echo_by].into_iter().flatten().fold(paced, Instant::max);
         if at > now { MayWrite::At(at) } else { MayWrite::Now }
     }
 
@@ -107,7 +114,9 @@ impl<K, W> Tracked<K, W> {
         self.went = false;
         self.writing = Some(what);
         self.echo_by = None;
-        self.pace.take(now);
+        if let Some(pace) = &mut self.pace {
+            pace.take(now);
+        }
     }
 
     /// What the write on its way does.

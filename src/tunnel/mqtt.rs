@@ -157,7 +157,9 @@ async fn publish(
                 }
                 continue;
             }
-            Ok(payload) => format!("the command has {} bytes, more than the {MAX_COMMAND} that are sent", payload.len()),
+            Ok(payload) => {
+                format!("the command has {} bytes, more than the {MAX_COMMAND} that are sent", payload.len())
+            }
             Err(error) => format!("the command cannot be written: {error}"),
         };
         warn!(%base, command = command.name(), why, "a command is not sent");

@@ -83,18 +83,17 @@ mod tests {
         let away = json!({ "key": "node.kubernetes.io/unreachable", "effect": "NoExecute" });
         let ours = json!({ "key": "schedule.koupleless.io/virtual-node", "value": "True", "effect": "NoExecute" });
         let taints = if not_ready_for.is_some() { vec![ours, away] } else { vec![ours] };
-        let node = serde_json::from_value(json!({ "spec": { "taints": taints, "unschedulable": unschedulable } })).unwrap();
+        let node =
+            serde_json::from_value(json!({ "spec": { "taints": taints, "unschedulable": unschedulable } })).unwrap();
         let now = Instant::now() + Duration::from_secs(100_000);
-        let since = not_ready_for.map(|seconds| now - Duration::from_secs(seconds));
+        let since = not_ready_for.and_then(|seconds| now.checked_sub(Duration::from_secs(seconds)));
         let base = BaseId::new("base-1");
         counts(&template, &PeerNode { base: &base, node: &node, not_ready_since: since }, now)
     }
 
     #[test]
     fn a_silence_counts_when_the_pods_would_leave_and_not_before() {
-        let for_seconds = |seconds: i64| {
-            json!({ "key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds })
-        };
+        let for_seconds = |seconds: i64| json!({ "key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds });
         assert_eq!(judge(&[], false, None), Counts::Yes);
         assert!(matches!(judge(&[], false, Some(32)), Counts::Until(_)));
         assert!(matches!(judge(&[], false, Some(299)), Counts::Until(_)));

@@ -123,13 +123,7 @@ impl Peers {
     }
 
     /// A write ended.
-    pub fn written(
-        &mut self,
-        uid: &str,
-        result: Result<Outcome, WriteError>,
-        now: Instant,
-        schedule: &mut Schedule,
-    ) {
+    pub fn written(&mut self, uid: &str, result: Result<Outcome, WriteError>, now: Instant, schedule: &mut Schedule) {
         let Some(peer) = self.by_uid.get_mut(uid) else { return };
         match result {
             Ok(outcome) => {

@@ -336,9 +336,10 @@ impl World {
 
     /// What the base was at work on until now ends.
     fn end_work(&mut self) {
-        let (ended, at_work) = std::mem::take(&mut self.at_work).into_iter().partition(|(end, _)| *end <= self.now);
+        let (ended, at_work): (Vec<_>, _) =
+            std::mem::take(&mut self.at_work).into_iter().partition(|(end, _)| *end <= self.now);
         self.at_work = at_work;
-        for (_, command) in Vec::<(Instant, Command)>::from(ended) {
+        for (_, command) in ended {
             let answer = self.jvm.handle(&command);
             self.from_base.push_back(answer);
         }
@@ -413,7 +414,7 @@ impl World {
             self.end_work();
             let plan = self.step();
             let mut moved = false;
-            while !self.hangs && !(self.to_base.is_empty() && self.from_base.is_empty()) {
+            while !(self.hangs || self.to_base.is_empty() && self.from_base.is_empty()) {
                 self.deliver_command();
                 self.deliver_answer(false);
                 moved = true;

@@ -12,15 +12,22 @@ use crate::{
 };
 
 /// Takes out the Pods that are too many for one base, as a kubelet does: the youngest that have never run.
-fn reject_beyond(pods: &mut Vec<&Pod>, most: u32) -> Vec<PodOutcome> {
+fn reject_beyond(
+    pods: &mut Vec<&Pod>,
+    most: u32,
+    first_seen: impl Fn(&Pod) -> Option<(bool, Instant)>,
+) -> Vec<PodOutcome> {
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let used = pods.iter().filter(|pod| !pod.terminal).count();
     if used <= most {
         return Vec::new();
     }
     let has_run = |pod: &Pod| pod.containers().iter().any(|c| c.history.has_run);
+    // One that was seen later, and that nothing was ordered for, goes first.
     let mut fresh: Vec<_> = pods.iter().copied().filter(|pod| pod.is_live() && !has_run(pod)).collect();
-    fresh.sort_by(|a, b| (b.created, &b.uid).cmp(&(a.created, &a.uid)));
+    fresh.sort_by_cached_key(|pod| {
+        std::cmp::Reverse((first_seen(pod).map(|(ordered, at)| (!ordered, at)), pod.uid.clone()))
+    });
     fresh.truncate(used - most);
     let too_many: HashSet<_> = fresh.iter().map(|pod| pod.uid.clone()).collect();
     pods.retain(|pod| !too_many.contains(&pod.uid));
@@ -47,7 +54,8 @@ impl State {
             return;
         };
         let mut pods: Vec<_> = state.pods.iter().filter_map(|uid| self.pods.get(uid)).map(|p| &p.pod).collect();
-        let rejected = reject_beyond(&mut pods, self.config.max_pods);
+        let first_seen = |pod: &Pod| self.pods.get(&pod.uid).map(|p| (p.commanded, p.first_seen));
+        let rejected = reject_beyond(&mut pods, self.config.max_pods, first_seen);
         let link = Link { proven: self.link_proven, suspected: self.suspicion.is_on() };
         let plan = state.base.step(&pods, &link, now);
         let overdue = state.base.is_overdue(&link, now);
@@ -122,7 +130,8 @@ impl State {
         let bases = &self.bases;
         let not_ours = |module: &ModuleId| -> BTreeSet<BaseId> {
             let has = bases.iter().filter(|(_, s)| {
-                s.base.modules().is_some_and(|mut list| list.any(|m| m.id == *module)) && !s.base.ledger.installed(module)
+                s.base.modules().is_some_and(|mut list| list.any(|m| m.id == *module))
+                    && !s.base.ledger.installed(module)
             });
             has.map(|(base, _)| base.clone()).collect()
         };

@@ -184,12 +184,7 @@ impl State {
     }
 
     /// A Pod was deleted, or not.
-    pub(in crate::engine) fn pod_deleted(
-        &mut self,
-        uid: &PodUid,
-        result: Result<Outcome, WriteError>,
-        now: Instant,
-    ) {
+    pub(in crate::engine) fn pod_deleted(&mut self, uid: &PodUid, result: Result<Outcome, WriteError>, now: Instant) {
         let Some(state) = self.pods.get_mut(uid) else { return };
         self.dirty.insert(state.base.clone());
         match result {

@@ -78,7 +78,8 @@ impl PodState {
                 continue;
             }
             let named = self.pod.containers().get(index);
-            let module = named.map_or_else(String::new, |c| c.module().map_or_else(|| c.name.clone(), |m| m.id.to_string()));
+            let module =
+                named.map_or_else(String::new, |c| c.module().map_or_else(|| c.name.clone(), |m| m.id.to_string()));
             let (warning, reason, message) = match container {
                 ContainerOutcome::Active { .. } => (false, "Installed", format!("{module} is active on the base")),
                 ContainerOutcome::Superseded { message } => (false, names::BIZ_DEACTIVATE, message.clone()),

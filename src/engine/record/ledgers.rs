@@ -24,13 +24,19 @@ const LARGEST: usize = 256 * 1024;
 const MOST: usize = 512;
 
 /// Some bases' ledgers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shard {
     /// The object, and what the write on its way saves: bases with the marks of their ledgers.
     object: Tracked<(), Vec<(BaseId, u64)>>,
     bytes: usize,
     /// Bases whose ledgers are to be written, and by when.
     due: BTreeMap<BaseId, Instant>,
+}
+
+impl Default for Shard {
+    fn default() -> Self {
+        Self { object: Tracked::unpaced(), bytes: 0, due: BTreeMap::new() }
+    }
 }
 
 /// Where a base's ledger is.

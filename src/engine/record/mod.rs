@@ -94,7 +94,8 @@ impl Record {
             Seen::ListBegins => self.listing = Some(HashSet::new()),
             Seen::ListEnds => {
                 let listed = self.listing.take().unwrap_or_default();
-                let known = (0..self.ledgers.len()).map(|n| ledgers_name(&self.env, n)).chain([ordered_name(&self.env)]);
+                let known =
+                    (0..self.ledgers.len()).map(|n| ledgers_name(&self.env, n)).chain([ordered_name(&self.env)]);
                 let lost: Vec<_> = known.filter(|name| self.synced && !listed.contains(name)).collect();
                 lost.iter().for_each(|name| self.lost(name, now));
                 self.synced = true;
@@ -209,7 +210,9 @@ impl Record {
         let departed = &self.departed;
         let content = |base: &BaseId| match ledger_of(base) {
             Some(ledger) => (Saved { ledger: ledger.clone(), departed: None }, mark(ledger)),
-            None => departed.get(base).map_or_else(|| (Saved::default(), 0), |saved| (saved.clone(), mark(&saved.ledger))),
+            None => {
+                departed.get(base).map_or_else(|| (Saved::default(), 0), |saved| (saved.clone(), mark(&saved.ledger)))
+            }
         };
         let (writes, later) = self.ledgers.due(&self.env, &self.path, content, now);
         for (name, request) in writes {
@@ -285,4 +288,3 @@ pub(super) fn mark(ledger: &Ledger) -> u64 {
     ledger.hash(&mut hasher);
     hasher.finish()
 }
-

@@ -42,7 +42,7 @@ struct Entry {
 }
 
 /// The set.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct OrderedSet {
     ids: BTreeMap<ModuleId, Entry>,
     /// The object, and the ids that the write on its way has in it.
@@ -52,6 +52,18 @@ pub(super) struct OrderedSet {
     /// Bases that may have something by a process before this one, and whether they have listed since.
     former: HashMap<BaseId, bool>,
     former_until: Option<Instant>,
+}
+
+impl Default for OrderedSet {
+    fn default() -> Self {
+        Self {
+            ids: BTreeMap::new(),
+            object: Tracked::unpaced(),
+            changed: None,
+            former: HashMap::new(),
+            former_until: None,
+        }
+    }
 }
 
 impl OrderedSet {
@@ -281,9 +293,8 @@ mod tests {
         let (now, mut set) = (Instant::now(), OrderedSet::default());
         set.restore(Ordered::from([(id(1), BTreeSet::from([base(2)]))]), now);
         set.expect_reports([base(1), base(2)].into_iter(), now);
-        let listed = |set: &mut OrderedSet, number| {
-            set.listed(&base(number), [id(1), id(2)].iter(), &Ledger::default(), now)
-        };
+        let listed =
+            |set: &mut OrderedSet, number| set.listed(&base(number), [id(1), id(2)].iter(), &Ledger::default(), now);
         assert_eq!(listed(&mut set, 1), [id(1)]);
         assert_eq!(listed(&mut set, 2), []);
         assert_eq!(listed(&mut set, 3), [], "it was not there at the start: somebody else's");
@@ -300,6 +311,16 @@ mod tests {
         set.listed(&base(9), [id(1)].iter(), &Ledger::default(), now);
         let written = set.due(now + LAZY).0;
         assert_eq!(written, Some(Ordered::from([(id(1), BTreeSet::from([base(9)]))])));
+    }
+
+    #[test]
+    fn many_modules_one_after_the_other_do_not_wait_for_each_other() {
+        let (now, mut set) = (Instant::now(), OrderedSet::default());
+        for version in 0..200 {
+            want(&mut set, 1, version, now);
+            assert!(set.due(now).0.is_some(), "{version}");
+            set.written(1);
+        }
     }
 
     #[test]
