@@ -9,7 +9,7 @@ use kube::core::WatchEvent;
 use modulet::{
     api::Lean,
     domain::{
-        Base, BaseId, Container, ContainerHistory, ContainerOutcome, Content, ListedModule, ModuleId, ModuleSpec,
+        Base, BaseId, Container, ContainerHistory, ContainerOutcome, Content, Link, ListedModule, ModuleId, ModuleSpec,
         ModuleState, Phase, Pod, PodOutcome, Role, Settings, Workload,
     },
     k8s::{StatusWriter, status_patch},
@@ -154,6 +154,10 @@ fn watched(c: &mut Criterion) {
     group.finish();
 }
 
+fn link(now: Instant) -> Link {
+    Link { proven: Some(now), suspected: false }
+}
+
 /// A Pod with one module that has run.
 fn pod(number: usize) -> Pod {
     let name = format!("biz{number}");
@@ -175,6 +179,7 @@ fn pod(number: usize) -> Pod {
             history: ContainerHistory { has_run: true, ..ContainerHistory::default() },
         }]),
         deleting: None,
+        evicted: false,
         terminal: false,
         superseded: false,
         grace: std::time::Duration::from_secs(30),
@@ -185,13 +190,14 @@ fn pod(number: usize) -> Pod {
 fn base(pods: &[&Pod], now: Instant) -> Base {
     let mut base = Base::new(BaseId::new("base-1"), Arc::new(Settings::default()), now);
     base.liveness.heard(now);
+    base.health_answered(true);
     base.recorded(pods.iter().flat_map(|pod| pod.modules()).map(|m| m.id.clone()));
-    base.step(pods, now);
+    base.step(pods, &link(now), now);
     let modules = pods.iter().flat_map(|pod| pod.modules());
     let listed = modules.map(|m| ListedModule { id: m.id.clone(), state: ModuleState::Activated, message: None });
     base.listed(listed.collect(), now);
     for _ in 0..3 {
-        base.step(pods, now);
+        base.step(pods, &link(now), now);
     }
     base
 }
@@ -204,15 +210,15 @@ fn decisions(c: &mut Criterion) {
         let with_new: Vec<_> = pods.iter().collect();
         let quiet = &with_new[..count];
         let base = base(quiet, now);
-        assert!(base.clone().step(quiet, now).commands.is_empty(), "it should be quiet");
-        assert_eq!(base.clone().step(&with_new, now).unrecorded.len(), 1, "the new Pod needs an install");
+        assert!(base.clone().step(quiet, &link(now), now).commands.is_empty(), "it should be quiet");
+        assert_eq!(base.clone().step(&with_new, &link(now), now).unrecorded.len(), 1, "the new Pod needs an install");
         group.bench_function(BenchmarkId::new("quiet", count), |b| {
             let mut base = base.clone();
-            b.iter(|| base.step(black_box(quiet), now));
+            b.iter(|| base.step(black_box(quiet), &link(now), now));
         });
         group.bench_function(BenchmarkId::new("one Pod more", count), |b| {
             let copy = || base.clone();
-            let step = |mut base: Base| (base.step(black_box(&with_new), now), base);
+            let step = |mut base: Base| (base.step(black_box(&with_new), &link(now), now), base);
             b.iter_batched(copy, step, BatchSize::SmallInput);
         });
     }
@@ -234,6 +240,7 @@ fn statuses(c: &mut Criterion) {
         phase: Phase::Running,
         containers: vec![ContainerOutcome::Active { restarts: 0 }],
         reachable: true,
+        rejected: None,
     };
     let writer = StatusWriter { ip: Some("192.0.2.10"), now: Timestamp::UNIX_EPOCH };
     c.bench_function("status patch", |b| {

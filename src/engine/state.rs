@@ -113,6 +113,10 @@ impl State {
         for (id, state) in &mut self.bases {
             if let Some(ledger) = self.record.take(id) {
                 state.restore(ledger);
+            } else if let Some(ledger) = state.node.former_ledger() {
+                // Version 0.1 kept it on the Node; it is on record from now on.
+                state.base.recorded(ledger.all_installed());
+                state.base.ledger = ledger;
             }
         }
         let known = self.bases.iter().filter(|(_, s)| s.node.object.exists() || s.base.ledger != Ledger::default());

@@ -1,7 +1,7 @@
 //! What a Pod may say: the numbers, and the checks that tell its author which one was passed.
 //!
 //! A Pod is written by whoever may create Pods, and one of them must not cost the others anything: what it
-//! says goes into commands, into the ledger on its base's Node, into statuses and Events.
+//! says goes into commands, into its base's ledger, into statuses and Events.
 
 use std::time::Duration;
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{Key, Outcome, Request, WriteError},
-    domain::{BaseId, BaseInfo, Reachability},
+    domain::{BaseId, BaseInfo, Ledger, Reachability},
     k8s::{NodeWriter, Ready, names, node_says_ready},
     planning::{Effect, Lane, MayWrite, Task, Tracked},
     tunnel::Health,
@@ -52,6 +52,12 @@ pub(in crate::engine) struct NodeState {
 impl NodeState {
     pub(in crate::engine) fn new(name: String) -> Self {
         Self { name, object: Tracked::default(), adopts: false, refresh_at: None, said: None, not_ready_since: None }
+    }
+
+    /// The ledger in the Node's annotation, where an older version left one.
+    pub(in crate::engine) fn former_ledger(&self) -> Option<Ledger> {
+        let annotations = self.object.object()?.metadata.annotations.as_ref()?;
+        serde_json::from_str(annotations.get(names::LEDGER)?).ok().filter(|ledger| *ledger != Ledger::default())
     }
 
     fn path(&self) -> String {
