@@ -252,15 +252,20 @@ impl Base {
 
     /// A command can't be sent, and never will be as it is: it has failed.
     pub fn undeliverable(&mut self, command: &Command, why: &str, now: Instant) {
-        let specs = match command {
-            Command::Install(spec, _) => std::slice::from_ref(spec),
-            Command::Baseline(specs) => specs.as_slice(),
-            Command::Uninstall(_) | Command::QueryModules | Command::QueryHealth => return,
-        };
-        for spec in specs {
-            self.talk.forget_operation(&spec.id.name);
-            let (spec, message) = (spec.clone(), why.to_owned());
-            self.settle(Settled::InstallFailed { spec, reason: Reason::InstallFailed, message }, now);
+        let message = why.to_owned();
+        match command {
+            Command::Install(spec, _) => {
+                self.talk.forget_operation(&spec.id);
+                let spec = spec.clone();
+                self.settle(Settled::InstallFailed { spec, reason: Reason::InstallFailed, message }, now);
+            }
+            // Its modules are installed one by one, and only the one that is too large fails.
+            Command::Baseline(specs) => specs.iter().for_each(|spec| self.talk.forget_operation(&spec.id)),
+            Command::Uninstall(id) => {
+                self.talk.forget_operation(id);
+                self.settle(Settled::UninstallFailed { id: id.clone(), message }, now);
+            }
+            Command::QueryModules | Command::QueryHealth => {}
         }
     }
 

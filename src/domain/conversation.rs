@@ -200,8 +200,10 @@ impl Conversation {
     }
 
     /// The command about this name never went out.
-    pub(super) fn forget_operation(&mut self, name: &str) {
-        self.operations.remove(name);
+    pub(super) fn forget_operation(&mut self, id: &ModuleId) {
+        if self.operations.get(&id.name).is_some_and(|operation| operation.order.id() == id) {
+            self.operations.remove(&id.name);
+        }
     }
 
     pub(super) fn connection_lost(&mut self) {

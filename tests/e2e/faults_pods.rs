@@ -141,13 +141,16 @@ async fn pods_beyond_the_capacity_of_a_node_are_rejected_as_by_a_kubelet() -> Re
     stage.ends_quietly().await
 }
 
+/// What makes a Pod ask for something.
+type Change = fn(&mut Value, &Value);
+
 /// Each is done, or said: an Event names the field.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_a_pod_asks_for_is_dropped_in_silence() -> Result<()> {
     let stage = Stage::set("fault-dropped").await?;
     let _base = stage.base(stage.base_options("base-1")).await?;
     let probe = json!({ "tcpSocket": { "port": 8080 } });
-    let asks: [(&str, &str, fn(&mut Value, &Value)); 5] = [
+    let asks: [(&str, &str, Change); 5] = [
         ("probed", "livenessProbe", |pod, probe| pod["spec"]["containers"][0]["livenessProbe"] = probe.clone()),
         ("readied", "readinessProbe", |pod, probe| pod["spec"]["containers"][0]["readinessProbe"] = probe.clone()),
         ("mounted", "volume", |pod, _| {

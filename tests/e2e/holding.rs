@@ -118,12 +118,12 @@ async fn later_takes_over(name_of_stage: &str, activation: Activation, takes: &[
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_later_workload_takes_over_once_and_the_first_comes_back_when_it_goes() -> Result<()> {
-    later_takes_over("hold-new", Activation::ActivateNew, &["install 2", "uninstall 1"]).await
+    Box::pin(later_takes_over("hold-new", Activation::ActivateNew, &["install 2", "uninstall 1"])).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_on_a_base_with_default_settings() -> Result<()> {
-    later_takes_over("hold-default", Activation::Default, &["install 2", "switch 2"]).await
+    Box::pin(later_takes_over("hold-default", Activation::Default, &["install 2", "switch 2"])).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
