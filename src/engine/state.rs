@@ -29,7 +29,6 @@ use crate::{
 };
 
 /// All state of the engine.
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct State {
     pub(super) config: Arc<Config>,
     pub(super) settings: Arc<crate::domain::Settings>,
@@ -59,8 +58,6 @@ pub(super) struct State {
     /// When something last arrived from the broker on the present connection.
     pub(super) link_proven: Option<Instant>,
     pub(super) suspicion: Suspicion,
-    /// Most bases are away: that is rather we, or something between.
-    pub(super) most_are_away: bool,
 }
 
 impl State {
@@ -89,7 +86,6 @@ impl State {
             admission: Admission::default(),
             link_proven: None,
             suspicion: Suspicion::default(),
-            most_are_away: false,
         }
     }
 

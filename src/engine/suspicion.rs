@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use super::state::State;
+use super::{bases::BaseState, state::State};
 use crate::{
     api::{Note, Subject},
     domain::{BaseId, Link, Reachability},
@@ -71,12 +71,13 @@ impl State {
         }
         self.suspicion.looked = Some(now);
         let (mut silent, mut known) = (0, 0);
-        for state in self.bases.values().filter(|state| state.node.object.exists()) {
+        // One that never answered anything tells nothing by its silence.
+        let answered = |state: &&Box<BaseState>| state.node.object.exists() && state.base.modules().is_some();
+        for state in self.bases.values().filter(answered) {
             known += 1;
             let lost = matches!(state.base.reachability(now), Reachability::Unreachable | Reachability::Dead);
             silent += usize::from(lost || state.base.is_unanswered(now));
         }
-        self.most_are_away = known >= FEW && silent * 2 > known;
         let Some(verdict) = self.suspicion.judge(silent, known, now) else { return };
         self.metrics.bases_suspected.set(i64::from(self.suspicion.is_on()));
         let message = format!("{silent} of {known} bases are silent at once");

@@ -273,11 +273,10 @@ async fn the_chart_gives_exactly_the_variables_and_rights_that_the_job_needs() -
         ..BaseOptions::new("base-1", address.port)
     })
     .await?;
-    main_job(&client, &base).await.with_context(|| controller.process().map(|p| p.log_tail(40)).unwrap_or_default())?;
-
     // Somebody changes one of our labels, and it is put right.
     let nodes = Api::<Node>::all(client.clone());
     let wrong = json!({ "metadata": { "labels": { "base.koupleless.io/name": "wrong" } } });
+    eventually("the Node", SOON, async || Ok(drop(nodes.get("vnode.base-1.charted").await?))).await?;
     nodes.patch("vnode.base-1.charted", &PatchParams::default(), &Patch::Merge(wrong)).await?;
     eventually("our label", SOON, async || {
         let labels = nodes.get("vnode.base-1.charted").await?.metadata.labels.unwrap_or_default();
@@ -285,6 +284,8 @@ async fn the_chart_gives_exactly_the_variables_and_rights_that_the_job_needs() -
         Ok(())
     })
     .await?;
+
+    main_job(&client, &base).await.with_context(|| controller.process().map(|p| p.log_tail(40)).unwrap_or_default())?;
 
     let log = controller.log_text().to_lowercase();
     assert!(!log.contains("forbidden"), "{log}");

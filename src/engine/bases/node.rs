@@ -146,7 +146,6 @@ impl BaseState {
 impl State {
     /// Plans what the base's Node needs next.
     pub(super) fn plan_node(&mut self, id: &BaseId, task: &Task, now: Instant, out: &mut Vec<Effect>) {
-        let most_away = self.most_are_away;
         let config = std::sync::Arc::clone(&self.config);
         let Some(state) = self.bases.get_mut(id) else { return };
         let reachability = state.base.reachability(now);
@@ -203,7 +202,6 @@ impl State {
             (None, _) if state.base.is_forgotten(now) => return self.forget_base(id, now),
             // A base that is away without a Node is looked for, by asking it now and then.
             (None, _) => return,
-            (Some(_), Reachability::Dead) if most_away => return, // that is rather we, or something between
             (Some(node), Reachability::Dead) => {
                 info!(node = state.node.name, "the base is gone for good, deleting the Node");
                 let uid = node.metadata.uid.as_deref().unwrap_or_default();
