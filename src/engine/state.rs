@@ -29,6 +29,7 @@ use crate::{
 };
 
 /// All state of the engine.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct State {
     pub(super) config: Arc<Config>,
     pub(super) settings: Arc<crate::domain::Settings>,
