@@ -72,8 +72,8 @@ impl State {
         self.suspicion.looked = Some(now);
         let (mut silent, mut known) = (0, 0);
         // One that never answered anything tells nothing by its silence.
-        let answered = |state: &&Box<BaseState>| state.node.object.exists() && state.base.modules().is_some();
-        for state in self.bases.values().filter(answered) {
+        let answered = |state: &&BaseState| state.node.object.exists() && state.base.modules().is_some();
+        for state in self.bases.values().map(Box::as_ref).filter(answered) {
             known += 1;
             let lost = matches!(state.base.reachability(now), Reachability::Unreachable | Reachability::Dead);
             silent += usize::from(lost || state.base.is_unanswered(now));
