@@ -276,7 +276,7 @@ async fn the_chart_gives_exactly_the_variables_and_rights_that_the_job_needs() -
     // Somebody changes one of our labels, and it is put right.
     let nodes = Api::<Node>::all(client.clone());
     let wrong = json!({ "metadata": { "labels": { "base.koupleless.io/name": "wrong" } } });
-    eventually("the Node", SOON, async || Ok(drop(nodes.get("vnode.base-1.charted").await?))).await?;
+    eventually("the Node", SOON, async || Ok(nodes.get("vnode.base-1.charted").await?)).await?;
     nodes.patch("vnode.base-1.charted", &PatchParams::default(), &Patch::Merge(wrong)).await?;
     eventually("our label", SOON, async || {
         let labels = nodes.get("vnode.base-1.charted").await?.metadata.labels.unwrap_or_default();
