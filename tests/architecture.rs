@@ -71,3 +71,43 @@ fn only_the_tunnel_knows_mqtt_and_only_the_edges_know_the_client() -> io::Result
     }
     Ok(())
 }
+
+#[test]
+fn plans_have_no_edge_in_their_hands() -> io::Result<()> {
+    let edges = ["tokio::", "kube::", "rumqttc", "async fn", ".await", "Instant::now", "Timestamp::now", "SystemTime"];
+    for folder in ["src/planning", "src/controllers"] {
+        for (file, text) in sources(folder)? {
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            for word in edges {
+                assert!(!code.contains(word), "{file} has {word:?} in it");
+            }
+        }
+    }
+    for (file, text) in sources("src/engine")? {
+        let may = ["effects.rs", "engine/mod.rs"].iter().any(|end| file.ends_with(end)) || file.contains("/tests/");
+        for word in ["Edges", ".submit(", "EventSink", "mqtt::Sender"] {
+            assert!(may || !text.contains(word), "{file} has {word:?} in it");
+        }
+    }
+    Ok(())
+}
+
+/// A room imports rooms below it only.
+#[test]
+fn no_room_imports_one_above_it() -> io::Result<()> {
+    let rooms = ["domain", "k8s", "tunnel", "api", "planning", "controllers", "engine"];
+    for (index, room) in rooms.iter().enumerate() {
+        for (file, text) in sources(&format!("src/{room}"))? {
+            // What stands between `use crate::` and its end.
+            let imports: Vec<_> = text.split("use crate::").skip(1).filter_map(|rest| rest.split_once(';')).collect();
+            for above in &rooms[index + 1..] {
+                let imported = |(block, _): &(&str, &str)| {
+                    let mut words = block.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
+                    words.any(|word| word == *above || word.starts_with(&format!("{above}::")))
+                };
+                assert!(!imports.iter().any(imported), "{file} imports {above}");
+            }
+        }
+    }
+    Ok(())
+}

@@ -8,7 +8,7 @@ const BURST: u32 = 20;
 const EVERY: Duration = Duration::from_secs(5);
 
 /// A bucket of writes. Somebody who changes something at each message costs the API server one write each
-/// [`EVERY`], not one for each message.
+/// five seconds, not one for each message.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pace {
     used: u32,
