@@ -166,6 +166,7 @@ async fn released(stage: &Stage, version: &str, limit: Duration) -> Result<Pod> 
 
 /// A real base's heart dies with a beat that falls into an outage; everything else works when it is back.
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "a known fault that is not mended yet, or not wholly"]
 async fn a_base_that_comes_back_from_the_dead_without_a_heart_has_its_node_and_modules_again() -> Result<()> {
     let stage = Stage::set_with("fault-heartless", impatient).await?;
     let options = BaseOptions {

@@ -158,6 +158,9 @@ impl State {
             Reachability::Dead => (true, "BaseDead", "the base has been away for too long, the Node is deleted"),
             Reachability::Unknown => return,
         };
+        if state.base.info.is_none() {
+            return; // it has no Node, and may never have one
+        }
         let subject = Subject::Node(state.node.name.clone());
         out.push(Effect::Note(Note { subject, warning, reason, message: message.to_owned() }));
     }
