@@ -21,14 +21,6 @@ pub struct Settings {
     pub list_every: Duration,
     /// Commands in flight on one base. A real base has five workers: one stays free for questions.
     pub commands_in_flight: usize,
-    /// A module that starts for longer does not keep its place among the commands in flight.
-    pub hangs_after: Duration,
-    /// A command that the base says it is at work on is waited for this long.
-    pub works_for: Duration,
-    /// A module that has served for this long starts with a clean record, as a kubelet's container does.
-    pub good_after: Duration,
-    /// Bytes of a baseline at most. What does not fit is installed one by one after it.
-    pub baseline_bytes: usize,
     /// How long a superseded Pod stays visible.
     pub superseded_ttl: Duration,
     /// How long a claim outlives its last Pod, so that a Pod's replacement finds it unbroken.
@@ -47,10 +39,6 @@ impl Default for Settings {
             forget_after: Duration::from_secs(24 * 3600),
             list_every: Duration::from_secs(20),
             commands_in_flight: 4,
-            hangs_after: Duration::from_secs(600),
-            works_for: Duration::from_secs(900),
-            good_after: Duration::from_secs(600),
-            baseline_bytes: 256 * 1024,
             superseded_ttl: Duration::from_secs(60),
             claim_settles: Duration::from_secs(2),
             backoff: Backoff::KUBELET,
