@@ -23,6 +23,7 @@ build: rust ## Build modulet, optimised, into target/release
 
 test: setup ## Run all tests, with a real control plane, a real broker and real bases
 	cargo test --workspace --locked --no-fail-fast
+	cargo test --locked --test e2e -- --test-threads=6
 
 demo: rust ## Show it: a cluster, a broker and bases on this machine (REAL=1: a real JVM)
 	@[ -n "$$KUBECONFIG" ] || tests/kit/build-tool control-plane --check
@@ -37,6 +38,7 @@ bench: rust ## Measure it: BASES=1000 simulated bases; SOAK=30 churns for that m
 lint: rust ## Check format, lints and documentation
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --locked --test e2e -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
 # In the checkout's directory rustup's cargo is the toolchain rust-toolchain.toml names, or fails.
