@@ -85,7 +85,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let http = tokio::spawn(http::serve(listener, Arc::clone(&metrics), Arc::clone(&readiness), async move {
         let _ = http_stopped.changed().await;
     }));
-    let engine = tokio::spawn(engine::run(config, edges, metrics, readiness, engine::Picture::default(), stopped));
+    let engine = tokio::spawn(engine::run(config, edges, metrics, readiness, stopped));
 
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;

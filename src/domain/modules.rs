@@ -155,7 +155,7 @@ impl<'c, 'l> Module<'c, 'l> {
         }
         let has_run = pod.containers().iter().any(|c| c.name == spec.id.name && c.history.has_run);
         let lasted = base.installing_since.get(&spec.id).map(|since| self.cx.now.saturating_duration_since(*since));
-        let so_far = lasted.and_then(so_far).map_or_else(String::new, |(words, _)| format!(", {words}"));
+        let so_far = lasted.and_then(so_far).map_or_else(String::new, |words| format!(", {words}"));
         if has_run && self.state(&spec.id.version).is_none() {
             return (Reason::ModuleGone, format!("the base no longer lists {}; installing it again{so_far}", spec.id));
         }

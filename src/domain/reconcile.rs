@@ -104,8 +104,7 @@ fn ask(cx: &Context<'_>, plan: &mut Plan) {
             plan.wake_at(health_at);
         }
     }
-    let busy = base.talk.in_flight() >= base.settings.commands_in_flight;
-    if let Some(at) = base.liveness.changes_at(&base.settings, busy, now).filter(|at| *at > now) {
+    if let Some(at) = base.liveness.changes_at(&base.settings, base.is_busy(), now).filter(|at| *at > now) {
         plan.wake_at(at);
     }
 }

@@ -19,8 +19,8 @@ impl Later for Instant {
 }
 
 /// How long something has lasted, in steps that grow: a text with it changes a few times an hour and not each second.
-/// None while it is not worth a word. The second part is how long the text stays true.
-pub(super) fn so_far(lasted: Duration) -> Option<(&'static str, Duration)> {
+/// None while it is not worth a word.
+pub(super) fn so_far(lasted: Duration) -> Option<&'static str> {
     const STEPS: [(u64, &str); 8] = [
         (60, "for more than a minute"),
         (120, "for more than 2 minutes"),
@@ -31,7 +31,6 @@ pub(super) fn so_far(lasted: Duration) -> Option<(&'static str, Duration)> {
         (6 * 3600, "for more than 6 hours"),
         (24 * 3600, "for more than a day"),
     ];
-    let reached = STEPS.iter().rposition(|(from, _)| lasted >= Duration::from_secs(*from))?;
-    let next = STEPS.get(reached.saturating_add(1)).map_or(FAR, |(from, _)| Duration::from_secs(*from));
-    STEPS.get(reached).map(|(_, text)| (*text, next))
+    let reached = STEPS.iter().rfind(|(from, _)| lasted >= Duration::from_secs(*from));
+    reached.map(|(_, words)| *words)
 }

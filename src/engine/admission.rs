@@ -7,7 +7,7 @@ use std::{
 
 use tracing::warn;
 
-use crate::{domain::BaseId, metrics::Metrics};
+use crate::{domain::BaseId, metrics::Metrics, planning::Pace};
 
 /// More bases than this are refused. Those that have a Node or a ledger are known from those and never are.
 const MOST: usize = 20_000;
@@ -21,13 +21,19 @@ const EVERY: Duration = Duration::from_millis(20);
 const TOLD: usize = 1_000;
 
 /// The door.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Admission {
-    used: u32,
-    since: Option<Instant>,
+    pace: Pace,
     told_many: bool,
     told_full: bool,
     refused: HashSet<BaseId>,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        let pace = Pace::new(BURST, EVERY);
+        Self { pace, told_many: false, told_full: false, refused: HashSet::new() }
+    }
 }
 
 impl Admission {
@@ -36,15 +42,8 @@ impl Admission {
         if bases >= MANY && !std::mem::replace(&mut self.told_many, true) {
             warn!(bases, most = MOST, "there are very many bases; beyond the most, new ones are refused");
         }
-        let since = *self.since.get_or_insert(now);
-        let millis = now.saturating_duration_since(since).as_millis() / EVERY.as_millis();
-        let refilled = u32::try_from(millis).unwrap_or(u32::MAX);
-        if refilled > 0 {
-            self.used = self.used.saturating_sub(refilled);
-            self.since = Some(now);
-        }
-        if bases < MOST && self.used < BURST {
-            self.used += 1;
+        if bases < MOST && self.pace.next(now) <= now {
+            self.pace.take(now);
             self.told_full = false;
             return true;
         }

@@ -8,7 +8,6 @@ mod admission;
 mod baseline;
 mod bases;
 mod effects;
-mod picture;
 mod record;
 mod references;
 mod state;
@@ -18,7 +17,6 @@ mod tests;
 mod workloads;
 
 pub use effects::Edges;
-pub use picture::{BasePicture, Picture};
 
 use std::{
     collections::HashMap,
@@ -42,7 +40,7 @@ use state::State;
 
 /// Facts taken in before the bases they concern are decided on.
 const BATCH: usize = 256;
-/// How often figures about queues and bases, and the pictures of bases, are brought up to date.
+/// How often figures about queues and bases are brought up to date.
 const FIGURES_EVERY: Duration = Duration::from_secs(2);
 /// At the end, ledgers that are not saved yet get this long.
 const FAREWELL: Duration = Duration::from_millis(1500);
@@ -53,7 +51,6 @@ pub async fn run(
     mut edges: Edges,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
-    picture: Picture,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut state = State::new(Arc::clone(&config), Topics::new(&config.env), metrics);
@@ -80,7 +77,6 @@ pub async fn run(
         if figures_at <= now {
             figures_at = now + FIGURES_EVERY;
             state.figures(&edges, now);
-            state.take_pictures(&picture, now);
         }
     }
     farewell(&mut state, &mut edges).await;
@@ -163,11 +159,11 @@ impl State {
 
     /// Saves every ledger that is not on record. Returns how many are still to come.
     fn save_ledgers(&mut self, edges: &Edges, now: Instant) -> usize {
-        let changed = self.bases.iter().filter(|(_, s)| record::mark(&s.base.ledger) != s.noted_mark);
+        let changed = self.bases.iter().filter(|(_, s)| s.ledger_mark() != s.noted_mark);
         let changed: Vec<_> = changed.map(|(id, _)| id.clone()).collect();
         for id in changed {
             if let Some(state) = self.bases.get_mut(&id) {
-                state.noted_mark = record::mark(&state.base.ledger);
+                state.noted_mark = state.ledger_mark();
                 self.record.changed(&id, &state.base.ledger, true, now);
             }
         }

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::api::core::v1 as core;
 use tracing::{debug, info, warn};
 
 use super::{
@@ -24,7 +24,7 @@ use crate::{
     domain::{Answer, Base, BaseId, BaseInfo, Ledger, PodUid},
     k8s::{Revisions, names},
     metrics::Metrics,
-    planning::{Schedule, Task},
+    planning::{Schedule, Task, version},
     tunnel::{self, Heartbeat, Message, Topics},
 };
 
@@ -118,13 +118,9 @@ impl State {
         }
         let known = self.bases.iter().filter(|(_, s)| s.node.object.exists() || s.base.ledger != Ledger::default());
         self.record.begin(known.map(|(id, _)| id.clone()), today(), now);
-        self.dirty.extend(self.bases.keys().cloned());
-        for (id, state) in &mut self.bases {
-            let Some(list) = state.base.modules() else { continue };
-            let listed: Vec<_> = list.map(|m| m.id.clone()).collect();
-            let ours = self.record.listed(id, listed.iter(), &state.base.ledger, now);
-            ours.iter().for_each(|module| state.base.ledger.install(module));
-        }
+        let all: Vec<_> = self.bases.keys().cloned().collect();
+        all.iter().for_each(|id| self.claim_orders_of_former_process(id, now));
+        self.dirty.extend(all);
         true
     }
 
@@ -374,7 +370,7 @@ impl State {
                 for (id, mark) in saved {
                     let Some(state) = self.bases.get_mut(&id) else { continue };
                     state.saved_mark = mark;
-                    if super::record::mark(&state.base.ledger) == mark {
+                    if state.is_recorded() {
                         self.record.saved(&id);
                     }
                     self.dirty.insert(id);
@@ -403,11 +399,6 @@ impl State {
             self.schedule.wake(&Task::Record, now);
         }
     }
-}
-
-/// Resource versions of one kind are ordered: an older one is from before our own write.
-pub(super) fn version(meta: &ObjectMeta) -> u64 {
-    meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX)
 }
 
 /// Days since 1970 (UTC); only for cleaning up what is weeks old.

@@ -20,8 +20,6 @@ pub const VALUE_MAX: usize = 128 * 1024;
 /// All variables and arguments of one module together as JSON, in bytes, so that the command with them fits into
 /// a message. A control character counts six times there, and so does a variable that is set again.
 pub const ENVIRONMENT_MAX: usize = 256 * 1024;
-/// Longest text of a status, in characters; a text that is longer is cut.
-pub const MESSAGE_MAX: usize = 2000;
 /// Longest part of a text that somebody else has said, in characters.
 pub const QUOTE_MAX: usize = 200;
 /// Longest `terminationGracePeriodSeconds` and `lifecycle.preStop.sleep`; what is longer counts as this.

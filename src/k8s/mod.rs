@@ -5,6 +5,8 @@
 mod admission;
 mod environment;
 pub mod limits;
+#[cfg(test)]
+pub(crate) mod merge;
 pub mod names;
 mod node;
 mod pod;

@@ -337,7 +337,7 @@ pub fn node_says_ready(node: &Node) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::merge::strategic_merge, *};
 
     fn writer(info: &BaseInfo, zone: bool, taint: bool, metaspace: Option<u64>) -> NodeWriter<'_> {
         NodeWriter {
@@ -353,33 +353,6 @@ mod tests {
         }
     }
 
-    /// As an API server merges a strategic patch of a Node: maps by key, addresses and conditions by type.
-    fn merge(into: &mut Value, patch: &Value) {
-        match (into, patch) {
-            (Value::Object(into), Value::Object(patch)) => {
-                for (key, value) in patch {
-                    if value.is_null() {
-                        into.remove(key);
-                    } else {
-                        merge(into.entry(key.clone()).or_insert(Value::Null), value);
-                    }
-                }
-            }
-            (Value::Array(into), Value::Array(patch)) if patch.iter().all(|p| p["type"].is_string()) => {
-                for element in patch {
-                    let known = into.iter().position(|i| i["type"] == element["type"]);
-                    match (known, element.get("$patch")) {
-                        (Some(at), Some(_)) => drop(into.remove(at)),
-                        (Some(at), None) => merge(&mut into[at], element),
-                        (None, Some(_)) => {}
-                        (None, None) => into.push(element.clone()),
-                    }
-                }
-            }
-            (into, patch) => into.clone_from(patch),
-        }
-    }
-
     /// Patches until there is nothing to patch. Returns how many there were.
     fn settle(writes: &NodeWriter<'_>, object: &mut Value) -> usize {
         for round in 0..5 {
@@ -387,7 +360,7 @@ mod tests {
             let ready = Ready::from(Reachability::Online);
             let NodePatches { metadata, status } = writes.patches(&node, ready, true);
             let Some(patch) = metadata.or(status) else { return round };
-            merge(object, &patch);
+            strategic_merge(object, &patch);
             object["metadata"]["resourceVersion"] = json!("1");
         }
         panic!("it is written again and again: {object}");

@@ -10,4 +10,4 @@ mod tracked;
 pub use effect::{Effect, Lane};
 pub use pace::Pace;
 pub use schedule::{Schedule, Task};
-pub use tracked::{MayWrite, Tracked};
+pub use tracked::{MayWrite, Tracked, version};

@@ -1,38 +1,42 @@
-//! How often one object may be written.
+//! A bucket: so many at once, and then one in a time.
 
 use std::time::{Duration, Instant};
 
-/// So many writes in a row are an object's story; what comes on top of them is somebody's noise.
-const BURST: u32 = 20;
-/// And then one in this time.
-const EVERY: Duration = Duration::from_secs(5);
+use crate::domain::Later;
 
-/// A bucket of writes. Somebody who changes something at each message costs the API server one write each
-/// five seconds, not one for each message.
-#[derive(Clone, Copy, Debug, Default)]
+/// How often something may happen. Somebody who causes it at each message causes it once in `every`, not once for each
+/// message.
+#[derive(Clone, Copy, Debug)]
 pub struct Pace {
+    burst: u32,
+    every: Duration,
     used: u32,
     since: Option<Instant>,
 }
 
 impl Pace {
-    /// When the next one may go out: `now`, or later.
-    pub fn next(&self, now: Instant) -> Instant {
-        let Some(since) = self.since else { return now };
-        let missing = self.used.saturating_sub(BURST - 1);
-        since.checked_add(EVERY.saturating_mul(missing)).map_or(now, |at| at.max(now))
+    /// A full bucket: `burst` at once, and then one in `every`.
+    pub const fn new(burst: u32, every: Duration) -> Self {
+        Self { burst, every, used: 0, since: None }
     }
 
-    /// One goes out.
+    /// When the next one may be: `now`, or later.
+    pub fn next(&self, now: Instant) -> Instant {
+        let Some(since) = self.since else { return now };
+        let missing = self.used.saturating_sub(self.burst.saturating_sub(1));
+        since.later(self.every.saturating_mul(missing)).max(now)
+    }
+
+    /// One is taken.
     pub fn take(&mut self, now: Instant) {
         let since = *self.since.get_or_insert(now);
-        let refilled =
-            u32::try_from(now.saturating_duration_since(since).as_secs() / EVERY.as_secs()).unwrap_or(u32::MAX);
+        let passed = now.saturating_duration_since(since).as_millis() / self.every.as_millis().max(1);
+        let refilled = u32::try_from(passed).unwrap_or(u32::MAX);
         if refilled >= self.used {
             (self.used, self.since) = (0, Some(now));
         } else if refilled > 0 {
             self.used -= refilled;
-            self.since = since.checked_add(EVERY.saturating_mul(refilled));
+            self.since = Some(since.later(self.every.saturating_mul(refilled)));
         }
         self.used = self.used.saturating_add(1);
     }
@@ -44,7 +48,7 @@ mod tests {
 
     /// Writes as often as may be for an hour, tried each 100 ms.
     fn writes_in(seconds: u64) -> usize {
-        let (start, mut pace, mut writes) = (Instant::now(), Pace::default(), 0);
+        let (start, mut pace, mut writes) = (Instant::now(), Pace::new(20, Duration::from_secs(5)), 0);
         for tick in 0..seconds * 10 {
             let now = start + Duration::from_millis(100 * tick);
             if pace.next(now) <= now {
@@ -63,7 +67,7 @@ mod tests {
 
     #[test]
     fn what_is_quiet_for_a_time_has_its_burst_again() {
-        let (now, mut pace) = (Instant::now(), Pace::default());
+        let (now, mut pace) = (Instant::now(), Pace::new(20, Duration::from_secs(5)));
         (0..20).for_each(|_| pace.take(now));
         assert!(pace.next(now) > now);
         let later = now + Duration::from_secs(200);

@@ -2,12 +2,25 @@
 
 use std::time::{Duration, Instant};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use super::Pace;
-use crate::domain::Backoff;
+use crate::domain::{Backoff, Later};
 
 /// A write whose echo does not come within this time is not waited for any more: the object may have been deleted
 /// and made again between the write and its answer, or a list may have come instead.
 const ECHO: Duration = Duration::from_secs(30);
+
+/// So many writes in a row are an object's story; what comes on top of them is somebody's noise.
+const BURST: u32 = 20;
+/// And then one in this time.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// The object's resource version. Those of one kind are ordered: an older one is from before our own write. One that
+/// can't be read counts as the newest.
+pub fn version(meta: &ObjectMeta) -> u64 {
+    meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX)
+}
 
 /// Whether a write can go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +61,7 @@ impl<K, W> Default for Tracked<K, W> {
             not_before: None,
             written: 0,
             echo_by: None,
-            pace: Some(Pace::default()),
+            pace: Some(Pace::new(BURST, EVERY)),
         }
     }
 }
@@ -144,14 +157,14 @@ impl<K, W> Tracked<K, W> {
     /// Waits for the watch to show what the last write did, for some time.
     pub fn await_echo(&mut self, now: Instant) {
         if !std::mem::take(&mut self.went) {
-            self.echo_by = now.checked_add(ECHO);
+            self.echo_by = Some(now.later(ECHO));
         }
     }
 
     /// The write failed; the next one waits longer each time. Returns what it would have done.
     pub fn failed(&mut self, now: Instant) -> Option<W> {
         self.failures = self.failures.saturating_add(1);
-        self.not_before = now.checked_add(Backoff::WRITE.delay(self.failures));
+        self.not_before = Some(now.later(Backoff::WRITE.delay(self.failures)));
         self.writing.take()
     }
 

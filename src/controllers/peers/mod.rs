@@ -21,9 +21,9 @@ use surplus::Marks;
 
 use crate::{
     api::{Key, Note, Outcome, Request, Seen, Subject, WriteError},
-    domain::{BaseId, PodUid},
+    domain::{BaseId, Later, PodUid},
     k8s::names,
-    planning::{Effect, Lane, MayWrite, Schedule, Task, Tracked},
+    planning::{Effect, Lane, MayWrite, Schedule, Task, Tracked, version},
 };
 
 /// Many bases that come at once are counted once.
@@ -79,7 +79,7 @@ impl Peers {
     /// Bases or Deployments have changed.
     pub fn changed(&mut self, now: Instant, schedule: &mut Schedule) {
         if !self.by_uid.is_empty() {
-            schedule.wake(&Task::Peers, now.checked_add(SETTLES).unwrap_or(now));
+            schedule.wake(&Task::Peers, now.later(SETTLES));
         }
     }
 
@@ -97,8 +97,7 @@ impl Peers {
                 if let Some(listing) = &mut self.listing {
                     listing.insert(uid.clone());
                 }
-                let shown = object.metadata.resource_version.as_deref().and_then(|v| v.parse().ok());
-                let shown = shown.unwrap_or(u64::MAX);
+                let shown = version(&object.metadata);
                 match self.by_uid.get_mut(&uid) {
                     Some(peer) => drop(peer.object.shown(object, shown)),
                     None => {
@@ -202,7 +201,7 @@ impl Peer {
             return later(from);
         }
         if !self.marks.plan(uid, &(facts.pods_of)(uid), &counted, now, out) {
-            return later(now.checked_add(MARKS).unwrap_or(now));
+            return later(now.later(MARKS));
         }
         let meta = &deployment.metadata;
         let (namespace, name) = (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());

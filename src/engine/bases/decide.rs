@@ -59,7 +59,6 @@ impl State {
         let link = Link { proven: self.link_proven, suspected: self.suspicion.is_on() };
         let plan = state.base.step(&pods, &link, now);
         let overdue = state.base.is_overdue(&link, now);
-        state.picture_is_old = true;
         let reachability = state.base.reachability(now);
         if state.reachability != Some(reachability) {
             state.becomes(reachability, now);
@@ -105,9 +104,10 @@ impl State {
             self.plan_deletion(uid, task, now, out);
         }
         // What was superseded by whom must be on record before the Pod that shows it goes.
-        let saved = self.bases.get(id).is_some_and(|s| s.saved_mark == super::super::record::mark(&s.base.ledger));
-        for uid in plan.expired.iter().filter(|_| saved) {
-            self.plan_deletion(uid, task, now, out);
+        if !plan.expired.is_empty() && self.bases.get(id).is_some_and(|state| state.is_recorded()) {
+            for uid in &plan.expired {
+                self.plan_deletion(uid, task, now, out);
+            }
         }
         if reachability == Reachability::Dead {
             // Nobody else will: a Node that is gone has no kubelet to finish its Pods' deletion.
@@ -148,16 +148,13 @@ impl State {
     /// The record is told of a ledger that is another than it has.
     fn note_ledger(&mut self, id: &BaseId, urgent: bool, now: Instant) {
         let Some(state) = self.bases.get_mut(id) else { return };
-        let mark = super::super::record::mark(&state.base.ledger);
+        let mark = state.ledger_mark();
+        let noted = std::mem::replace(&mut state.noted_mark, mark);
         if mark == state.saved_mark {
-            state.noted_mark = mark;
-            if !urgent {
-                return;
-            }
+            return;
         }
         let urgent = urgent || state.base.ledger.is_contended();
-        if mark != state.saved_mark && (mark != state.noted_mark || urgent) {
-            state.noted_mark = mark;
+        if mark != noted || urgent {
             self.record.changed(id, &state.base.ledger, urgent, now);
             self.schedule.wake(&Task::Record, now);
         }

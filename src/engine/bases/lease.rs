@@ -9,7 +9,7 @@ use tracing::warn;
 use super::{super::state::State, BaseState, spread};
 use crate::{
     api::{Key, Outcome, Request, WriteError},
-    domain::BaseId,
+    domain::{BaseId, Later},
     planning::{Effect, Lane, MayWrite, Task},
 };
 
@@ -90,7 +90,7 @@ impl State {
         };
         out.push(Effect::Write(Lane::Background, Key::Lease(id.clone()), request));
         state.lease.write((), now);
-        let next = now.checked_add(renew_every + spread(id)).unwrap_or(now);
+        let next = now.later(renew_every + spread(id));
         state.lease_due = Some(next);
         self.schedule.wake(task, next);
     }

@@ -7,15 +7,12 @@ use k8s_openapi::api::core::v1::Node;
 use serde_json::json;
 use tracing::{info, warn};
 
-use super::{
-    super::state::{State, version},
-    BaseState, spread,
-};
+use super::{super::state::State, BaseState, spread};
 use crate::{
     api::{Key, Outcome, Request, WriteError},
-    domain::{BaseId, BaseInfo, Ledger, Reachability},
+    domain::{BaseId, BaseInfo, Later, Ledger, Reachability},
     k8s::{NodeWriter, Ready, names, node_says_ready},
-    planning::{Effect, Lane, MayWrite, Task, Tracked},
+    planning::{Effect, Lane, MayWrite, Task, Tracked, version},
     tunnel::Health,
 };
 
@@ -131,7 +128,7 @@ impl BaseState {
         if self.base.info.is_some() {
             return None;
         }
-        let from = self.created.checked_add(WAIT_FOR_HEARTBEAT).unwrap_or(now);
+        let from = self.created.later(WAIT_FOR_HEARTBEAT);
         if now < from {
             return Some(from);
         }
@@ -181,7 +178,7 @@ impl State {
             env_taint: config.env_taint,
             now: Timestamp::now(),
         };
-        let next_refresh = now.checked_add(STATUS_EVERY + spread(id)).unwrap_or(now);
+        let next_refresh = now.later(STATUS_EVERY + spread(id));
         let (what, request) = match (state.node.object.object(), reachability) {
             (None, Reachability::Online) if state.node.adopts => {
                 state.node.adopts = false;
@@ -189,7 +186,7 @@ impl State {
                 (NodeWrite::Patch, Request::strategic_patch(state.node.path(), &labels))
             }
             (None, Reachability::Online) => {
-                let from = state.created.checked_add(WAIT_FOR_HEALTH).unwrap_or(now);
+                let from = state.created.later(WAIT_FOR_HEALTH);
                 if health.is_none() && now < from {
                     return self.schedule.wake(task, from);
                 }

@@ -5,16 +5,12 @@ use std::{collections::HashSet, sync::Arc, time::Instant};
 use k8s_openapi::api::core::v1 as core;
 use tracing::{debug, warn};
 
-use super::{
-    super::state::{State, version},
-    PodState,
-    story::Told,
-};
+use super::{super::state::State, PodState, story::Told};
 use crate::{
     api::{Outcome, Seen, WriteError},
     domain::{BaseId, Pod, PodUid},
     k8s::{Sources, pod_from, references},
-    planning::Tracked,
+    planning::{Tracked, version},
 };
 
 impl State {

@@ -36,8 +36,6 @@ pub(in crate::engine) struct BaseState {
     /// Tells the ledger that is on record, and the one that is being written or waits for it.
     pub(in crate::engine) saved_mark: u64,
     pub(in crate::engine) noted_mark: u64,
-    /// What others see of it is older than what is known.
-    pub(in crate::engine) picture_is_old: bool,
 }
 
 impl BaseState {
@@ -57,8 +55,17 @@ impl BaseState {
             was_here: false,
             saved_mark: mark(&Ledger::default()),
             noted_mark: mark(&Ledger::default()),
-            picture_is_old: true,
         }
+    }
+
+    /// Tells its ledger from others.
+    pub(in crate::engine) fn ledger_mark(&self) -> u64 {
+        mark(&self.base.ledger)
+    }
+
+    /// Its ledger is on record as it is.
+    pub(in crate::engine) fn is_recorded(&self) -> bool {
+        self.ledger_mark() == self.saved_mark
     }
 
     /// Its reachability is another one now.

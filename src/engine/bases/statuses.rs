@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{super::state::State, PodState};
 use crate::{
     api::{Key, Request},
-    domain::{BaseId, ContainerOutcome, Phase, PodOutcome, PodUid, Reason},
+    domain::{BaseId, ContainerOutcome, Later, Phase, PodOutcome, PodUid, Reason},
     k8s::{StatusWriter, status_patch},
     planning::{Effect, Lane, MayWrite, Task},
 };
@@ -65,7 +65,7 @@ impl State {
         }
         let Some(object) = pod.object.object() else { return };
         let fresh = object.status.as_ref().is_none_or(|s| s.container_statuses.is_none());
-        let quick = pod.first_seen.checked_add(QUICK).unwrap_or(now);
+        let quick = pod.first_seen.later(QUICK);
         if fresh && is_under_way(outcome) && !outcome.ready() && now < quick {
             return self.schedule.wake(task, quick);
         }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::{
     api::Request,
     domain::BaseId,
-    k8s::{Saved, ledger_entry, ledgers_name, record_object},
+    k8s::{Saved, ledger_entry, ledgers_name},
     planning::{MayWrite, Tracked},
 };
 
@@ -172,12 +172,7 @@ impl Ledgers {
         }
         let name = ledgers_name(env, number);
         shard.object.write(marks, now);
-        let object = record_object(env, &name, &entries);
-        let request = if exists {
-            Request::merge_patch(format!("{path}/{name}"), &serde_json::json!({ "data": entries }))
-        } else {
-            Request::create(path.to_owned(), &object)
-        };
+        let request = super::write(env, path, &name, &entries, exists);
         Some((name, request))
     }
 
@@ -241,7 +236,7 @@ impl Ledgers {
         self.shards.iter().map(|s| s.due.len() + s.object.writing().map_or(0, Vec::len)).sum()
     }
 
-    /// How long the oldest of them may still wait is not told; how many objects there are is.
+    /// How many objects there are.
     pub(super) fn len(&self) -> usize {
         self.shards.len()
     }

@@ -16,6 +16,7 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::ConfigMap;
+use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use ledgers::{Ledgers, SETTLES};
@@ -23,7 +24,7 @@ use ordered::OrderedSet;
 
 use crate::{
     api::{Key, Outcome, Request, Seen, WriteError},
-    domain::{BaseId, Ledger, ModuleId},
+    domain::{BaseId, Later, Ledger, ModuleId},
     k8s::{Saved, ledgers_in, ledgers_name, ledgers_number, ordered_entry, ordered_in, ordered_name, record_object},
     planning::{Effect, Lane},
 };
@@ -180,7 +181,7 @@ impl Record {
 
     /// A base's ledger is another than the one on record. `urgent`: a death now would lose what nobody else knows.
     pub(super) fn changed(&mut self, base: &BaseId, ledger: &Ledger, urgent: bool, now: Instant) {
-        let by = if urgent { now } else { now.checked_add(SETTLES).unwrap_or(now) };
+        let by = if urgent { now } else { now.later(SETTLES) };
         let bytes = || serde_json::to_string(ledger).map_or(0, |text| text.len());
         if !self.ledgers.changed(base, bytes, by) {
             warn!(%base, "there is no room for its ledger");
@@ -199,12 +200,7 @@ impl Record {
             let (key, value) = ordered_entry(&ordered);
             let entries = BTreeMap::from([(key, value)]);
             let name = ordered_name(&self.env);
-            let object = record_object(&self.env, &name, &entries);
-            let request = if self.ordered.object.exists() {
-                Request::merge_patch(format!("{}/{name}", self.path), &serde_json::json!({ "data": entries }))
-            } else {
-                Request::create(self.path.clone(), &object)
-            };
+            let request = write(&self.env, &self.path, &name, &entries, self.ordered.object.exists());
             out.push(Effect::Write(Lane::Record, Key::Record(name.into()), request));
         }
         let departed = &self.departed;
@@ -279,6 +275,15 @@ impl Record {
     pub(super) fn hurry(&mut self, now: Instant) -> usize {
         self.ledgers.hurry(now);
         if self.refused.is_some() { 0 } else { self.ledgers.unsaved() }
+    }
+}
+
+/// Writes these entries of an object that exists, or makes it of them.
+fn write(env: &str, path: &str, name: &str, entries: &BTreeMap<String, Value>, exists: bool) -> Request {
+    if exists {
+        Request::merge_patch(format!("{path}/{name}"), &json!({ "data": entries }))
+    } else {
+        Request::create(path.to_owned(), &record_object(env, name, entries))
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    domain::{BaseId, Ledger, ModuleId},
+    domain::{BaseId, Later, Ledger, ModuleId},
     k8s::Ordered,
     planning::{MayWrite, Tracked},
 };
@@ -166,7 +166,7 @@ impl OrderedSet {
         }
         let Some(entry) = self.ids.get_mut(id) else { return false };
         entry.needed_by.insert(base.clone());
-        entry.kept_until = now.checked_add(KEPT).unwrap_or(now);
+        entry.kept_until = now.later(KEPT);
         if !entry.on_record {
             entry.waiting.insert(base.clone());
         }
@@ -191,7 +191,7 @@ impl OrderedSet {
         let ends = self.ids.values().filter(|e| e.needed_by.is_empty() && !e.former).map(|e| e.kept_until).min();
         let Some(changed) = self.changed else { return (None, ends) };
         let urgent = self.ids.values().any(|entry| !entry.on_record && !entry.waiting.is_empty());
-        let at = if urgent { now } else { changed.checked_add(LAZY).unwrap_or(now) };
+        let at = if urgent { now } else { changed.later(LAZY) };
         let at = match self.object.may_write(now) {
             MayWrite::Now => at,
             MayWrite::At(later) => at.max(later),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     api::Key,
     domain::{BaseId, ModuleId},
-    k8s::{ledgers_in, ordered_in},
+    k8s::{ledgers_in, merge::strategic_merge, ordered_in},
 };
 
 /// What it has.
@@ -41,7 +41,7 @@ impl ApiServer {
             _ => return Done::Other,
         };
         let object = self.objects.entry(name.clone()).or_default();
-        merge(object, body);
+        strategic_merge(object, body);
         if object["metadata"]["uid"].is_null() {
             object["metadata"]["uid"] = json!(format!("uid-of-{name}"));
         }
@@ -70,26 +70,5 @@ impl ApiServer {
             let ordered = ordered_in(&object).get(install).is_some_and(|not_ours| !not_ours.contains(&base));
             ordered || ledgers_in(&object).any(|(of, saved, _)| of == base && saved.ledger.installed(install))
         })
-    }
-}
-
-/// Objects merge, and null takes away; anything else is replaced. The lists in what the engine writes are whole.
-fn merge(into: &mut Value, patch: &Value) {
-    match (into, patch) {
-        (Value::Object(into), Value::Object(patch)) => {
-            for (key, value) in patch {
-                if value.is_null() {
-                    into.remove(key);
-                } else {
-                    merge(into.entry(key.clone()).or_insert(Value::Null), value);
-                }
-            }
-        }
-        (into, patch @ Value::Object(_)) => {
-            *into = json!({});
-            merge(into, patch);
-        }
-        (into, Value::Array(patch)) => *into = patch.iter().filter(|e| e.get("$patch").is_none()).cloned().collect(),
-        (into, patch) => into.clone_from(patch),
     }
 }
