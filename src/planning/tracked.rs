@@ -46,6 +46,8 @@ pub struct Tracked<K, W = ()> {
     failures: u32,
     not_before: Option<Instant>,
     written: u64,
+    /// The version that the watch showed last. It may show what a write did before the write is answered.
+    seen: u64,
     echo_by: Option<Instant>,
     /// None: it is written as often as it has to be, since others wait for it.
     pace: Option<Pace>,
@@ -60,6 +62,7 @@ impl<K, W> Default for Tracked<K, W> {
             failures: 0,
             not_before: None,
             written: 0,
+            seen: 0,
             echo_by: None,
             pace: Some(Pace::new(BURST, EVERY)),
         }
@@ -102,7 +105,7 @@ impl<K, W> Tracked<K, W> {
         if self.is_outdated(version) {
             return false;
         }
-        (self.object, self.echo_by) = (Some(object), None);
+        (self.object, self.seen, self.echo_by) = (Some(object), version, None);
         true
     }
 
@@ -154,9 +157,9 @@ impl<K, W> Tracked<K, W> {
         self.writing.take()
     }
 
-    /// Waits for the watch to show what the last write did, for some time.
+    /// Waits for the watch to show what the last write did, for some time, unless it has already.
     pub fn await_echo(&mut self, now: Instant) {
-        if !std::mem::take(&mut self.went) {
+        if !std::mem::take(&mut self.went) && self.seen < self.written {
             self.echo_by = Some(now.later(ECHO));
         }
     }
@@ -191,6 +194,25 @@ mod tests {
         assert!(!tracked.shown("older", 6), "from before the write");
         assert!(tracked.shown("new", 7));
         assert_eq!((tracked.object(), tracked.may_write(now)), (Some(&"new"), MayWrite::Now));
+    }
+
+    #[test]
+    fn an_echo_that_comes_before_the_answer_is_not_waited_for() {
+        let now = Instant::now();
+        for shown in [7, 8] {
+            let mut tracked = Tracked::<&str>::of("old");
+            tracked.write((), now);
+            assert!(tracked.shown("new", shown));
+            tracked.succeeded(7);
+            tracked.await_echo(now);
+            assert_eq!(tracked.may_write(now), MayWrite::Now, "version {shown} was shown");
+        }
+        let mut tracked = Tracked::<&str>::of("old");
+        tracked.write((), now);
+        assert!(tracked.shown("by somebody else, before ours", 6));
+        tracked.succeeded(7);
+        tracked.await_echo(now);
+        assert_eq!(tracked.may_write(now), MayWrite::At(now + ECHO), "what was shown is from before it");
     }
 
     #[test]
