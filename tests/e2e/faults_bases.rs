@@ -92,7 +92,6 @@ async fn a_base_that_floods_does_not_slow_the_others_down() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a known fault that is not mended yet, or not wholly"]
 async fn thousands_of_invented_identities_do_not_keep_a_known_base_out() -> Result<()> {
     const STRANGERS: usize = 25_000;
     let mut stage = Stage::set_with("fault-invented", |options| impatient(options).env("MODULET_LOG", "warn")).await?;
@@ -240,7 +239,6 @@ fn left_behind(stage: &Stage, id: &str) -> Result<Node> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a known fault that is not mended yet, or not wholly"]
 async fn a_node_that_another_controller_left_is_taken_over_without_a_repeated_write() -> Result<()> {
     let mut stage = Stage::set_with("fault-left", |options| options.env("MODULET_UNREACHABLE_AFTER", "5")).await?;
     stage.controller.terminate().await?;
