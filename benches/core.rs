@@ -10,7 +10,7 @@ use modulet::{
     api::Lean,
     domain::{
         Base, BaseId, Container, ContainerHistory, ContainerOutcome, Content, Link, ListedModule, ModuleId, ModuleSpec,
-        ModuleState, Phase, Pod, PodOutcome, Role, Settings, Workload,
+        ModuleState, Origin, Phase, Pod, PodOutcome, Role, Settings, Workload,
     },
     k8s::{StatusWriter, status_patch},
     tunnel::{Kind, decode},
@@ -163,6 +163,7 @@ fn pod(number: usize) -> Pod {
     let name = format!("biz{number}");
     let spec = ModuleSpec {
         id: ModuleId::new(&name, "1.0.0"),
+        origin: Origin::default(),
         url: format!("https://modules.example.com/{name}-1.0.0-ark-biz.jar"),
         args: Vec::new(),
         envs: std::collections::BTreeMap::new(),
@@ -183,6 +184,9 @@ fn pod(number: usize) -> Pod {
         terminal: false,
         superseded: false,
         grace: std::time::Duration::from_secs(30),
+        drain: std::time::Duration::ZERO,
+        replaces: false,
+        shown_ready: true,
     }
 }
 

@@ -12,9 +12,10 @@ use super::{
     Reachability, Reason, Reply, Settings, Strategy,
     conversation::Settled,
     health::JvmKnowledge,
-    memory::{Failure, PodMemory},
+    memory::{ContainerMemory, Failure, PodMemory},
     pod::by_module_name,
     reconcile,
+    replace::Replacement,
     times::Later,
 };
 
@@ -23,6 +24,9 @@ const FORGET_AFTER: Duration = Duration::from_secs(300);
 
 /// A module whose Pod was evicted while the base could not be reached waits this long for a successor.
 const HANDED_OVER_FOR: Duration = Duration::from_secs(120);
+
+/// The annotation that has the old version make room; see `k8s::names`.
+const UPDATE: &str = "modulet.koupleless.io/update";
 
 /// A module that came with a baseline waits this long for its Pod.
 const EXPECTED_FOR: Duration = Duration::from_secs(60);
@@ -88,6 +92,8 @@ pub struct Base {
     pub(super) uninstall_failures: HashMap<ModuleId, Failure>,
     /// Installs that were not answered once.
     unanswered: BTreeSet<ModuleId>,
+    /// Installs that were lost on the way, as far as can be told: to send one again is no start.
+    lost: BTreeSet<ModuleId>,
     /// When the first command for an install that is under way was sent.
     pub(super) installing_since: BTreeMap<ModuleId, Instant>,
     /// Modules of Pods that were evicted while the base could not be reached: they stay for a successor until then.
@@ -102,6 +108,8 @@ pub struct Base {
     pub(super) expected_until: Instant,
     /// Since when a module on record as installed is not listed.
     absent: BTreeMap<ModuleId, Instant>,
+    /// Updates that need the old version out of the way first, by module name.
+    pub(super) replacements: BTreeMap<String, Replacement>,
     pub(super) settings: Arc<Settings>,
 }
 
@@ -118,6 +126,7 @@ impl Base {
             failures: HashMap::new(),
             uninstall_failures: HashMap::new(),
             unanswered: BTreeSet::new(),
+            lost: BTreeSet::new(),
             installing_since: BTreeMap::new(),
             handed_over: BTreeMap::new(),
             recorded: BTreeSet::new(),
@@ -126,6 +135,7 @@ impl Base {
             expected: Vec::new(),
             expected_until: now,
             absent: BTreeMap::new(),
+            replacements: BTreeMap::new(),
             settings,
         }
     }
@@ -231,6 +241,7 @@ impl Base {
         self.jvm.is_new(now);
         self.expected = expected;
         self.expected_until = now.later(EXPECTED_FOR);
+        self.replacements.clear();
         self.talk.asked_for_baseline();
     }
 
@@ -285,6 +296,16 @@ impl Base {
         if let Some(ledger) = &plan.ledger {
             self.ledger = ledger.clone();
         }
+        for (name, replacement) in &plan.replacements {
+            let before = self.replacements.get(name).is_some_and(Replacement::empties);
+            if replacement.empties() && !before {
+                // That it failed beside the others says nothing of it alone.
+                self.failures.remove(&replacement.spec.id);
+                let tried = self.pods.get_mut(&replacement.pod).and_then(|p| p.containers.get_mut(name));
+                tried.into_iter().for_each(|c| c.failed = false);
+            }
+        }
+        self.replacements.clone_from(&plan.replacements);
         for command in &plan.commands {
             self.sent(command, pods, now);
         }
@@ -312,6 +333,7 @@ impl Base {
         // What has its Pod goes with its Pod.
         self.expected.retain(|e| !pods.iter().any(|p| p.modules().any(|m| m.id == e.id)));
         self.unanswered.retain(|id| self.ledger.installed(id));
+        self.lost.retain(|id| self.ledger.installed(id));
         self.installing_since.retain(|id, _| self.ledger.installed(id));
         self.handed_over.retain(|id, until| *until > now && self.ledger.installed(id));
         self.recorded.retain(|id| self.ledger.installed(id));
@@ -380,7 +402,8 @@ impl Base {
 
     /// Counts a start for every container that stands for the module, and shares its back-off among them.
     fn starts(&mut self, spec: &ModuleSpec, pods: &[&Pod], now: Instant) {
-        let repeat = self.unanswered.contains(&spec.id);
+        // To look whether the jar can be fetched again starts nothing.
+        let repeat = self.unanswered.contains(&spec.id) || self.lost.contains(&spec.id) || self.talk.proven(&spec.id);
         self.installing_since.entry(spec.id.clone()).or_insert(now);
         for pod in pods.iter().filter(|p| p.is_live()) {
             for container in pod.containers().iter().filter(|c| c.module() == Some(spec)) {
@@ -400,19 +423,25 @@ impl Base {
         match settled {
             Settled::Installed(id) => {
                 self.unanswered.remove(&id);
+                self.lost.remove(&id);
                 self.installing_since.remove(&id);
                 self.failures.remove(&id);
             }
             Settled::Uninstalled(id) => {
                 self.uninstall_failures.remove(&id);
                 self.ledger.forget_install(&id);
+                // What it kept out can be tried now.
+                let kept_out = |(of, f): &(&ModuleId, &mut Failure)| of.name == id.name && f.reason == Reason::WebContextInUse;
+                self.failures.iter_mut().filter(kept_out).for_each(|(_, f)| f.retry_at = now);
             }
             Settled::InstallFailed { spec, reason, message } => {
+                self.lost.remove(&spec.id);
                 self.installing_since.remove(&spec.id);
-                let (reason, message) = recognised(&spec.id, reason, message);
+                let (reason, message) = self.recognised(&spec.id, reason, message);
                 let mut tried_for = BTreeSet::new();
                 for (uid, memory) in &mut self.pods {
-                    if let Some(c) = memory.containers.get_mut(&spec.id.name) {
+                    let same = |c: &&mut ContainerMemory| c.module.as_ref() == Some(&spec.id);
+                    if let Some(c) = memory.containers.get_mut(&spec.id.name).filter(same) {
                         c.failed = true;
                         tried_for.insert(uid.clone());
                     }
@@ -453,7 +482,7 @@ impl Base {
                 failure.retry_at = now.later(self.settings.backoff.delay(failure.count));
                 failure.message = message;
             }
-            Settled::Lost => {}
+            Settled::Lost(install) => self.lost.extend(install),
             Settled::Unanswered(spec) => {
                 // Once may be bad luck. Bases up to 2.1.6 say nothing when a module throws at its start.
                 if !self.unanswered.insert(spec.id.clone()) {
@@ -463,21 +492,30 @@ impl Base {
             }
         }
     }
-}
 
-/// A failure whose cause is known says what to do.
-fn recognised(id: &ModuleId, reason: Reason, message: String) -> (Reason, String) {
-    let in_use = message.split_once("Child name ").is_some_and(|(_, rest)| rest.contains(" is not unique"));
-    if !in_use {
-        return (reason, message);
+    /// A failure whose cause is known says what to do.
+    fn recognised(&self, id: &ModuleId, reason: Reason, message: String) -> (Reason, String) {
+        let in_use = message.split_once("Child name ").is_some_and(|(_, rest)| rest.contains(" is not unique"));
+        if !in_use {
+            return (reason, message);
+        }
+        let name = &id.name;
+        let mut listed = self.modules().into_iter().flatten();
+        let message = if listed.any(|m| m.id.name == *name && m.id != *id) {
+            format!(
+                "the base serves another version of {name} at the same context path, and cannot load two ({message}). \
+                 Ways out: a Deployment with maxSurge 0 and lifecycle.preStop.sleep, so that the old version goes first; \
+                 the annotation {UPDATE}: replace in the Pod template; or a context path for each version; see \
+                 docs/strategies/traffic.md"
+            )
+        } else {
+            format!(
+                "another module of the base, or the base itself, has the context path of {name} ({message}). Give one of \
+                 them another path"
+            )
+        };
+        (Reason::WebContextInUse, message)
     }
-    let message = format!(
-        "the base serves another version of {} at the same context path, and cannot load two ({message}). Ways out: a \
-         Deployment with maxSurge 0 and lifecycle.preStop.sleep, so that the old version goes first; or a context path \
-         for each version; see docs/strategies/traffic.md",
-        id.name
-    );
-    (Reason::WebContextInUse, message)
 }
 
 /// Whether one of these Pods on the base stands for the claim.

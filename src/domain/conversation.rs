@@ -70,8 +70,8 @@ pub(super) enum Settled {
         id: ModuleId,
         message: String,
     },
-    /// It never arrived, as far as can be told: what is wanted decides again.
-    Lost,
+    /// It never arrived, as far as can be told: what is wanted decides again. Names the module if it was an install.
+    Lost(Option<ModuleId>),
     /// No answer in all the time there was, from a base that answers questions.
     Unanswered(ModuleSpec),
 }
@@ -109,6 +109,8 @@ pub(super) struct Operation {
     uncertain: bool,
     /// The base said that it is at work on it.
     at_work: bool,
+    /// An install of what has started already and is deactivated: it only shows whether the jar can be fetched.
+    looks: bool,
     answer: Option<Answer>,
 }
 
@@ -129,6 +131,9 @@ pub struct Conversation {
     baseline_wanted: bool,
     /// Versions that have started by our command and that the base keeps deactivated.
     proven: BTreeSet<ModuleId>,
+    /// Those of them whose jar could be fetched once more: a switch fetches it again, after it has taken the other
+    /// versions away.
+    fetchable: BTreeSet<ModuleId>,
 }
 
 impl Conversation {
@@ -144,6 +149,10 @@ impl Conversation {
 
     pub(super) fn proven(&self, id: &ModuleId) -> bool {
         self.proven.contains(id)
+    }
+
+    pub(super) fn fetchable(&self, id: &ModuleId) -> bool {
+        self.fetchable.contains(id)
     }
 
     /// Whether it answers an install that is open.
@@ -217,6 +226,7 @@ impl Conversation {
     pub(super) fn asked_for_baseline(&mut self) {
         self.operations.clear();
         self.proven.clear();
+        self.fetchable.clear();
         self.baseline_wanted = true;
         self.ask_now();
     }
@@ -243,7 +253,8 @@ impl Conversation {
             Command::QueryHealth => return,
         };
         for order in orders {
-            let operation = Operation { sent: now, uncertain: false, at_work: false, answer: None, order };
+            let looks = matches!(&order, Order::Install(spec, Strategy::InstallOnly) if self.proven.contains(&spec.id));
+            let operation = Operation { sent: now, uncertain: false, at_work: false, looks, answer: None, order };
             self.operations.insert(operation.order.id().name.clone(), operation);
         }
     }
@@ -285,13 +296,16 @@ impl Conversation {
         }
         let list: BTreeMap<_, _> = modules.into_iter().map(|m| (m.id.clone(), m)).collect();
         let mut settled = Vec::new();
-        let proven = &mut self.proven;
+        let (proven, fetchable) = (&mut self.proven, &mut self.fetchable);
         self.operations.retain(|_, operation| match operation.judge(&list, asked) {
             None => true,
             Some(end) => {
                 if let Settled::Installed(id) = &end
                     && !matches!(operation.order, Order::Install(_, Strategy::UninstallThenInstall))
                 {
+                    if operation.looks {
+                        fetchable.insert(id.clone());
+                    }
                     proven.insert(id.clone());
                 }
                 settled.push(end);
@@ -299,6 +313,7 @@ impl Conversation {
             }
         });
         proven.retain(|id| list.get(id).is_some_and(|m| m.state == ModuleState::Deactivated));
+        fetchable.retain(|id| proven.contains(id));
         self.list = Some(list);
         (self.listed, self.list_asked) = (Some(now), Some(asked));
         settled
@@ -328,7 +343,7 @@ impl Operation {
                 Some(_) => Some(match listed {
                     Some(_) => Settled::Installed(id.clone()),
                     // A baseline's reply says nothing about its elements: what is missing is installed one by one.
-                    None if self.is_baseline() => Settled::Lost,
+                    None if self.is_baseline() => Settled::Lost(Some(id.clone())),
                     None => {
                         let message = format!("the base answered SUCCESS but does not list {id}");
                         failed(spec, Reason::InstallFailed, message)
@@ -345,7 +360,7 @@ impl Operation {
                     id: id.clone(),
                     message: "the base answered but still lists it".to_owned(),
                 }),
-                _ => self.presumed_lost(asked).then_some(Settled::Lost),
+                _ => self.presumed_lost(asked).then_some(Settled::Lost(None)),
             },
         }
     }
@@ -368,11 +383,11 @@ impl Operation {
                 let message = listed.and_then(|m| m.message.clone()).unwrap_or_default();
                 Some(failed(spec, Reason::InstallFailed, message))
             }
-            Some(ModuleState::Deactivated | ModuleState::Unknown) if overdue && !switching => {
+            Some(ModuleState::Deactivated | ModuleState::Unknown) if overdue && !switching && !self.looks => {
                 Some(Settled::Installed(spec.id.clone()))
             }
             _ if !self.presumed_lost(asked) => None,
-            _ if self.uncertain || self.is_baseline() => Some(Settled::Lost),
+            _ if self.uncertain || self.is_baseline() => Some(Settled::Lost(Some(spec.id.clone()))),
             _ => Some(Settled::Unanswered(spec.clone())),
         }
     }

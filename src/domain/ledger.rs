@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{ModuleId, Workload};
+use super::{ModuleId, Origin, Workload};
 
 /// More workloads than this never contend for one module name on one base; the oldest are forgotten.
 const MAX_CLAIMS: usize = 16;
@@ -22,12 +22,27 @@ pub struct Ledger {
 /// The record of one module name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Entry {
-    /// Versions that this controller told the base to install. Others are never uninstalled.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub(super) installed: BTreeSet<String>,
+    /// Versions that this controller told the base to install, and what they were made from as far as that is known.
+    /// Others are never uninstalled.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "installed")]
+    pub(super) installed: BTreeMap<String, Option<Origin>>,
     /// Workloads whose version was active here, the latest last; one entry for each revision of each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) claims: Vec<Claim>,
+}
+
+/// Version 0.1 wrote no more than the versions.
+fn installed<'de, D: Deserializer<'de>>(input: D) -> Result<BTreeMap<String, Option<Origin>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Installed {
+        Versions(Vec<String>),
+        Origins(BTreeMap<String, Option<Origin>>),
+    }
+    Ok(match Installed::deserialize(input)? {
+        Installed::Versions(versions) => versions.into_iter().map(|version| (version, None)).collect(),
+        Installed::Origins(origins) => origins,
+    })
 }
 
 /// A workload's version was active on the base at some time.
@@ -61,12 +76,22 @@ impl Claim {
 impl Ledger {
     /// Whether this controller installed that module.
     pub fn installed(&self, id: &ModuleId) -> bool {
-        self.modules.get(&id.name).is_some_and(|e| e.installed.contains(&id.version))
+        self.modules.get(&id.name).is_some_and(|e| e.installed.contains_key(&id.version))
     }
 
-    /// Records that the base was told to install that module, or that a Pod adopts it.
+    /// What that module was made from, as far as it was told to be installed and that is known.
+    pub(super) fn origin(&self, id: &ModuleId) -> Option<Origin> {
+        *self.modules.get(&id.name)?.installed.get(&id.version)?
+    }
+
+    /// Records that the base has that module by us, or that a Pod adopts it.
     pub fn install(&mut self, id: &ModuleId) {
-        self.entry(&id.name).installed.insert(id.version.clone());
+        self.entry(&id.name).installed.entry(id.version.clone()).or_default();
+    }
+
+    /// Records that the base was told to install that module, made from that.
+    pub fn install_from(&mut self, id: &ModuleId, origin: Origin) {
+        self.entry(&id.name).installed.insert(id.version.clone(), Some(origin));
     }
 
     /// Whether more than one workload has a claim on some module name: which one took it over from which, neither the
@@ -77,7 +102,7 @@ impl Ledger {
 
     /// All modules on record as installed.
     pub fn all_installed(&self) -> impl Iterator<Item = ModuleId> {
-        self.modules.iter().flat_map(|(name, e)| e.installed.iter().map(move |v| ModuleId::new(name, v)))
+        self.modules.iter().flat_map(|(name, e)| e.installed.keys().map(move |v| ModuleId::new(name, v)))
     }
 
     /// Forgets that this controller installed that module.

@@ -17,6 +17,7 @@ mod modules;
 mod plan;
 mod pod;
 mod reconcile;
+mod replace;
 mod settings;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -29,7 +30,7 @@ pub use conversation::{Answer, Conversation, Reply};
 pub use ledger::{Claim, Ledger};
 pub use link::Link;
 pub use liveness::{Liveness, Reachability};
-pub use module::{Command, ListedModule, ModuleId, ModuleSpec, ModuleState, Strategy};
+pub use module::{Command, ListedModule, ModuleId, ModuleSpec, ModuleState, Origin, Strategy};
 pub use plan::{ContainerOutcome, Phase, Plan, PodOutcome, Reason, Rejection};
 pub use pod::{Container, ContainerHistory, Content, Pod, PodUid, Role, Workload};
 pub use reconcile::reconcile;

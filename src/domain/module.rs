@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use serde::{Deserialize, Serialize};
+
 /// Name and version of a module, its whole identity on a base.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModuleId {
@@ -24,11 +26,33 @@ impl fmt::Display for ModuleId {
     }
 }
 
+/// Tells what a module was made from: a hash of its container's image, args and env as the Pod's spec has them. Two
+/// Pods may ask for one version of a module and yet not for the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Origin(u64);
+
+impl Origin {
+    /// From these texts, in that order. The value is kept on record, so it must be the same in every build: FNV-1a.
+    pub fn of<'t>(parts: impl IntoIterator<Item = &'t str>) -> Self {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for part in parts {
+            // No text contains this byte, so that what belongs to which part counts too.
+            for byte in part.bytes().chain([0xff]) {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        }
+        Self(hash)
+    }
+}
+
 /// All that a base needs to install a module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModuleSpec {
     /// What the Pod asks for; the jar's own name and version may turn out to differ.
     pub id: ModuleId,
+    /// Tells it from another jar, or another environment, of the same version.
+    pub origin: Origin,
     /// Where the base fetches the jar.
     pub url: String,
     /// Program arguments of the module.

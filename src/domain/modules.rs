@@ -3,11 +3,12 @@
 use std::{collections::BTreeSet, time::Instant};
 
 use super::{
-    Claim, Command, Ledger, ListedModule, ModuleId, ModuleSpec, ModuleState, Plan, Pod, Reason, Strategy, Workload,
+    Base, Claim, Container, Command, Ledger, ListedModule, ModuleId, ModuleSpec, ModuleState, Plan, Pod, Reason, Strategy, Workload,
     base::is_held_by_a_pod,
     conversation::Order,
     plan::Phase,
     reconcile::{Context, pre_stop_ends},
+    replace::{self, Replacement},
     times::{Later, so_far},
 };
 
@@ -20,14 +21,19 @@ pub(super) struct Module<'c, 'l> {
 
 /// A live Pod's wish for one version.
 #[derive(Clone, Copy)]
-struct Want<'a> {
-    pod: &'a Pod,
-    spec: &'a ModuleSpec,
+pub(super) struct Want<'a> {
+    pub(super) pod: &'a Pod,
+    pub(super) spec: &'a ModuleSpec,
 }
 
-impl Want<'_> {
+impl<'a> Want<'a> {
+    /// The container that wants it.
+    pub(super) fn container(&self) -> Option<&'a Container> {
+        self.pod.containers().iter().find(|c| c.name == self.spec.id.name)
+    }
+
     fn has_run(&self) -> bool {
-        self.pod.containers().iter().any(|c| c.name == self.spec.id.name && c.history.has_run)
+        self.container().is_some_and(|c| c.history.has_run)
     }
 }
 
@@ -52,6 +58,52 @@ impl<'c, 'l> Module<'c, 'l> {
         self.state(version) == Some(ModuleState::Activated)
     }
 
+    /// What is loaded of that version was made from what this Pod asks for, as far as is known.
+    pub(super) fn fits(&self, spec: &ModuleSpec) -> bool {
+        self.ledger.origin(&spec.id).is_none_or(|origin| origin == spec.origin)
+    }
+
+    /// The base has that version, made from something else.
+    pub(super) fn clashes(&self, want: Want<'_>) -> bool {
+        self.state(&want.spec.id.version).is_some() && !self.fits(want.spec)
+    }
+
+    /// Exactly what is wanted is active.
+    pub(super) fn serves(&self, want: &Want<'_>) -> bool {
+        self.is_active(&want.spec.id.version) && self.fits(want.spec)
+    }
+
+    pub(super) fn is_held(&self, want: &Want<'_>) -> bool {
+        self.held_by(&want.pod.workload, &want.spec.id).is_some()
+    }
+
+    pub(super) fn has_claim(&self, want: Want<'_>) -> bool {
+        self.ledger.claim_of(&want.spec.id, &want.pod.workload).is_some()
+    }
+
+    /// What we installed under this name and is not what is wanted.
+    pub(super) fn others_of_ours<'w>(&'w self, want: Want<'w>) -> impl Iterator<Item = &'c ModuleId> + use<'c, 'l, 'w> {
+        let other = move |id: &ModuleId| *id != want.spec.id || !self.fits(want.spec);
+        self.listed().map(|m| &m.id).filter(move |id| self.ledger.installed(id) && other(id))
+    }
+
+    /// Its replacement by a version that the base cannot load beside it.
+    pub(super) fn replacement(&self) -> Option<&'c Replacement> {
+        self.cx.replacements.get(self.name)
+    }
+
+    pub(super) fn base(&self) -> &'c Base {
+        self.cx.base
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.cx.now
+    }
+
+    pub(super) fn pods(&self) -> &[&'c Pod] {
+        self.cx.pods_of(self.name)
+    }
+
     fn active(&self) -> BTreeSet<&'c str> {
         self.listed().filter(|m| m.state == ModuleState::Activated).map(|m| m.id.version.as_str()).collect()
     }
@@ -68,7 +120,7 @@ impl<'c, 'l> Module<'c, 'l> {
         }
     }
 
-    fn wants(&self) -> Vec<Want<'c>> {
+    pub(super) fn wants(&self) -> Vec<Want<'c>> {
         let mut wants: Vec<Want<'c>> = self
             .cx
             .pods_of(self.name)
@@ -80,8 +132,7 @@ impl<'c, 'l> Module<'c, 'l> {
         // Claims first, in their order: what ran before runs again before anything new is tried.
         wants.sort_by_cached_key(|w| {
             let place = self.ledger.claims(self.name).iter().position(|c| c.is_of(&w.pod.workload, &w.spec.id.version));
-            let has_run = w.pod.containers().iter().any(|c| c.name == w.spec.id.name && c.history.has_run);
-            (place.unwrap_or(usize::MAX), !has_run, w.pod.created, w.pod.workload.revision, w.pod.uid.clone())
+            (place.unwrap_or(usize::MAX), !w.has_run(), w.pod.created, w.pod.workload.revision, w.pod.uid.clone())
         });
         wants
     }
@@ -94,11 +145,12 @@ impl<'c, 'l> Module<'c, 'l> {
     }
 
     fn is_kept_by(&self, pod: &Pod, id: &ModuleId) -> bool {
-        if !pod.modules().any(|s| s.id == *id) {
-            return false;
-        }
+        let Some(spec) = pod.modules().find(|s| s.id == *id) else { return false };
         let memory = self.cx.memory(pod);
         if pod.is_live() {
+            if !self.fits(spec) {
+                return false; // it asks for another jar or environment, and waits for this to go
+            }
             // A Pod that ran and is held now is about to be superseded: its grace period is still to come.
             let has_run = memory.containers.get(self.name).is_some_and(|c| c.has_run);
             return has_run || self.held_by(&pod.workload, id).is_none() || self.is_active(&id.version);
@@ -120,7 +172,7 @@ impl<'c, 'l> Module<'c, 'l> {
     }
 
     /// A version that is active although no Pod here asks for it and we did not install it.
-    fn foreign_active(&self) -> Option<&'c ListedModule> {
+    pub(super) fn foreign_active(&self) -> Option<&'c ListedModule> {
         self.listed().find(|m| {
             m.state == ModuleState::Activated
                 && !self.ledger.installed(&m.id)
@@ -131,6 +183,13 @@ impl<'c, 'l> Module<'c, 'l> {
     /// Why the wanted version does not serve, for its Pod's status.
     pub(super) fn why_not_active(&self, pod: &Pod, spec: &ModuleSpec) -> (Reason, String) {
         let base = self.cx.base;
+        if let Some(said) = replace::why(self, pod) {
+            return said;
+        }
+        let want = Want { pod, spec };
+        if self.clashes(want) {
+            return self.why_in_use(want);
+        }
         if let Some(failure) = base.failures.get(&spec.id).filter(|f| f.spec.as_ref() == Some(spec)) {
             return (failure.reason, failure.message.clone());
         }
@@ -162,8 +221,23 @@ impl<'c, 'l> Module<'c, 'l> {
         (Reason::Installing, format!("installing {} from {}{so_far}", spec.id, spec.url))
     }
 
+    /// Another Pod has the version, with another jar or environment; or this one had it, and is changed.
+    fn why_in_use(&self, want: Want<'_>) -> (Reason, String) {
+        let id = &want.spec.id;
+        let has_it = |p: &&&Pod| p.uid != want.pod.uid && self.is_kept_by(p, id);
+        let Some(other) = self.pods().iter().find(has_it) else {
+            return (Reason::Replacing, format!("installing {id} anew, from {}", want.spec.url));
+        };
+        let message = format!(
+            "the base has {id} for Pod {} with another image, args or env, and cannot have it twice. Give the module \
+             another version, or let that Pod go first (a Deployment with maxSurge 0)",
+            other.name
+        );
+        (Reason::VersionInUse, message)
+    }
+
     /// It was tried, and cannot be loaded beside the version that serves.
-    fn is_kept_out(&self, want: Want<'_>) -> bool {
+    pub(super) fn is_kept_out(&self, want: Want<'_>) -> bool {
         let failure = self.cx.base.failures.get(&want.spec.id);
         let in_use = failure.is_some_and(|f| f.reason == Reason::WebContextInUse && f.spec.as_ref() == Some(want.spec));
         in_use && self.has_successor(&want.spec.id)
@@ -193,7 +267,11 @@ pub(super) fn claim(cx: &Context<'_>, name: &str, ledger: &mut Ledger, plan: &mu
     }
     for want in &wants {
         let (id, workload) = (&want.spec.id, &want.pod.workload);
-        let held = Module::new(cx, name, ledger).held_by(workload, id).is_some();
+        let module = Module::new(cx, name, ledger);
+        let held = module.is_held(want);
+        if module.clashes(*want) {
+            continue; // what runs is another Pod's
+        }
         if active.contains(id.version.as_str()) {
             let claimed = ledger.claim_of(id, workload).is_some_and(|c| !c.superseded);
             if !claimed && !held {
@@ -255,7 +333,7 @@ pub(super) fn next_command(cx: &Context<'_>, name: &str, ledger: &Ledger, plan: 
     }
     let module = Module::new(cx, name, ledger);
     for listed in module.listed().filter(|m| m.state != ModuleState::Resolved && ledger.installed(&m.id)) {
-        if !module.is_kept(&listed.id) {
+        if !module.is_kept(&listed.id) || makes_room(&module, &listed.id) {
             match base.uninstall_failures.get(&listed.id).filter(|f| f.retry_at > cx.now) {
                 Some(failure) => plan.wake_at(failure.retry_at),
                 None => return Some(Command::Uninstall(listed.id.clone())),
@@ -270,6 +348,9 @@ pub(super) fn next_command(cx: &Context<'_>, name: &str, ledger: &Ledger, plan: 
     }
     for want in module.wants() {
         let (id, unresolved) = (&want.spec.id, want.spec.unresolved.is_some());
+        if module.replacement().is_some_and(|r| !r.may_install(want.pod)) || module.clashes(want) {
+            continue;
+        }
         if unresolved || module.held_by(&want.pod.workload, id).is_some() || module.is_active(&id.version) {
             continue;
         }
@@ -287,6 +368,12 @@ pub(super) fn next_command(cx: &Context<'_>, name: &str, ledger: &Ledger, plan: 
         }
     }
     None
+}
+
+/// It is in the way of a version that takes its place.
+fn makes_room(module: &Module<'_, '_>, id: &ModuleId) -> bool {
+    let replacement = module.replacement().filter(|r| r.empties());
+    replacement.is_some_and(|r| *id != r.spec.id || !module.fits(&r.spec))
 }
 
 enum Next {
@@ -310,6 +397,10 @@ fn install(module: &Module<'_, '_>, want: Want<'_>) -> Next {
         // while the other version goes on serving.
         Some(ModuleState::Deactivated) if others_active && !module.cx.base.talk.proven(&spec.id) => {
             Next::Order(Command::Uninstall(spec.id.clone()))
+        }
+        // The switch takes the other version away before it fetches the jar: that it still can be is looked at first.
+        Some(ModuleState::Deactivated) if others_active && !module.cx.base.talk.fetchable(&spec.id) => {
+            Next::Order(Command::Install(spec.clone(), Strategy::InstallOnly))
         }
         Some(ModuleState::Deactivated) => Next::Order(Command::Install(spec.clone(), Strategy::UninstallThenInstall)),
         // Installing over it would be refused, and uninstallThenInstall would take the other versions with it.

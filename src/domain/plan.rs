@@ -1,8 +1,8 @@
 //! What comes out of a reconciliation.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
-use super::{Command, Ledger, ModuleId, PodUid};
+use super::{Command, Ledger, ModuleId, PodUid, replace::Replacement};
 
 /// Everything to be done for one base now, and when to look again.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,6 +21,8 @@ pub struct Plan {
     pub ledger: Option<Ledger>,
     /// When time alone changes the answer.
     pub wake: Option<Instant>,
+    /// Updates that need the old version out of the way first, by module name.
+    pub(super) replacements: BTreeMap<String, Replacement>,
 }
 
 impl Plan {
@@ -54,12 +56,15 @@ pub struct PodOutcome {
     pub reachable: bool,
     /// The Pod is not taken: it has failed for good.
     pub rejected: Option<Rejection>,
+    /// Its modules serve, and are about to make room for others: it is not Ready any more, so that requests end.
+    pub leaving: Option<String>,
 }
 
 impl PodOutcome {
     /// All its modules are active, and that can be known.
     pub fn ready(&self) -> bool {
         self.reachable
+            && self.leaving.is_none()
             && self.containers.iter().any(ContainerOutcome::active)
             && self.containers.iter().all(|c| c.active() || *c == ContainerOutcome::SideCar)
     }
@@ -138,6 +143,12 @@ pub enum Reason {
     UninstallFailed,
     /// A web module's other version is loaded at the same context path.
     WebContextInUse,
+    /// The base has this version, made from another jar or with another environment, for another Pod.
+    VersionInUse,
+    /// One version makes room for the other, because the base cannot load both.
+    Replacing,
+    /// All places of the base are taken by commands that take long.
+    BaseBusy,
 }
 
 impl Reason {
@@ -158,6 +169,9 @@ impl Reason {
             Self::Uninstalling => "Uninstalling",
             Self::UninstallFailed => "UninstallFailed",
             Self::WebContextInUse => "WebContextInUse",
+            Self::VersionInUse => "VersionInUse",
+            Self::Replacing => "Replacing",
+            Self::BaseBusy => "BaseBusy",
         }
     }
 }

@@ -95,6 +95,13 @@ pub struct Pod {
     pub superseded: bool,
     /// `terminationGracePeriodSeconds`.
     pub grace: Duration,
+    /// `lifecycle.preStop.sleep`: how long requests may go on after the Pod has left its Services.
+    pub drain: Duration,
+    /// What the base cannot load beside its modules is to make room for them (annotation
+    /// `modulet.koupleless.io/update: replace`).
+    pub replaces: bool,
+    /// The API says that it is Ready, so it may have requests.
+    pub shown_ready: bool,
 }
 
 impl Pod {

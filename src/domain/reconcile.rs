@@ -6,12 +6,13 @@ use std::{
 };
 
 use super::{
-    Base, Command, Ledger, ModuleId, ModuleSpec, Plan, Pod, PodOutcome, Reachability, Strategy,
+    Base, Command, Ledger, ModuleSpec, Plan, Pod, PodOutcome, Reachability, Strategy,
     memory::PodMemory,
     modules,
-    modules::Module,
+    modules::{Module, Want},
     plan::{ContainerOutcome, Phase, Reason},
     pod::{Container, Content, Role, by_module_name},
+    replace::{self, Replacement},
     times::Later,
 };
 
@@ -22,6 +23,8 @@ pub(super) struct Context<'a> {
     pub(super) reachability: Reachability,
     /// Pods by the names of their modules.
     by_name: BTreeMap<&'a str, Vec<&'a Pod>>,
+    /// Updates that need the old version out of the way, by module name.
+    pub(super) replacements: BTreeMap<String, Replacement>,
 }
 
 /// What is remembered about a Pod that was never seen.
@@ -30,7 +33,7 @@ static NOTHING: PodMemory =
 
 impl<'a> Context<'a> {
     fn new(base: &'a Base, pods: &'a [&'a Pod], now: Instant) -> Self {
-        Self { base, now, reachability: base.reachability(now), by_name: by_module_name(pods) }
+        Self { base, now, reachability: base.reachability(now), by_name: by_module_name(pods), replacements: BTreeMap::new() }
     }
 
     /// The Pods with a module of that name.
@@ -48,7 +51,7 @@ impl<'a> Context<'a> {
 ///
 /// `pods` are all Pods bound to the base's Node, whatever they are.
 pub fn reconcile(base: &Base, pods: &[&Pod], now: Instant) -> Plan {
-    let cx = Context::new(base, pods, now);
+    let mut cx = Context::new(base, pods, now);
     let mut plan = Plan::default();
     let mut ledger = base.ledger.clone();
 
@@ -63,9 +66,14 @@ pub fn reconcile(base: &Base, pods: &[&Pod], now: Instant) -> Plan {
         plan.wake_at(at);
     }
     if base.talk.list().is_some() {
-        for name in &names(&cx) {
+        let mut replacements = BTreeMap::new();
+        for name in names(&cx) {
             modules::claim(&cx, name, &mut ledger, &mut plan);
+            if let Some(replacement) = replace::replacement(&cx, name, &ledger, &mut plan) {
+                replacements.insert(name.to_owned(), replacement);
+            }
         }
+        cx.replacements = replacements;
     }
     if connected && cx.reachability == Reachability::Online {
         order(&cx, &mut ledger, &mut plan);
@@ -77,6 +85,7 @@ pub fn reconcile(base: &Base, pods: &[&Pod], now: Instant) -> Plan {
     if ledger != base.ledger {
         plan.ledger = Some(ledger);
     }
+    plan.replacements = cx.replacements;
     plan
 }
 
@@ -128,8 +137,9 @@ fn order(cx: &Context<'_>, ledger: &mut Ledger, plan: &mut Plan) {
         }
     }
     for command in commands {
-        command.installs().for_each(|id| ledger.install(id));
-        let unrecorded: Vec<_> = command.installs().filter(|id| !cx.base.is_recorded(id)).cloned().collect();
+        command.installs().for_each(|spec| ledger.install_from(&spec.id, spec.origin));
+        let installs = command.installs().map(|spec| &spec.id);
+        let unrecorded: Vec<_> = installs.filter(|id| !cx.base.is_recorded(id)).cloned().collect();
         if unrecorded.is_empty() {
             plan.commands.push(command);
         } else {
@@ -188,7 +198,7 @@ fn uninstall_failed(cx: &Context<'_>, pod: &Pod, memory: &PodMemory) -> Option<P
         ContainerOutcome::Waiting { reason: Reason::UninstallFailed, message, restarts }
     });
     let (uid, phase) = (pod.uid.clone(), phase_so_far(pod, memory));
-    Some(PodOutcome { uid, phase, containers: containers.collect(), reachable: true, rejected: None })
+    Some(PodOutcome { uid, phase, containers: containers.collect(), reachable: true, rejected: None, leaving: None })
 }
 
 fn outcome(cx: &Context<'_>, pod: &Pod, memory: &PodMemory, ledger: &Ledger) -> Option<PodOutcome> {
@@ -201,6 +211,7 @@ fn outcome(cx: &Context<'_>, pod: &Pod, memory: &PodMemory, ledger: &Ledger) -> 
             containers: vec![container],
             reachable: true,
             rejected: None,
+            leaving: None,
         });
     }
     let reachable = match cx.reachability {
@@ -219,6 +230,7 @@ fn outcome(cx: &Context<'_>, pod: &Pod, memory: &PodMemory, ledger: &Ledger) -> 
                 containers: Vec::new(),
                 reachable,
                 rejected: None,
+                leaving: None,
             })
         };
     }
@@ -234,7 +246,13 @@ fn outcome(cx: &Context<'_>, pod: &Pod, memory: &PodMemory, ledger: &Ledger) -> 
     } else {
         Phase::Pending
     };
-    Some(PodOutcome { uid, phase, containers, reachable, rejected: None })
+    let makes_room = |c: &Container| {
+        let name = &c.module()?.id.name;
+        cx.replacements.get(name).filter(|r| r.lasts() && !r.is_for(pod))?;
+        replace::why(&Module::new(cx, name, ledger), pod).map(|(_, message)| message)
+    };
+    let leaving = pod.containers().iter().find_map(makes_room);
+    Some(PodOutcome { uid, phase, containers, reachable, rejected: None, leaving })
 }
 
 fn phase_so_far(pod: &Pod, memory: &PodMemory) -> Phase {
@@ -261,7 +279,7 @@ fn container_outcome(
     };
     let module = Module::new(cx, &spec.id.name, ledger);
     let knows = past.has_run || memory.first_seen.is_none_or(|at| cx.base.talk.knows(at));
-    if module.is_active(&spec.id.version) && knows {
+    if module.serves(&Want { pod, spec }) && knows {
         return ContainerOutcome::Active { restarts };
     }
     if let Some(holder) = module.held_by(&pod.workload, &spec.id) {
@@ -284,13 +302,13 @@ pub(super) fn pre_stop_ends(pod: &Pod, memory: &PodMemory, now: Instant) -> Inst
 
 impl Command {
     /// The modules that it brings to the base.
-    pub(super) fn installs(&self) -> impl Iterator<Item = &ModuleId> {
-        let specs = match self {
+    pub(super) fn installs(&self) -> impl Iterator<Item = &ModuleSpec> {
+        match self {
             Self::Install(spec, _) => std::slice::from_ref(spec),
             Self::Baseline(specs) => specs.as_slice(),
             Self::Uninstall(_) | Self::QueryModules | Self::QueryHealth => &[],
-        };
-        specs.iter().map(|spec| &spec.id)
+        }
+        .iter()
     }
 
     /// A switch: the new version has started and is to take over.

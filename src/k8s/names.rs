@@ -45,6 +45,8 @@ pub const RECORD: &str = "modulet.koupleless.io/record";
 /// Annotation of a Node that had the ledger of its base; it is taken away.
 pub const LEDGER: &str = "modulet.koupleless.io/ledger";
 
+/// Annotation of a Pod: `replace` has the version before make room where the base cannot load both.
+pub const UPDATE: &str = "modulet.koupleless.io/update";
 /// Annotation of a Pod: the lower, the earlier its `ReplicaSet` deletes it (Kubernetes convention).
 pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// The cost that we set: below what people set, which is left alone.

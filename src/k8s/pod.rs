@@ -10,7 +10,7 @@ use super::{
     limits, names,
     workload::controller_of,
 };
-use crate::domain::{Container, ContainerHistory, Content, ModuleId, ModuleSpec, Pod, Role, printable};
+use crate::domain::{Container, ContainerHistory, Content, ModuleId, ModuleSpec, Origin, Pod, Role, printable};
 
 /// Default of `terminationGracePeriodSeconds` (Kubernetes convention).
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
@@ -28,7 +28,7 @@ pub fn component(pod: &core::Pod) -> Option<&str> {
 pub fn keep_wanted_annotations(pod: &mut core::Pod) {
     let wanted = wanted_annotations(pod);
     if let Some(annotations) = &mut pod.metadata.annotations {
-        annotations.retain(|key, _| key == names::DELETION_COST || wanted.contains(key));
+        annotations.retain(|key, _| key == names::DELETION_COST || key == names::UPDATE || wanted.contains(key));
     }
 }
 
@@ -54,6 +54,9 @@ pub fn pod_from(pod: &core::Pod, revisions: &Revisions, sources: &Sources<'_>) -
         terminal,
         superseded: terminal && status.and_then(|s| s.reason.as_deref()) == Some(names::BIZ_DEACTIVATE),
         grace,
+        drain: pre_stop_sleep(pod).min(grace),
+        replaces: meta.annotations.as_ref().and_then(|a| a.get(names::UPDATE)).is_some_and(|how| how == "replace"),
+        shown_ready: is_shown_ready(status),
     }
 }
 
@@ -61,6 +64,12 @@ pub fn pod_from(pod: &core::Pod, revisions: &Revisions, sources: &Sources<'_>) -
 fn is_evicted(status: Option<&core::PodStatus>) -> bool {
     let mut conditions = status.iter().flat_map(|s| s.conditions.iter().flatten());
     conditions.any(|c| c.type_ == "DisruptionTarget" && c.reason.as_deref() == Some("DeletionByTaintManager"))
+}
+
+/// What whoever sends requests sees.
+fn is_shown_ready(status: Option<&core::PodStatus>) -> bool {
+    let mut conditions = status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 fn content(pod: &core::Pod, sources: &Sources<'_>) -> Content {
@@ -137,7 +146,23 @@ fn module(pod: &core::Pod, container: &core::Container, sources: &Sources<'_>) -
         Err(why) => (BTreeMap::new(), Vec::new(), Some(why)),
     };
     envs.remove(names::BIZ_VERSION);
-    Ok(ModuleSpec { id: ModuleId::new(&container.name, version), url, args, envs, unresolved })
+    let origin = origin(container);
+    Ok(ModuleSpec { id: ModuleId::new(&container.name, version), origin, url, args, envs, unresolved })
+}
+
+/// By what the Pod's spec says and not by what it refers to: a changed `ConfigMap` starts no container anew (Kubernetes
+/// convention).
+fn origin(container: &core::Container) -> Origin {
+    let json = |value: serde_json::Result<String>| value.unwrap_or_default();
+    let args = container.args.iter().flatten().cloned();
+    let envs = container.env.iter().flatten().filter(|env| env.name != names::BIZ_VERSION);
+    let envs = envs.flat_map(|env| {
+        let from = env.value_from.as_ref().map(|from| json(serde_json::to_string(from)));
+        [env.name.clone(), env.value.clone().or(from).unwrap_or_default()]
+    });
+    let all = container.env_from.iter().flatten().map(|from| json(serde_json::to_string(from)));
+    let parts: Vec<String> = container.image.clone().into_iter().chain(args).chain(envs).chain(all).collect();
+    Origin::of(parts.iter().map(String::as_str))
 }
 
 fn history(pod: &core::Pod, name: &str) -> ContainerHistory {

@@ -102,7 +102,8 @@ impl StatusWriter<'_> {
                 let mut status = ContainerStatus {
                     name: spec.name.clone(),
                     image: spec.image.clone().unwrap_or_default(),
-                    image_id: String::new(),
+                    // Only what runs: whoever changes the image waits for this to follow.
+                    image_id: spec.image.clone().filter(|_| outcome.active()).unwrap_or_default(),
                     ready: outcome.active(),
                     started: Some(outcome.active()),
                     restart_count: old.map_or(0, |o| o.restart_count),
@@ -191,6 +192,9 @@ fn containers_ready(outcome: &PodOutcome) -> (bool, Option<(&'static str, String
     }
     if !outcome.reachable {
         return (false, Some(("BaseUnreachable", "the base does not answer".to_owned())));
+    }
+    if let Some(message) = &outcome.leaving {
+        return (false, Some((Reason::Replacing.as_str(), message.clone())));
     }
     let waiting = outcome.containers.iter().find_map(|c| match c {
         ContainerOutcome::Waiting { reason, message, .. } => Some(format!("{}: {message}", reason.as_str())),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use modulet::{
-    domain::{BaseId, Command, ModuleId, ModuleSpec, Strategy as Install},
+    domain::{BaseId, Command, ModuleId, ModuleSpec, Origin, Strategy as Install},
     tunnel::{Topics, encode},
 };
 use modulet_testkit::schema;
@@ -23,6 +23,7 @@ fn spec() -> impl Strategy<Value = ModuleSpec> {
     let envs = collection::btree_map("[A-Za-z_][A-Za-z0-9_.-]{0,30}", text(), 0..6);
     (module(), url(), collection::vec(text(), 0..6), envs).prop_map(|(id, url, args, envs)| ModuleSpec {
         id,
+        origin: Origin::default(),
         url,
         args,
         envs,

@@ -3,6 +3,7 @@
 mod conversation;
 mod lifecycle;
 mod properties;
+mod replace;
 mod restarts;
 mod slow;
 pub(crate) mod world;

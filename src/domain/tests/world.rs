@@ -26,6 +26,16 @@ pub(crate) struct Jvm {
     pub(crate) list: BTreeMap<ModuleId, ModuleState>,
     /// Versions that fail to start.
     pub(super) broken: BTreeSet<String>,
+    /// Modules are web contexts: two versions of one cannot be loaded.
+    pub(super) web: bool,
+    /// Versions whose jar can be fetched so often and not again.
+    pub(super) fetches: BTreeMap<String, usize>,
+    /// What each loaded module was made from.
+    pub(super) urls: BTreeMap<ModuleId, String>,
+    /// Uninstalls fail.
+    pub(super) stuck: bool,
+    /// A context path that something else has.
+    pub(super) holds_context: Option<String>,
 }
 
 /// A message from the base.
@@ -38,7 +48,16 @@ pub(crate) enum FromBase {
 
 impl Jvm {
     pub(crate) fn new(mode: Mode) -> Self {
-        Self { mode, list: BTreeMap::new(), broken: BTreeSet::new() }
+        Self {
+            mode,
+            list: BTreeMap::new(),
+            broken: BTreeSet::new(),
+            web: false,
+            fetches: BTreeMap::new(),
+            urls: BTreeMap::new(),
+            stuck: false,
+            holds_context: None,
+        }
     }
 
     pub(crate) fn handle(&mut self, command: &Command) -> FromBase {
@@ -50,6 +69,7 @@ impl Jvm {
                 let answer = self.install(spec, *strategy);
                 reply(&spec.id, answer)
             }
+            Command::Uninstall(id) if self.stuck => reply(id, Answer::Failed("it will not end".into())),
             Command::Uninstall(id) => {
                 let answer = self.list.remove(id).map_or(Answer::NotFound, |_| Answer::Done { actual: None });
                 reply(id, answer)
@@ -77,12 +97,23 @@ impl Jvm {
         if strategy == Strategy::UninstallThenInstall {
             self.list.retain(|id, _| id.name != spec.id.name);
         }
+        if let Some(left) = self.fetches.get_mut(&spec.id.version) {
+            if *left == 0 {
+                return Answer::Failed("java.io.FileNotFoundException: it is not there any more".into());
+            }
+            *left -= 1;
+        }
         if self.list.contains_key(&spec.id) {
             return Answer::Repeat { actual: Some(spec.id.clone()) };
         }
         if self.broken.contains(&spec.id.version) {
             return Answer::Failed("java.lang.IllegalStateException: broken on purpose".into());
         }
+        let taken = self.list.keys().map(|id| &id.name).chain(&self.holds_context).any(|name| *name == spec.id.name);
+        if self.web && taken {
+            return Answer::Failed(format!("java.lang.IllegalStateException: Child name [{}] is not unique", spec.id.name));
+        }
+        self.urls.insert(spec.id.clone(), spec.url.clone());
         let mut active =
             self.list.iter_mut().filter(|(id, s)| id.name == spec.id.name && **s == ModuleState::Activated);
         let state = match (self.mode, active.next()) {
@@ -194,6 +225,9 @@ impl World {
             terminal: false,
             superseded: false,
             grace: Duration::from_secs(30),
+            drain: Duration::ZERO,
+            replaces: false,
+            shown_ready: false,
         });
         uid
     }
@@ -242,13 +276,17 @@ impl World {
     fn check_command(&self, command: &Command) {
         let Command::Uninstall(id) = command else { return };
         let active = self.base.talk.list().and_then(|l| l.get(id)).is_some_and(|m| m.state == ModuleState::Activated);
-        let wanted = self.pods.iter().any(|p| p.is_live() && p.modules().any(|m| m.id == *id));
-        assert!(!(active && wanted), "uninstall of {id}, which is active and wanted by a Pod");
+        let fits = |m: &ModuleSpec| m.id == *id && self.base.ledger.origin(id).is_none_or(|o| o == m.origin);
+        let wanted = self.pods.iter().any(|p| p.is_live() && p.modules().any(fits));
+        let makes_room = self.base.replacements.get(&id.name).is_some_and(|r| {
+            r.empties() && (r.spec.id != *id || self.base.ledger.origin(id) != Some(r.spec.origin))
+        });
+        assert!(makes_room || !(active && wanted), "uninstall of {id}, which is active and wanted by a Pod");
     }
 
     /// Nothing is installed that the next controller would not know of.
     fn check_record(&self, command: &Command) {
-        for id in command.installs() {
+        for id in command.installs().map(|spec| &spec.id) {
             assert!(self.saved.installed(id) || self.journal.contains(id), "{id} is ordered and not on record");
         }
     }
@@ -257,12 +295,14 @@ impl World {
     fn check_outcome(&self, outcome: &PodOutcome) {
         let pod = self.pods.iter().find(|p| p.uid == outcome.uid).unwrap();
         for (container, said) in pod.containers().iter().zip(&outcome.containers) {
-            let id = &container.module().unwrap().id;
+            let spec = container.module().unwrap();
+            let id = &spec.id;
+            let fits = self.base.ledger.origin(id).is_none_or(|origin| origin == spec.origin);
             let listed = self.base.talk.list().and_then(|l| l.get(id)).map(|m| m.state);
             let memory = &self.base.pods[&pod.uid];
             let has_run = memory.containers.get(&container.name).is_some_and(|c| c.has_run);
             let newer = has_run || memory.first_seen.is_none_or(|at| self.base.talk.knows(at));
-            assert_eq!(said.active(), newer && listed == Some(ModuleState::Activated), "{id} of {}", pod.name);
+            assert_eq!(said.active(), newer && fits && listed == Some(ModuleState::Activated), "{id} of {}", pod.name);
         }
     }
 
@@ -288,6 +328,7 @@ impl World {
                 }
             }
         }
+        pod.shown_ready = outcome.ready();
         if outcome.phase == Phase::Failed {
             (pod.terminal, pod.superseded) = (true, true);
             self.superseded += 1;
@@ -319,7 +360,7 @@ impl World {
         }
         let Some(command) = self.to_base.pop_front().filter(|_| !self.silent) else { return };
         if let Command::Install(spec, _) = &command {
-            let same = |(_, c): &(Instant, Command)| c.installs().any(|id| *id == spec.id);
+            let same = |(_, c): &(Instant, Command)| c.installs().any(|s| s.id == spec.id);
             if self.at_work.iter().any(same) {
                 let (module, answer) = (Some(spec.id.clone()), Answer::Conflict);
                 self.from_base.push_back(FromBase::Reply(Reply { command: "installBiz", module, answer }));
@@ -397,6 +438,23 @@ impl World {
         if asks_for_baseline {
             self.base.asked_for_baseline(Vec::new(), self.now);
         }
+    }
+
+    /// Somebody changes a Pod.
+    pub(super) fn change(&mut self, uid: &PodUid, change: impl Fn(&mut Pod)) {
+        self.pods.iter_mut().filter(|pod| pod.uid == *uid).for_each(change);
+    }
+
+    /// What was ordered, as `install 1` and the like.
+    pub(super) fn orders(&self) -> Vec<String> {
+        let order = |command: &Command| match command {
+            Command::Install(spec, Strategy::InstallOnly) => Some(format!("install {}", spec.id.version)),
+            Command::Install(spec, _) => Some(format!("switch {}", spec.id.version)),
+            Command::Uninstall(id) => Some(format!("uninstall {}", id.version)),
+            Command::Baseline(_) => Some("baseline".to_owned()),
+            _ => None,
+        };
+        self.sent.iter().filter_map(order).collect()
     }
 
     /// Everything works at once until nothing is left to do before `later`.
@@ -508,6 +566,7 @@ impl World {
 pub(super) fn spec(name: &str, version: &str) -> ModuleSpec {
     ModuleSpec {
         id: ModuleId::new(name, version),
+        origin: Origin::default(),
         url: format!("https://modules.example.com/{name}-{version}-ark-biz.jar"),
         args: Vec::new(),
         envs: BTreeMap::new(),

@@ -39,6 +39,7 @@ fn reject_beyond(
         containers: Vec::new(),
         reachable: true,
         rejected: Some(rejection.clone()),
+        leaving: None,
     };
     too_many.into_iter().map(outcome).collect()
 }

@@ -58,6 +58,11 @@ impl PodState {
         Some(Effect::Note(Note { subject, warning, reason, message }))
     }
 
+    /// Whether the container's module was active before anything was ordered for this Pod.
+    fn found_running(&self, container: usize) -> bool {
+        !self.commanded && self.pod.containers().get(container).is_some_and(|c| !c.history.has_run)
+    }
+
     /// Tells what has changed since the last time.
     pub(super) fn tell(&mut self, outcome: &PodOutcome, out: &mut Vec<Effect>) {
         if outcome.containers.is_empty() {
@@ -81,6 +86,13 @@ impl PodState {
             let module =
                 named.map_or_else(String::new, |c| c.module().map_or_else(|| c.name.clone(), |m| m.id.to_string()));
             let (warning, reason, message) = match container {
+                ContainerOutcome::Active { .. } if self.found_running(index) => {
+                    let message = format!(
+                        "{module} is active on the base, where it was running before: it was not started anew. To have \
+                         it restarted, let the old Pod go first (maxSurge 0)"
+                    );
+                    (false, "AlreadyRunning", message)
+                }
                 ContainerOutcome::Active { .. } => (false, "Installed", format!("{module} is active on the base")),
                 ContainerOutcome::Superseded { message } => (false, names::BIZ_DEACTIVATE, message.clone()),
                 ContainerOutcome::SideCar => {
@@ -90,7 +102,8 @@ impl PodState {
                 // Told when the command goes out.
                 ContainerOutcome::Waiting { reason: Reason::Installing | Reason::Switching, .. } => continue,
                 ContainerOutcome::Waiting { reason, message, .. } => {
-                    (*reason != Reason::Held, reason.as_str(), message.clone())
+                    let expected = matches!(reason, Reason::Held | Reason::Replacing | Reason::BaseBusy);
+                    (!expected, reason.as_str(), message.clone())
                 }
             };
             out.extend(self.note(warning, reason, message));

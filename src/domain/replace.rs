@@ -1,0 +1,160 @@
+//! Updates that need the old version out of the way first.
+//!
+//! A base cannot load two web modules with one context path, nor one version twice. A Pod that asks for it has the old
+//! version make room: the Pods that serve become not Ready, requests end, the old version is uninstalled, the new one
+//! installed. The new version has been tried beside the old one before, so its jar could be fetched a moment ago. If it
+//! does not start all the same, what the old Pods ask for is installed again, and this Pod does not try a second time:
+//! each try costs the module's callers an outage.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    Ledger, ModuleId, ModuleSpec, Plan, Pod, PodUid, Reason,
+    modules::{Module, Want},
+    reconcile::Context,
+    times::Later,
+};
+
+/// How long requests have to end where the old Pod has no `lifecycle.preStop.sleep`: proxies learn within seconds that
+/// an endpoint is gone.
+const DRAINS_FOR: Duration = Duration::from_secs(5);
+
+/// One version is to take the place of the others on a base.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Replacement {
+    /// For whom.
+    pub(super) pod: PodUid,
+    pub(super) spec: ModuleSpec,
+    pub(super) stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The others' Pods are to be shown not Ready.
+    Leaving,
+    /// They are, and requests have until then to end.
+    Draining(Instant),
+    /// The others are being uninstalled.
+    Emptying,
+    /// Nothing is in the way any more.
+    Installing,
+    /// It did not start. It is tried again when nothing else is wanted.
+    Failed,
+}
+
+impl Replacement {
+    /// The others have to go.
+    pub(super) fn empties(&self) -> bool {
+        self.stage == Stage::Emptying
+    }
+
+    /// Whether what a Pod wants may be installed: only the new version while room is made for it, and all others
+    /// after it has failed.
+    pub(super) fn may_install(&self, pod: &Pod) -> bool {
+        match self.stage {
+            Stage::Leaving | Stage::Draining(_) => true,
+            Stage::Emptying | Stage::Installing => self.is_for(pod),
+            Stage::Failed => !self.is_for(pod),
+        }
+    }
+
+    /// It goes on.
+    pub(super) fn lasts(&self) -> bool {
+        self.stage != Stage::Failed
+    }
+
+    pub(super) fn is_for(&self, pod: &Pod) -> bool {
+        self.pod == pod.uid
+    }
+}
+
+/// Where the replacement of what is loaded under `name` stands, if there is one.
+pub(super) fn replacement(cx: &Context<'_>, name: &str, ledger: &Ledger, plan: &mut Plan) -> Option<Replacement> {
+    if !cx.pods_of(name).iter().any(|pod| pod.replaces) {
+        return None;
+    }
+    let module = Module::new(cx, name, ledger);
+    let wants = module.wants();
+    let known = cx.base.replacements.get(name);
+    let goes_on = |known: &Replacement| {
+        let mut same = wants.iter().filter(|w| w.pod.uid == known.pod && *w.spec == known.spec);
+        same.find(|w| !module.is_held(w) && !module.serves(w)).copied()
+    };
+    let Some((known, want)) = known.and_then(|known| Some((known, goes_on(known)?))) else {
+        return begins(&module, &wants, Stage::Leaving, plan);
+    };
+    let stage = match known.stage {
+        Stage::Leaving | Stage::Draining(_) => return begins(&module, &wants, known.stage, plan),
+        Stage::Emptying if module.others_of_ours(want).any(|id| refuses_to_go(cx, id)) => Stage::Failed,
+        Stage::Emptying if module.others_of_ours(want).next().is_some() => Stage::Emptying,
+        Stage::Installing if has_failed(cx, want) => Stage::Failed,
+        Stage::Emptying | Stage::Installing => Stage::Installing,
+        // What others ask for stays; alone it is tried like any other.
+        Stage::Failed if wants.iter().any(|o| o.pod.uid != want.pod.uid && !module.is_held(o)) => Stage::Failed,
+        Stage::Failed => return None,
+    };
+    Some(Replacement { stage, ..known.clone() })
+}
+
+fn begins(module: &Module<'_, '_>, wants: &[Want<'_>], stage: Stage, plan: &mut Plan) -> Option<Replacement> {
+    let asks = |w: &&Want<'_>| w.pod.replaces && is_in_the_way(module, **w) && !module.is_held(w);
+    let want = wants.iter().find(asks)?;
+    let stage = clear(module, *want, stage, plan);
+    Some(Replacement { pod: want.pod.uid.clone(), spec: want.spec.clone(), stage })
+}
+
+/// What is loaded keeps the wanted version out, and it has not failed in its place before.
+fn is_in_the_way(module: &Module<'_, '_>, want: Want<'_>) -> bool {
+    let tried = want.container().is_some_and(|c| c.history.failed);
+    let kept_out = module.is_kept_out(want) && module.foreign_active().is_none();
+    !tried && (kept_out || module.clashes(want) && !module.has_claim(want))
+}
+
+/// The base has said lately that it cannot uninstall it.
+fn refuses_to_go(cx: &Context<'_>, id: &ModuleId) -> bool {
+    cx.base.uninstall_failures.get(id).is_some_and(|f| f.retry_at > cx.now)
+}
+
+/// A failure on record is one of the try without the others: that of the try beside them is dropped before it.
+fn has_failed(cx: &Context<'_>, want: Want<'_>) -> bool {
+    cx.base.failures.get(&want.spec.id).is_some_and(|f| f.spec.as_ref() == Some(want.spec))
+}
+
+/// The next step towards an empty place, before anything is uninstalled.
+fn clear(module: &Module<'_, '_>, want: Want<'_>, before: Stage, plan: &mut Plan) -> Stage {
+    let now = module.now();
+    let others = || module.pods().iter().filter(|pod| pod.uid != want.pod.uid && pod.is_live());
+    if others().any(|pod| pod.shown_ready) {
+        return Stage::Leaving;
+    }
+    let drain = || others().map(|pod| pod.drain).max().filter(|drain| !drain.is_zero()).unwrap_or(DRAINS_FOR);
+    let drained = if let Stage::Draining(until) = before { until } else { now.later(drain()) };
+    if drained > now {
+        plan.wake_at(drained);
+        return Stage::Draining(drained);
+    }
+    plan.wake_at(now); // the failure beside the others is forgotten by then
+    Stage::Emptying
+}
+
+/// What a Pod says whose module makes room for another, or waits for it.
+pub(super) fn why(module: &Module<'_, '_>, pod: &Pod) -> Option<(Reason, String)> {
+    let replacement = module.replacement()?;
+    let new = &replacement.spec.id;
+    if !replacement.lasts() {
+        let failures = &module.base().failures;
+        let cause = failures.get(new).map_or("the base does not uninstall it", |f| f.message.as_str());
+        let message = format!(
+            "{new} could not take the place of what serves: {cause}. What other Pods ask for is back; a new Pod tries again"
+        );
+        return replacement.is_for(pod).then_some((Reason::InstallFailed, message));
+    }
+    let message = match (replacement.is_for(pod), replacement.stage) {
+        (true, Stage::Leaving | Stage::Draining(_)) => {
+            format!("the base cannot load {new} beside what serves; it takes its place when requests have ended")
+        }
+        (true, _) => format!("installing {new} from {} in the place of what served before", replacement.spec.url),
+        (false, _) => format!("makes room for {new}, which the base cannot load beside it"),
+    };
+    Some((Reason::Replacing, message))
+}
