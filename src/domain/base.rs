@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    Answer, Command, Conversation, Ledger, Link, ListedModule, Liveness, ModuleId, ModuleSpec, Plan, Pod, PodUid,
-    Reachability, Reason, Reply, Settings, Strategy,
+    Answer, Command, Conversation, Ledger, Link, ListedModule, Liveness, ModuleId, ModuleSpec, Origin, Plan, Pod,
+    PodUid, Reachability, Reason, Reply, Settings, Strategy,
     conversation::Settled,
     health::JvmKnowledge,
     memory::{ContainerMemory, Failure, PodMemory},
@@ -88,7 +88,8 @@ pub struct Base {
     /// The record that outlives Pods and restarts.
     pub ledger: Ledger,
     pub(super) talk: Conversation,
-    pub(super) failures: HashMap<ModuleId, Failure>,
+    /// By what they were made from too: two Pods may ask for one version of a module, and each backs off on its own.
+    failures: HashMap<(ModuleId, Origin), Failure>,
     pub(super) uninstall_failures: HashMap<ModuleId, Failure>,
     /// Installs that were not answered once.
     unanswered: BTreeSet<ModuleId>,
@@ -143,6 +144,12 @@ impl Base {
     /// Whether it can be reached.
     pub fn reachability(&self, now: Instant) -> Reachability {
         self.liveness.at(&self.settings, now)
+    }
+
+    /// Why the install of exactly this failed last.
+    pub(super) fn failure(&self, spec: &ModuleSpec) -> Option<&Failure> {
+        let failure = self.failures.get(&(spec.id.clone(), spec.origin));
+        failure.filter(|f| f.spec.as_ref() == Some(spec))
     }
 
     /// All its workers are occupied by our own commands.
@@ -300,7 +307,7 @@ impl Base {
             let before = self.replacements.get(name).is_some_and(Replacement::empties);
             if replacement.empties() && !before {
                 // That it failed beside the others says nothing of it alone.
-                self.failures.remove(&replacement.spec.id);
+                self.failures.remove(&(replacement.spec.id.clone(), replacement.spec.origin));
                 let tried = self.pods.get_mut(&replacement.pod).and_then(|p| p.containers.get_mut(name));
                 tried.into_iter().for_each(|c| c.failed = false);
             }
@@ -337,12 +344,12 @@ impl Base {
         self.installing_since.retain(|id, _| self.ledger.installed(id));
         self.handed_over.retain(|id, until| *until > now && self.ledger.installed(id));
         self.recorded.retain(|id| self.ledger.installed(id));
-        for failures in [&mut self.failures, &mut self.uninstall_failures] {
-            failures.retain(|id, f| {
-                f.tried_for.retain(|uid| uids.contains(uid));
-                !f.tried_for.is_empty() || self.ledger.installed(id)
-            });
-        }
+        let asked: HashSet<_> = pods.iter().flat_map(|p| p.modules()).map(|m| (&m.id, m.origin)).collect();
+        self.failures.retain(|(id, origin), f| {
+            f.tried_for.retain(|uid| uids.contains(uid));
+            asked.contains(&(id, *origin)) || self.ledger.origin(id) == Some(*origin)
+        });
+        self.uninstall_failures.retain(|id, _| self.ledger.installed(id));
         for pod in pods {
             let memory = self.pods.entry(pod.uid.clone()).or_default();
             let first_seen = *memory.first_seen.get_or_insert(now);
@@ -412,7 +419,7 @@ impl Base {
                 if (c.has_run || c.failed) && !repeat {
                     c.restarts = c.restarts.saturating_add(1);
                 }
-                if let Some(failure) = self.failures.get_mut(&spec.id) {
+                if let Some(failure) = self.failures.get_mut(&(spec.id.clone(), spec.origin)) {
                     failure.tried_for.insert(pod.uid.clone());
                 }
             }
@@ -425,13 +432,15 @@ impl Base {
                 self.unanswered.remove(&id);
                 self.lost.remove(&id);
                 self.installing_since.remove(&id);
-                self.failures.remove(&id);
+                self.failures.retain(|(of, _), _| *of != id);
             }
             Settled::Uninstalled(id) => {
                 self.uninstall_failures.remove(&id);
                 self.ledger.forget_install(&id);
                 // What it kept out can be tried now.
-                let kept_out = |(of, f): &(&ModuleId, &mut Failure)| of.name == id.name && f.reason == Reason::WebContextInUse;
+                let kept_out = |((of, _), f): &(&(ModuleId, Origin), &mut Failure)| {
+                    of.name == id.name && f.reason == Reason::WebContextInUse
+                };
                 self.failures.iter_mut().filter(kept_out).for_each(|(_, f)| f.retry_at = now);
             }
             Settled::InstallFailed { spec, reason, message } => {
@@ -450,7 +459,7 @@ impl Base {
                 let own = self.pods.values().filter_map(|p| p.containers.get(&spec.id.name));
                 let own = own.filter(|c| c.module.as_ref() == Some(&spec.id) && !c.has_run);
                 let restarts = own.map(|c| c.restarts).max();
-                let failure = self.failures.entry(spec.id.clone()).or_insert_with(|| Failure {
+                let failure = self.failures.entry((spec.id.clone(), spec.origin)).or_insert_with(|| Failure {
                     spec: None,
                     tried_for: BTreeSet::new(),
                     // Tries before a restart of this process count: the Pod's restartCount remembers them.

@@ -89,9 +89,11 @@ impl Ledger {
         self.entry(&id.name).installed.entry(id.version.clone()).or_default();
     }
 
-    /// Records that the base was told to install that module, made from that.
+    /// Records that the base is told to install that module, made from that. A command for the same version that was
+    /// lost, as far as can be told, may still arrive before.
     pub fn install_from(&mut self, id: &ModuleId, origin: Origin) {
-        self.entry(&id.name).installed.insert(id.version.clone(), Some(origin));
+        let known = self.entry(&id.name).installed.entry(id.version.clone()).or_default();
+        *known = Some(if known.is_none_or(|known| known == origin) { origin } else { Origin::UNCERTAIN });
     }
 
     /// Whether more than one workload has a claim on some module name: which one took it over from which, neither the

@@ -33,6 +33,10 @@ impl fmt::Display for ModuleId {
 pub struct Origin(u64);
 
 impl Origin {
+    /// Two commands for one version, made from different things, may both be on their way: whatever is loaded by
+    /// them is nothing that a Pod asks for.
+    pub(super) const UNCERTAIN: Self = Self(u64::MAX);
+
     /// From these texts, in that order. The value is kept on record, so it must be the same in every build: FNV-1a.
     pub fn of<'t>(parts: impl IntoIterator<Item = &'t str>) -> Self {
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;

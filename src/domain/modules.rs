@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, time::Instant};
 
 use super::{
-    Base, Claim, Container, Command, Ledger, ListedModule, ModuleId, ModuleSpec, ModuleState, Plan, Pod, Reason, Strategy, Workload,
+    Base, Claim, Command, Container, Ledger, ListedModule, ModuleId, ModuleSpec, ModuleState, Plan, Pod, Reason,
+    Strategy, Workload,
     base::is_held_by_a_pod,
     conversation::Order,
     plan::Phase,
@@ -190,7 +191,7 @@ impl<'c, 'l> Module<'c, 'l> {
         if self.clashes(want) {
             return self.why_in_use(want);
         }
-        if let Some(failure) = base.failures.get(&spec.id).filter(|f| f.spec.as_ref() == Some(spec)) {
+        if let Some(failure) = base.failure(spec) {
             return (failure.reason, failure.message.clone());
         }
         if self.state(&spec.id.version) == Some(ModuleState::Deactivated)
@@ -238,8 +239,7 @@ impl<'c, 'l> Module<'c, 'l> {
 
     /// It was tried, and cannot be loaded beside the version that serves.
     pub(super) fn is_kept_out(&self, want: Want<'_>) -> bool {
-        let failure = self.cx.base.failures.get(&want.spec.id);
-        let in_use = failure.is_some_and(|f| f.reason == Reason::WebContextInUse && f.spec.as_ref() == Some(want.spec));
+        let in_use = self.cx.base.failure(want.spec).is_some_and(|f| f.reason == Reason::WebContextInUse);
         in_use && self.has_successor(&want.spec.id)
     }
 }
@@ -410,9 +410,8 @@ fn install(module: &Module<'_, '_>, want: Want<'_>) -> Next {
 }
 
 fn backs_off_until(cx: &Context<'_>, want: Want<'_>) -> Option<Instant> {
-    let failure = cx.base.failures.get(&want.spec.id)?;
-    let same = failure.spec.as_ref() == Some(want.spec) && failure.tried_for.contains(&want.pod.uid);
-    (same && failure.retry_at > cx.now).then_some(failure.retry_at)
+    let failure = cx.base.failure(want.spec)?;
+    (failure.tried_for.contains(&want.pod.uid) && failure.retry_at > cx.now).then_some(failure.retry_at)
 }
 
 /// Whether nothing of the module is left on the base that only `pod` accounted for.

@@ -33,7 +33,13 @@ static NOTHING: PodMemory =
 
 impl<'a> Context<'a> {
     fn new(base: &'a Base, pods: &'a [&'a Pod], now: Instant) -> Self {
-        Self { base, now, reachability: base.reachability(now), by_name: by_module_name(pods), replacements: BTreeMap::new() }
+        Self {
+            base,
+            now,
+            reachability: base.reachability(now),
+            by_name: by_module_name(pods),
+            replacements: BTreeMap::new(),
+        }
     }
 
     /// The Pods with a module of that name.

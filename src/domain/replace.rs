@@ -86,8 +86,10 @@ pub(super) fn replacement(cx: &Context<'_>, name: &str, ledger: &Ledger, plan: &
     let stage = match known.stage {
         Stage::Leaving | Stage::Draining(_) => return begins(&module, &wants, known.stage, plan),
         Stage::Emptying if module.others_of_ours(want).any(|id| refuses_to_go(cx, id)) => Stage::Failed,
-        Stage::Emptying if module.others_of_ours(want).next().is_some() => Stage::Emptying,
-        Stage::Installing if has_failed(cx, want) => Stage::Failed,
+        // The failure is of the try without the others: that of the try beside them was dropped before it.
+        Stage::Installing if cx.base.failure(want.spec).is_some() => Stage::Failed,
+        // Also what comes late, by a command from before.
+        Stage::Emptying | Stage::Installing if module.others_of_ours(want).next().is_some() => Stage::Emptying,
         Stage::Emptying | Stage::Installing => Stage::Installing,
         // What others ask for stays; alone it is tried like any other.
         Stage::Failed if wants.iter().any(|o| o.pod.uid != want.pod.uid && !module.is_held(o)) => Stage::Failed,
@@ -115,11 +117,6 @@ fn refuses_to_go(cx: &Context<'_>, id: &ModuleId) -> bool {
     cx.base.uninstall_failures.get(id).is_some_and(|f| f.retry_at > cx.now)
 }
 
-/// A failure on record is one of the try without the others: that of the try beside them is dropped before it.
-fn has_failed(cx: &Context<'_>, want: Want<'_>) -> bool {
-    cx.base.failures.get(&want.spec.id).is_some_and(|f| f.spec.as_ref() == Some(want.spec))
-}
-
 /// The next step towards an empty place, before anything is uninstalled.
 fn clear(module: &Module<'_, '_>, want: Want<'_>, before: Stage, plan: &mut Plan) -> Stage {
     let now = module.now();
@@ -142,8 +139,8 @@ pub(super) fn why(module: &Module<'_, '_>, pod: &Pod) -> Option<(Reason, String)
     let replacement = module.replacement()?;
     let new = &replacement.spec.id;
     if !replacement.lasts() {
-        let failures = &module.base().failures;
-        let cause = failures.get(new).map_or("the base does not uninstall it", |f| f.message.as_str());
+        let failure = module.base().failure(&replacement.spec);
+        let cause = failure.map_or("the base does not uninstall it", |f| f.message.as_str());
         let message = format!(
             "{new} could not take the place of what serves: {cause}. What other Pods ask for is back; a new Pod tries again"
         );

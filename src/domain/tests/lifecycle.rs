@@ -58,7 +58,11 @@ fn an_update_on_a_base_with_default_settings_switches_once_the_new_version_has_s
     assert_eq!(w.on_base(), listed(&[("biz1:2", Activated)]));
     let switch = w.sent.last().unwrap();
     assert!(switch.is_switch(), "{switch:?}");
-    assert_eq!((w.installs(), w.uninstalls()), (4, 0), "started, looked whether the jar can be fetched again, switched");
+    assert_eq!(
+        (w.installs(), w.uninstalls()),
+        (4, 0),
+        "started, looked whether the jar can be fetched again, switched"
+    );
 }
 
 #[test]

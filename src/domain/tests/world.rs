@@ -111,7 +111,10 @@ impl Jvm {
         }
         let taken = self.list.keys().map(|id| &id.name).chain(&self.holds_context).any(|name| *name == spec.id.name);
         if self.web && taken {
-            return Answer::Failed(format!("java.lang.IllegalStateException: Child name [{}] is not unique", spec.id.name));
+            return Answer::Failed(format!(
+                "java.lang.IllegalStateException: Child name [{}] is not unique",
+                spec.id.name
+            ));
         }
         self.urls.insert(spec.id.clone(), spec.url.clone());
         let mut active =
@@ -278,9 +281,10 @@ impl World {
         let active = self.base.talk.list().and_then(|l| l.get(id)).is_some_and(|m| m.state == ModuleState::Activated);
         let fits = |m: &ModuleSpec| m.id == *id && self.base.ledger.origin(id).is_none_or(|o| o == m.origin);
         let wanted = self.pods.iter().any(|p| p.is_live() && p.modules().any(fits));
-        let makes_room = self.base.replacements.get(&id.name).is_some_and(|r| {
-            r.empties() && (r.spec.id != *id || self.base.ledger.origin(id) != Some(r.spec.origin))
-        });
+        let makes_room =
+            self.base.replacements.get(&id.name).is_some_and(|r| {
+                r.empties() && (r.spec.id != *id || self.base.ledger.origin(id) != Some(r.spec.origin))
+            });
         assert!(makes_room || !(active && wanted), "uninstall of {id}, which is active and wanted by a Pod");
     }
 
