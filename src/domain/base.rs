@@ -303,6 +303,8 @@ impl Base {
         if let Some(ledger) = &plan.ledger {
             self.ledger = ledger.clone();
         }
+        // What is on record of it may be another origin.
+        self.recorded.retain(|id| !plan.unrecorded.contains(id));
         for (name, replacement) in &plan.replacements {
             let before = self.replacements.get(name).is_some_and(Replacement::empties);
             if replacement.empties() && !before {

@@ -90,10 +90,20 @@ impl Ledger {
     }
 
     /// Records that the base is told to install that module, made from that. A command for the same version that was
-    /// lost, as far as can be told, may still arrive before.
-    pub fn install_from(&mut self, id: &ModuleId, origin: Origin) {
-        let known = self.entry(&id.name).installed.entry(id.version.clone()).or_default();
-        *known = Some(if known.is_none_or(|known| known == origin) { origin } else { Origin::UNCERTAIN });
+    /// lost, as far as can be told, may still arrive before. Returns whether that is news.
+    pub(super) fn install_from(&mut self, id: &ModuleId, origin: Origin) -> bool {
+        let installed = &mut self.entry(&id.name).installed;
+        let before = installed.get(&id.version).copied();
+        let known = before.is_none_or(|known| known == Some(origin));
+        let now = Some(if known { origin } else { Origin::UNCERTAIN });
+        installed.insert(id.version.clone(), now);
+        before != Some(now)
+    }
+
+    /// A process that died may have told the base to install that module after it wrote this record.
+    pub fn forget_origin(&mut self, id: &ModuleId) {
+        let installed = self.modules.get_mut(&id.name).and_then(|entry| entry.installed.get_mut(&id.version));
+        installed.into_iter().for_each(|origin| *origin = None);
     }
 
     /// Whether more than one workload has a claim on some module name: which one took it over from which, neither the

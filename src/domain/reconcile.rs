@@ -143,9 +143,12 @@ fn order(cx: &Context<'_>, ledger: &mut Ledger, plan: &mut Plan) {
         }
     }
     for command in commands {
-        command.installs().for_each(|spec| ledger.install_from(&spec.id, spec.origin));
-        let installs = command.installs().map(|spec| &spec.id);
-        let unrecorded: Vec<_> = installs.filter(|id| !cx.base.is_recorded(id)).cloned().collect();
+        let mut unrecorded = Vec::new();
+        for ModuleSpec { id, origin, .. } in command.installs() {
+            if ledger.install_from(id, *origin) || !cx.base.is_recorded(id) {
+                unrecorded.push(id.clone());
+            }
+        }
         if unrecorded.is_empty() {
             plan.commands.push(command);
         } else {

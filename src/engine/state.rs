@@ -115,6 +115,7 @@ impl State {
                 state.base.recorded(ledger.all_installed());
                 state.base.ledger = ledger;
             }
+            self.record.ordered().for_each(|id| state.base.ledger.forget_origin(id));
         }
         let known = self.bases.iter().filter(|(_, s)| s.node.object.exists() || s.base.ledger != Ledger::default());
         self.record.begin(known.map(|(id, _)| id.clone()), today(), now);

@@ -143,7 +143,6 @@ fn replica_set(stage: &Stage, revision: u32, version: &str, replicas: usize) -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a known fault that is not mended yet, or not wholly"]
 async fn a_rollout_that_is_no_deployment_can_be_undone() -> Result<()> {
     let stage = Stage::set_with("fault-rollout", impatient).await?;
     let base = stage.base(BaseOptions { activation: Activation::ActivateNew, ..stage.base_options("base-1") }).await?;
@@ -171,7 +170,6 @@ async fn a_rollout_that_is_no_deployment_can_be_undone() -> Result<()> {
 
 /// With room beside the old Pod the new one finds its version running.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a known fault that is not mended yet, or not wholly"]
 async fn a_restart_of_the_same_version_starts_the_module_anew_or_says_that_it_does_not() -> Result<()> {
     let stage = Stage::set_with("fault-restart", impatient).await?;
     let bases = bases(&stage, 1, Activation::Default).await?;

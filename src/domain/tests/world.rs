@@ -424,7 +424,10 @@ impl World {
         self.base = Base::new(BaseId::new("base-1"), Arc::clone(&self.settings), self.now);
         self.base.health_answered(true);
         self.base.ledger = self.saved.clone();
-        self.journal.iter().for_each(|id| self.base.ledger.install(id));
+        for id in &self.journal {
+            self.base.ledger.install(id);
+            self.base.ledger.forget_origin(id);
+        }
         let on_record: Vec<_> = self.base.ledger.all_installed().collect();
         self.base.recorded(on_record);
         self.unrecorded.clear();

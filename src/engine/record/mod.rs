@@ -168,6 +168,11 @@ impl Record {
         if self.refused.is_some() { installs.to_vec() } else { on_record }
     }
 
+    /// Modules that some base was ordered to install lately.
+    pub(super) fn ordered(&self) -> impl Iterator<Item = &ModuleId> {
+        self.ordered.ids()
+    }
+
     /// A base has listed these modules. Returns those that a process before this one ordered.
     pub(super) fn listed<'m>(
         &mut self,

@@ -82,6 +82,11 @@ impl OrderedSet {
         }
     }
 
+    /// What is in the set.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &ModuleId> {
+        self.ids.keys()
+    }
+
     /// All watches have delivered: these bases may have been told something by a process before this one.
     pub(super) fn expect_reports(&mut self, bases: impl Iterator<Item = BaseId>, now: Instant) {
         if self.ids.values().any(|entry| entry.former) {
