@@ -139,6 +139,8 @@ fn replica_set(stage: &Stage, revision: u32, version: &str, replicas: usize) -> 
     let hash = "rollouts-pod-template-hash";
     set["spec"]["selector"]["matchLabels"][hash] = json!(version);
     set["spec"]["template"]["metadata"]["labels"][hash] = json!(version);
+    // As its controller makes it: with the labels of the template.
+    set["metadata"]["labels"] = set["spec"]["template"]["metadata"]["labels"].clone();
     set
 }
 
