@@ -365,7 +365,8 @@ impl Operation {
             Some(ModuleState::Activated) => Some(Settled::Installed(spec.id.clone())),
             Some(ModuleState::Resolved) => None,
             Some(ModuleState::Broken) if overdue && !switching => {
-                let message = listed.and_then(|m| m.message.clone()).unwrap_or_default();
+                let message = listed.and_then(|m| m.message.clone());
+                let message = message.unwrap_or_else(|| "the base lists it as broken and gives no reason".to_owned());
                 Some(failed(spec, Reason::InstallFailed, message))
             }
             Some(ModuleState::Deactivated | ModuleState::Unknown) if overdue && !switching => {

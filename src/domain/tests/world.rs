@@ -25,7 +25,7 @@ pub(crate) struct Jvm {
     pub(crate) mode: Mode,
     pub(crate) list: BTreeMap<ModuleId, ModuleState>,
     /// Versions that fail to start.
-    pub(super) broken: BTreeSet<String>,
+    pub(crate) broken: BTreeSet<String>,
 }
 
 /// A message from the base.
