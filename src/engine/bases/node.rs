@@ -243,6 +243,9 @@ fn info_from(node: &Node) -> Option<BaseInfo> {
         version: label(names::BASE_VERSION)?,
         cluster: label(names::BASE_CLUSTER),
         ip: address("InternalIP"),
-        host_name: address("Hostname").or_else(|| label(names::BASE_HOST)),
+        // The Node's own name stands there where the base told none.
+        host_name: address("Hostname")
+            .filter(|host| Some(host) != node.metadata.name.as_ref())
+            .or_else(|| label(names::BASE_HOST)),
     })
 }

@@ -214,3 +214,18 @@ fn a_failure_without_a_word_is_written_once() {
         assert_eq!(scene.settle(), [""; 0]);
     }
 }
+
+#[test]
+fn a_process_that_begins_writes_nothing_of_what_is_so_already() {
+    let mut cluster = cluster::Cluster::new(crate::domain::tests::world::Mode::Default);
+    cluster.run_for(Duration::from_secs(30));
+    let before = cluster.scene.api.objects.clone();
+    cluster.restart();
+    for _ in 0..20 {
+        let out = cluster.run_for(Duration::from_secs(2));
+        for (key, object) in &before {
+            let now = &cluster.scene.api.objects[key];
+            assert_eq!(object, now, "{out:?}");
+        }
+    }
+}
