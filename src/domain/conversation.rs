@@ -126,6 +126,8 @@ pub struct Conversation {
     ask_now: bool,
     /// The answer under way may be older than the end of a command.
     outdated: bool,
+    /// The base was away since its last list: it may have other modules now.
+    stale: bool,
     baseline_wanted: bool,
     /// Versions that have started by our command and that the base keeps deactivated.
     proven: BTreeSet<ModuleId>,
@@ -134,7 +136,20 @@ pub struct Conversation {
 impl Conversation {
     /// The last list that can be trusted.
     pub fn list(&self) -> Option<&BTreeMap<ModuleId, ListedModule>> {
+        self.list.as_ref().filter(|_| !self.stale)
+    }
+
+    /// The last list, also of a base that has been away since.
+    pub(super) fn last_list(&self) -> Option<&BTreeMap<ModuleId, ListedModule>> {
         self.list.as_ref()
+    }
+
+    /// The base is away: what it listed is not believed until it lists again, for which it is asked as soon as it is
+    /// back, and what was ordered may not have arrived.
+    pub(super) fn away(&mut self) {
+        self.stale = true;
+        self.connection_lost();
+        (self.unanswered, self.ask_now) = (0, true);
     }
 
     /// The base waits for its baseline.
@@ -208,9 +223,13 @@ impl Conversation {
 
     pub(super) fn connection_lost(&mut self) {
         self.asked = None;
-        for operation in self.operations.values_mut() {
-            operation.uncertain = true;
-        }
+        self.operations.values_mut().for_each(|operation| operation.uncertain = true);
+    }
+
+    /// The commands that are open may not have arrived: the next list tells, and is asked for at once.
+    pub(super) fn commands_uncertain(&mut self) {
+        self.operations.values_mut().for_each(|operation| operation.uncertain = true);
+        self.ask_now |= !self.operations.is_empty();
     }
 
     /// What was ordered before is void if the JVM is a new one; if it is not, the base says "conflict".
@@ -277,12 +296,14 @@ impl Conversation {
     }
 
     pub(super) fn listed(&mut self, modules: Vec<ListedModule>, now: Instant) -> Vec<Settled> {
+        let was_asked = self.asked.is_some();
         let asked = self.asked.take().unwrap_or(now);
         self.unanswered = 0;
-        if std::mem::take(&mut self.outdated) {
+        if std::mem::take(&mut self.outdated) || self.stale && !was_asked {
             self.ask_now = true;
             return Vec::new();
         }
+        self.stale = false;
         let list: BTreeMap<_, _> = modules.into_iter().map(|m| (m.id.clone(), m)).collect();
         let mut settled = Vec::new();
         let proven = &mut self.proven;

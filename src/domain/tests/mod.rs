@@ -1,5 +1,6 @@
 //! Tests of the core: tables for the rows that users rely on, properties for everything between them.
 
+mod absence;
 mod conversation;
 mod lifecycle;
 mod properties;

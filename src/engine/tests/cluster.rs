@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::scene::Scene;
 use crate::{
     domain::{
-        BaseInfo, ModuleId,
+        BaseId, BaseInfo, ModuleId,
         tests::world::{FromBase, Jvm, Mode},
     },
     tunnel::{Event, Health, Message},
@@ -159,7 +159,8 @@ impl Cluster {
         let here = self.bases.get_mut(base).unwrap();
         here.jvm.list.clear();
         here.stopped = false;
-        if !asks {
+        // Another JVM with the same modules, none, whose question for them is lost is not to be told from the one before.
+        if !asks || here.silent || !self.connected {
             return;
         }
         (here.life, here.started) = (here.life + 1, false);
@@ -244,6 +245,16 @@ impl Cluster {
             }
         }
         self.scene.relist();
+    }
+
+    /// One of which nothing is left anywhere (no Node, no ledger, a stranger) and that beats no more is nobody's to
+    /// find: it beats once.
+    pub(super) fn introduce(&mut self) {
+        for (base, here) in &self.bases {
+            if !self.scene.state.bases.contains_key(&BaseId::new(*base)) {
+                self.scene.beats_from(base, &here.ip, false);
+            }
+        }
     }
 
     /// Everything that is not silent works. Returns all that went out, but for Leases and questions.

@@ -229,7 +229,9 @@ impl Cluster {
     /// Time passes without faults; then everything is as it should be, and stays.
     pub(super) fn ends_well(&mut self) -> Result<(), TestCaseError> {
         self.heal();
-        self.run_for(Duration::from_secs(1000));
+        self.run_for(Duration::from_secs(400));
+        self.introduce();
+        self.run_for(Duration::from_secs(800));
         self.is_as_it_should_be()?;
         let mut written = self.run_for(Duration::from_secs(240));
         written.retain(|what| !what.ends_with("beats"));
