@@ -116,6 +116,8 @@ pub(super) struct Operation {
 #[derive(Clone, Debug, Default)]
 pub struct Conversation {
     list: Option<BTreeMap<ModuleId, ListedModule>>,
+    /// The last list of a base that was away since: it may have other modules now.
+    former_list: Option<BTreeMap<ModuleId, ListedModule>>,
     listed: Option<Instant>,
     /// When the list was asked for: what happened later it may not know.
     list_asked: Option<Instant>,
@@ -126,8 +128,6 @@ pub struct Conversation {
     ask_now: bool,
     /// The answer under way may be older than the end of a command.
     outdated: bool,
-    /// The base was away since its last list: it may have other modules now.
-    stale: bool,
     baseline_wanted: bool,
     /// Versions that have started by our command and that the base keeps deactivated.
     proven: BTreeSet<ModuleId>,
@@ -136,18 +136,18 @@ pub struct Conversation {
 impl Conversation {
     /// The last list that can be trusted.
     pub fn list(&self) -> Option<&BTreeMap<ModuleId, ListedModule>> {
-        self.list.as_ref().filter(|_| !self.stale)
+        self.list.as_ref()
     }
 
     /// The last list, also of a base that has been away since.
     pub(super) fn last_list(&self) -> Option<&BTreeMap<ModuleId, ListedModule>> {
-        self.list.as_ref()
+        self.list.as_ref().or(self.former_list.as_ref())
     }
 
     /// The base is away: what it listed is not believed until it lists again, for which it is asked as soon as it is
     /// back, and what was ordered may not have arrived.
     pub(super) fn away(&mut self) {
-        self.stale = true;
+        self.former_list = self.list.take().or(self.former_list.take());
         self.connection_lost();
         (self.unanswered, self.ask_now) = (0, true);
     }
@@ -176,7 +176,7 @@ impl Conversation {
     pub(super) fn in_flight(&self) -> usize {
         let open = || self.operations.values().filter(|o| o.answer.is_none());
         let single = open().filter(|o| !matches!(o.order, Order::Baseline(_))).count();
-        single + usize::from(open().count() > single)
+        single.saturating_add(usize::from(open().count() > single))
     }
 
     /// When the list is to be asked for.
@@ -299,11 +299,11 @@ impl Conversation {
         let was_asked = self.asked.is_some();
         let asked = self.asked.take().unwrap_or(now);
         self.unanswered = 0;
-        if std::mem::take(&mut self.outdated) || self.stale && !was_asked {
+        if std::mem::take(&mut self.outdated) || self.former_list.is_some() && !was_asked {
             self.ask_now = true;
             return Vec::new();
         }
-        self.stale = false;
+        self.former_list = None;
         let list: BTreeMap<_, _> = modules.into_iter().map(|m| (m.id.clone(), m)).collect();
         let mut settled = Vec::new();
         let proven = &mut self.proven;

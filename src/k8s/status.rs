@@ -89,7 +89,7 @@ impl StatusWriter<'_> {
     fn containers(&self, pod: &Pod, outcome: &PodOutcome) -> Vec<ContainerStatus> {
         let specs = pod.spec.iter().flat_map(|s| &s.containers);
         // A Pod that is no module has one outcome for all its containers.
-        let outcomes = outcome.containers.iter().chain(std::iter::repeat(&outcome.containers[0]));
+        let outcomes = outcome.containers.iter().chain(outcome.containers.first().into_iter().cycle());
         specs
             .zip(outcomes)
             .map(|(spec, outcome)| {

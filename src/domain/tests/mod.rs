@@ -2,6 +2,7 @@
 
 mod absence;
 mod conversation;
+mod extremes;
 mod lifecycle;
 mod properties;
 mod restarts;

@@ -138,7 +138,11 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(mode: Mode) -> Self {
-        let settings = Arc::new(Settings::default());
+        Self::with(mode, Settings::default())
+    }
+
+    pub(super) fn with(mode: Mode, settings: Settings) -> Self {
+        let settings = Arc::new(settings);
         let now = Instant::now();
         let mut world = Self {
             jvm: Jvm::new(mode),

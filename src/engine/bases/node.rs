@@ -178,7 +178,7 @@ impl State {
             env_taint: config.env_taint,
             now: Timestamp::now(),
         };
-        let next_refresh = now.later(STATUS_EVERY + spread(id));
+        let next_refresh = now.later(STATUS_EVERY.saturating_add(spread(id)));
         let (what, request) = match (state.node.object.object(), reachability) {
             (None, Reachability::Online) if state.node.adopts => {
                 state.node.adopts = false;

@@ -30,6 +30,7 @@ pub(super) const MODULES: [(&str, Option<&str>); 6] = [
 const TICK: Duration = Duration::from_secs(2);
 
 /// A base.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Here {
     pub(super) jvm: Jvm,
     pub(super) ip: String,

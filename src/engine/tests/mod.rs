@@ -3,6 +3,7 @@
 
 mod api_server;
 mod cluster;
+mod extremes;
 mod properties;
 mod scene;
 
@@ -228,4 +229,23 @@ fn a_process_that_begins_writes_nothing_of_what_is_so_already() {
             assert_eq!(object, now, "{out:?}");
         }
     }
+}
+
+#[test]
+fn pods_of_a_base_that_is_not_known_are_its_own_when_it_comes_and_nothing_is_kept_of_those_that_go() {
+    let mut scene = Scene::of(&["base-1"]);
+    scene.replica_set("rs1", 1);
+    for (uid, base) in [("p1", "base-9"), ("p2", "base-9"), ("p3", "base-1")] {
+        scene.pod(uid, base, "biz1:1", Some("rs1"));
+    }
+    scene.settle();
+    // What is deleted where nobody is goes at once.
+    scene.api.edit("p1", |pod| pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:30Z"));
+    scene.show("p1");
+    assert_eq!(scene.settle(), ["delete p1"]);
+    scene.registers("base-9");
+    let out = scene.settle();
+    assert!(out.contains(&"base-9 installs biz1:1".to_owned()), "{out:?}");
+    ["p2", "p3"].iter().for_each(|pod| scene.remove(pod));
+    assert!(scene.state.index.is_empty(), "{:?}", scene.state.index);
 }

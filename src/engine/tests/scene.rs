@@ -41,6 +41,7 @@ pub(super) struct Scene {
     pub(super) api: ApiServer,
     /// Objects that are gone and that no watch has shown gone.
     hidden: VecDeque<Value>,
+    config: Arc<Config>,
     runs: u32,
     _kept: Box<dyn Any>,
 }
@@ -48,6 +49,13 @@ pub(super) struct Scene {
 impl Scene {
     /// With bases that have registered.
     pub(super) fn of(bases: &[&str]) -> Self {
+        Self::with(bases, &[])
+    }
+
+    /// With options.
+    pub(super) fn with(bases: &[&str], options: &[&str]) -> Self {
+        let args = ["modulet", "--env", ENV].iter().chain(options);
+        let config = Arc::new(Config::from(Args::parse_from(args)));
         let metrics = Arc::new(Metrics::new());
         let (writer, writes) = Writer::new("writes", ROOM);
         let (background, in_background) = Writer::new("background", ROOM);
@@ -68,7 +76,8 @@ impl Scene {
             events,
         };
         let mut scene = Self {
-            state: state(),
+            state: state(&config),
+            config,
             edges,
             now: Instant::now(),
             commands,
@@ -100,7 +109,7 @@ impl Scene {
     pub(super) fn restart(&mut self) {
         self.open.clear();
         self.runs += 1;
-        self.state = state();
+        self.state = state(&self.config);
         self.begin();
     }
 
@@ -180,7 +189,7 @@ impl Scene {
         self.state.tunnel(event, self.now);
     }
 
-    fn registers(&mut self, base: &str) {
+    pub(super) fn registers(&mut self, base: &str) {
         self.beats(base);
         self.say(base, Message::Health(Health::default()));
         self.lists(base, &[]);
@@ -405,9 +414,8 @@ impl Scene {
     }
 }
 
-fn state() -> State {
-    let config = Arc::new(Config::from(Args::parse_from(["modulet", "--env", ENV])));
-    State::new(config, Topics::new(ENV), Arc::new(Metrics::new()))
+fn state(config: &Arc<Config>) -> State {
+    State::new(Arc::clone(config), Topics::new(ENV), Arc::new(Metrics::new()))
 }
 
 /// `name:version`.
