@@ -7,7 +7,7 @@ mod watch;
 mod writer;
 
 pub use events::{EventSink, Note, Subject};
-pub use lean::Lean;
+pub use lean::{Lean, Watchable};
 pub use reader::{Read, Reader};
 pub use watch::{Seen, Watched, watch};
 pub use writer::{Key, Outcome, Request, WriteError, Writer, Written};

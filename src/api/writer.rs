@@ -87,6 +87,12 @@ impl Request {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
+    /// How, and to which object.
+    #[cfg(test)]
+    pub(crate) fn target(&self) -> (&Method, &str, &'static str) {
+        (&self.method, &self.path, self.content_type)
+    }
+
     /// Deletes at once, if the object still is the one with `uid`.
     pub fn delete(path: String, uid: &str) -> Self {
         let body = serde_json::json!({

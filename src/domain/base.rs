@@ -185,7 +185,7 @@ impl Base {
 
     /// The modules it listed last, if it has since we started.
     pub fn modules(&self) -> Option<impl Iterator<Item = &ListedModule>> {
-        self.talk.list().map(|list| list.values())
+        self.talk.last_list().map(|list| list.values())
     }
 
     /// Commands the base has not answered yet.
@@ -195,10 +195,28 @@ impl Base {
 
     /// It answered the question for its modules, or sent its list unasked.
     pub fn listed(&mut self, modules: Vec<ListedModule>, now: Instant) {
-        for settled in self.talk.listed(modules, now) {
+        let before: Vec<_> = self.talk.list().into_iter().flat_map(|list| list.keys().cloned()).collect();
+        let all_settled = self.talk.listed(modules, now);
+        let went = |id: &ModuleId| all_settled.iter().any(|s| matches!(s, Settled::Uninstalled(gone) if gone == id));
+        let stayed = before.into_iter().filter(|id| !went(id)).collect();
+        if self.lost_all(stayed) {
+            // A JVM that restarted without a word: what was sent to the one before is void.
+            self.jvm.is_new(now);
+            self.talk.commands_uncertain();
+        }
+        for settled in all_settled {
             self.settle(settled, now);
         }
         self.forget_absent(now);
+    }
+
+    /// Of these, which it listed before and was not told to uninstall, it has none any more: of ours, if there are any
+    /// of ours among them. A JVM may bring modules of its own.
+    fn lost_all(&self, before: Vec<ModuleId>) -> bool {
+        let (ours, others): (Vec<_>, Vec<_>) = before.into_iter().partition(|id| self.ledger.installed(id));
+        let looked_for = if ours.is_empty() { others } else { ours };
+        let Some(list) = self.talk.list().filter(|_| !looked_for.is_empty()) else { return false };
+        looked_for.iter().all(|id| !list.contains_key(id))
     }
 
     /// A module that was told to be installed and is not listed may still come: commands can be
@@ -293,13 +311,30 @@ impl Base {
         self.talk.ask_now();
     }
 
+    /// When it is to be asked for its list, and when for its health.
+    pub(super) fn asks_at(&self, now: Instant) -> (Option<Instant>, Option<Instant>) {
+        if self.liveness.is_deaf() || self.liveness.is_stopped() {
+            return (None, None);
+        }
+        let alive = self.liveness.ask_at(&self.settings);
+        if self.liveness.is_lost() {
+            // One that is away is asked for a sign of life only: its JVM may be another one when it is back.
+            return (None, alive);
+        }
+        (Some(self.talk.ask_at(&self.settings, now)), alive.into_iter().chain(self.jvm.ask_at()).min())
+    }
+
     /// Takes note of the Pods and of the time, decides, and takes the commands of the plan as sent.
     pub fn step(&mut self, pods: &[&Pod], link: &Link, now: Instant) -> Plan {
         let busy = self.is_busy();
         let settings = Arc::clone(&self.settings);
         self.liveness.tick(&settings, busy, link, now);
+        if self.liveness.is_lost() {
+            self.talk.away();
+            self.jvm.is_new(now);
+        }
         self.observe_pods(pods, now);
-        let plan = reconcile(self, pods, now);
+        let mut plan = reconcile(self, pods, now);
         if let Some(ledger) = &plan.ledger {
             self.ledger = ledger.clone();
         }
@@ -318,6 +353,9 @@ impl Base {
         for command in &plan.commands {
             self.sent(command, pods, now);
         }
+        // What was sent now may be lost: it is looked after, whatever else happens.
+        let (list_at, health_at) = self.asks_at(now);
+        list_at.into_iter().chain(health_at).filter(|at| *at > now).for_each(|at| plan.wake_at(at));
         self.remember_runs(&plan, pods);
         plan
     }

@@ -118,6 +118,8 @@ pub(super) struct Operation {
 #[derive(Clone, Debug, Default)]
 pub struct Conversation {
     list: Option<BTreeMap<ModuleId, ListedModule>>,
+    /// The last list of a base that was away since: it may have other modules now.
+    former_list: Option<BTreeMap<ModuleId, ListedModule>>,
     listed: Option<Instant>,
     /// When the list was asked for: what happened later it may not know.
     list_asked: Option<Instant>,
@@ -140,6 +142,19 @@ impl Conversation {
     /// The last list that can be trusted.
     pub fn list(&self) -> Option<&BTreeMap<ModuleId, ListedModule>> {
         self.list.as_ref()
+    }
+
+    /// The last list, also of a base that has been away since.
+    pub(super) fn last_list(&self) -> Option<&BTreeMap<ModuleId, ListedModule>> {
+        self.list.as_ref().or(self.former_list.as_ref())
+    }
+
+    /// The base is away: what it listed is not believed until it lists again, for which it is asked as soon as it is
+    /// back, and what was ordered may not have arrived.
+    pub(super) fn away(&mut self) {
+        self.former_list = self.list.take().or(self.former_list.take());
+        self.connection_lost();
+        (self.unanswered, self.ask_now) = (0, true);
     }
 
     /// The base waits for its baseline.
@@ -170,7 +185,7 @@ impl Conversation {
     pub(super) fn in_flight(&self) -> usize {
         let open = || self.operations.values().filter(|o| o.answer.is_none());
         let single = open().filter(|o| !matches!(o.order, Order::Baseline(_))).count();
-        single + usize::from(open().count() > single)
+        single.saturating_add(usize::from(open().count() > single))
     }
 
     /// When the list is to be asked for.
@@ -217,9 +232,13 @@ impl Conversation {
 
     pub(super) fn connection_lost(&mut self) {
         self.asked = None;
-        for operation in self.operations.values_mut() {
-            operation.uncertain = true;
-        }
+        self.operations.values_mut().for_each(|operation| operation.uncertain = true);
+    }
+
+    /// The commands that are open may not have arrived: the next list tells, and is asked for at once.
+    pub(super) fn commands_uncertain(&mut self) {
+        self.operations.values_mut().for_each(|operation| operation.uncertain = true);
+        self.ask_now |= !self.operations.is_empty();
     }
 
     /// What was ordered before is void if the JVM is a new one; if it is not, the base says "conflict".
@@ -288,12 +307,14 @@ impl Conversation {
     }
 
     pub(super) fn listed(&mut self, modules: Vec<ListedModule>, now: Instant) -> Vec<Settled> {
+        let was_asked = self.asked.is_some();
         let asked = self.asked.take().unwrap_or(now);
         self.unanswered = 0;
-        if std::mem::take(&mut self.outdated) {
+        if std::mem::take(&mut self.outdated) || self.former_list.is_some() && !was_asked {
             self.ask_now = true;
             return Vec::new();
         }
+        self.former_list = None;
         let list: BTreeMap<_, _> = modules.into_iter().map(|m| (m.id.clone(), m)).collect();
         let mut settled = Vec::new();
         let (proven, fetchable) = (&mut self.proven, &mut self.fetchable);
@@ -380,7 +401,8 @@ impl Operation {
             Some(ModuleState::Activated) => Some(Settled::Installed(spec.id.clone())),
             Some(ModuleState::Resolved) => None,
             Some(ModuleState::Broken) if overdue && !switching => {
-                let message = listed.and_then(|m| m.message.clone()).unwrap_or_default();
+                let message = listed.and_then(|m| m.message.clone());
+                let message = message.unwrap_or_else(|| "the base lists it as broken and gives no reason".to_owned());
                 Some(failed(spec, Reason::InstallFailed, message))
             }
             Some(ModuleState::Deactivated | ModuleState::Unknown) if overdue && !switching && !self.looks => {

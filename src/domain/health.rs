@@ -17,6 +17,8 @@ const AT_MOST_EVERY: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(super) struct JvmKnowledge {
     complete: bool,
+    /// There was another JVM before: an answer to a question from its time is about that one.
+    renewed: bool,
     /// Questions since the JVM was new.
     asked: u32,
     last_asked: Option<Instant>,
@@ -26,13 +28,13 @@ pub(super) struct JvmKnowledge {
 impl JvmKnowledge {
     /// Nothing is known.
     pub(super) fn new(now: Instant) -> Self {
-        Self { complete: false, asked: 0, last_asked: None, ask_at: now }
+        Self { complete: false, renewed: false, asked: 0, last_asked: None, ask_at: now }
     }
 
     /// What was known was about another JVM.
     pub(super) fn is_new(&mut self, now: Instant) {
         let ask_at = self.last_asked.map_or(now, |asked| asked.later(AT_MOST_EVERY).max(now));
-        *self = Self { complete: false, asked: 0, last_asked: self.last_asked, ask_at };
+        *self = Self { complete: false, renewed: true, asked: 0, last_asked: self.last_asked, ask_at };
     }
 
     /// A health question went out, whatever for.
@@ -44,7 +46,7 @@ impl JvmKnowledge {
 
     /// Health came; `complete`: it names the JVM. What was known of this JVM stays known.
     pub(super) fn answered(&mut self, complete: bool) {
-        self.complete |= complete;
+        self.complete |= complete && (self.asked > 0 || !self.renewed);
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -54,5 +56,58 @@ impl JvmKnowledge {
     /// When to ask, where anything is left to know.
     pub(super) fn ask_at(&self) -> Option<Instant> {
         (!self.complete).then_some(self.ask_at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Questions in this many seconds, each answered at once.
+    fn questions(jvm: &mut JvmKnowledge, start: Instant, seconds: u64, complete: impl Fn(u32) -> bool) -> u32 {
+        let mut asked = 0;
+        for second in 0..seconds {
+            let now = start + Duration::from_secs(second);
+            if jvm.ask_at().is_some_and(|at| at <= now) {
+                asked += 1;
+                jvm.asked(now);
+                jvm.answered(complete(asked));
+            }
+        }
+        asked
+    }
+
+    #[test]
+    fn one_that_never_names_its_jvm_is_asked_ever_more_seldom_and_for_ever() {
+        let start = Instant::now();
+        let mut jvm = JvmKnowledge::new(start);
+        assert!((5..=7).contains(&questions(&mut jvm, start, 300, |_| false)));
+        let day = questions(&mut jvm, start + Duration::from_secs(300), 24 * 3600, |_| false);
+        assert!((285..=290).contains(&day), "{day} in a day");
+    }
+
+    #[test]
+    fn a_new_jvm_is_asked_until_it_is_known_and_what_the_one_before_said_does_not_count() {
+        let start = Instant::now();
+        let mut jvm = JvmKnowledge::new(start);
+        assert_eq!(questions(&mut jvm, start, 100, |_| true), 1);
+        let again = start + Duration::from_secs(100);
+        jvm.is_new(again);
+        jvm.answered(true); // late, from the one before
+        assert!(!jvm.is_complete());
+        assert_eq!(questions(&mut jvm, again, 100, |asked| asked == 3), 3);
+        assert!(jvm.is_complete());
+    }
+
+    #[test]
+    fn one_that_is_new_again_and_again_is_not_asked_each_time() {
+        let (start, mut asked) = (Instant::now(), 0);
+        let mut jvm = JvmKnowledge::new(start);
+        for tenth in 0..600 {
+            let now = start + Duration::from_millis(100 * tenth);
+            jvm.is_new(now);
+            asked += questions(&mut jvm, now, 1, |_| true);
+        }
+        assert!(asked <= 13, "{asked} in a minute");
     }
 }

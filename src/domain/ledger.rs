@@ -109,7 +109,9 @@ impl Ledger {
     /// Whether more than one workload has a claim on some module name: which one took it over from which, neither the
     /// Pods nor the base can tell. Revisions of one workload tell their order themselves.
     pub fn is_contended(&self) -> bool {
-        self.modules.values().any(|entry| entry.claims.windows(2).any(|c| c[0].workload != c[1].workload))
+        self.modules.values().any(|entry| {
+            entry.claims.iter().zip(entry.claims.iter().skip(1)).any(|(one, next)| one.workload != next.workload)
+        })
     }
 
     /// All modules on record as installed.

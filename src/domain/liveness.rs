@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Link, Settings,
-    times::{FAR, Later},
+    times::{FAR, Later, part},
 };
 
 /// A base has this long to answer a health question, and the broker to acknowledge it. With a shorter
@@ -184,8 +184,8 @@ impl Liveness {
             return None;
         }
         let Some(asked) = self.asked else { return Some(self.silent_since.later(settings.ask_after)) };
-        let Some(lost) = self.lost_since else { return Some(asked.last.later(settings.ask_after / 2)) };
-        let pause = settings.ask_after.saturating_mul(2).max(asked.last.saturating_duration_since(lost) / 8);
+        let Some(lost) = self.lost_since else { return Some(asked.last.later(part(settings.ask_after, 2))) };
+        let pause = settings.ask_after.saturating_mul(2).max(part(asked.last.saturating_duration_since(lost), 8));
         let at = asked.last.later(pause.min(ASKS_LOST_EVERY.max(settings.ask_after)));
         (at < self.is_forgotten_at(settings)?).then_some(at)
     }
@@ -237,10 +237,10 @@ impl Liveness {
 }
 
 fn answers_within(settings: &Settings) -> Duration {
-    ANSWERS_WITHIN.min(settings.ask_after / 4)
+    ANSWERS_WITHIN.min(part(settings.ask_after, 4))
 }
 
 /// Our questions are acknowledged by the broker, so on a link that lives something arrives this often.
 fn stalls_after(settings: &Settings) -> Duration {
-    (settings.ask_after / 2).saturating_add(ANSWERS_WITHIN).min(FAR)
+    part(settings.ask_after, 2).saturating_add(ANSWERS_WITHIN).min(FAR)
 }

@@ -312,7 +312,7 @@ fn module_lost_to_a_later_claim(
         return false;
     };
     let deactivated = Module::new(cx, name, ledger).state(&id.version) == Some(ModuleState::Deactivated);
-    deactivated && claims[own + 1..].iter().any(|c| !c.superseded && active.contains(c.version.as_str()))
+    deactivated && claims.iter().skip(own).skip(1).any(|c| !c.superseded && active.contains(c.version.as_str()))
 }
 
 /// The version of `name` that a fresh base should have first.

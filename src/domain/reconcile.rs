@@ -104,19 +104,12 @@ fn names<'a>(cx: &Context<'a>) -> BTreeSet<&'a str> {
 /// Questions: for the list, and for a sign of life.
 fn ask(cx: &Context<'_>, plan: &mut Plan) {
     let Context { base, now, .. } = *cx;
-    let list_at = base.talk.ask_at(&base.settings, now);
-    if list_at <= now {
-        plan.commands.push(Command::QueryModules);
-    } else {
-        plan.wake_at(list_at);
-    }
-    // A base that is away is asked for a sign of life only: its JVM may be another one when it is back.
-    let jvm_at = base.jvm.ask_at().filter(|_| cx.reachability == Reachability::Online || !base.liveness.is_lost());
-    if let Some(health_at) = base.liveness.ask_at(&base.settings).into_iter().chain(jvm_at).min() {
-        if health_at <= now {
-            plan.commands.push(Command::QueryHealth);
-        } else {
-            plan.wake_at(health_at);
+    let (list_at, health_at) = base.asks_at(now);
+    for (at, question) in [(list_at, Command::QueryModules), (health_at, Command::QueryHealth)] {
+        match at {
+            Some(at) if at <= now => plan.commands.push(question),
+            Some(at) => plan.wake_at(at),
+            None => {}
         }
     }
     if let Some(at) = base.liveness.changes_at(&base.settings, base.is_busy(), now).filter(|at| *at > now) {

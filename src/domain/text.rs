@@ -8,7 +8,7 @@ use std::borrow::Cow;
 /// turns the direction of text around, and what is invisible become U+FFFD.
 pub fn printable(text: &str, max_chars: usize) -> Cow<'_, str> {
     let cut = text.char_indices().nth(max_chars).map(|(end, _)| end);
-    let kept = &text[..cut.unwrap_or(text.len())];
+    let kept = cut.and_then(|end| text.get(..end)).unwrap_or(text);
     if cut.is_none() && kept.chars().all(|c| replacement(c).is_none()) {
         return Cow::Borrowed(text);
     }

@@ -18,6 +18,11 @@ impl Later for Instant {
     }
 }
 
+/// One of so many equal parts of a time.
+pub(super) fn part(of: Duration, parts: u32) -> Duration {
+    of.checked_div(parts).unwrap_or(of)
+}
+
 /// How long something has lasted, in steps that grow: a text with it changes a few times an hour and not each second.
 /// None while it is not worth a word.
 pub(super) fn so_far(lasted: Duration) -> Option<&'static str> {

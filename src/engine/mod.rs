@@ -29,7 +29,7 @@ use tracing::warn;
 
 use crate::{
     config::Config,
-    domain::Reachability,
+    domain::{Later, Reachability},
     http::Readiness,
     metrics::Metrics,
     planning::{Effect, Task},
@@ -75,7 +75,7 @@ pub async fn run(
         }
         readiness.broker.store(state.connected || config.mqtt.is_none(), Ordering::Relaxed);
         if figures_at <= now {
-            figures_at = now + FIGURES_EVERY;
+            figures_at = now.later(FIGURES_EVERY);
             state.figures(&edges, now);
         }
     }
@@ -90,7 +90,7 @@ fn take_in(state: &mut State, edges: &mut Edges) {
         let before = room;
         if let Ok(end) = edges.written.try_recv() {
             state.written(end, now);
-            room -= 1;
+            room = room.saturating_sub(1);
         }
         if let Ok(event) = edges.tunnel.try_recv() {
             state.tunnel(event, now);
@@ -108,7 +108,7 @@ fn take_in(state: &mut State, edges: &mut Edges) {
 
 /// Saves what a restart would lose.
 async fn farewell(state: &mut State, edges: &mut Edges) {
-    let deadline = Instant::now() + FAREWELL;
+    let deadline = Instant::now().later(FAREWELL);
     while state.save_ledgers(edges, Instant::now()) > 0 {
         tokio::select! {
             () = sleep_until(deadline.into()) => {
@@ -125,6 +125,7 @@ impl State {
     /// Decides on every base that something happened to or whose time has come, and on what concerns all of them.
     fn plan(&mut self, now: Instant) -> Vec<Effect> {
         let mut out = Vec::new();
+        self.see_revisions();
         let (mut peers, mut references) = (false, false);
         while let Some(task) = self.schedule.due(now) {
             match task {
@@ -176,7 +177,7 @@ impl State {
 
     /// Brings the figures about queues and bases up to date.
     fn figures(&mut self, edges: &Edges, now: Instant) {
-        let mut states = HashMap::from([("online", 0), ("unreachable", 0), ("stopped", 0), ("unknown", 0)]);
+        let mut states = HashMap::from([("online", 0_usize), ("unreachable", 0), ("stopped", 0), ("unknown", 0)]);
         for state in self.bases.values() {
             let word = match state.base.reachability(now) {
                 Reachability::Online => "online",
@@ -184,7 +185,8 @@ impl State {
                 Reachability::Stopped => "stopped",
                 Reachability::Unknown => "unknown",
             };
-            *states.entry(word).or_default() += 1;
+            let count = states.entry(word).or_default();
+            *count = count.saturating_add(1);
         }
         states.into_iter().for_each(|(state, count)| self.metrics.set_bases(state, count));
         self.metrics.pods.set(i64::try_from(self.pods.len()).unwrap_or(i64::MAX));

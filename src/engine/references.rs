@@ -9,15 +9,15 @@ use std::{
 use super::state::State;
 use crate::{
     api::Read,
-    domain::PodUid,
+    domain::{Backoff, Later, PodUid},
     k8s::{Reference, Referred},
     planning::{Effect, Schedule, Task},
 };
 
 /// What was read this lately is not read again for another Pod of the same rollout.
 const FRESH: Duration = Duration::from_secs(5);
-/// Something missing is looked for this often.
-const MISSING_EVERY: Duration = Duration::from_secs(5);
+/// Something missing is looked for after these times.
+const MISSING: Backoff = Backoff { initial: Duration::from_secs(5), max: Duration::from_secs(60) };
 /// A read that is lost is made again after this.
 const LOST: Duration = Duration::from_secs(30);
 
@@ -27,6 +27,10 @@ struct Referral {
     users: HashSet<PodUid>,
     read_at: Option<Instant>,
     due: Option<Instant>,
+    /// Times in a row that it was not there.
+    missing: u32,
+    /// It is being read.
+    reading: bool,
 }
 
 /// What has been read, and what is to be.
@@ -45,7 +49,8 @@ impl References {
             let referral = self.referrals.entry(reference.clone()).or_default();
             referral.users.insert(pod.clone());
             let fresh = referral.read_at.is_some_and(|at| now.saturating_duration_since(at) < FRESH);
-            if !fresh && referral.due.is_none() {
+            // One that is missing is looked for at once for a Pod that comes.
+            if !fresh && (referral.due.is_none() || referral.missing > 0 && !referral.reading) {
                 referral.due = Some(now);
                 schedule.wake(&Task::References, now);
             }
@@ -73,7 +78,7 @@ impl References {
             let Some(due) = referral.due else { continue };
             if due <= now {
                 out.push(Effect::Read(reference.clone()));
-                referral.due = now.checked_add(LOST);
+                (referral.due, referral.reading) = (Some(now.later(LOST)), true);
             }
             schedule.wake(&Task::References, referral.due.unwrap_or(due));
         }
@@ -83,8 +88,10 @@ impl References {
     fn read(&mut self, read: Read, now: Instant, schedule: &mut Schedule) -> Vec<PodUid> {
         let Read { reference, referred } = read;
         let Some(referral) = self.referrals.get_mut(&reference) else { return Vec::new() };
-        referral.read_at = Some(now);
-        referral.due = if matches!(referred, Referred::Data(_)) { None } else { now.checked_add(MISSING_EVERY) };
+        (referral.read_at, referral.reading) = (Some(now), false);
+        let found = matches!(referred, Referred::Data(_));
+        referral.missing = if found { 0 } else { referral.missing.saturating_add(1) };
+        referral.due = (!found).then(|| now.later(MISSING.delay(referral.missing)));
         if let Some(due) = referral.due {
             schedule.wake(&Task::References, due);
         }
@@ -135,6 +142,37 @@ mod tests {
         assert!(!references.known.is_empty());
         references.user_gone(&pods[1]);
         assert_eq!(references.len(), 0);
+    }
+
+    #[test]
+    fn what_is_missing_is_looked_for_ever_more_seldom_and_at_once_for_a_pod_that_comes() {
+        let (start, mut schedule, mut references) = (Instant::now(), Schedule::default(), References::default());
+        let missing = Reference::ConfigMap("ns".into(), "none".into());
+        references.wanted(&"p1".into(), BTreeSet::from([missing.clone()]), start, &mut schedule);
+        let mut reads = Vec::new();
+        let mut look = |references: &mut References, schedule: &mut Schedule, seconds| {
+            let (now, mut out) = (start + Duration::from_secs(seconds), Vec::new());
+            references.plan(now, schedule, &mut out);
+            for _ in &out {
+                reads.push(seconds);
+                let read = Read { reference: missing.clone(), referred: Referred::Missing };
+                references.read(read, now, schedule);
+            }
+            out.len()
+        };
+        for second in 0..3600 {
+            look(&mut references, &mut schedule, second);
+        }
+        assert_eq!(look(&mut references, &mut schedule, 3600), 0);
+        references.wanted(
+            &"p2".into(),
+            BTreeSet::from([missing.clone()]),
+            start + Duration::from_secs(3600),
+            &mut schedule,
+        );
+        assert_eq!(look(&mut references, &mut schedule, 3600), 1, "at once");
+        assert!((60..=70).contains(&reads.len()), "{} reads in an hour", reads.len());
+        assert_eq!(reads[..4], [0, 5, 15, 35]);
     }
 
     #[test]

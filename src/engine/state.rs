@@ -1,7 +1,7 @@
 //! All that is known, and how facts change it.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::Instant,
 };
@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 use super::{
     admission::Admission,
     baseline::DaemonSets,
-    bases::{BaseState, PodState},
+    bases::{BaseState, PodIndex, PodState},
     record::Record,
     references::References,
     suspicion::Suspicion,
@@ -38,7 +38,10 @@ pub(super) struct State {
     /// Boxed, here and below: a table has up to twice the room it needs, and never gives it back.
     pub(super) bases: HashMap<BaseId, Box<BaseState>>,
     pub(super) pods: HashMap<PodUid, Box<PodState>>,
+    pub(super) index: PodIndex,
     pub(super) revisions: Revisions,
+    /// Pods are to be looked at with what is known of revisions now.
+    pub(super) revisions_changed: bool,
     pub(super) references: References,
     pub(super) peers: Peers,
     pub(super) daemon_sets: DaemonSets,
@@ -71,7 +74,9 @@ impl State {
             metrics,
             bases: HashMap::new(),
             pods: HashMap::new(),
+            index: PodIndex::default(),
             revisions: Revisions::default(),
+            revisions_changed: false,
             references: References::default(),
             peers: Peers::default(),
             daemon_sets: DaemonSets::default(),
@@ -97,7 +102,7 @@ impl State {
             && self.peers.synced
             && self.daemon_sets.synced
             && self.record.synced
-            && self.owners_synced.len() + Watched::SINGLE == Watched::COUNT;
+            && self.owners_synced.len().saturating_add(Watched::SINGLE) == Watched::COUNT;
         if !synced || std::mem::replace(&mut self.begun, true) {
             return synced;
         }
@@ -253,8 +258,7 @@ impl State {
             if !self.connected {
                 base.connection_lost(now);
             }
-            let pods: BTreeSet<_> =
-                self.pods.iter().filter(|(_, p)| p.base == *id).map(|(uid, _)| uid.clone()).collect();
+            let pods = self.index.comes_home(id);
             let mut state = BaseState::new(base, self.topics.node_name(id), pods, now);
             if self.begun
                 && let Some(ledger) = self.record.take(id)
@@ -284,25 +288,25 @@ impl State {
                 self.schedule.wake(&Task::Record, now);
             }
             Watched::Deployment(seen) => self.peers.seen(*seen, now, &mut self.schedule),
-            Watched::ReplicaSet(index, seen) => match seen {
-                Seen::Applied(set) => {
-                    if self.revisions.replica_set(&set.metadata) {
-                        self.revisions_changed();
-                    }
+            Watched::ReplicaSet(watch, seen) => match seen {
+                Seen::Applied(set) => self.revisions_changed |= self.revisions.replica_set(watch, &set.metadata),
+                Seen::Gone(set) => self.revisions.replica_set_gone(watch, &set.metadata),
+                Seen::ListBegins => self.revisions.replica_sets_begin(watch),
+                Seen::ListEnds => {
+                    self.revisions.replica_sets_end(watch);
+                    self.owners_synced.insert(("ReplicaSet", watch));
                 }
-                Seen::Gone(set) => self.revisions.replica_set_gone(&set.metadata),
-                Seen::ListBegins => {}
-                Seen::ListEnds => drop(self.owners_synced.insert(("ReplicaSet", index))),
             },
-            Watched::ControllerRevision(index, seen) => match *seen {
+            Watched::ControllerRevision(watch, seen) => match *seen {
                 Seen::Applied(revision) => {
-                    if self.revisions.controller_revision(&revision) {
-                        self.revisions_changed();
-                    }
+                    self.revisions_changed |= self.revisions.controller_revision(watch, &revision);
                 }
-                Seen::Gone(revision) => self.revisions.controller_revision_gone(&revision),
-                Seen::ListBegins => {}
-                Seen::ListEnds => drop(self.owners_synced.insert(("ControllerRevision", index))),
+                Seen::Gone(revision) => self.revisions.controller_revision_gone(watch, &revision),
+                Seen::ListBegins => self.revisions.controller_revisions_begin(watch),
+                Seen::ListEnds => {
+                    self.revisions.controller_revisions_end(watch);
+                    self.owners_synced.insert(("ControllerRevision", watch));
+                }
             },
         }
     }
@@ -395,6 +399,7 @@ impl State {
     pub(super) fn forget_base(&mut self, id: &BaseId, now: Instant) {
         if let Some(state) = self.bases.remove(id) {
             info!(base = %id, "base forgotten");
+            self.index.loses_home(id, state.pods);
             self.record.forget(id, state.base.ledger, today(), now);
             self.schedule.clear(&Task::Base(id.clone()));
             self.schedule.wake(&Task::Record, now);

@@ -34,7 +34,7 @@ impl Suspicion {
 
     /// Of `known` bases that were there, so many are silent now. Returns what is to be said, if anything is.
     fn judge(&mut self, silent: usize, known: usize, now: Instant) -> Option<Verdict> {
-        let most = known >= FEW && silent * 2 > known;
+        let most = known >= FEW && silent > known.saturating_sub(silent);
         match self.since {
             None if most => {
                 self.since = Some(now);
@@ -70,13 +70,13 @@ impl State {
             return;
         }
         self.suspicion.looked = Some(now);
-        let (mut silent, mut known) = (0, 0);
+        let (mut silent, mut known) = (0_usize, 0_usize);
         // One that never answered anything tells nothing by its silence.
         let answered = |state: &&BaseState| state.node.object.exists() && state.base.modules().is_some();
         for state in self.bases.values().map(Box::as_ref).filter(answered) {
-            known += 1;
+            known = known.saturating_add(1);
             let lost = matches!(state.base.reachability(now), Reachability::Unreachable | Reachability::Dead);
-            silent += usize::from(lost || state.base.is_unanswered(now));
+            silent = silent.saturating_add(usize::from(lost || state.base.is_unanswered(now)));
         }
         let Some(verdict) = self.suspicion.judge(silent, known, now) else { return };
         self.metrics.bases_suspected.set(i64::from(self.suspicion.is_on()));

@@ -20,9 +20,9 @@ impl State {
                 Some(PeerNode { base, node, not_ready_since: state.node.not_ready_since })
             })
             .collect();
-        let pods = &self.pods;
+        let (pods, index) = (&self.pods, &self.index);
         let pods_of = |workload: &str| {
-            let of = pods.values().filter(|p| &*p.pod.workload.uid == workload && p.pod.is_live());
+            let of = index.of_workload(workload).filter_map(|uid| pods.get(uid)).filter(|p| p.pod.is_live());
             of.map(|p| {
                 let annotations = p.object.object().and_then(|object| object.metadata.annotations.as_ref());
                 let deletion_cost = annotations.and_then(|a| a.get(names::DELETION_COST)).map(String::as_str);

@@ -144,7 +144,7 @@ struct Room(usize);
 impl Room {
     fn take(&mut self, text: &str) -> Result<(), String> {
         // A separator comes with each.
-        self.0 = self.0.checked_sub(limits::json_len(text) + 1).ok_or_else(|| {
+        self.0 = self.0.checked_sub(limits::json_len(text).saturating_add(1)).ok_or_else(|| {
             format!(
                 "env and args are larger than the {} bytes that a module may have: leave some out",
                 limits::ENVIRONMENT_MAX
@@ -242,9 +242,9 @@ fn expand(text: &str, envs: &BTreeMap<String, String>, what: &str) -> Result<Str
     let mut out = Bounded(String::new());
     let mut rest = text;
     let expanded = loop {
-        let Some(at) = rest.find('$') else { break out.push(rest) };
-        let before = &rest[..at];
-        rest = &rest[at + 1..];
+        let Some((before, behind)) = rest.split_once('$') else { break out.push(rest) };
+        let reference = rest.get(before.len()..).unwrap_or(rest);
+        rest = behind;
         let (part, after) = if let Some(after) = rest.strip_prefix('$') {
             ("$", after)
         } else if let Some(inner) = rest.strip_prefix('(') {
@@ -252,7 +252,7 @@ fn expand(text: &str, envs: &BTreeMap<String, String>, what: &str) -> Result<Str
             let Some((name, after)) = inner.split_once(')') else {
                 break out.push(before).and_then(|()| out.literal(rest));
             };
-            let unknown = &text[text.len() - rest.len() - 1..text.len() - after.len()];
+            let unknown = reference.get(..reference.len().saturating_sub(after.len())).unwrap_or(reference);
             (envs.get(name).map_or(unknown, String::as_str), after)
         } else {
             ("$", rest)
@@ -273,7 +273,7 @@ struct Bounded(String);
 
 impl Bounded {
     fn push(&mut self, part: &str) -> Option<()> {
-        let fits = part.len() <= limits::VALUE_MAX - self.0.len();
+        let fits = part.len() <= limits::VALUE_MAX.saturating_sub(self.0.len());
         fits.then(|| self.0.push_str(part))
     }
 

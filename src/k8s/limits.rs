@@ -66,7 +66,7 @@ pub(super) fn json_len(text: &str) -> usize {
         0..0x20 => 5,
         _ => 0,
     });
-    text.len() + escapes.sum::<usize>() + 2
+    text.len().saturating_add(escapes.sum()).saturating_add(2)
 }
 
 #[cfg(test)]

@@ -190,9 +190,9 @@ impl NodeWriter<'_> {
 
     /// The part of the status that is ours. Conditions merge by type; those of others stay.
     pub fn status(&self, node: Option<&Node>, ready: Option<Ready>) -> Value {
-        let mut capacity = json!({ "pods": quantity(self.max_pods.into()) });
+        let mut capacity = BTreeMap::from([("pods", quantity(self.max_pods.into()))]);
         if let Some(bytes) = self.max_metaspace {
-            capacity["memory"] = json!(quantity(bytes));
+            capacity.insert("memory", quantity(bytes));
         }
         let mut addresses = Vec::new();
         if let Some(ip) = &self.info.ip {
@@ -296,13 +296,18 @@ fn is_taint(taint: &Taint, wanted: &Value) -> bool {
         && wanted["value"] == taint.value.as_deref().unwrap_or_default()
 }
 
+fn field<'v>(of: &'v Value, name: &str) -> &'v Value {
+    of.get(name).unwrap_or(&Value::Null)
+}
+
 /// Whether the Node's status says all that `wanted` does, times aside.
 fn node_is_current(node: &Node, wanted: &Value) -> bool {
     let Ok(status) = serde_json::to_value(node.status.clone().unwrap_or_default()) else { return false };
-    let has = |field: &str, key: &str, value: &Value| status[field].get(key).unwrap_or(&Value::Null) == value;
-    let resources =
-        |field: &str| wanted[field].as_object().is_none_or(|all| all.iter().all(|(key, value)| has(field, key, value)));
-    let addresses = status["addresses"].as_array();
+    let has = |in_: &str, key: &str, value: &Value| field(field(&status, in_), key) == value;
+    let resources = |in_: &str| {
+        field(wanted, in_).as_object().is_none_or(|all| all.iter().all(|(key, value)| has(in_, key, value)))
+    };
+    let addresses = field(&status, "addresses").as_array();
     let is_there = |wanted: &Value| {
         let goes = wanted.get("$patch").is_some();
         addresses.is_some_and(|all| {
@@ -313,11 +318,12 @@ fn node_is_current(node: &Node, wanted: &Value) -> bool {
         && wanted["addresses"].as_array().is_none_or(|all| all.iter().all(is_there))
         && ["osImage", "kubeletVersion", "containerRuntimeVersion"]
             .iter()
-            .all(|field| status["nodeInfo"][field] == wanted["nodeInfo"][field])
+            .all(|name| field(field(&status, "nodeInfo"), name) == field(field(wanted, "nodeInfo"), name))
         && wanted["conditions"].as_array().is_some_and(|conditions| {
             conditions.iter().all(|c| {
-                status["conditions"].as_array().is_some_and(|all| {
-                    all.iter().any(|s| ["type", "status", "reason", "message"].iter().all(|f| s[f] == c[f]))
+                field(&status, "conditions").as_array().is_some_and(|all| {
+                    all.iter()
+                        .any(|s| ["type", "status", "reason", "message"].iter().all(|f| field(s, f) == field(c, f)))
                 })
             })
         })

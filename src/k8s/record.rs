@@ -85,7 +85,7 @@ pub fn ordered_in(object: &ConfigMap) -> Ordered {
 /// What an object keeps of bases, with the bytes of each entry.
 pub fn ledgers_in(object: &ConfigMap) -> impl Iterator<Item = (BaseId, Saved, usize)> {
     object.data.iter().flatten().filter_map(|(base, text)| {
-        Some((BaseId::new(base.as_str()), serde_json::from_str(text).ok()?, base.len() + text.len()))
+        Some((BaseId::new(base.as_str()), serde_json::from_str(text).ok()?, base.len().saturating_add(text.len())))
     })
 }
 

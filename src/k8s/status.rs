@@ -40,7 +40,7 @@ impl StatusWriter<'_> {
             status.container_statuses = Some(self.containers(pod, outcome));
         }
         if let Some(rejected) = &outcome.rejected {
-            (status.reason, status.message) = (Some(rejected.reason.to_owned()), Some(rejected.message.clone()));
+            (status.reason, status.message) = (Some(rejected.reason.to_owned()), text(&rejected.message));
         } else if outcome.phase == Phase::Failed {
             status.reason = Some(names::BIZ_DEACTIVATE.to_owned());
             status.message = outcome.containers.iter().find_map(|c| match c {
@@ -70,7 +70,7 @@ impl StatusWriter<'_> {
 
     fn condition(&self, all: &mut Vec<PodCondition>, type_: &str, is: bool, why: Option<(&str, String)>) {
         let status = if is { "True" } else { "False" };
-        let (reason, message) = why.map_or((None, None), |(r, m)| (Some(r.to_owned()), Some(m)));
+        let (reason, message) = why.map_or((None, None), |(r, m)| (Some(r.to_owned()), text(&m)));
         let index = all.iter().position(|c| c.type_ == type_);
         let old = index.map(|i| all.remove(i));
         let since = old.as_ref().filter(|o| o.status == status).and_then(|o| o.last_transition_time.clone());
@@ -89,7 +89,7 @@ impl StatusWriter<'_> {
     fn containers(&self, pod: &Pod, outcome: &PodOutcome) -> Vec<ContainerStatus> {
         let specs = pod.spec.iter().flat_map(|s| &s.containers);
         // A Pod that is no module has one outcome for all its containers.
-        let outcomes = outcome.containers.iter().chain(std::iter::repeat(&outcome.containers[0]));
+        let outcomes = outcome.containers.iter().chain(outcome.containers.first().into_iter().cycle());
         specs
             .zip(outcomes)
             .map(|(spec, outcome)| {
@@ -137,16 +137,19 @@ impl StatusWriter<'_> {
             }
             ContainerOutcome::Waiting { reason, message, restarts } => {
                 let restarts = as_count(*restarts).max(status.restart_count);
-                let old_message = old_state.and_then(|s| s.waiting.as_ref()).and_then(|w| w.message.as_ref());
+                let message = &text(message);
+                let old_message = old_state.and_then(|s| s.waiting.as_ref()).map(|w| &w.message);
                 let failed = matches!(reason, Reason::InstallFailed | Reason::ModuleMismatch);
                 if let Some(running) = was_running {
+                    let message = message.as_deref().unwrap_or_default();
                     status.last_state = Some(self.ended(reason.as_str(), message, running.started_at.clone(), 1));
                 } else if failed && (restarts > status.restart_count || old_message != Some(message)) {
-                    status.last_state = Some(self.ended(reason.as_str(), message, None, 1));
+                    status.last_state =
+                        Some(self.ended(reason.as_str(), message.as_deref().unwrap_or_default(), None, 1));
                 }
                 status.restart_count = restarts;
                 let waiting =
-                    ContainerStateWaiting { reason: Some(reason.as_str().to_owned()), message: Some(message.clone()) };
+                    ContainerStateWaiting { reason: Some(reason.as_str().to_owned()), message: message.clone() };
                 status.state = Some(ContainerState { waiting: Some(waiting), ..ContainerState::default() });
             }
             ContainerOutcome::SideCar => {
@@ -166,7 +169,7 @@ impl StatusWriter<'_> {
         let terminated = ContainerStateTerminated {
             exit_code,
             reason: Some(reason.to_owned()),
-            message: Some(message.to_owned()),
+            message: text(message),
             // Without one kubectl would show the year 1.
             started_at: Some(started_at.unwrap_or(Time(self.now))),
             finished_at: Some(Time(self.now)),
@@ -174,6 +177,11 @@ impl StatusWriter<'_> {
         };
         ContainerState { terminated: Some(terminated), ..ContainerState::default() }
     }
+}
+
+/// The API server leaves out a text that is empty: what comes back then equals what was written.
+fn text(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 fn as_count(restarts: u32) -> i32 {
@@ -209,9 +217,12 @@ pub fn status_patch(uid: &str, status: &PodStatus) -> serde_json::Value {
     let ours = |c: &&PodCondition| matches!(c.type_.as_str(), "Initialized" | "ContainersReady" | "Ready");
     let conditions: Vec<_> = status.conditions.iter().flatten().filter(ours).map(condition_json).collect();
     // They merge by address: without the directive a new one would stand beside the old one, which is refused.
-    let replace = json!({ "$patch": "replace" });
-    let pod_ips = status.pod_ips.iter().flatten().map(|ip| json!(ip)).chain([replace]);
-    let pod_ips = status.pod_ips.as_ref().map(|_| pod_ips.collect::<Vec<_>>());
+    let whole = |mut list: Vec<serde_json::Value>| {
+        list.push(json!({ "$patch": "replace" }));
+        list
+    };
+    let pod_ips = status.pod_ips.as_ref().map(|ips| whole(ips.iter().map(|ip| json!(ip)).collect()));
+    let host_ips = status.host_ips.as_ref().map(|ips| whole(ips.iter().map(|ip| json!(ip)).collect()));
     json!({
         "metadata": { "uid": uid },
         "status": {
@@ -219,7 +230,7 @@ pub fn status_patch(uid: &str, status: &PodStatus) -> serde_json::Value {
             "reason": status.reason,
             "message": status.message,
             "hostIP": status.host_ip,
-            "hostIPs": status.host_ips,
+            "hostIPs": host_ips,
             "podIP": status.pod_ip,
             "podIPs": pod_ips,
             "startTime": status.start_time,

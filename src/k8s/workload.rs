@@ -1,6 +1,10 @@
 //! Which workload a Pod belongs to, and which revision of its template it was made from.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::Hash,
+    sync::Arc,
+};
 
 use k8s_openapi::{
     api::apps::v1::ControllerRevision,
@@ -18,43 +22,117 @@ const CONTROLLER_REVISION_HASH: &str = "controller-revision-hash";
 /// Revisions of templates, as replica sets and controller revisions tell them.
 #[derive(Debug, Default)]
 pub struct Revisions {
-    replica_sets: HashMap<String, Workload>,
+    replica_sets: Listed<String, Workload>,
     /// (uid of the owner, what the Pod's label says) → revision.
-    controller_revisions: HashMap<(String, String), i64>,
+    controller_revisions: Listed<(String, String), i64>,
+}
+
+/// What several watches of one kind show. What is not in a new list of its watch is gone.
+#[derive(Debug)]
+struct Listed<K, V> {
+    by_watch: BTreeMap<usize, HashMap<K, V>>,
+    listing: BTreeMap<usize, HashMap<K, V>>,
+}
+
+impl<K, V> Default for Listed<K, V> {
+    fn default() -> Self {
+        Self { by_watch: BTreeMap::new(), listing: BTreeMap::new() }
+    }
+}
+
+impl<K: Clone + Eq + Hash, V: Clone + PartialEq> Listed<K, V> {
+    /// Returns whether that is news.
+    fn insert(&mut self, watch: usize, key: K, value: V) -> bool {
+        if let Some(listing) = self.listing.get_mut(&watch) {
+            listing.insert(key.clone(), value.clone());
+        }
+        let before = self.by_watch.entry(watch).or_default().insert(key, value.clone());
+        before != Some(value)
+    }
+
+    fn remove(&mut self, watch: usize, key: &K) {
+        for all in [&mut self.by_watch, &mut self.listing] {
+            if let Some(all) = all.get_mut(&watch) {
+                all.remove(key);
+            }
+        }
+    }
+
+    fn get(&self, key: &K) -> Option<&V> {
+        self.by_watch.values().find_map(|all| all.get(key))
+    }
+
+    fn begin(&mut self, watch: usize) {
+        self.listing.insert(watch, HashMap::new());
+    }
+
+    fn end(&mut self, watch: usize) {
+        if let Some(listed) = self.listing.remove(&watch) {
+            self.by_watch.insert(watch, listed);
+        }
+    }
 }
 
 impl Revisions {
     /// A replica set was seen. Returns whether it changes what [`Self::workload`] says.
-    pub fn replica_set(&mut self, meta: &ObjectMeta) -> bool {
+    pub fn replica_set(&mut self, watch: usize, meta: &ObjectMeta) -> bool {
         let Some(uid) = meta.uid.clone() else { return false };
         let annotation = |key| meta.annotations.as_ref().and_then(|a| a.get(key)).and_then(|r| r.parse().ok());
         let revision = annotation(DEPLOYMENT_REVISION).or_else(|| annotation(ROLLOUT_REVISION));
         let owner = controller_of(meta).map_or(uid.as_str(), |o| o.uid.as_str());
         let workload = Workload { uid: Arc::from(owner), revision: revision.unwrap_or(0) };
-        self.replica_sets.insert(uid, workload.clone()) != Some(workload)
+        self.replica_sets.insert(watch, uid, workload)
     }
 
     /// A replica set is gone.
-    pub fn replica_set_gone(&mut self, meta: &ObjectMeta) {
+    pub fn replica_set_gone(&mut self, watch: usize, meta: &ObjectMeta) {
         if let Some(uid) = &meta.uid {
-            self.replica_sets.remove(uid);
+            self.replica_sets.remove(watch, uid);
         }
     }
 
+    /// The watch with this number lists all replica sets anew.
+    pub fn replica_sets_begin(&mut self, watch: usize) {
+        self.replica_sets.begin(watch);
+    }
+
+    /// It has: those that were not among them are gone.
+    pub fn replica_sets_end(&mut self, watch: usize) {
+        self.replica_sets.end(watch);
+    }
+
+    /// The watch with this number lists all controller revisions anew.
+    pub fn controller_revisions_begin(&mut self, watch: usize) {
+        self.controller_revisions.begin(watch);
+    }
+
+    /// It has: those that were not among them are gone.
+    pub fn controller_revisions_end(&mut self, watch: usize) {
+        self.controller_revisions.end(watch);
+    }
+
+    /// How many are remembered.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        let count = |all: usize, one: usize| all + one;
+        let sets = self.replica_sets.by_watch.values().map(HashMap::len).fold(0, count);
+        self.controller_revisions.by_watch.values().map(HashMap::len).fold(sets, count)
+    }
+
     /// A controller revision (of a `DaemonSet` or `StatefulSet`) was seen. Returns whether that is news.
-    pub fn controller_revision(&mut self, object: &ControllerRevision) -> bool {
+    pub fn controller_revision(&mut self, watch: usize, object: &ControllerRevision) -> bool {
         let keys = revision_keys(&object.metadata);
         let mut news = false;
         for key in keys {
-            news |= self.controller_revisions.insert(key, object.revision) != Some(object.revision);
+            news |= self.controller_revisions.insert(watch, key, object.revision);
         }
         news
     }
 
     /// A controller revision is gone.
-    pub fn controller_revision_gone(&mut self, object: &ControllerRevision) {
+    pub fn controller_revision_gone(&mut self, watch: usize, object: &ControllerRevision) {
         for key in revision_keys(&object.metadata) {
-            self.controller_revisions.remove(&key);
+            self.controller_revisions.remove(watch, &key);
         }
     }
 
@@ -81,4 +159,37 @@ fn revision_keys(meta: &ObjectMeta) -> Vec<(String, String)> {
     let Some(owner) = controller_of(meta) else { return Vec::new() };
     let hash = meta.labels.as_ref().and_then(|l| l.get(CONTROLLER_REVISION_HASH)).cloned();
     [hash, meta.name.clone()].into_iter().flatten().map(|key| (owner.uid.clone(), key)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(uid: &str) -> ObjectMeta {
+        ObjectMeta { uid: Some(uid.to_owned()), ..ObjectMeta::default() }
+    }
+
+    #[test]
+    fn what_a_new_list_does_not_have_is_forgotten_and_what_another_watch_shows_is_not() {
+        let mut revisions = Revisions::default();
+        for uid in ["a", "b", "both"] {
+            assert!(revisions.replica_set(0, &set(uid)));
+        }
+        assert!(revisions.replica_set(1, &set("both")));
+        assert!(!revisions.replica_set(1, &set("both")), "no news");
+        for _ in 0..3 {
+            revisions.replica_sets_begin(0);
+            assert_eq!(revisions.len(), 4, "until the list is complete");
+            revisions.replica_set(0, &set("b"));
+            revisions.replica_sets_end(0);
+            assert_eq!(revisions.len(), 2);
+            assert!(revisions.replica_sets.get(&"both".to_owned()).is_some());
+            for uid in ["a", "both"] {
+                revisions.replica_set(0, &set(uid));
+            }
+        }
+        revisions.replica_set_gone(1, &set("both"));
+        revisions.replica_set_gone(0, &set("both"));
+        assert!(revisions.replica_sets.get(&"both".to_owned()).is_none());
+    }
 }

@@ -30,12 +30,12 @@ impl Pace {
     /// One is taken.
     pub fn take(&mut self, now: Instant) {
         let since = *self.since.get_or_insert(now);
-        let passed = now.saturating_duration_since(since).as_millis() / self.every.as_millis().max(1);
-        let refilled = u32::try_from(passed).unwrap_or(u32::MAX);
+        let passed = now.saturating_duration_since(since).as_millis().checked_div(self.every.as_millis());
+        let refilled = passed.and_then(|n| u32::try_from(n).ok()).unwrap_or(u32::MAX);
         if refilled >= self.used {
             (self.used, self.since) = (0, Some(now));
         } else if refilled > 0 {
-            self.used -= refilled;
+            self.used = self.used.saturating_sub(refilled);
             self.since = Some(since.later(self.every.saturating_mul(refilled)));
         }
         self.used = self.used.saturating_add(1);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::domain::Backoff;
+use crate::domain::{Backoff, Later};
 
 /// So many changes are put back at once: a person's mistake.
 const AT_ONCE: u32 = 3;
@@ -22,10 +22,10 @@ impl Contest {
     /// When the next change may be put back.
     pub(super) fn next(&mut self, now: Instant) -> Instant {
         let Some(last) = self.last else { return now };
-        if now >= last + FORGOTTEN.max(self.truce() * 2) {
+        if now >= last.later(FORGOTTEN.max(self.truce().saturating_mul(2))) {
             *self = Self::default();
         }
-        if self.rounds == 0 { now } else { last + self.truce() }
+        if self.rounds == 0 { now } else { last.later(self.truce()) }
     }
 
     /// A change is put back.
@@ -36,7 +36,7 @@ impl Contest {
 
     /// How long the next change stands; zero for as long as it looks like a mistake.
     pub(super) fn truce(&self) -> Duration {
-        self.rounds.checked_sub(AT_ONCE).map_or(Duration::ZERO, |more| TRUCE.delay(more + 1))
+        self.rounds.checked_sub(AT_ONCE).map_or(Duration::ZERO, |more| TRUCE.delay(more.saturating_add(1)))
     }
 }
 

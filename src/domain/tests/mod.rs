@@ -1,6 +1,8 @@
 //! Tests of the core: tables for the rows that users rely on, properties for everything between them.
 
+mod absence;
 mod conversation;
+mod extremes;
 mod lifecycle;
 mod properties;
 mod replace;

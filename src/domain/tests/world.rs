@@ -25,7 +25,7 @@ pub(crate) struct Jvm {
     pub(crate) mode: Mode,
     pub(crate) list: BTreeMap<ModuleId, ModuleState>,
     /// Versions that fail to start.
-    pub(super) broken: BTreeSet<String>,
+    pub(crate) broken: BTreeSet<String>,
     /// Modules are web contexts: two versions of one cannot be loaded.
     pub(super) web: bool,
     /// Versions whose jar can be fetched so often and not again.
@@ -172,7 +172,11 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(mode: Mode) -> Self {
-        let settings = Arc::new(Settings::default());
+        Self::with(mode, Settings::default())
+    }
+
+    pub(super) fn with(mode: Mode, settings: Settings) -> Self {
+        let settings = Arc::new(settings);
         let now = Instant::now();
         let mut world = Self {
             jvm: Jvm::new(mode),

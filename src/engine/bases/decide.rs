@@ -28,7 +28,7 @@ fn reject_beyond(
     fresh.sort_by_cached_key(|pod| {
         std::cmp::Reverse((first_seen(pod).map(|(ordered, at)| (!ordered, at)), pod.uid.clone()))
     });
-    fresh.truncate(used - most);
+    fresh.truncate(used.saturating_sub(most));
     let too_many: HashSet<_> = fresh.iter().map(|pod| pod.uid.clone()).collect();
     pods.retain(|pod| !too_many.contains(&pod.uid));
     let message = format!("Node didn't have enough resource: pods, requested: 1, used: {most}, capacity: {most}");
@@ -119,7 +119,7 @@ impl State {
     }
 
     fn terminating(&self, id: &BaseId) -> Vec<PodUid> {
-        let of_base = self.pods.values().filter(|p| p.base == *id && p.pod.deleting.is_some());
+        let of_base = self.pods_of(id).filter(|p| p.pod.deleting.is_some());
         of_base.map(|p| p.pod.uid.clone()).collect()
     }
 

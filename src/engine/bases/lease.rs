@@ -24,7 +24,7 @@ const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/le
 
 /// A hundred renewals a second are enough for up to two thousand bases.
 fn renew_every(bases: usize) -> Duration {
-    let spread = SPREAD_BY * u32::try_from(bases).unwrap_or(u32::MAX).min(10_000);
+    let spread = SPREAD_BY.saturating_mul(u32::try_from(bases).unwrap_or(u32::MAX));
     spread.clamp(RENEW_EVERY, RENEW_AT_LEAST_EVERY)
 }
 
@@ -90,7 +90,7 @@ impl State {
         };
         out.push(Effect::Write(Lane::Background, Key::Lease(id.clone()), request));
         state.lease.write((), now);
-        let next = now.later(renew_every + spread(id));
+        let next = now.later(renew_every.saturating_add(spread(id)));
         state.lease_due = Some(next);
         self.schedule.wake(task, next);
     }

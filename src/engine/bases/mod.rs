@@ -1,6 +1,7 @@
 //! One base: what is known of it, and the plans for it.
 
 mod decide;
+mod index;
 mod lease;
 mod node;
 mod pods;
@@ -8,6 +9,7 @@ mod state;
 mod statuses;
 mod story;
 
+pub(in crate::engine) use index::PodIndex;
 pub(in crate::engine) use state::{BaseState, PodState};
 
 use std::time::Duration;

@@ -178,7 +178,7 @@ impl State {
             env_taint: config.env_taint,
             now: Timestamp::now(),
         };
-        let next_refresh = now.later(STATUS_EVERY + spread(id));
+        let next_refresh = now.later(STATUS_EVERY.saturating_add(spread(id)));
         let (what, request) = match (state.node.object.object(), reachability) {
             (None, Reachability::Online) if state.node.adopts => {
                 state.node.adopts = false;
@@ -243,6 +243,9 @@ fn info_from(node: &Node) -> Option<BaseInfo> {
         version: label(names::BASE_VERSION)?,
         cluster: label(names::BASE_CLUSTER),
         ip: address("InternalIP"),
-        host_name: address("Hostname").or_else(|| label(names::BASE_HOST)),
+        // The Node's own name stands there where the base told none.
+        host_name: address("Hostname")
+            .filter(|host| Some(host) != node.metadata.name.as_ref())
+            .or_else(|| label(names::BASE_HOST)),
     })
 }

@@ -14,12 +14,16 @@ use crate::{
 };
 
 impl State {
-    /// Pods of a workload may have become current, or old.
-    pub(in crate::engine) fn revisions_changed(&mut self) {
-        for record in self.pods.values_mut() {
+    /// Pods of workloads may have become current, or old: looked at once, however many revisions came.
+    pub(in crate::engine) fn see_revisions(&mut self) {
+        if !std::mem::take(&mut self.revisions_changed) {
+            return;
+        }
+        for (uid, record) in &mut self.pods {
             let Some(object) = record.object.object() else { continue };
             let workload = self.revisions.workload(&object.metadata);
             if record.pod.workload != workload {
+                self.index.moves(uid, &record.pod.workload.uid, &workload.uid);
                 record.pod.workload = workload;
                 self.dirty.insert(record.base.clone());
             }
@@ -66,6 +70,7 @@ impl State {
                 }
                 // Most changes are the echo of our own write: nothing to decide on.
                 let same_status = state.object.object().is_some_and(|known| known.status == object.status);
+                self.index.moves(&uid, &state.pod.workload.uid, &pod.workload.uid);
                 let echo = !state.see(pod) && same_status;
                 state.object.shown(object, shown);
                 if echo {
@@ -75,6 +80,7 @@ impl State {
             }
             None => {
                 self.references.wanted(&uid, references(&object), now, &mut self.schedule);
+                self.index.joins(&uid, &pod.workload.uid);
                 let state = PodState {
                     told: Told::from_status(&object),
                     object: Tracked::of(object),
@@ -92,8 +98,9 @@ impl State {
             let deleting = deleting.is_some();
             debug!(%base, pod = name, revision = workload.revision, deleting, terminal, "Pod seen");
         }
-        if let Some(record) = self.bases.get_mut(&base) {
-            record.pods.insert(uid);
+        match self.bases.get_mut(&base) {
+            Some(record) => drop(record.pods.insert(uid)),
+            None => self.index.is_homeless(&base, &uid),
         }
         self.dirty.insert(base);
     }
@@ -109,6 +116,7 @@ impl State {
         let Some(state) = self.pods.get(uid) else { return };
         let Some(object) = state.object.object() else { return };
         let pod = self.view(object, &state.base);
+        self.index.moves(uid, &state.pod.workload.uid, &pod.workload.uid);
         if let Some(state) = self.pods.get_mut(uid)
             && state.see(pod)
         {
@@ -127,21 +135,23 @@ impl State {
     pub(in crate::engine) fn is_ready_elsewhere(&self, uid: &PodUid) -> bool {
         // A bare Pod is a workload of its own.
         let Some(old) = self.pods.get(uid).filter(|p| *p.pod.workload.uid != **uid) else { return false };
-        let same = |p: &PodState| p.pod.workload.uid == old.pod.workload.uid && p.base != old.base;
-        self.pods.values().any(|p| same(p) && p.is_shown_ready())
+        let same = self.index.of_workload(&old.pod.workload.uid).filter_map(|uid| self.pods.get(uid));
+        same.into_iter().any(|p| p.base != old.base && p.is_shown_ready())
     }
 
     /// The Pods of a base.
     pub(in crate::engine) fn pods_of<'a>(&'a self, id: &BaseId) -> impl Iterator<Item = &'a PodState> {
-        let uids = self.bases.get(id).into_iter().flat_map(|state| &state.pods);
+        let uids = self.bases.get(id).into_iter().flat_map(|state| &state.pods).chain(self.index.homeless_of(id));
         uids.filter_map(|uid| self.pods.get(uid).map(Box::as_ref))
     }
 
     pub(in crate::engine) fn forget_pod(&mut self, uid: &PodUid) {
         if let Some(state) = self.pods.remove(uid) {
             self.references.user_gone(uid);
-            if let Some(base) = self.bases.get_mut(&state.base) {
-                base.pods.remove(uid);
+            self.index.leaves(uid, &state.pod.workload.uid);
+            match self.bases.get_mut(&state.base) {
+                Some(base) => drop(base.pods.remove(uid)),
+                None => self.index.homeless_gone(&state.base, uid),
             }
             self.dirty.insert(state.base);
         }

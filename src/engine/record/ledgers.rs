@@ -1,7 +1,7 @@
 //! The ledgers of all bases, kept in some objects that each have many of them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
@@ -29,13 +29,21 @@ struct Shard {
     /// The object, and what the write on its way saves: bases with the marks of their ledgers.
     object: Tracked<(), Vec<(BaseId, u64)>>,
     bytes: usize,
-    /// Bases whose ledgers are to be written, and by when.
-    due: BTreeMap<BaseId, Instant>,
+    /// Bases whose ledgers are to be written, and by when the first of them.
+    due: BTreeSet<BaseId>,
+    first_due: Option<Instant>,
+}
+
+impl Shard {
+    fn is_due(&mut self, base: BaseId, by: Instant) {
+        self.due.insert(base);
+        self.first_due = Some(self.first_due.map_or(by, |at| at.min(by)));
+    }
 }
 
 impl Default for Shard {
     fn default() -> Self {
-        Self { object: Tracked::unpaced(), bytes: 0, due: BTreeMap::new() }
+        Self { object: Tracked::unpaced(), bytes: 0, due: BTreeSet::new(), first_due: None }
     }
 }
 
@@ -64,14 +72,14 @@ impl Ledgers {
     /// It has an entry of so many bytes for this base, which is what the record knows of it at the start.
     pub(super) fn restore(&mut self, number: usize, base: BaseId, bytes: usize) {
         if let Some(shard) = self.shard(number) {
-            shard.bytes += bytes;
+            shard.bytes = shard.bytes.saturating_add(bytes);
             self.homes.insert(base, Home { shard: number, bytes });
         }
     }
 
     fn shard(&mut self, number: usize) -> Option<&mut Shard> {
         if number < MOST && number >= self.shards.len() {
-            self.shards.resize_with(number + 1, Shard::default);
+            self.shards.resize_with(number.saturating_add(1), Shard::default);
         }
         self.shards.get_mut(number)
     }
@@ -81,7 +89,8 @@ impl Ledgers {
         let Some(shard) = self.shards.get_mut(number) else { return };
         shard.object.gone();
         let homes = self.homes.iter().filter(|(_, home)| home.shard == number);
-        shard.due = homes.map(|(base, _)| (base.clone(), now)).collect();
+        shard.due = homes.map(|(base, _)| base.clone()).collect();
+        shard.first_due = (!shard.due.is_empty()).then_some(now);
     }
 
     /// The base's ledger has changed and is to be written by then; `bytes` tells how large it is. False if there is
@@ -95,8 +104,7 @@ impl Ledgers {
             }
         };
         if let Some(shard) = self.shards.get_mut(shard) {
-            let due = shard.due.entry(base.clone()).or_insert(by);
-            *due = by.min(*due);
+            shard.is_due(base.clone(), by);
         }
         true
     }
@@ -104,14 +112,16 @@ impl Ledgers {
     /// Gives the base a place in an object that has room.
     fn settle(&mut self, base: &BaseId, bytes: usize) -> Option<usize> {
         let room = self.shards.iter().position(|shard| shard.bytes < FULL).unwrap_or(self.shards.len());
-        self.shard(room)?.bytes += bytes;
+        let shard = self.shard(room)?;
+        shard.bytes = shard.bytes.saturating_add(bytes);
         self.homes.insert(base.clone(), Home { shard: room, bytes });
         Some(room)
     }
 
     /// A base whose ledger has grown moves out of an object that has become too large.
     fn move_out(&mut self, number: usize, base: &BaseId, bytes: usize, now: Instant) -> bool {
-        let too_large = self.shards.get(number).is_some_and(|s| s.bytes + bytes > TOO_LARGE && s.bytes > bytes);
+        let too_large =
+            self.shards.get(number).is_some_and(|s| s.bytes.saturating_add(bytes) > TOO_LARGE && s.bytes > bytes);
         let Some(old) = self.homes.get(base).copied().filter(|_| too_large) else { return false };
         if self.settle(base, bytes).is_none() {
             return false;
@@ -134,7 +144,7 @@ impl Ledgers {
     ) -> Option<(String, Request)> {
         let exists = self.shards.get(number)?.object.exists();
         let bases: Vec<BaseId> = if exists {
-            self.shards.get(number)?.due.keys().cloned().collect()
+            self.shards.get(number)?.due.iter().cloned().collect()
         } else {
             self.homes.iter().filter(|(_, home)| home.shard == number).map(|(base, _)| base.clone()).collect()
         };
@@ -142,7 +152,7 @@ impl Ledgers {
         for base in bases {
             let (saved, mark) = content(&base);
             let (key, value) = ledger_entry(&base, &saved);
-            let bytes = value.as_str().map_or(0, |text| key.len() + text.len());
+            let bytes = value.as_str().map_or(0, |text| key.len().saturating_add(text.len()));
             if bytes > LARGEST {
                 continue; // its last ledger stays
             }
@@ -155,7 +165,8 @@ impl Ledgers {
             }
             let shard = self.shards.get_mut(number)?;
             if let Some(home) = self.homes.get_mut(&base) {
-                shard.bytes = (shard.bytes + bytes).saturating_sub(std::mem::replace(&mut home.bytes, bytes));
+                shard.bytes =
+                    shard.bytes.saturating_add(bytes).saturating_sub(std::mem::replace(&mut home.bytes, bytes));
                 if bytes == 0 {
                     self.homes.remove(&base);
                 }
@@ -166,7 +177,7 @@ impl Ledgers {
             }
         }
         let shard = self.shards.get_mut(number)?;
-        shard.due.clear();
+        (shard.due, shard.first_due) = (BTreeSet::new(), None);
         if entries.is_empty() {
             return None;
         }
@@ -186,8 +197,9 @@ impl Ledgers {
     ) -> (Vec<(String, Request)>, Option<Instant>) {
         let (mut writes, mut wake) = (Vec::new(), None::<Instant>);
         for number in 0..self.shards.len() {
-            let Some(by) = self.shards[number].due.values().min().copied() else { continue };
-            let at = match self.shards[number].object.may_write(now) {
+            let Some(shard) = self.shards.get(number) else { continue };
+            let Some(by) = shard.first_due else { continue };
+            let at = match shard.object.may_write(now) {
                 MayWrite::Now => by,
                 MayWrite::At(later) => by.max(later),
                 MayWrite::WhenEnded => continue,
@@ -213,7 +225,7 @@ impl Ledgers {
     pub(super) fn failed(&mut self, number: usize, there: Option<bool>, now: Instant) {
         let Some(shard) = self.shards.get_mut(number) else { return };
         for (base, _) in shard.object.failed(now).unwrap_or_default() {
-            shard.due.entry(base.clone()).or_insert(now);
+            shard.is_due(base.clone(), now);
             self.homes.entry(base).or_insert(Home { shard: number, bytes: 0 });
         }
         match there {
@@ -226,14 +238,14 @@ impl Ledgers {
     /// Everything that waits is due now.
     pub(super) fn hurry(&mut self, now: Instant) {
         for shard in &mut self.shards {
-            shard.due.values_mut().for_each(|due| *due = now);
+            shard.first_due = shard.first_due.map(|_| now);
             shard.object.at_once();
         }
     }
 
     /// Bases whose ledgers are not on record as they are, or on their way there.
     pub(super) fn unsaved(&self) -> usize {
-        self.shards.iter().map(|s| s.due.len() + s.object.writing().map_or(0, Vec::len)).sum()
+        self.shards.iter().map(|s| s.due.len().saturating_add(s.object.writing().map_or(0, Vec::len))).sum()
     }
 
     /// How many objects there are.

@@ -115,9 +115,15 @@ impl Record {
     /// All watches have delivered: these bases may have been told something by a process before this one.
     pub(super) fn begin(&mut self, bases: impl Iterator<Item = BaseId>, today: i64, now: Instant) {
         self.ordered.expect_reports(bases, now);
-        self.departed.retain(|_, saved| saved.departed.is_none_or(|day| today.saturating_sub(day) <= DAYS));
+        let is_old = |saved: &Saved| saved.departed.is_some_and(|day| today.saturating_sub(day) > DAYS);
+        let old: Vec<_> =
+            self.departed.iter().filter(|(_, saved)| is_old(saved)).map(|(base, _)| base.clone()).collect();
+        for base in &old {
+            self.departed.remove(base);
+            self.ledgers.changed(base, || 0, now.later(SETTLES));
+        }
         let (orders, away) = (self.ordered.len(), self.departed.len());
-        if orders + away > 0 {
+        if orders > 0 || away > 0 {
             info!(orders, away, "the process before this one left orders, and ledgers of bases that are away");
         }
     }
@@ -297,4 +303,38 @@ pub(super) fn mark(ledger: &Ledger) -> u64 {
     let mut hasher = DefaultHasher::new();
     ledger.hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::k8s::ledger_entry;
+
+    #[test]
+    fn the_ledgers_of_bases_that_went_long_ago_are_taken_out_of_their_objects() {
+        let (now, mut record) = (Instant::now(), Record::new("m", "dev"));
+        let saved = |departed| {
+            let mut saved = Saved { departed, ..Saved::default() };
+            saved.ledger.install(&ModuleId::new("biz1", "1"));
+            saved
+        };
+        let bases = [("old", Some(100)), ("lately", Some(140)), ("here", None)];
+        let entries = bases.map(|(base, departed)| ledger_entry(&BaseId::new(base), &saved(departed)));
+        let object = record_object("dev", &ledgers_name("dev", 0), &entries.into());
+        record.seen(Seen::ListBegins, 0, now);
+        record.seen(Seen::Applied(serde_json::from_value(object).unwrap()), 7, now);
+        record.seen(Seen::ListEnds, 0, now);
+        record.begin([BaseId::new("here")].into_iter(), 100 + DAYS + 1, now);
+        assert_eq!(record.departed().count(), 2);
+        let mut out = Vec::new();
+        record.plan(|_| None, now + Duration::from_secs(11), &mut out);
+        let [Effect::Write(_, _, request)] = &out[..] else { panic!("{out:?}") };
+        assert_eq!(request.body(), json!({ "data": { "old": null } }));
+        record.written(&ledgers_name("dev", 0), Ok(Outcome { resource_version: 8 }), now);
+        let mut out = Vec::new();
+        assert_eq!(record.plan(|_| None, now + Duration::from_secs(100), &mut out), None);
+        assert!(out.is_empty());
+    }
 }

@@ -2,16 +2,20 @@
 //! does not answer.
 
 mod api_server;
+mod cluster;
+mod extremes;
 mod properties;
 mod scene;
 
 use std::time::Duration;
 
 use scene::{ROOM, Scene};
+use serde_json::json;
 
 use crate::{
     api::{Seen, Watched},
-    domain::ModuleState::*,
+    domain::{Answer, ModuleId, ModuleState::*, Reply},
+    tunnel::Message,
 };
 
 #[test]
@@ -141,8 +145,8 @@ fn what_was_installed_stays_ours_when_its_node_is_deleted_while_nobody_looks() {
     scene.beats("base-1");
     assert!(scene.settle().contains(&"ledgers".to_owned()));
     // The process dies; Node and Pod are deleted; the base keeps its module and beats no more, but answers.
-    scene.api.objects.remove("base-1");
-    scene.api.objects.remove("p1");
+    scene.vanish("base-1");
+    scene.vanish("p1");
     scene.restart();
     scene.lists("base-1", &[("biz1:1", Activated)]);
     let out = scene.settle();
@@ -152,13 +156,11 @@ fn what_was_installed_stays_ours_when_its_node_is_deleted_while_nobody_looks() {
 #[test]
 fn an_echo_that_never_comes_does_not_keep_a_node_from_being_made_again() {
     let mut scene = Scene::of(&["base-1"]);
-    let node = scene.api.objects["base-1"].clone();
     // A label is wrong, so the Node is written; it is deleted while the write is on its way.
-    scene.api.objects.get_mut("base-1").unwrap()["metadata"]["labels"]["base.koupleless.io/name"] = "wrong".into();
+    scene.api.edit("base-1", |node| node["metadata"]["labels"]["base.koupleless.io/name"] = "wrong".into());
     scene.show("base-1");
     assert_eq!(scene.step(), ["Node base-1"]);
-    scene.api.objects.remove("base-1");
-    scene.watched(Watched::Node(Box::new(Seen::Gone(serde_json::from_value(node).unwrap()))));
+    scene.remove("base-1");
     scene.lose_answer("Node base-1");
     scene.pass(Duration::from_secs(1));
     scene.beats("base-1");
@@ -178,4 +180,72 @@ fn what_finds_a_queue_full_comes_later() {
         scene.settle();
         assert_eq!(nodes(&scene), so_far);
     }
+}
+
+#[test]
+fn the_addresses_of_pods_follow_their_base_whatever_address_comes() {
+    let mut scene = Scene::of(&["base-1"]);
+    scene.serving("p1", "base-1", "biz1:1", None);
+    for ip in ["192.0.2.7", "2001:db8::7", "2001:db8::8", "192.0.2.7"] {
+        scene.beats_from("base-1", ip, false);
+        scene.settle();
+        let status = &scene.api.objects["p1"]["status"];
+        assert_eq!((&status["podIP"], &status["hostIP"]), (&ip.into(), &ip.into()));
+        assert_eq!((&status["podIPs"], &status["hostIPs"]), (&json!([{ "ip": ip }]), &json!([{ "ip": ip }])));
+    }
+}
+
+#[test]
+fn a_failure_without_a_word_is_written_once() {
+    let mut scene = Scene::of(&["base-1"]);
+    scene.pod("p1", "base-1", "biz1:1", None);
+    scene.settle();
+    let refused = Reply {
+        command: "installBiz",
+        module: Some(ModuleId::new("biz1", "1")),
+        answer: Answer::Failed(String::new()),
+    };
+    scene.say("base-1", Message::Reply(refused));
+    scene.settle();
+    scene.lists("base-1", &[]);
+    scene.settle();
+    for _ in 0..3 {
+        scene.pass(Duration::from_secs(1));
+        scene.show("p1");
+        assert_eq!(scene.settle(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_process_that_begins_writes_nothing_of_what_is_so_already() {
+    let mut cluster = cluster::Cluster::new(crate::domain::tests::world::Mode::Default);
+    cluster.run_for(Duration::from_secs(30));
+    let before = cluster.scene.api.objects.clone();
+    cluster.restart();
+    for _ in 0..20 {
+        let out = cluster.run_for(Duration::from_secs(2));
+        for (key, object) in &before {
+            let now = &cluster.scene.api.objects[key];
+            assert_eq!(object, now, "{out:?}");
+        }
+    }
+}
+
+#[test]
+fn pods_of_a_base_that_is_not_known_are_its_own_when_it_comes_and_nothing_is_kept_of_those_that_go() {
+    let mut scene = Scene::of(&["base-1"]);
+    scene.replica_set("rs1", 1);
+    for (uid, base) in [("p1", "base-9"), ("p2", "base-9"), ("p3", "base-1")] {
+        scene.pod(uid, base, "biz1:1", Some("rs1"));
+    }
+    scene.settle();
+    // What is deleted where nobody is goes at once.
+    scene.api.edit("p1", |pod| pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:30Z"));
+    scene.show("p1");
+    assert_eq!(scene.settle(), ["delete p1"]);
+    scene.registers("base-9");
+    let out = scene.settle();
+    assert!(out.contains(&"base-9 installs biz1:1".to_owned()), "{out:?}");
+    ["p2", "p3"].iter().for_each(|pod| scene.remove(pod));
+    assert!(scene.state.index.is_empty(), "{:?}", scene.state.index);
 }

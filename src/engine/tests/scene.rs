@@ -8,12 +8,13 @@ use std::{
 };
 
 use clap::Parser;
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::api_server::{ApiServer, Done};
+use super::api_server::{ApiServer, Done, Kind};
 use crate::{
-    api::{EventSink, Key, Outcome, Reader, Request, Seen, Watched, WriteError, Writer, Written},
+    api::{EventSink, Key, Lean, Outcome, Reader, Request, Seen, Watched, WriteError, Writer, Written},
     config::{Args, Config},
     domain::{Answer, BaseId, BaseInfo, Command, ListedModule, ModuleId, ModuleState, Reply},
     engine::{Edges, state::State},
@@ -22,7 +23,7 @@ use crate::{
     tunnel::{Event, Health, Heartbeat, Message, Topics, mqtt},
 };
 
-const ENV: &str = "dev";
+pub(super) const ENV: &str = "dev";
 /// Writes that can wait.
 pub(super) const ROOM: usize = 16;
 
@@ -36,8 +37,11 @@ pub(super) struct Scene {
     pub(super) sent: VecDeque<(String, Command)>,
     writes: Vec<mpsc::Receiver<(Key, Request)>>,
     /// Writes without an answer, and what they are called.
-    pub(super) open: Vec<(String, Key, Value)>,
+    pub(super) open: Vec<(String, Key, Request)>,
     pub(super) api: ApiServer,
+    /// Objects that are gone and that no watch has shown gone.
+    hidden: VecDeque<Value>,
+    config: Arc<Config>,
     runs: u32,
     _kept: Box<dyn Any>,
 }
@@ -45,6 +49,13 @@ pub(super) struct Scene {
 impl Scene {
     /// With bases that have registered.
     pub(super) fn of(bases: &[&str]) -> Self {
+        Self::with(bases, &[])
+    }
+
+    /// With options.
+    pub(super) fn with(bases: &[&str], options: &[&str]) -> Self {
+        let args = ["modulet", "--env", ENV].iter().chain(options);
+        let config = Arc::new(Config::from(Args::parse_from(args)));
         let metrics = Arc::new(Metrics::new());
         let (writer, writes) = Writer::new("writes", ROOM);
         let (background, in_background) = Writer::new("background", ROOM);
@@ -65,7 +76,8 @@ impl Scene {
             events,
         };
         let mut scene = Self {
-            state: state(),
+            state: state(&config),
+            config,
             edges,
             now: Instant::now(),
             commands,
@@ -73,6 +85,7 @@ impl Scene {
             writes: vec![in_record, writes, in_background],
             open: Vec::new(),
             api: ApiServer::default(),
+            hidden: VecDeque::new(),
             runs: 1,
             _kept: Box::new((events_kept, reader_kept)),
         };
@@ -89,14 +102,14 @@ impl Scene {
         let ordered = Ordered::from([(id(module), std::collections::BTreeSet::new())]);
         let name = ordered_name(ENV);
         let object = record_object(ENV, &name, &[ordered_entry(&ordered)].into());
-        self.api.objects.insert(name, object);
+        self.api.put(&name, Kind::Record, object);
     }
 
     /// The process dies, and the next one begins. Writes that were on their way are lost.
     pub(super) fn restart(&mut self) {
         self.open.clear();
         self.runs += 1;
-        self.state = state();
+        self.state = state(&self.config);
         self.begin();
     }
 
@@ -106,12 +119,7 @@ impl Scene {
         if first {
             self.lists_record();
         }
-        self.watched(Watched::Pod(Box::new(Seen::ListBegins)));
-        self.watched(Watched::Node(Box::new(Seen::ListBegins)));
-        let all: Vec<_> = self.api.objects.keys().filter(|name| !name.starts_with("modulet-")).cloned().collect();
-        all.iter().for_each(|object| self.show(object));
-        self.watched(Watched::Pod(Box::new(Seen::ListEnds)));
-        self.watched(Watched::Node(Box::new(Seen::ListEnds)));
+        self.lists_pods_and_nodes();
         for seen in [Seen::ListBegins, Seen::ListEnds] {
             self.watched(Watched::Deployment(Box::new(seen)));
         }
@@ -127,6 +135,22 @@ impl Scene {
         }
         assert!(self.state.begin(self.now));
         self.state.tunnel(Event::Connected, self.now);
+    }
+
+    /// The watches begin anew, all of them, and deliver what is there.
+    pub(super) fn relist(&mut self) {
+        self.lists_pods_and_nodes();
+        self.lists_record();
+    }
+
+    fn lists_pods_and_nodes(&mut self) {
+        self.hidden.clear();
+        self.watched(Watched::Pod(Box::new(Seen::ListBegins)));
+        self.watched(Watched::Node(Box::new(Seen::ListBegins)));
+        let all: Vec<_> = self.api.objects.keys().filter(|name| !name.starts_with("modulet-")).cloned().collect();
+        all.iter().for_each(|object| self.show(object));
+        self.watched(Watched::Pod(Box::new(Seen::ListEnds)));
+        self.watched(Watched::Node(Box::new(Seen::ListEnds)));
     }
 
     fn lists_record(&mut self) {
@@ -151,12 +175,21 @@ impl Scene {
     }
 
     pub(super) fn beats(&mut self, base: &str) {
-        let ip = Some("192.0.2.1".to_owned());
-        let info = BaseInfo { name: "app".into(), version: "1".into(), cluster: None, ip, host_name: None };
-        self.say(base, Message::Heartbeat(Heartbeat { info, going_away: false }));
+        self.beats_from(base, "192.0.2.1", false);
     }
 
-    fn registers(&mut self, base: &str) {
+    pub(super) fn beats_from(&mut self, base: &str, ip: &str, going_away: bool) {
+        let ip = Some(ip.to_owned());
+        let info = BaseInfo { name: "app".into(), version: "1".into(), cluster: None, ip, host_name: None };
+        self.say(base, Message::Heartbeat(Heartbeat { info, going_away }));
+    }
+
+    /// The connection to the broker proves alive, is lost or comes back.
+    pub(super) fn link(&mut self, event: Event) {
+        self.state.tunnel(event, self.now);
+    }
+
+    pub(super) fn registers(&mut self, base: &str) {
         self.beats(base);
         self.say(base, Message::Health(Health::default()));
         self.lists(base, &[]);
@@ -184,14 +217,15 @@ impl Scene {
         let pod = json!({
             "metadata": {
                 "name": uid, "namespace": "default", "uid": uid, "creationTimestamp": "2026-01-01T00:00:00Z",
-                "labels": { names::COMPONENT: "module" }, "ownerReferences": owners,
+                "generation": 1, "labels": { names::COMPONENT: "module" }, "ownerReferences": owners,
             },
+            "status": { "phase": "Pending", "qosClass": "BestEffort", "conditions": [{ "type": "PodScheduled", "status": "True" }] },
             "spec": { "nodeName": format!("vnode.{base}.{ENV}"), "containers": [{
                 "name": name, "image": "https://modules.example.com/biz.jar",
                 "env": [{ "name": names::BIZ_VERSION, "value": version }],
             }] },
         });
-        self.api.objects.insert(uid.to_owned(), pod);
+        self.api.put(uid, Kind::Pod, pod);
         self.show(uid);
     }
 
@@ -209,14 +243,27 @@ impl Scene {
 
     /// A watch shows the object as it is now.
     pub(super) fn show(&mut self, object: &str) {
-        let object = self.api.touch(object);
-        self.watched(if object["kind"] == "ConfigMap" {
-            Watched::Record(Box::new(Seen::Applied(serde_json::from_value(object).unwrap())))
-        } else if object["kind"] == "Node" {
-            Watched::Node(Box::new(Seen::Applied(serde_json::from_value(object).unwrap())))
-        } else {
-            Watched::Pod(Box::new(Seen::Applied(serde_json::from_value(object).unwrap())))
+        let object = self.api.objects[object].clone();
+        self.watched(match object["kind"].as_str() {
+            Some("ConfigMap") => Watched::Record(Box::new(Seen::Applied(lean::<ConfigMap>(object)))),
+            Some("Node") => Watched::Node(Box::new(Seen::Applied(lean::<Node>(object)))),
+            _ => Watched::Pod(Box::new(Seen::Applied(lean::<Pod>(object)))),
         });
+    }
+
+    fn show_gone(&mut self, object: Value) {
+        self.watched(match object["kind"].as_str() {
+            Some("ConfigMap") => Watched::Record(Box::new(Seen::Gone(lean::<ConfigMap>(object)))),
+            Some("Node") => Watched::Node(Box::new(Seen::Gone(lean::<Node>(object)))),
+            _ => Watched::Pod(Box::new(Seen::Gone(lean::<Pod>(object)))),
+        });
+    }
+
+    /// The watches show what is gone.
+    pub(super) fn show_all_gone(&mut self) {
+        while let Some(object) = self.hidden.pop_front() {
+            self.show_gone(object);
+        }
     }
 
     // What goes out.
@@ -248,55 +295,63 @@ impl Scene {
         for writes in &mut self.writes {
             while let Ok((key, request)) = writes.try_recv() {
                 if matches!(key, Key::Lease(_)) {
-                    leases.push(key);
+                    leases.push((key, request));
                     continue;
                 }
-                let what = describe(&key, &request.body());
+                let what = describe(&key, &request);
                 out.push(what.clone());
-                self.open.push((what, key, request.body()));
+                self.open.push((what, key, request));
             }
         }
-        for key in leases {
-            self.state.written(Written { key, result: Ok(Outcome::default()) }, self.now);
+        for (key, request) in leases {
+            let (result, _) = self.apply(&request);
+            self.state.written(Written { key, result }, self.now);
         }
         out
     }
 
-    fn take(&mut self, what: &str) -> (Key, Value) {
+    fn take(&mut self, what: &str) -> (Key, Request) {
         let known = || self.open.iter().map(|(what, ..)| what.as_str()).collect::<Vec<_>>();
         let index = self.open.iter().position(|(w, ..)| w == what);
         let index = index.unwrap_or_else(|| panic!("nothing asks for {what:?}, but {:?}", known()));
-        let (_, key, body) = self.open.remove(index);
-        (key, body)
+        let (_, key, request) = self.open.remove(index);
+        (key, request)
+    }
+
+    /// An object is gone at once. The watches do not show it yet.
+    pub(super) fn vanish(&mut self, object: &str) {
+        if let Some(object) = self.api.objects.remove(object) {
+            self.hidden.push_back(object);
+        }
     }
 
     /// A Pod is gone at once, and the watch shows it.
     pub(super) fn remove(&mut self, uid: &str) {
-        if let Some(pod) = self.api.objects.remove(uid) {
-            self.gone(pod);
-        }
+        self.vanish(uid);
+        self.show_all_gone();
     }
 
-    fn gone(&mut self, pod: Value) {
-        self.watched(Watched::Pod(Box::new(Seen::Gone(serde_json::from_value(pod).unwrap()))));
-    }
-
-    fn apply(&mut self, key: &Key, body: &Value) -> (Result<Outcome, WriteError>, Option<String>) {
-        match self.api.apply(key, body) {
-            Done::Changed(object, version) => (Ok(Outcome { resource_version: version }), Some(object)),
-            Done::Removed(pod) => {
-                self.gone(pod);
-                (Ok(Outcome::default()), None)
+    /// Returns the object that has changed.
+    fn apply(&mut self, request: &Request) -> (Result<Outcome, WriteError>, Option<String>) {
+        let (result, object) = match self.api.apply(request) {
+            Ok(Done::Changed(object, version)) => (Ok(version), Some(object)),
+            Ok(Done::Same(version)) => (Ok(version), None),
+            Ok(Done::Removed(object)) => {
+                self.hidden.push_back(object);
+                (Ok(0), None)
             }
-            Done::Other => (Ok(Outcome::default()), None),
-            Done::NotFound => (Err(WriteError::Refused { code: 404, message: "not found".into() }), None),
-        }
+            Err(error) => (Err(error), None),
+        };
+        (result.map(|resource_version| Outcome { resource_version }), object)
     }
 
-    /// The API server does what it was asked for; the watch has not shown it yet. Returns the object it was about.
+    /// The API server does what it was asked for; the watch has not shown it yet. Returns the object that has changed.
     pub(super) fn accept(&mut self, what: &str) -> Option<String> {
-        let (key, body) = self.take(what);
-        let (answer, object) = self.apply(&key, &body);
+        let (key, request) = self.take(what);
+        let (answer, object) = self.apply(&request);
+        if let Err(WriteError::Refused { code: code @ (400 | 413 | 422), message }) = &answer {
+            panic!("{what}: {message} ({code})");
+        }
         self.end(key, answer);
         object
     }
@@ -306,6 +361,7 @@ impl Scene {
         if let Some(object) = self.accept(what) {
             self.show(&object);
         }
+        self.show_all_gone();
     }
 
     /// The API server does not do it, and does not answer.
@@ -314,10 +370,16 @@ impl Scene {
         self.end(key, Err(unreachable()));
     }
 
+    /// The API server does not do it, and says so.
+    pub(super) fn refuse(&mut self, what: &str, code: u16) {
+        let (key, _) = self.take(what);
+        self.end(key, Err(WriteError::Refused { code, message: "not now".into() }));
+    }
+
     /// The API server does it, but its answer is lost.
     pub(super) fn lose_answer(&mut self, what: &str) {
-        let (key, body) = self.take(what);
-        let _ = self.apply(&key, &body);
+        let (key, request) = self.take(what);
+        let _ = self.apply(&request);
         self.end(key, Err(unreachable()));
     }
 
@@ -352,9 +414,8 @@ impl Scene {
     }
 }
 
-fn state() -> State {
-    let config = Arc::new(Config::from(Args::parse_from(["modulet", "--env", ENV])));
-    State::new(config, Topics::new(ENV), Arc::new(Metrics::new()))
+fn state(config: &Arc<Config>) -> State {
+    State::new(Arc::clone(config), Topics::new(ENV), Arc::new(Metrics::new()))
 }
 
 /// `name:version`.
@@ -367,7 +428,14 @@ fn unreachable() -> WriteError {
     WriteError::Unreachable("no answer".into())
 }
 
-fn describe(key: &Key, body: &Value) -> String {
+/// As a watch reads it.
+fn lean<K: crate::api::Watchable>(object: Value) -> K {
+    let Lean(object) = serde_json::from_value(object).unwrap();
+    object
+}
+
+fn describe(key: &Key, request: &Request) -> String {
+    let body = request.body();
     match key {
         Key::PodStatus(uid) => {
             let status = &body["status"];
@@ -377,9 +445,17 @@ fn describe(key: &Key, body: &Value) -> String {
             format!("{uid} {}{ready}", status["phase"].as_str().unwrap_or_default())
         }
         Key::PodDelete(uid) => format!("delete {uid}"),
+        Key::Node(base) if is_beat(&body) => format!("Node {base} beats"),
+        Key::Node(base) if *request.target().0 == http::Method::DELETE => format!("delete Node {base}"),
         Key::Node(base) => format!("Node {base}"),
         Key::Record(name) if **name == *ordered_name(ENV) => "orders".to_owned(),
         Key::Record(_) => "ledgers".to_owned(),
         other => format!("{other:?}"),
     }
+}
+
+/// A write of the Node's status that says that all is as it was.
+fn is_beat(body: &Value) -> bool {
+    let mut conditions = body["status"]["conditions"].as_array().into_iter().flatten().peekable();
+    conditions.peek().is_some() && conditions.all(|condition| condition["status"].is_null())
 }

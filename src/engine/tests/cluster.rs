@@ -1,0 +1,303 @@
+//! The scene with bases that do what they are told, and with all that can go wrong between them and the API server.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use super::scene::Scene;
+use crate::{
+    domain::{
+        BaseId, BaseInfo, ModuleId,
+        tests::world::{FromBase, Jvm, Mode},
+    },
+    tunnel::{Event, Health, Message},
+};
+
+pub(super) const BASES: [&str; 3] = ["base-1", "base-2", "base-3"];
+/// Modules of bare Pods, and with their `ReplicaSet` those of a Deployment, whose versions are its revisions.
+pub(super) const MODULES: [(&str, Option<&str>); 6] = [
+    ("biz1:1", None),
+    ("biz1:2", None),
+    ("biz2:1", None),
+    ("biz3:1", Some("rs1")),
+    ("biz3:2", Some("rs2")),
+    ("biz3:3", Some("rs3")),
+];
+/// Time passes in steps of this.
+const TICK: Duration = Duration::from_secs(2);
+
+/// A base.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub(super) struct Here {
+    pub(super) jvm: Jvm,
+    pub(super) ip: String,
+    /// The number of its JVM: Java's version and the limit of metaspace follow it.
+    pub(super) life: u64,
+    /// It has answered the health question: only from then on its health tells of the JVM.
+    started: bool,
+    /// It hears nothing and says nothing.
+    pub(super) silent: bool,
+    /// It has said that it goes away.
+    pub(super) stopped: bool,
+    /// It answers, but beats no more, as real ones after an outage of their broker.
+    pub(super) heartless: bool,
+}
+
+impl Here {
+    pub(super) fn java(&self) -> String {
+        format!("17.0.{}", self.life)
+    }
+
+    pub(super) fn metaspace(&self) -> u64 {
+        (100 + self.life) << 20
+    }
+
+    fn health(&mut self) -> Health {
+        let known = std::mem::replace(&mut self.started, true);
+        let java_version = known.then(|| self.java());
+        Health {
+            max_metaspace: known.then(|| self.metaspace()),
+            java_version,
+            master: Some(("app".into(), "1".into())),
+        }
+    }
+}
+
+pub(super) struct Cluster {
+    pub(super) scene: Scene,
+    pub(super) bases: BTreeMap<&'static str, Here>,
+    /// Answers on their way from their bases.
+    answers: VecDeque<(String, Message)>,
+    pub(super) connected: bool,
+    pods: u32,
+}
+
+impl Cluster {
+    pub(super) fn new(mode: Mode) -> Self {
+        let here = |base| {
+            let jvm = Jvm::new(mode);
+            let ip = "192.0.2.1".to_owned();
+            (base, Here { jvm, ip, life: 1, started: false, silent: false, stopped: false, heartless: false })
+        };
+        let (bases, answers) = (BASES.map(here).into(), VecDeque::new());
+        let mut cluster = Self { scene: Scene::of(&BASES), bases, answers, connected: true, pods: 0 };
+        cluster.watch_replica_sets();
+        cluster
+    }
+
+    fn watch_replica_sets(&mut self) {
+        for (set, revision) in [("rs1", 1), ("rs2", 2), ("rs3", 3)] {
+            self.scene.replica_set(set, revision);
+        }
+    }
+
+    pub(super) fn pods(&self) -> Vec<String> {
+        self.scene.api.objects.keys().filter(|name| name.starts_with("pod-")).cloned().collect()
+    }
+
+    pub(super) fn some_pod(&self, number: usize) -> Option<String> {
+        let pods = self.pods();
+        (!pods.is_empty()).then(|| pods[number % pods.len()].clone())
+    }
+
+    pub(super) fn add_pod(&mut self, base: usize, module: usize) {
+        self.pods += 1;
+        let (module, owner) = MODULES[module];
+        self.scene.pod(&format!("pod-{}", self.pods), BASES[base], module, owner);
+    }
+
+    /// Somebody deletes the Pod: one that has ended is gone at once.
+    pub(super) fn delete_pod(&mut self, pod: &str) {
+        if self.scene.api.objects[pod]["status"]["phase"] == "Failed" {
+            return self.scene.remove(pod);
+        }
+        self.scene.api.edit(pod, |pod| {
+            pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:30Z");
+            pod["metadata"]["deletionGracePeriodSeconds"] = json!(30);
+        });
+        self.scene.show(pod);
+    }
+
+    /// Does it to one of the open writes, if there is any.
+    pub(super) fn with_open(&mut self, number: usize, act: impl Fn(&mut Scene, &str)) {
+        let open = &self.scene.open;
+        if !open.is_empty() {
+            let what = open[number % open.len()].0.clone();
+            act(&mut self.scene, &what);
+        }
+    }
+
+    /// This process dies and the next one begins. The broker is there for it.
+    pub(super) fn restart(&mut self) {
+        self.answers.clear();
+        self.scene.sent.clear();
+        self.connected = true;
+        self.scene.restart();
+        self.watch_replica_sets();
+    }
+
+    pub(super) fn lose_broker(&mut self) {
+        if std::mem::replace(&mut self.connected, false) {
+            self.answers.clear();
+            self.scene.sent.clear();
+            self.scene.link(Event::Disconnected);
+        }
+    }
+
+    pub(super) fn broker_back(&mut self) {
+        if !std::mem::replace(&mut self.connected, true) {
+            self.scene.link(Event::Connected);
+        }
+    }
+
+    /// The JVM ends, and another one begins. What was on its way to it is lost.
+    pub(super) fn restart_base(&mut self, base: usize, asks: bool) {
+        let base = BASES[base];
+        self.scene.sent.retain(|(to, _)| to != base);
+        let here = self.bases.get_mut(base).unwrap();
+        here.jvm.list.clear();
+        here.stopped = false;
+        // Another JVM with the same modules, none, whose question for them is lost is not to be told from the one before.
+        if !asks || here.silent || !self.connected {
+            return;
+        }
+        (here.life, here.started) = (here.life + 1, false);
+        let info = BaseInfo { name: "app".into(), version: "1".into(), ..BaseInfo::default() };
+        self.say(base, Message::QueryBaseline(Some(info)));
+    }
+
+    /// The base says that it goes away.
+    pub(super) fn goodbye(&mut self, base: usize) {
+        let base = BASES[base];
+        let here = self.bases.get_mut(base).unwrap();
+        if self.connected && !here.silent {
+            here.stopped = true;
+            let ip = here.ip.clone();
+            self.scene.beats_from(base, &ip, true);
+        }
+    }
+
+    /// It arrives, if there is a way.
+    fn say(&mut self, base: &str, message: Message) {
+        if self.connected && !self.bases[base].silent {
+            self.scene.say(base, message);
+        }
+    }
+
+    pub(super) fn wait(&mut self, time: Duration) {
+        self.scene.pass(time);
+        if !self.connected {
+            return;
+        }
+        self.scene.link(Event::Proven);
+        for (base, here) in &self.bases {
+            if !here.silent && !here.stopped && !here.heartless {
+                self.scene.beats_from(base, &here.ip, false);
+            }
+        }
+    }
+
+    /// The oldest command reaches its base, and the answer sets off.
+    pub(super) fn deliver_command(&mut self) {
+        let Some((base, command)) = self.scene.sent.pop_front() else { return };
+        let here = self.bases.get_mut(base.as_str()).unwrap();
+        if !self.connected || here.silent {
+            return;
+        }
+        let message = match here.jvm.handle(&command) {
+            FromBase::List(modules) => Message::Modules(modules),
+            FromBase::Reply(reply) => Message::Reply(reply),
+            FromBase::AlsoAlive => Message::Health(here.health()),
+        };
+        self.answers.push_back((base, message));
+    }
+
+    /// One of the answers arrives.
+    pub(super) fn deliver_answer(&mut self, number: usize, twice: bool) {
+        if self.answers.is_empty() {
+            return;
+        }
+        let Some((base, message)) = self.answers.remove(number % self.answers.len()) else { return };
+        if twice {
+            self.say(&base, message.clone());
+        }
+        self.say(&base, message);
+    }
+
+    pub(super) fn lose_answer_of_base(&mut self, number: usize) {
+        if !self.answers.is_empty() {
+            self.answers.remove(number % self.answers.len());
+        }
+    }
+
+    /// All faults are over: what is silent speaks, what was written is shown.
+    pub(super) fn heal(&mut self) {
+        self.broker_back();
+        for base in BASES {
+            let here = self.bases.get_mut(base).unwrap();
+            here.jvm.broken.clear();
+            here.silent = false;
+            if std::mem::take(&mut here.stopped) {
+                let ip = here.ip.clone();
+                self.scene.beats_from(base, &ip, false);
+            }
+        }
+        self.scene.relist();
+    }
+
+    /// One of which nothing is left anywhere (no Node, no ledger, a stranger) and that beats no more is nobody's to
+    /// find: it beats once.
+    pub(super) fn introduce(&mut self) {
+        for (base, here) in &self.bases {
+            if !self.scene.state.bases.contains_key(&BaseId::new(*base)) {
+                self.scene.beats_from(base, &here.ip, false);
+            }
+        }
+    }
+
+    /// Everything that is not silent works. Returns all that went out, but for Leases and questions.
+    pub(super) fn run_for(&mut self, time: Duration) -> Vec<String> {
+        let (mut all, end) = (Vec::new(), self.scene.now + time);
+        while self.scene.now < end {
+            for round in 0.. {
+                assert!(round < 50, "it does not come to rest: {:?}", &all[all.len().saturating_sub(20)..]);
+                all.extend(self.scene.step());
+                if self.scene.sent.is_empty() && self.answers.is_empty() && self.scene.open.is_empty() {
+                    break;
+                }
+                while !self.scene.sent.is_empty() {
+                    self.deliver_command();
+                }
+                while !self.answers.is_empty() {
+                    self.deliver_answer(0, false);
+                }
+                while !self.scene.open.is_empty() {
+                    self.with_open(0, Scene::answer);
+                }
+            }
+            self.wait(TICK);
+        }
+        all
+    }
+
+    /// What is wanted on the base by Pods that have not failed.
+    pub(super) fn live(&self, base: &str) -> Vec<(ModuleId, &Value)> {
+        let pods = self.pods().into_iter().map(|pod| &self.scene.api.objects[&pod]);
+        let here = pods.filter(|pod| pod["spec"]["nodeName"] == format!("vnode.{base}.dev"));
+        let live = here.filter(|pod| pod["status"]["phase"] != "Failed");
+        let module = |pod: &Value| {
+            let container = &pod["spec"]["containers"][0];
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            ModuleId::new(text(&container["name"]), text(&container["env"][0]["value"]))
+        };
+        live.map(|pod| (module(pod), pod)).collect()
+    }
+}
+
+pub(super) fn is_ready(object: &Value) -> bool {
+    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.any(|c| c["type"] == "Ready" && c["status"] == "True")
+}
