@@ -1,6 +1,7 @@
 //! The Java base against what real bases were recorded to say and do, and where it does better.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -448,6 +449,50 @@ async fn with_the_flags_the_newest_serves_and_the_broken_stay() -> Result<()> {
     assert_eq!(codes(&response), ("FAILED", "REPEAT_BIZ"));
     assert_eq!(codes(&setting.uninstall("bizbroken", "0.0.1").await?), DONE);
     assert!(setting.list().await?.is_empty());
+    Ok(())
+}
+
+/// SOFAArk deactivates the old version before it activates the new one: a moment that is found in one
+/// of some twenty switches on a busy machine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_falls_between_two_versions() -> Result<()> {
+    let setting = Setting::new().await?;
+    let base = JavaBase::start(JavaBaseOptions { activate_new_module: true, ..setting.options() }).await?;
+    assert_eq!(codes(&setting.install("biz1", "0.0.1").await?), DONE);
+    let switches = async {
+        for (old, new) in [("0.0.1", "0.0.2"), ("0.0.2", "0.0.3"), ("0.0.3", "0.0.1")].repeat(10) {
+            assert_eq!(codes(&setting.install("biz1", new).await?), DONE);
+            assert_eq!(codes(&setting.uninstall("biz1", old).await?), DONE);
+        }
+        anyhow::Ok(())
+    };
+    let done = AtomicBool::new(false);
+    let calls = async || {
+        let mut calls = 0;
+        while !done.load(Ordering::Relaxed) {
+            calls += 1;
+            ensure!(base.ask("biz1").await?.is_some(), "no answer to call {calls}");
+        }
+        Ok(calls)
+    };
+    let watched = async {
+        let result = switches.await;
+        done.store(true, Ordering::Relaxed);
+        result
+    };
+    let ((), one, two) = tokio::try_join!(watched, calls(), calls())?;
+    eprintln!("{} calls during 30 switches", one + two);
+
+    // Nothing is held for ever: a version that takes its time beside one that is deactivated.
+    assert_eq!(codes(&setting.install("biz1", "0.0.2").await?), DONE);
+    assert_eq!(codes(&setting.uninstall("biz1", "0.0.2").await?), DONE);
+    assert_eq!(setting.list().await?, ["biz1:0.0.1 deactivated"]);
+    setting.send("installBiz", slow("biz1", "0.0.3", 3000).to_string()).await?;
+    let both = ["biz1:0.0.1 deactivated", "biz1:0.0.3 resolved"];
+    eventually("a slow start", SOON, async || setting.list().await.is_ok_and(|list| list == both)).await?;
+    assert_eq!(base.ask("biz1").await?, None);
+    assert_eq!(setting.list().await?, both, "answered before it had started");
+    eventually("the slow one", SOON, async || base.ask("biz1").await.is_ok_and(|answer| answer.is_some())).await?;
     Ok(())
 }
 
