@@ -496,6 +496,58 @@ async fn no_call_falls_between_two_versions() -> Result<()> {
     Ok(())
 }
 
+/// The stock way of SOFAArk: one Tomcat, a context for each web module. What is deactivated has its context
+/// all the same, so a second version cannot start, whatever the settings.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_versions_of_a_web_module_cannot_be_loaded() -> Result<()> {
+    for activate_new_module in [false, true] {
+        let setting = Setting::new().await?;
+        let base = JavaBase::start(JavaBaseOptions { web: true, activate_new_module, ..setting.options() }).await?;
+        let asked = async || base.ask("webbiz/version").await;
+        assert_eq!(asked().await?, None);
+        assert_eq!(codes(&setting.install("webbiz", "0.0.1").await?), DONE);
+        assert_eq!(asked().await?.as_deref(), Some("webbiz 0.0.1 on base-1"));
+        assert_eq!(base.ask("").await?.as_deref(), Some("webbiz:0.0.1 activated"));
+
+        let response = setting.install("webbiz", "0.0.2").await?;
+        assert_eq!(codes(&response), FAILED);
+        let message = response["message"].as_str().unwrap_or_default();
+        assert_eq!(message, "java.lang.IllegalArgumentException: Child name [webbiz] is not unique");
+        assert_eq!(setting.list().await?, ["webbiz:0.0.1 activated"]);
+        assert_eq!(asked().await?.as_deref(), Some("webbiz 0.0.1 on base-1"), "it serves on");
+
+        // One after the other they can.
+        assert_eq!(codes(&setting.uninstall("webbiz", "0.0.1").await?), DONE);
+        assert_eq!(asked().await?, None);
+        assert_eq!(codes(&setting.install("webbiz", "0.0.2").await?), DONE);
+        assert_eq!(asked().await?.as_deref(), Some("webbiz 0.0.2 on base-1"));
+        assert_eq!(codes(&setting.replace("webbiz", "0.0.3").await?), DONE);
+        assert_eq!(setting.list().await?, ["webbiz:0.0.3 activated"]);
+        assert_eq!(asked().await?.as_deref(), Some("webbiz 0.0.3 on base-1"));
+
+        // Replaced by what cannot start, nothing serves until a version that can is installed.
+        let response = setting.replace("webbiz", "0.0.4").await?;
+        assert_eq!(codes(&response), FAILED);
+        assert_eq!(response["message"], "java.lang.IllegalStateException: broken on purpose");
+        assert_eq!(asked().await?, None);
+        assert_eq!(codes(&setting.install("webbiz", "0.0.3").await?), DONE);
+        assert_eq!(asked().await?.as_deref(), Some("webbiz 0.0.3 on base-1"));
+
+        // With a context path for each version both are there, and both serve, whatever their states.
+        let mut content = element("webbiz", "0.0.2");
+        content["args"] = json!(["--server.servlet.context-path=/webbiz-v2"]);
+        assert_eq!(codes(&setting.call("installBiz", content).await?), DONE);
+        let states = match activate_new_module {
+            true => ["webbiz:0.0.2 activated", "webbiz:0.0.3 deactivated"],
+            false => ["webbiz:0.0.2 deactivated", "webbiz:0.0.3 activated"],
+        };
+        assert_eq!(setting.list().await?, states);
+        assert_eq!(base.ask("webbiz-v2/version").await?.as_deref(), Some("webbiz 0.0.2 on base-1"));
+        assert_eq!(asked().await?.as_deref(), Some("webbiz 0.0.3 on base-1"));
+    }
+    Ok(())
+}
+
 /// Waits until a base has written a line that often. When the broker comes up right after
 /// "next attempt in 2000 ms" (or another "00 ms", the pauses of a second and more), the observer is
 /// back before the base.

@@ -49,7 +49,7 @@ final class FrontDoor {
         int status = 200;
         String text;
         try {
-            text = name.isEmpty() ? list() : ask(name);
+            text = name.isEmpty() ? ModuleList.text() : ask(name);
             if (text == null) {
                 status = 503;
                 text = "no active module " + name + " on " + settings.id();
@@ -94,15 +94,5 @@ final class FrontDoor {
         versions.forEach(version -> states.add(version.getBizState()));
         return states.contains(BizState.ACTIVATED)
                 || states.contains(BizState.DEACTIVATED) && states.contains(BizState.RESOLVED);
-    }
-
-    private static String list() {
-        StringBuilder lines = new StringBuilder();
-        for (Biz biz : ArkClient.getBizManagerService().getBizInOrder()) {
-            if (biz != ArkClient.getMasterBiz()) {
-                lines.append(biz.getIdentity()).append(' ').append(biz.getBizState().getBizState()).append('\n');
-            }
-        }
-        return lines.toString().stripTrailing();
     }
 }
