@@ -1,6 +1,7 @@
 #!/bin/sh
 # Starts one base in the foreground. All settings are environment variables, see README.md:
 #   BASE_ID=base-1 MQTT_PORT=1883 ./run-base.sh
+# BASE_WEB=true starts the base whose modules are web applications.
 # Several bases on one machine need nothing but different BASE_IDs.
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -29,6 +30,13 @@ set -- "$@" -Dsofa.ark.telnet.server.enable=false
 # true: a module that cannot start stays in the list as broken.
 [ "${KEEP_BROKEN:-}" != true ] || set -- "$@" -Dsofa.ark.auto.uninstall.when.failed.enable=false
 
+main=modulet.base.BaseApplication
+classes="$jar:$here/base/target/lib/*"
+if [ "${BASE_WEB:-}" = true ]; then
+	main=modulet.web.WebBaseApplication
+	classes="$here/web-base/target/web-base.jar:$here/web-base/target/lib/*:$classes"
+fi
+
 # JAVA_OPTS is split into words on purpose.
 # shellcheck disable=SC2086
-exec "$JAVA" "$@" ${JAVA_OPTS:-} -cp "$jar:$here/base/target/lib/*" modulet.base.BaseApplication
+exec "$JAVA" "$@" ${JAVA_OPTS:-} -cp "$classes" "$main"

@@ -189,6 +189,12 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn start(endpoints: &Arc<Endpoints>, path: &str) -> Self {
+        Self::start_via(endpoints, path, BTreeMap::new())
+    }
+
+    /// `routes` says where an endpoint really is: all bases of one machine have one address, and no two
+    /// endpoints of a Service may have the same.
+    pub(crate) fn start_via(endpoints: &Arc<Endpoints>, path: &str, routes: BTreeMap<String, String>) -> Self {
         let calls = Arc::<Mutex<Vec<Call>>>::default();
         let (endpoints, path, made) = (Arc::clone(endpoints), path.to_owned(), Arc::clone(&calls));
         let task = tokio::spawn(async move {
@@ -196,7 +202,7 @@ impl Client {
                 let ready = endpoints.now();
                 let answer = match ready.iter().nth(turn % ready.len().max(1)) {
                     None => Err("no endpoint is ready".to_owned()),
-                    Some(endpoint) => match http::get(endpoint, &path).await {
+                    Some(endpoint) => match http::get(routes.get(endpoint).unwrap_or(endpoint), &path).await {
                         Ok((200, body)) => Ok(body),
                         Ok((status, body)) => Err(format!("{status} {body}")),
                         Err(error) => Err(format!("{error:#}")),

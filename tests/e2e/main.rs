@@ -34,4 +34,5 @@ mod services;
 mod stage;
 mod starting;
 mod strategies;
+mod web_modules;
 mod workloads;

@@ -21,7 +21,7 @@ use crate::wait::eventually;
 const PROJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/java-base");
 
 /// What the build makes: name and version of each module.
-const MODULES: [(&str, &str); 7] = [
+const MODULES: [(&str, &str); 11] = [
     ("biz1", "0.0.1"),
     ("biz1", "0.0.2"),
     ("biz1", "0.0.3"),
@@ -29,6 +29,10 @@ const MODULES: [(&str, &str); 7] = [
     ("biz2", "0.0.1"),
     ("bizbroken", "0.0.1"),
     ("bizslow", "0.0.1"),
+    ("webbiz", "0.0.1"),
+    ("webbiz", "0.0.2"),
+    ("webbiz", "0.0.3"),
+    ("webbiz", "0.0.4"),
 ];
 
 /// A JVM that shares two cores with several others has been seen to take 12 s.
@@ -99,15 +103,14 @@ fn up_to_date(project: &Path) -> Result<bool> {
     };
     let there = project.join("base/target/base.jar").is_file()
         && project.join("base/target/lib").is_dir()
+        && project.join("web-base/target/web-base.jar").is_file()
+        && project.join("web-base/target/lib").is_dir()
         && MODULES.iter().all(|(name, version)| jar(project, name, version).is_file());
     let built = built.modified()?;
-    let mut sources = vec![
-        project.join("pom.xml"),
-        project.join("base/pom.xml"),
-        project.join("base/src"),
-        project.join("modules/pom.xml"),
-        project.join("modules/src"),
-    ];
+    let mut sources = vec![project.join("pom.xml")];
+    for part in ["base", "web-base", "modules", "web-modules"] {
+        sources.extend([project.join(part).join("pom.xml"), project.join(part).join("src")]);
+    }
     while let Some(path) = sources.pop() {
         let metadata = fs::metadata(&path).with_context(|| path.display().to_string())?;
         if metadata.modified()? >= built {
@@ -127,12 +130,14 @@ fn project() -> Result<PathBuf> {
 }
 
 fn jar(project: &Path, name: &str, version: &str) -> PathBuf {
-    project.join(format!("modules/target/{name}-{version}-ark-biz.jar"))
+    let part = if name == "webbiz" { "web-modules" } else { "modules" };
+    project.join(format!("{part}/target/{name}-{version}-ark-biz.jar"))
 }
 
 /// The `file://` URL of a module that [`ensure_built`] makes: `biz1` 0.0.1 to 0.0.4 (the last one
 /// cannot start), `biz2` 0.0.1, `bizbroken` 0.0.1 and `bizslow` 0.0.1 (5 s, or what `--sleep=MS`
-/// among its args says; the argument works with every module that can start).
+/// among its args says; the argument works with every module that can start). For a base with
+/// [`JavaBaseOptions::web`]: `webbiz` 0.0.1 to 0.0.4 (the last one cannot start).
 ///
 /// Other names give the URL of a file that is not there.
 pub fn module_url(name: &str, version: &str) -> String {
@@ -166,6 +171,9 @@ pub struct JavaBaseOptions {
     pub activate_new_module: bool,
     /// A module that cannot start stays in the list as `broken` (off, as in `SOFAArk`).
     pub keep_broken: bool,
+    /// Its modules are web applications, each a context of the base's Tomcat (off). `webbiz` is
+    /// for such bases; the other modules are for those without.
+    pub web: bool,
     /// More options for the JVM.
     pub java_opts: Vec<String>,
     /// Where its log and its unpacked modules go; a temporary directory if none.
@@ -186,6 +194,7 @@ impl JavaBaseOptions {
             heart_seconds: 10,
             activate_new_module: false,
             keep_broken: false,
+            web: false,
             java_opts: Vec::new(),
             directory: None,
         }
@@ -287,12 +296,13 @@ impl JavaBase {
     }
 
     /// Asks a module over HTTP: its answer (`biz1 0.0.2 on base-1`), or nothing if no version of it
-    /// is active.
+    /// is active. A web module answers at `webbiz/version`; the base itself, if its name is empty, says
+    /// what modules there are.
     pub async fn ask(&self, module: &str) -> Result<Option<String>> {
         let (status, body) = http::get(&format!("127.0.0.1:{}", self.http_port), &format!("/{module}")).await?;
         match status {
             200 => Ok(Some(body)),
-            503 => Ok(None),
+            503 | 404 => Ok(None),
             _ => bail!("{module}: {status} {body}"),
         }
     }
@@ -328,6 +338,7 @@ fn program(options: &JavaBaseOptions, directory: &Path, log: &Path, http_port: u
         .env("ARKLET_HTTP_PORT", free_port()?.to_string())
         .env("ACTIVATE_NEW_MODULE", on(options.activate_new_module))
         .env("KEEP_BROKEN", on(options.keep_broken))
+        .env("BASE_WEB", on(options.web))
         .env("JAVA_OPTS", options.java_opts.join(" "));
     Ok(program)
 }

@@ -1,6 +1,7 @@
 //! The Java base against what real bases were recorded to say and do, and where it does better.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -448,6 +449,102 @@ async fn with_the_flags_the_newest_serves_and_the_broken_stay() -> Result<()> {
     assert_eq!(codes(&response), ("FAILED", "REPEAT_BIZ"));
     assert_eq!(codes(&setting.uninstall("bizbroken", "0.0.1").await?), DONE);
     assert!(setting.list().await?.is_empty());
+    Ok(())
+}
+
+/// SOFAArk deactivates the old version before it activates the new one: a moment that is found in one
+/// of some twenty switches on a busy machine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_falls_between_two_versions() -> Result<()> {
+    let setting = Setting::new().await?;
+    let base = JavaBase::start(JavaBaseOptions { activate_new_module: true, ..setting.options() }).await?;
+    assert_eq!(codes(&setting.install("biz1", "0.0.1").await?), DONE);
+    let switches = async {
+        for (old, new) in [("0.0.1", "0.0.2"), ("0.0.2", "0.0.3"), ("0.0.3", "0.0.1")].repeat(10) {
+            assert_eq!(codes(&setting.install("biz1", new).await?), DONE);
+            assert_eq!(codes(&setting.uninstall("biz1", old).await?), DONE);
+        }
+        anyhow::Ok(())
+    };
+    let done = AtomicBool::new(false);
+    let calls = async || {
+        let mut calls = 0;
+        while !done.load(Ordering::Relaxed) {
+            calls += 1;
+            ensure!(base.ask("biz1").await?.is_some(), "no answer to call {calls}");
+        }
+        Ok(calls)
+    };
+    let watched = async {
+        let result = switches.await;
+        done.store(true, Ordering::Relaxed);
+        result
+    };
+    let ((), one, two) = tokio::try_join!(watched, calls(), calls())?;
+    eprintln!("{} calls during 30 switches", one + two);
+
+    // Nothing is held for ever: a version that takes its time beside one that is deactivated.
+    assert_eq!(codes(&setting.install("biz1", "0.0.2").await?), DONE);
+    assert_eq!(codes(&setting.uninstall("biz1", "0.0.2").await?), DONE);
+    assert_eq!(setting.list().await?, ["biz1:0.0.1 deactivated"]);
+    setting.send("installBiz", slow("biz1", "0.0.3", 3000).to_string()).await?;
+    let both = ["biz1:0.0.1 deactivated", "biz1:0.0.3 resolved"];
+    eventually("a slow start", SOON, async || setting.list().await.is_ok_and(|list| list == both)).await?;
+    assert_eq!(base.ask("biz1").await?, None);
+    assert_eq!(setting.list().await?, both, "answered before it had started");
+    eventually("the slow one", SOON, async || base.ask("biz1").await.is_ok_and(|answer| answer.is_some())).await?;
+    Ok(())
+}
+
+/// The stock way of SOFAArk: one Tomcat, a context for each web module. What is deactivated has its context
+/// all the same, so a second version cannot start, whatever the settings.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_versions_of_a_web_module_cannot_be_loaded() -> Result<()> {
+    for activate_new_module in [false, true] {
+        let setting = Setting::new().await?;
+        let base = JavaBase::start(JavaBaseOptions { web: true, activate_new_module, ..setting.options() }).await?;
+        let asked = async || base.ask("webbiz/version").await;
+        assert_eq!(asked().await?, None);
+        assert_eq!(codes(&setting.install("webbiz", "0.0.1").await?), DONE);
+        assert_eq!(asked().await?.as_deref(), Some("webbiz 0.0.1 on base-1"));
+        assert_eq!(base.ask("").await?.as_deref(), Some("webbiz:0.0.1 activated"));
+
+        let response = setting.install("webbiz", "0.0.2").await?;
+        assert_eq!(codes(&response), FAILED);
+        let message = response["message"].as_str().unwrap_or_default();
+        assert_eq!(message, "java.lang.IllegalArgumentException: Child name [webbiz] is not unique");
+        assert_eq!(setting.list().await?, ["webbiz:0.0.1 activated"]);
+        assert_eq!(asked().await?.as_deref(), Some("webbiz 0.0.1 on base-1"), "it serves on");
+
+        // One after the other they can.
+        assert_eq!(codes(&setting.uninstall("webbiz", "0.0.1").await?), DONE);
+        assert_eq!(asked().await?, None);
+        assert_eq!(codes(&setting.install("webbiz", "0.0.2").await?), DONE);
+        assert_eq!(asked().await?.as_deref(), Some("webbiz 0.0.2 on base-1"));
+        assert_eq!(codes(&setting.replace("webbiz", "0.0.3").await?), DONE);
+        assert_eq!(setting.list().await?, ["webbiz:0.0.3 activated"]);
+        assert_eq!(asked().await?.as_deref(), Some("webbiz 0.0.3 on base-1"));
+
+        // Replaced by what cannot start, nothing serves until a version that can is installed.
+        let response = setting.replace("webbiz", "0.0.4").await?;
+        assert_eq!(codes(&response), FAILED);
+        assert_eq!(response["message"], "java.lang.IllegalStateException: broken on purpose");
+        assert_eq!(asked().await?, None);
+        assert_eq!(codes(&setting.install("webbiz", "0.0.3").await?), DONE);
+        assert_eq!(asked().await?.as_deref(), Some("webbiz 0.0.3 on base-1"));
+
+        // With a context path for each version both are there, and both serve, whatever their states.
+        let mut content = element("webbiz", "0.0.2");
+        content["args"] = json!(["--server.servlet.context-path=/webbiz-v2"]);
+        assert_eq!(codes(&setting.call("installBiz", content).await?), DONE);
+        let states = match activate_new_module {
+            true => ["webbiz:0.0.2 activated", "webbiz:0.0.3 deactivated"],
+            false => ["webbiz:0.0.2 deactivated", "webbiz:0.0.3 activated"],
+        };
+        assert_eq!(setting.list().await?, states);
+        assert_eq!(base.ask("webbiz-v2/version").await?.as_deref(), Some("webbiz 0.0.2 on base-1"));
+        assert_eq!(asked().await?.as_deref(), Some("webbiz 0.0.3 on base-1"));
+    }
     Ok(())
 }
 

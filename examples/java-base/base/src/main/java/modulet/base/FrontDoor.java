@@ -2,12 +2,19 @@ package modulet.base;
 
 import com.alipay.sofa.ark.api.ArkClient;
 import com.alipay.sofa.ark.spi.model.Biz;
+import com.alipay.sofa.ark.spi.model.BizState;
+import com.alipay.sofa.ark.spi.service.biz.BizManagerService;
 import com.sun.net.httpserver.HttpExchange;
 import com.sun.net.httpserver.HttpServer;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.nio.charset.StandardCharsets;
+import java.util.EnumSet;
+import java.util.List;
+import java.util.Set;
 import java.util.concurrent.Executors;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.LockSupport;
 import modulet.tunnel.Settings;
 
 /**
@@ -15,6 +22,9 @@ import modulet.tunnel.Settings;
  * ("biz1 0.0.2 on base-1"), or with 503 when none is. {@code GET /} lists all modules with their states.
  */
 final class FrontDoor {
+    /** How long a call is held while no version is active because of a switch; it takes some microseconds on an idle machine. */
+    private static final long SWITCH_NANOS = TimeUnit.MILLISECONDS.toNanos(250);
+
     private final Settings settings;
 
     private FrontDoor(Settings settings) {
@@ -39,7 +49,7 @@ final class FrontDoor {
         int status = 200;
         String text;
         try {
-            text = name.isEmpty() ? list() : ask(name);
+            text = name.isEmpty() ? ModuleList.text() : ask(name);
             if (text == null) {
                 status = 503;
                 text = "no active module " + name + " on " + settings.id();
@@ -57,18 +67,32 @@ final class FrontDoor {
 
     /** No state of our own: SOFAArk is asked at each request, so this switches exactly when it does. */
     private String ask(String name) {
-        Biz active = ArkClient.getBizManagerService().getActiveBiz(name);
+        Biz active = active(name);
         Greeting greeting = active == null ? null : Greetings.of(active.getBizClassLoader());
         return greeting == null ? null : greeting.greet() + " on " + settings.id();
     }
 
-    private static String list() {
-        StringBuilder lines = new StringBuilder();
-        for (Biz biz : ArkClient.getBizManagerService().getBizInOrder()) {
-            if (biz != ArkClient.getMasterBiz()) {
-                lines.append(biz.getIdentity()).append(' ').append(biz.getBizState().getBizState()).append('\n');
-            }
+    /** The active version; while SOFAArk switches from one to the next, the next one as soon as it is. */
+    private static Biz active(String name) {
+        BizManagerService modules = ArkClient.getBizManagerService();
+        long start = System.nanoTime();
+        Biz active = modules.getActiveBiz(name);
+        while (active == null && switching(modules.getBiz(name)) && System.nanoTime() - start < SWITCH_NANOS) {
+            LockSupport.parkNanos(1_000_000);
+            active = modules.getActiveBiz(name);
         }
-        return lines.toString().stripTrailing();
+        return active;
+    }
+
+    /**
+     * SOFAArk deactivates the old version first and then activates the new one, and its search for the active one looks
+     * at one version after the other: for a moment there is none, though both are there and the new one has started. A
+     * new one that is still starting beside a deactivated one looks the same; hence the bound.
+     */
+    private static boolean switching(List<Biz> versions) {
+        Set<BizState> states = EnumSet.noneOf(BizState.class);
+        versions.forEach(version -> states.add(version.getBizState()));
+        return states.contains(BizState.ACTIVATED)
+                || states.contains(BizState.DEACTIVATED) && states.contains(BizState.RESOLVED);
     }
 }
