@@ -1,24 +1,23 @@
 //! Builds every part, joins them, and takes them down in order.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::Context;
-use kube::{
-    Client,
-    config::{KubeConfigOptions, Kubeconfig},
-};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::{
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
-    api::{self, EventSink, Reader, Writer},
+    api::{self, Clients, EventSink, Reader, Writer},
     config::Config,
     engine::{self, Edges},
     http::{self, Readiness},
     metrics::Metrics,
+    tasks::{TaskEnd, Tasks},
     tunnel::{Topics, mqtt},
 };
 
@@ -31,88 +30,161 @@ const FACTS: usize = 4096;
 /// Writes that wait. One for each Pod and Node is the most there can be at a time; a full queue is tried again.
 const WAITING_WRITES: usize = 32 * 1024;
 
+/// The task that ends first when the process is told to.
+const ENGINE: &str = "engine";
+
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// Something that waiting does not mend: a port in use, a file that can't be read, no cluster configured.
+/// Something that waiting does not mend: a port in use, a file that can't be read, no cluster configured, or a part
+/// that ended though it must not.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     // rustls wants to be told which cryptography to use; a second call changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let config = Arc::new(config);
-    let metrics = Arc::new(Metrics::new());
-    let readiness = Arc::new(Readiness::default());
     let listener = http::listen(config.http_address).await?;
-    let client = client(&config).await?;
-    let (watched_to, watched) = mpsc::channel(FACTS);
-    let (written_to, written) = mpsc::channel(FACTS);
-    let (read_to, read) = mpsc::channel(FACTS);
-    let (tunnel_to, tunnel) = mpsc::channel(FACTS);
-    let topics = Topics::new(&config.env);
-    let commands = match &config.mqtt {
-        Some(mqtt) => Some(mqtt::start(mqtt, topics, tunnel_to, Arc::clone(&metrics))?),
-        None => {
-            warn!("no tunnel is switched on: no base can be reached (ENABLE_MQTT_TUNNEL)");
-            None
-        }
-    };
-    info!(
-        version = env!("CARGO_PKG_VERSION"),
-        env = config.env,
-        client_id = config.client_id,
-        http = %listener.local_addr()?,
-        "modulet starts"
-    );
-    api::watch(&client, &config.namespace, &config.env, &watched_to, &metrics);
-    let writer = |name, permits| {
-        Writer::start(name, client.clone(), permits, WAITING_WRITES, written_to.clone(), Arc::clone(&metrics))
-    };
-    let statuses = writer("writes", WRITES);
-    let edges = Edges {
-        tunnel,
-        watched,
-        written,
-        read,
-        reader: Reader::start(client.clone(), read_to, Arc::clone(&metrics)),
-        commands,
-        background: writer("background", BACKGROUND_WRITES),
-        record: writer("record", 1),
-        events: EventSink::start(client.clone(), config.client_id.clone(), statuses.open(), Arc::clone(&metrics)),
-        writer: statuses,
-    };
-
-    let (stop, stopped) = watch::channel(false);
-    let mut http_stopped = stopped.clone();
-    let http = tokio::spawn(http::serve(listener, Arc::clone(&metrics), Arc::clone(&readiness), async move {
-        let _ = http_stopped.changed().await;
-    }));
-    let engine = tokio::spawn(engine::run(config, edges, metrics, readiness, stopped));
-
+    let clients = Clients::new(cluster(&config).await?).context("cannot make a Kubernetes client")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => info!("SIGTERM, stopping"),
-        _ = interrupt.recv() => info!("SIGINT, stopping"),
-    }
-    stop.send_replace(true);
-    engine.await.context("the engine failed")?;
-    // Open connections of scrapers are not waited for.
-    let _ = tokio::time::timeout(Duration::from_millis(200), http).await;
+    let mut parts = Parts::start(config, listener, &clients)?;
+    let told = async {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    parts.run(told).await?;
     info!("stopped");
     Ok(())
 }
 
-async fn client(config: &Config) -> anyhow::Result<Client> {
-    let kube_config = match &config.kubeconfig {
+/// All that runs.
+struct Parts {
+    tasks: Tasks,
+    stop: watch::Sender<bool>,
+}
+
+impl Parts {
+    fn start(config: Config, listener: TcpListener, clients: &Clients) -> anyhow::Result<Self> {
+        let (config, metrics) = (Arc::new(config), Arc::new(Metrics::new()));
+        let readiness = Arc::new(Readiness::default());
+        let mut tasks = Tasks::default();
+        let (watched_to, watched) = mpsc::channel(FACTS);
+        let (written_to, written) = mpsc::channel(FACTS);
+        let (read_to, read) = mpsc::channel(FACTS);
+        let (tunnel_to, tunnel) = mpsc::channel(FACTS);
+        let topics = Topics::new(&config.env);
+        let commands = match &config.mqtt {
+            Some(mqtt) => Some(mqtt::start(&mut tasks, mqtt, topics, tunnel_to, Arc::clone(&metrics))?),
+            None => {
+                warn!("no tunnel is switched on: no base can be reached (ENABLE_MQTT_TUNNEL)");
+                None
+            }
+        };
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            env = config.env,
+            client_id = config.client_id,
+            http = %listener.local_addr()?,
+            "modulet starts"
+        );
+        api::watch(&mut tasks, &clients.watches, &config.namespace, &config.env, &watched_to, &metrics);
+        let client = &clients.requests;
+        let mut writer = |name, permits| {
+            let (report, metrics) = (written_to.clone(), Arc::clone(&metrics));
+            Writer::start(&mut tasks, name, client.clone(), permits, WAITING_WRITES, report, metrics)
+        };
+        let (statuses, background) = (writer("writes", WRITES), writer("background", BACKGROUND_WRITES));
+        let record = writer("record", 1);
+        let (instance, open) = (config.client_id.clone(), statuses.open());
+        let edges = Edges {
+            tunnel,
+            watched,
+            written,
+            read,
+            reader: Reader::start(&mut tasks, client.clone(), read_to, Arc::clone(&metrics)),
+            commands,
+            background,
+            record,
+            events: EventSink::start(&mut tasks, client.clone(), instance, open, Arc::clone(&metrics)),
+            writer: statuses,
+        };
+        let (stop, stopped) = watch::channel(false);
+        let serving = http::serve(listener, Arc::clone(&metrics), Arc::clone(&readiness));
+        tasks.spawn("HTTP server", async {
+            if let Err(error) = serving.await {
+                error!(%error, "health and metrics cannot be served");
+            }
+        });
+        tasks.spawn(ENGINE, engine::run(config, edges, metrics, readiness, stopped));
+        Ok(Self { tasks, stop })
+    }
+
+    /// Runs until it is `told` to stop, and then for as long as the engine needs to save what a restart would lose.
+    async fn run(&mut self, told: impl Future<Output = &'static str>) -> Result<(), TaskEnd> {
+        tokio::select! {
+            end = self.tasks.end() => return Err(end),
+            signal = told => info!("{signal}, stopping"),
+        }
+        self.stop.send_replace(true);
+        self.tasks.end_of(ENGINE).await
+    }
+}
+
+async fn cluster(config: &Config) -> anyhow::Result<kube::Config> {
+    match &config.kubeconfig {
         Some(path) => {
             let kubeconfig =
                 Kubeconfig::read_from(path).with_context(|| format!("cannot use the kubeconfig {}", path.display()))?;
             kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
                 .await
-                .with_context(|| format!("cannot use the kubeconfig {}", path.display()))?
+                .with_context(|| format!("cannot use the kubeconfig {}", path.display()))
         }
         None => {
-            kube::Config::infer().await.context("no cluster: set KUBECONFIG, or run in a Pod with a service account")?
+            kube::Config::infer().await.context("no cluster: set KUBECONFIG, or run in a Pod with a service account")
         }
-    };
-    Client::try_from(kube_config).context("cannot make a Kubernetes client")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, time::Duration};
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::config::Args;
+
+    /// All parts, with an API server and a broker that are not there.
+    async fn parts() -> Parts {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let mut config = Config::from(Args::parse_from(["modulet", "--mqtt-broker", "127.0.0.1", "--mqtt-port", "1"]));
+        config.http_address = "127.0.0.1:0".parse().unwrap();
+        let listener = http::listen(config.http_address).await.unwrap();
+        let clients = Clients::new(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+        Parts::start(config, listener, &clients).unwrap()
+    }
+
+    #[tokio::test]
+    async fn whichever_part_ends_the_process_ends_and_says_which() {
+        let names = parts().await.tasks.names();
+        let watches = names.iter().filter(|name| name.starts_with("watch of ")).count();
+        assert_eq!(watches, api::Watched::COUNT);
+        let writers = ["writer of background", "writer of events", "writer of record", "writer of writes"];
+        for other in [ENGINE, "HTTP server", "reader", "tunnel"].iter().chain(&writers) {
+            assert!(names.iter().any(|name| name == other), "{other} is not among {names:?}");
+        }
+        assert_eq!(names.len(), watches + 8, "{names:?}");
+        for name in &names {
+            let mut parts = parts().await;
+            parts.tasks.break_off(name);
+            let end = tokio::time::timeout(Duration::from_secs(5), parts.run(pending())).await;
+            assert_eq!(end.expect("at once").unwrap_err().name, *name);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_told_to_stop_stops_in_order() {
+        let mut parts = parts().await;
+        assert_eq!(parts.run(async { "SIGTERM" }).await, Ok(()));
+    }
 }

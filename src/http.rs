@@ -4,8 +4,9 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
@@ -21,9 +22,42 @@ pub struct ListenError {
     source: std::io::Error,
 }
 
-/// What `/readyz` asks.
+/// The engine turns every 2 s at least. After so long without a turn it hangs, and the process is not alive.
+const PULSE_WITHIN: Duration = Duration::from_secs(30);
+
+/// When something that goes on for ever last did so.
+#[derive(Debug)]
+pub struct Pulse {
+    begun: Instant,
+    /// Milliseconds since then.
+    beat: AtomicU64,
+}
+
+impl Pulse {
+    /// It goes on now.
+    pub fn beat(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.begun).as_millis();
+        self.beat.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// For how long it has not.
+    pub fn silence(&self, now: Instant) -> Duration {
+        let beat = Duration::from_millis(self.beat.load(Ordering::Relaxed));
+        now.saturating_duration_since(self.begun).saturating_sub(beat)
+    }
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self { begun: Instant::now(), beat: AtomicU64::new(0) }
+    }
+}
+
+/// What `/readyz` and `/healthz` ask.
 #[derive(Debug, Default)]
 pub struct Readiness {
+    /// The engine's loop.
+    pub pulse: Pulse,
     /// All watches have delivered their first list.
     pub watches: AtomicBool,
     /// The broker is connected, or no tunnel is switched on.
@@ -45,25 +79,29 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address).await.map_err(|source| ListenError { address, source })
 }
 
-/// Serves until `stop` ends.
+/// Serves for ever.
 ///
 /// # Errors
 /// The listener failed.
-pub async fn serve(
-    listener: TcpListener,
-    metrics: Arc<Metrics>,
-    readiness: Arc<Readiness>,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let router =
-        Router::new().route("/healthz", get(async || "ok")).route("/readyz", get(ready)).with_state(readiness).route(
-            "/metrics",
-            get(async move || {
-                let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-                ([(axum::http::header::CONTENT_TYPE, content_type)], metrics.render())
-            }),
-        );
-    axum::serve(listener, router).with_graceful_shutdown(stop).await
+pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, readiness: Arc<Readiness>) -> std::io::Result<()> {
+    let router = Router::new().route("/healthz", get(alive)).route("/readyz", get(ready)).with_state(readiness).route(
+        "/metrics",
+        get(async move || {
+            let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(axum::http::header::CONTENT_TYPE, content_type)], metrics.render())
+        }),
+    );
+    axum::serve(listener, router).await
+}
+
+async fn alive(State(readiness): State<Arc<Readiness>>) -> (StatusCode, String) {
+    let silence = readiness.pulse.silence(Instant::now());
+    if silence <= PULSE_WITHIN {
+        (StatusCode::OK, "ok".to_owned())
+    } else {
+        let text = format!("the engine hangs: its last turn was {} s ago", silence.as_secs());
+        (StatusCode::SERVICE_UNAVAILABLE, text)
+    }
 }
 
 async fn ready(State(readiness): State<Arc<Readiness>>) -> (StatusCode, String) {
@@ -72,5 +110,41 @@ async fn ready(State(readiness): State<Arc<Readiness>>) -> (StatusCode, String) 
         (StatusCode::OK, "ok".to_owned())
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: {}", missing.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use modulet_testkit::http::get;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_alive_while_the_engine_turns_and_not_because_the_socket_is_open() {
+        let now = Instant::now();
+        let begun = now.checked_sub(Duration::from_secs(100)).unwrap();
+        let readiness = Arc::new(Readiness { pulse: Pulse { begun, beat: AtomicU64::new(0) }, ..Readiness::default() });
+        let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let metrics = Arc::new(Metrics::new());
+        let server = tokio::spawn(serve(listener, metrics, Arc::clone(&readiness)));
+
+        let (status, text) = get(&address, "/healthz").await.unwrap();
+        assert_eq!((status, text.as_str()), (503, "the engine hangs: its last turn was 100 s ago"));
+        readiness.pulse.beat(now);
+        assert_eq!(get(&address, "/healthz").await.unwrap(), (200, "ok".to_owned()));
+        readiness.pulse.beat(now.checked_sub(Duration::from_secs(31)).unwrap());
+        assert_eq!(get(&address, "/healthz").await.unwrap().0, 503);
+        server.abort();
+    }
+
+    #[test]
+    fn a_pulse_is_as_old_as_its_last_beat() {
+        let pulse = Pulse::default();
+        let (begun, second) = (pulse.begun, Duration::from_secs(1));
+        assert_eq!(pulse.silence(begun + 40 * second), 40 * second);
+        pulse.beat(begun + 30 * second);
+        assert_eq!(pulse.silence(begun + 40 * second), 10 * second);
+        assert_eq!(pulse.silence(begun), Duration::ZERO, "a clock that is behind");
     }
 }

@@ -11,7 +11,8 @@
 //! - [`domain`]: the decisions: pure, no I/O, no clock.
 //! - [`k8s`]: what is decided, as Kubernetes objects: pure.
 //!
-//! Around them: [`config`], [`app`] (wiring), [`http`] (health, metrics), [`metrics`], [`telemetry`].
+//! Around them: [`config`], [`app`] (wiring), [`tasks`] (what must not end), [`http`] (health, metrics), [`metrics`],
+//! [`telemetry`].
 
 pub mod api;
 pub mod app;
@@ -28,5 +29,6 @@ pub mod k8s;
 pub mod metrics;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice))]
 pub mod planning;
+pub mod tasks;
 pub mod telemetry;
 pub mod tunnel;

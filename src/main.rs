@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use modulet::{
     app,
     config::{Args, Config},
+    domain::printable,
     telemetry,
 };
 
@@ -15,7 +16,10 @@ fn main() -> ExitCode {
         // One thread: 5,000 bases take a fifth of it, and a second one would cost more by waking the first than it takes
         // over (measured: 15 to 25 % of the CPU).
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(app::run(config.clone()))
+        let end = runtime.block_on(app::run(config.clone()));
+        // A name that is being looked up must not keep a process from its end.
+        runtime.shutdown_background();
+        end
     };
     match run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -26,6 +30,9 @@ fn main() -> ExitCode {
     }
 }
 
+/// Characters of each part of the last line.
+const TEXT_MAX: usize = 4096;
+
 /// Libraries repeat the cause in the message, and quote what they could not read over several lines.
 fn one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
@@ -34,7 +41,7 @@ fn one_line(error: &anyhow::Error) -> String {
         let text = text.lines().next().unwrap_or_default();
         if !line.contains(text) {
             line.push_str(if line.is_empty() { "" } else { ": " });
-            line.push_str(text);
+            line.push_str(&printable(text, TEXT_MAX));
         }
     }
     line

@@ -267,6 +267,7 @@ fn ready(pod: &Pod) -> Value {
         containers: vec![ContainerOutcome::Active { restarts: 0 }],
         reachable: true,
         rejected: None,
+        leaving: None,
     };
     let writer = StatusWriter { ip: Some("10.0.0.1"), now: jiff::Timestamp::now() };
     status_patch(&uid, &writer.status(pod, &outcome))

@@ -19,17 +19,21 @@ use tokio::{
 use tracing::debug;
 
 use super::writer::{Request, perform};
-use crate::metrics::Metrics;
+use crate::{domain::printable_bytes, metrics::Metrics, tasks::Tasks};
 
 /// Events that wait for the API server. They are for people: when this is full, the newest is dropped and counted.
 const QUEUE: usize = 16 * 1024;
 /// Requests at a time.
 const PERMITS: usize = 2;
+/// Bytes of a note (limit of the API).
+const NOTE_MAX: usize = 1024;
+/// Bytes of an instance's name (limit of the API).
+const INSTANCE_MAX: usize = 128;
 /// Statuses come first, but an Event waits no longer for them than this.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What an Event is about.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
     /// A Pod: namespace, name, uid.
     Pod(String, String, String),
@@ -48,7 +52,7 @@ pub struct Note {
     pub warning: bool,
     /// One CamelCase word.
     pub reason: &'static str,
-    /// For people; cut to the API's 1 kB.
+    /// For people. What the API does not take is cut, and what a terminal would act on is replaced.
     pub message: String,
 }
 
@@ -71,10 +75,16 @@ impl EventSink {
     /// Starts writing Events. Each is an object of its own: the engine tells each change once, so there
     /// is nothing to count up, and no memory of Events has to be kept.
     /// They wait while `statuses` has some open.
-    pub fn start(client: Client, instance: String, statuses: watch::Receiver<usize>, metrics: Arc<Metrics>) -> Self {
+    pub fn start(
+        tasks: &mut Tasks,
+        client: Client,
+        instance: String,
+        statuses: watch::Receiver<usize>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let (sink, notes) = Self::new(Arc::clone(&metrics));
         let publisher = Arc::new(Publisher { client, instance, serial: AtomicU64::new(0), metrics });
-        tokio::spawn(async move {
+        tasks.spawn("writer of events", async move {
             let notes = futures::stream::unfold((notes, statuses), |(mut notes, mut statuses)| async {
                 let next: Queued = notes.recv().await?;
                 let _ = timeout_at(next.since + PATIENCE, statuses.wait_for(|open| *open == 0)).await;
@@ -142,10 +152,10 @@ impl Publisher {
             "type": if note.warning { "Warning" } else { "Normal" },
             "reason": note.reason,
             "action": note.reason,
-            "note": note.message.chars().take(1000).collect::<String>(),
+            "note": printable_bytes(&note.message, NOTE_MAX),
             "regarding": regarding,
             "reportingController": "modulet",
-            "reportingInstance": self.instance.chars().take(128).collect::<String>(),
+            "reportingInstance": printable_bytes(&self.instance, INSTANCE_MAX),
         });
         let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
         match perform(&self.client, Request::create(path, &event)).await {

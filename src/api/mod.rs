@@ -1,11 +1,14 @@
 //! The edge to the API server: watches in, writes out.
 
+mod client;
 mod events;
 mod lean;
+mod patience;
 mod reader;
 mod watch;
 mod writer;
 
+pub use client::Clients;
 pub use events::{EventSink, Note, Subject};
 pub use lean::{Lean, Watchable};
 pub use reader::{Read, Reader};

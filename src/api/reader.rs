@@ -10,6 +10,7 @@ use tokio::{sync::mpsc, time::timeout};
 use crate::{
     k8s::{Reference, Referred},
     metrics::Metrics,
+    tasks::Tasks,
 };
 
 /// Reads that wait. Full: the engine tries again.
@@ -35,9 +36,9 @@ pub struct Reader {
 
 impl Reader {
     /// Starts reading on demand.
-    pub fn start(client: Client, report: mpsc::Sender<Read>, metrics: Arc<Metrics>) -> Self {
+    pub fn start(tasks: &mut Tasks, client: Client, report: mpsc::Sender<Read>, metrics: Arc<Metrics>) -> Self {
         let (reader, references) = Self::new();
-        tokio::spawn(async move {
+        tasks.spawn("reader", async move {
             let references = futures::stream::unfold(references, |mut rx| async {
                 rx.recv().await.map(|reference| (reference, rx))
             });

@@ -2,18 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::StreamExt;
 use http::{Method, header::CONTENT_TYPE};
 use http_body_util::BodyExt;
 use kube::{Client, client::Body};
 use serde::Deserialize;
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     time::timeout,
 };
 
 use crate::{
     domain::{BaseId, PodUid},
     metrics::Metrics,
+    tasks::Tasks,
 };
 
 /// Our name as a field manager.
@@ -162,6 +164,7 @@ pub struct Writer {
 impl Writer {
     /// Starts a writer with `permits` requests at a time and room for `capacity` that wait.
     pub fn start(
+        tasks: &mut Tasks,
         name: &'static str,
         client: Client,
         permits: usize,
@@ -169,33 +172,22 @@ impl Writer {
         report: mpsc::Sender<Written>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (writer, mut requests) = Self::new(name, capacity);
+        let (writer, requests) = Self::new(name, capacity);
         let open = writer.open.clone();
-        tokio::spawn(async move {
-            let semaphore = Arc::new(Semaphore::new(permits));
-            while let Some((key, request)) = requests.recv().await {
-                let Ok(permit) = Arc::clone(&semaphore).acquire_owned().await else { return };
-                let (client, report, metrics) = (client.clone(), report.clone(), Arc::clone(&metrics));
-                let open = open.clone();
-                tokio::spawn(async move {
-                    let result = match timeout(TIMEOUT, perform(&client, request)).await {
-                        Ok(result) => result,
-                        Err(_) => Err(WriteError::Unreachable(format!("no answer in {TIMEOUT:?}"))),
-                    };
-                    drop(permit);
-                    open.send_modify(|open| *open -= 1);
-                    let label = match &result {
-                        Ok(_) => "ok",
-                        Err(e) if e.is_gone() => "gone",
-                        Err(e) if e.is_conflict() => "conflict",
-                        Err(WriteError::Refused { .. }) => "refused",
-                        Err(WriteError::Unreachable(_)) => "unreachable",
-                    };
-                    metrics.written(key.kind(), label);
-                    // The engine is gone only at the end.
-                    let _ = report.send(Written { key, result }).await;
-                });
-            }
+        // All in one task: a write that panics must not be one that never ends, for then its key waits for ever.
+        tasks.spawn(format!("writer of {name}"), async move {
+            let requests = futures::stream::unfold(requests, |mut requests| async {
+                requests.recv().await.map(|request| (request, requests))
+            });
+            let (client, open, metrics, report) = (&client, &open, &metrics, &report);
+            let write = |(key, request): (Key, Request)| async move {
+                let result = perform(client, request).await;
+                open.send_modify(|open| *open = open.saturating_sub(1));
+                metrics.written(key.kind(), label(&result));
+                // The engine is gone only at the end.
+                let _ = report.send(Written { key, result }).await;
+            };
+            requests.for_each_concurrent(permits, write).await;
         });
         writer
     }
@@ -232,8 +224,25 @@ impl Writer {
     }
 }
 
-/// Sends the request and reads no more of the answer than is needed.
+/// How a write ended, in a word.
+fn label(result: &Result<Outcome, WriteError>) -> &'static str {
+    match result {
+        Ok(_) => "ok",
+        Err(e) if e.is_gone() => "gone",
+        Err(e) if e.is_conflict() => "conflict",
+        Err(WriteError::Refused { .. }) => "refused",
+        Err(WriteError::Unreachable(_)) => "unreachable",
+    }
+}
+
+/// Sends the request and waits for the answer, but not for ever. A request that is given up takes its connection along.
 pub(super) async fn perform(client: &Client, request: Request) -> Result<Outcome, WriteError> {
+    let late = |_| WriteError::Unreachable(format!("no answer in {TIMEOUT:?}"));
+    timeout(TIMEOUT, send(client, request)).await.map_err(late)?
+}
+
+/// Sends the request and reads no more of the answer than is needed.
+async fn send(client: &Client, request: Request) -> Result<Outcome, WriteError> {
     #[derive(Deserialize, Default)]
     #[serde(rename_all = "camelCase", default)]
     struct Meta {

@@ -157,6 +157,12 @@ impl Base {
         self.talk.in_flight() >= self.settings.commands_in_flight
     }
 
+    /// How many more commands may be on their way.
+    pub(super) fn free_places(&self, now: Instant) -> usize {
+        let occupied = self.talk.in_flight().saturating_sub(self.talk.hanging(now));
+        self.settings.commands_in_flight.saturating_sub(occupied)
+    }
+
     /// It was asked, and is silent over a link that has proven alive, for so long that it would be given up if we did
     /// not suspect ourselves.
     pub fn is_overdue(&self, link: &Link, now: Instant) -> bool {

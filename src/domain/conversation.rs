@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Command, ListedModule, ModuleId, ModuleSpec, ModuleState, Reason, Settings, Strategy, times::Later};
+use super::{
+    Command, ListedModule, ModuleId, ModuleSpec, ModuleState, Reason, Settings, Strategy,
+    times::{Later, so_far},
+};
 
 /// An answer to the list question is expected within this time.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(3);
@@ -21,6 +24,10 @@ const RESEND_AFTER: Duration = Duration::from_secs(30);
 const WORKS_FOR: Duration = Duration::from_secs(900);
 /// The same for a baseline: bases up to 2.1.6 ignore it.
 const RESEND_BASELINE_AFTER: Duration = Duration::from_secs(10);
+/// A command that lasts longer does not hold its place any more: others are sent beside it.
+const HANGS_AFTER: Duration = Duration::from_secs(120);
+/// So many at most.
+const HANGING: usize = 4;
 /// Questions that a silent base leaves open are repeated at most this far apart.
 const QUERY_BACKOFF_MAX: Duration = Duration::from_secs(20);
 
@@ -186,6 +193,19 @@ impl Conversation {
         let open = || self.operations.values().filter(|o| o.answer.is_none());
         let single = open().filter(|o| !matches!(o.order, Order::Baseline(_))).count();
         single.saturating_add(usize::from(open().count() > single))
+    }
+
+    /// How many of them have lasted for so long that they keep no others waiting any more.
+    pub(super) fn hanging(&self, now: Instant) -> usize {
+        let hangs = |o: &&Operation| !matches!(o.order, Order::Baseline(_)) && now >= o.sent.later(HANGS_AFTER);
+        self.operations.values().filter(|o| o.answer.is_none()).filter(hangs).count().min(HANGING)
+    }
+
+    /// What the base is at work on for longer than is usual, and since when.
+    pub(super) fn lasting(&self, now: Instant) -> Vec<(&ModuleId, Duration)> {
+        let lasted = |o: &Operation| now.saturating_duration_since(o.sent);
+        let open = self.operations.values().filter(|o| o.answer.is_none() && so_far(lasted(o)).is_some());
+        open.map(|o| (o.order.id(), lasted(o))).collect()
     }
 
     /// When the list is to be asked for.

@@ -35,5 +35,5 @@ pub use plan::{ContainerOutcome, Phase, Plan, PodOutcome, Reason, Rejection};
 pub use pod::{Container, ContainerHistory, Content, Pod, PodUid, Role, Workload};
 pub use reconcile::reconcile;
 pub use settings::Settings;
-pub use text::printable;
+pub use text::{printable, printable_bytes};
 pub use times::{FAR, Later};

@@ -213,6 +213,9 @@ impl<'c, 'l> Module<'c, 'l> {
             let message = format!("{} has started and takes over from the version before", spec.id);
             return (Reason::Switching, message);
         }
+        if let Some(message) = self.why_no_place(spec) {
+            return (Reason::BaseBusy, message);
+        }
         let has_run = pod.containers().iter().any(|c| c.name == spec.id.name && c.history.has_run);
         let lasted = base.installing_since.get(&spec.id).map(|since| self.cx.now.saturating_duration_since(*since));
         let so_far = lasted.and_then(so_far).map_or_else(String::new, |words| format!(", {words}"));
@@ -235,6 +238,18 @@ impl<'c, 'l> Module<'c, 'l> {
             other.name
         );
         (Reason::VersionInUse, message)
+    }
+
+    /// All places are taken by commands that last.
+    fn why_no_place(&self, spec: &ModuleSpec) -> Option<String> {
+        let base = self.cx.base;
+        if base.free_places(self.cx.now) > 0 || base.talk.operation(&spec.id.name).is_some() {
+            return None;
+        }
+        let lasting = base.talk.lasting(self.cx.now);
+        let lasts = so_far(lasting.iter().map(|(_, lasted)| *lasted).min()?)?;
+        let names: Vec<_> = lasting.iter().map(|(id, _)| id.to_string()).collect();
+        Some(format!("waits: the base is busy with {} {lasts}", names.join(", ")))
     }
 
     /// It was tried, and cannot be loaded beside the version that serves.

@@ -74,6 +74,7 @@ pub struct ContainerHistory {
 
 /// A Pod bound to a base's Node.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Pod {
     /// Its uid.
     pub uid: PodUid,

@@ -127,7 +127,7 @@ fn order(cx: &Context<'_>, ledger: &mut Ledger, plan: &mut Plan) {
         let specs = wanted.chain(expected).cloned().collect();
         commands.push(Command::Baseline(specs));
     } else if cx.base.talk.list().is_some() {
-        let free = cx.base.settings.commands_in_flight.saturating_sub(cx.base.talk.in_flight());
+        let free = cx.base.free_places(cx.now);
         for name in names(cx) {
             if commands.len() >= free {
                 break;

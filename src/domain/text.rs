@@ -19,6 +19,17 @@ pub fn printable(text: &str, max_chars: usize) -> Cow<'_, str> {
     Cow::Owned(fit)
 }
 
+/// The same, cut to `max_bytes` bytes with the ellipsis, between characters: APIs count bytes.
+pub fn printable_bytes(text: &str, max_bytes: usize) -> Cow<'_, str> {
+    // No more characters than bytes are kept, whatever they are replaced by.
+    let fit = printable(text, max_bytes);
+    if fit.len() <= max_bytes {
+        return fit;
+    }
+    let end = fit.floor_char_boundary(max_bytes.saturating_sub('…'.len_utf8()));
+    Cow::Owned(format!("{}…", fit.get(..end).unwrap_or_default()))
+}
+
 /// What stands for a character that must not be shown.
 fn replacement(c: char) -> Option<char> {
     match c {
@@ -65,7 +76,24 @@ mod tests {
         assert_eq!(printable("x", 0), "…");
     }
 
+    #[test]
+    fn what_has_too_many_bytes_is_cut_between_characters() {
+        assert_eq!(printable_bytes("äöü", 6), "äöü");
+        assert_eq!(printable_bytes("äöü", 5), "ä…");
+        assert_eq!(printable_bytes("äöü", 4), "…");
+        assert_eq!(printable_bytes("\u{1b}\u{1b}", 5), "…", "what it is replaced by has three bytes");
+        assert_eq!(printable_bytes(&"模".repeat(1000), 1024).len(), 1023);
+        assert_eq!(printable_bytes(&"x".repeat(1025), 1024), format!("{}…", "x".repeat(1021)));
+    }
+
     proptest! {
+        #[test]
+        fn bytes_are_bounded_for_any_text(text in any::<String>(), max in 3_usize..40) {
+            let fit = printable_bytes(&text, max);
+            prop_assert!(fit.len() <= max, "{:?}", fit);
+            prop_assert!(!fit.chars().any(|c| replacement(c).is_some()));
+        }
+
         #[test]
         fn nothing_that_acts_is_left_of_any_text(text in any::<String>(), max in 0_usize..40) {
             let fit = printable(&text, max);

@@ -26,7 +26,8 @@ pub(super) fn part(of: Duration, parts: u32) -> Duration {
 /// How long something has lasted, in steps that grow: a text with it changes a few times an hour and not each second.
 /// None while it is not worth a word.
 pub(super) fn so_far(lasted: Duration) -> Option<&'static str> {
-    const STEPS: [(u64, &str); 8] = [
+    const STEPS: [(u64, &str); 9] = [
+        (30, "for more than half a minute"),
         (60, "for more than a minute"),
         (120, "for more than 2 minutes"),
         (300, "for more than 5 minutes"),

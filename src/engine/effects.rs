@@ -99,7 +99,8 @@ impl Edges {
 impl State {
     /// Decides on all that there is to decide on, and has it done.
     pub(super) fn turn(&mut self, edges: &Edges, now: std::time::Instant) {
-        let effects = self.plan(now);
+        let mut effects = self.plan(now);
+        self.notes.pace(&mut effects, &self.metrics, now);
         for end in edges.carry_out(effects, &self.metrics.clone()) {
             match end {
                 NotTaken::Command(base) => self.commands_lost(&base),

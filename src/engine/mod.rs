@@ -8,6 +8,7 @@ mod admission;
 mod baseline;
 mod bases;
 mod effects;
+mod notes;
 mod record;
 mod references;
 mod state;
@@ -69,6 +70,7 @@ pub async fn run(
         }
         take_in(&mut state, &mut edges);
         let now = Instant::now();
+        readiness.pulse.beat(now);
         if state.begin(now) {
             readiness.watches.store(true, Ordering::Relaxed);
             state.turn(&edges, now);

@@ -13,6 +13,7 @@ use super::{
     admission::Admission,
     baseline::DaemonSets,
     bases::{BaseState, PodIndex, PodState},
+    notes::Notes,
     record::Record,
     references::References,
     suspicion::Suspicion,
@@ -62,6 +63,7 @@ pub(super) struct State {
     /// When something last arrived from the broker on the present connection.
     pub(super) link_proven: Option<Instant>,
     pub(super) suspicion: Suspicion,
+    pub(super) notes: Notes,
 }
 
 impl State {
@@ -92,6 +94,7 @@ impl State {
             admission: Admission::default(),
             link_proven: None,
             suspicion: Suspicion::default(),
+            notes: Notes::default(),
         }
     }
 

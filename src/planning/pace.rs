@@ -27,6 +27,11 @@ impl Pace {
         since.later(self.every.saturating_mul(missing)).max(now)
     }
 
+    /// Whether it is as if none had ever been taken.
+    pub fn is_full(&self, now: Instant) -> bool {
+        self.since.is_none_or(|since| since.later(self.every.saturating_mul(self.used)) <= now)
+    }
+
     /// One is taken.
     pub fn take(&mut self, now: Instant) {
         let since = *self.since.get_or_insert(now);
@@ -71,6 +76,7 @@ mod tests {
         (0..20).for_each(|_| pace.take(now));
         assert!(pace.next(now) > now);
         let later = now + Duration::from_secs(200);
+        assert!(!pace.is_full(now + Duration::from_secs(99)) && pace.is_full(later));
         for _ in 0..20 {
             assert_eq!(pace.next(later), later);
             pace.take(later);

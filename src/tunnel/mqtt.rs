@@ -24,6 +24,7 @@ use super::{Event, Kind, Topics, decode, encode};
 use crate::{
     domain::{Backoff, BaseId, Command},
     metrics::Metrics,
+    tasks::Tasks,
 };
 
 /// Between attempts to connect: 1 s, 2 s … 8 s.
@@ -105,6 +106,7 @@ impl Sender {
 /// # Errors
 /// A TLS file can't be read.
 pub fn start(
+    tasks: &mut Tasks,
     config: &MqttConfig,
     topics: Topics,
     events: mpsc::Sender<Event>,
@@ -133,7 +135,8 @@ pub fn start(
     }
     let (commands, queue) = Sender::new();
     let broker = format!("{}:{}", config.host, config.port);
-    tokio::spawn(Tunnel { options, topics, events, metrics, broker, queue, connected: false, complaint: None }.run());
+    let tunnel = Tunnel { options, topics, events, metrics, broker, queue, connected: false, complaint: None };
+    tasks.spawn("tunnel", tunnel.run());
     Ok(commands)
 }
 

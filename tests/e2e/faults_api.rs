@@ -1,16 +1,23 @@
 //! What the API server does, and what we write into it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node};
 use kube::Api;
-use modulet_testkit::{base::BaseOptions, controller::ControllerOptions, wait::eventually};
+use modulet_testkit::{
+    base::BaseOptions, control_plane::ControlPlane, controller::ControllerOptions, ports::free_port, proxy::Proxy,
+    wait::eventually,
+};
 use serde_json::{Value, json};
 
 use crate::{
-    faults_help::{bound, installed, lasts},
+    faults_help::{Log, bound, installed, lasts},
     stage::{SOON, Stage},
+    starting::kubeconfig_at,
 };
 
 fn options_of_kubeconfig(options: ControllerOptions, kubeconfig: &std::path::Path) -> ControllerOptions {
@@ -27,7 +34,6 @@ fn taints(node: &Node) -> String {
 
 /// Each was switched on, and is not any more. What others put there stays.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a known fault that is not mended yet, or not wholly"]
 async fn what_is_not_wanted_any_more_is_taken_back_and_what_others_put_there_stays() -> Result<()> {
     let mut stage = Stage::set_with("fault-taken-back", |options| {
         options
@@ -39,7 +45,10 @@ async fn what_is_not_wanted_any_more_is_taken_back_and_what_others_put_there_sta
     let name = stage.node_name("base-1");
     let options = BaseOptions { cluster: "blue".into(), ..stage.base_options("base-1") };
     let base = stage.base(options.clone()).await?;
-    installed(&stage, "base-1", "biz1", "1").await?;
+    let mut pod = bound(&stage, "base-1", "biz1", "1");
+    pod["spec"]["tolerations"] = json!([{ "operator": "Exists" }]);
+    stage.create_pod(pod).await?;
+    stage.pod_ready("biz1").await?;
     let node = stage.nodes().get(&name).await?;
     assert!(taints(&node).contains("node-env") && labels(&node)["topology.kubernetes.io/zone"].is_string());
     stage.kubectl(&["taint", "node", &name, "maintenance=soon:PreferNoSchedule"]).await?;
@@ -76,7 +85,6 @@ fn managers(object: &Value) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a known fault that is not mended yet, or not wholly"]
 async fn what_we_write_bears_our_name() -> Result<()> {
     let stage = Stage::set("fault-named").await?;
     let _base = stage.base(stage.base_options("base-1")).await?;
@@ -134,7 +142,6 @@ async fn grant(stage: &Stage, verbs_on_pods: &[&str]) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a known fault that is not mended yet, or not wholly"]
 async fn a_watch_that_is_forbidden_is_said_once_and_comes_back_when_it_is_granted() -> Result<()> {
     const ALL: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "delete"];
     const REFUSED: Duration = Duration::from_secs(20);
@@ -167,4 +174,33 @@ async fn a_watch_that_is_forbidden_is_said_once_and_comes_back_when_it_is_grante
     stage.kubectl(&["delete", "clusterrolebinding,clusterrole", &stage.name]).await.context("the rights")?;
     stage.ends_without_quiet("its rights are gone");
     Ok(())
+}
+
+/// The network forgets the connections to the API server, and tells nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_to_the_api_server_that_are_dead_without_a_word_are_noticed_within_a_minute() -> Result<()> {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let cluster = ControlPlane::shared().await?;
+    let (directory, port) = (tempfile::tempdir()?, free_port()?);
+    let (kubeconfig, real) = kubeconfig_at(cluster, directory.path(), port)?;
+    let proxy = Proxy::start(port, &real).await?;
+    let stage = Stage::set_with("fault-half-open", |options| options_of_kubeconfig(options, &kubeconfig)).await?;
+    let base = stage.base(stage.base_options("base-1")).await?;
+    let not_ready = Log::of_nodes(&stage);
+    installed(&stage, "base-1", "before", "1").await?;
+    for pod in ["first", "second"] {
+        proxy.swallow();
+        let swallowed = Instant::now();
+        stage.create_pod(bound(&stage, "base-1", pod, "1")).await?;
+        eventually(&format!("{pod} Ready"), MINUTE, async || {
+            let pod = stage.pods().get(pod).await?;
+            ensure!(crate::stage::is_ready(&pod), "{}", json!(pod.status));
+            Ok(())
+        })
+        .await?;
+        assert!(swallowed.elapsed() < MINUTE, "{:?}", swallowed.elapsed());
+    }
+    assert_eq!(base.received("installBiz"), 3);
+    assert_eq!(not_ready.found(), Vec::<String>::new(), "its Lease was renewed in time");
+    stage.ends_quietly().await
 }

@@ -194,7 +194,9 @@ impl Stage {
 
     /// Creates a Pod.
     pub(crate) async fn create_pod(&self, pod: Value) -> Result<Pod> {
-        Ok(self.pods().create(&PostParams::default(), &serde_json::from_value(pod)?).await?)
+        // Without it the API server calls us "unknown", as it would call a controller that does not say who it is.
+        let params = PostParams { field_manager: Some("tests".to_owned()), ..PostParams::default() };
+        Ok(self.pods().create(&params, &serde_json::from_value(pod)?).await?)
     }
 
     /// Reasons of the Events of an object, oldest first.

@@ -13,13 +13,10 @@ use modulet_testkit::{
     controller::{Controller, ControllerOptions},
     ports::free_port,
     process::Signal,
+    proxy::Proxy,
     wait::eventually,
 };
 use serde_json::{Value, json};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
-};
 
 use crate::stage::{SOON, log_line};
 
@@ -38,7 +35,7 @@ fn base_options(broker: &BrokerAddress, env: &str) -> BaseOptions {
 }
 
 /// A kubeconfig whose API server is at another port of this machine, and the real one's address.
-fn kubeconfig_at(cluster: &ControlPlane, directory: &Path, port: u16) -> Result<(PathBuf, String)> {
+pub(crate) fn kubeconfig_at(cluster: &ControlPlane, directory: &Path, port: u16) -> Result<(PathBuf, String)> {
     let mut config: Value = serde_json::from_str(&std::fs::read_to_string(cluster.kubeconfig())?)?;
     let server = &mut config["clusters"][0]["cluster"]["server"];
     let real = server.as_str().and_then(|s| s.strip_prefix("https://")).context("no server")?.to_owned();
@@ -46,21 +43,6 @@ fn kubeconfig_at(cluster: &ControlPlane, directory: &Path, port: u16) -> Result<
     let path = directory.join("kubeconfig");
     std::fs::write(&path, config.to_string())?;
     Ok((path, real))
-}
-
-/// Passes connections on until it is aborted; those that are open then stay.
-async fn forward(port: u16, to: String) -> Result<JoinHandle<()>> {
-    let listener = TcpListener::bind(("127.0.0.1", port)).await?;
-    Ok(tokio::spawn(async move {
-        while let Ok((mut from, _)) = listener.accept().await {
-            let to = to.clone();
-            tokio::spawn(async move {
-                if let Ok(mut stream) = TcpStream::connect(to).await {
-                    let _ = tokio::io::copy_bidirectional(&mut from, &mut stream).await;
-                }
-            });
-        }
-    }))
 }
 
 /// Waits until there is a line with these words in the log.
@@ -139,14 +121,14 @@ async fn it_waits_for_the_api_server_and_begins_when_it_comes() -> Result<()> {
     let controller = start()?;
     waits_for(&controller, "API server watches").await?;
     let base = SimulatedBase::start(base_options(broker.address(), "start-api")).await?;
-    let forwarder = forward(port, real).await?;
+    let forwarder = Proxy::start(port, &real).await?;
     controller.wait_ready(SOON).await?;
     let nodes: kube::Api<k8s_openapi::api::core::v1::Node> = kube::Api::all(cluster.client().await?);
     eventually("the Node", SOON, async || Ok(nodes.get("vnode.base-1.start-api").await?)).await?;
     assert!(base.connected());
     let complaints = controller.log_text().lines().filter(|line| line.contains("cannot watch")).count();
     assert!(complaints <= modulet::api::Watched::COUNT, "one for each watch: {}", controller.log_text());
-    forwarder.abort();
+    drop(forwarder);
     ends_quickly(&controller).await
 }
 

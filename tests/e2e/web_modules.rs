@@ -3,11 +3,7 @@
 //! With `examples/strategies/web-module.yaml` as it stands, but for the names of bases, their number, and where
 //! jars are.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use modulet_testkit::{

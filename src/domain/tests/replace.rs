@@ -205,8 +205,7 @@ fn a_changed_image_of_the_same_version_is_installed_anew_and_counts_as_a_restart
     for mode in [Mode::Default, Mode::ActivateNew, Mode::MultiActive] {
         let mut w = World::new(mode);
         let pod = w.pod("a", 1, &[("biz1", "1")]);
-        w.change(&pod, |pod| fixed(pod));
-        w.change(&pod, |_| {});
+        w.change(&pod, fixed);
         w.settle();
         let first = w.jvm.urls.values().next().cloned();
         w.change(&pod, |pod| {

@@ -43,6 +43,35 @@ fn an_install_that_never_ends_fails_after_a_quarter_of_an_hour() {
 }
 
 #[test]
+fn modules_that_hang_are_named_where_others_wait_for_them_and_do_not_hold_their_places_for_ever() {
+    let mut w = World::new(Mode::Default);
+    let hang: Vec<_> = (0..4).map(|n| w.pod("a", 1, &[(&format!("hangs{n}"), "1")])).collect();
+    w.slow = Some(24 * 60 * MINUTE);
+    w.settle();
+    w.slow = None;
+    let waits = w.pod("b", 1, &[("waits", "1")]);
+    w.settle();
+    assert_eq!(w.says(&waits), "Installing", "no word for what is usual");
+    w.run_for(MINUTE);
+    assert_eq!(w.says(&waits), "BaseBusy");
+    for words in ["hangs0:1", "hangs3:1", "for more than"] {
+        assert!(w.message(&waits).contains(words), "{}", w.message(&waits));
+    }
+    let said = w.words.iter().filter(|(pod, ..)| *pod == waits).count();
+    assert!(said <= 4, "{:?}", w.words);
+    w.run_for(2 * MINUTE);
+    assert!(w.is_ready(&waits), "{}", w.message(&waits));
+    assert!(hang.iter().all(|pod| w.says(pod) == "Installing"));
+    // Four more that hang: more than eight are never on their way.
+    w.slow = Some(24 * 60 * MINUTE);
+    for n in 4..30 {
+        w.pod("a", 1, &[(&format!("hangs{n}"), "1")]);
+    }
+    w.run_for(10 * MINUTE);
+    assert!(w.at_work.len() <= 8, "{}", w.at_work.len());
+}
+
+#[test]
 fn a_new_version_s_first_failure_is_its_first_though_an_older_one_restarted_often() {
     let mut w = World::new(Mode::Default);
     let old = w.pod("a", 1, &[("biz1", "1")]);

@@ -9,6 +9,7 @@ pub mod http;
 pub mod java_base;
 pub mod ports;
 pub mod process;
+pub mod proxy;
 pub mod schema;
 pub mod tools;
 pub mod wait;

@@ -1,0 +1,114 @@
+//! A TCP proxy that passes connections on, until it swallows them.
+
+use std::net::Ipv4Addr;
+
+use anyhow::Result;
+use tokio::{
+    io::{copy, copy_bidirectional, sink},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinHandle,
+};
+
+/// Passes connections on. Dropped it takes no more; those that are open stay.
+#[derive(Debug)]
+pub struct Proxy {
+    port: u16,
+    swallowed: watch::Sender<u64>,
+    accepting: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// Listens on this port of 127.0.0.1 (0: on a free one), and passes connections on to an address.
+    pub async fn start(port: u16, to: &str) -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let port = listener.local_addr()?.port();
+        let (swallowed, to) = (watch::Sender::new(0), to.to_owned());
+        let swallowing = swallowed.clone();
+        let accepting = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(pass(client, to.clone(), swallowing.subscribe()));
+            }
+        });
+        Ok(Self { port, swallowed, accepting })
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Half-open: from now on, what is sent on connections that are open is taken and comes to nobody, and nothing
+    /// comes back; nobody is told. New connections work.
+    pub fn swallow(&self) {
+        self.swallowed.send_modify(|times| *times += 1);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn pass(mut client: TcpStream, to: String, mut swallowed: watch::Receiver<u64>) {
+    let Ok(mut server) = TcpStream::connect(to).await else { return };
+    tokio::select! {
+        _ = copy_bidirectional(&mut client, &mut server) => return,
+        changed = swallowed.changed() => {
+            if changed.is_err() {
+                let _ = copy_bidirectional(&mut client, &mut server).await;
+                return;
+            }
+        }
+    }
+    drop(server);
+    let _ = copy(&mut client, &mut sink()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        time::timeout,
+    };
+
+    use super::*;
+
+    /// Answers whatever it gets with the same.
+    async fn echo() -> Result<String> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?.to_string();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut read, mut write) = stream.into_split();
+                    let _ = copy(&mut read, &mut write).await;
+                });
+            }
+        });
+        Ok(address)
+    }
+
+    async fn answers(stream: &mut TcpStream) -> bool {
+        stream.write_all(b"x").await.is_ok()
+            && timeout(Duration::from_millis(300), stream.read_u8()).await.is_ok_and(|read| read.is_ok())
+    }
+
+    #[tokio::test]
+    async fn open_connections_are_swallowed_without_a_word_and_new_ones_work() -> Result<()> {
+        let proxy = Proxy::start(0, &echo().await?).await?;
+        let mut old = TcpStream::connect(("127.0.0.1", proxy.port())).await?;
+        assert!(answers(&mut old).await);
+        proxy.swallow();
+        assert!(!answers(&mut old).await);
+        assert!(timeout(Duration::from_millis(100), old.readable()).await.is_err(), "it was closed");
+        let mut new = TcpStream::connect(("127.0.0.1", proxy.port())).await?;
+        assert!(answers(&mut new).await);
+        drop(proxy);
+        assert!(answers(&mut new).await);
+        Ok(())
+    }
+}
