@@ -187,6 +187,7 @@ fn pod(number: usize) -> Pod {
         drain: std::time::Duration::ZERO,
         replaces: false,
         shown_ready: true,
+        not_done: Vec::new(),
     }
 }
 
@@ -245,6 +246,7 @@ fn statuses(c: &mut Criterion) {
         containers: vec![ContainerOutcome::Active { restarts: 0 }],
         reachable: true,
         rejected: None,
+        leaving: None,
     };
     let writer = StatusWriter { ip: Some("192.0.2.10"), now: Timestamp::UNIX_EPOCH };
     c.bench_function("status patch", |b| {

@@ -8,8 +8,8 @@ use k8s_openapi::{
     api::{
         apps::v1::{ControllerRevision, DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, ReplicaSet},
         core::v1::{
-            ConfigMap, Container, EnvFromSource, EnvVar, Lifecycle, Node, NodeSpec, NodeStatus, Pod, PodReadinessGate,
-            PodSpec, PodStatus,
+            ConfigMap, Container, EnvFromSource, EnvVar, EphemeralContainer, Lifecycle, Node, NodeSpec, NodeStatus,
+            Pod, PodReadinessGate, PodSpec, PodStatus, Probe, Volume,
         },
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
@@ -123,6 +123,10 @@ pub struct Parts<Spec = IgnoredAny, Status = IgnoredAny> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LeanPodSpec {
+    active_deadline_seconds: Option<i64>,
+    ephemeral_containers: Option<Vec<Named>>,
+    restart_policy: Option<String>,
+    volumes: Option<Vec<Named>>,
     containers: Option<Vec<LeanContainer>>,
     init_containers: Option<Vec<LeanContainer>>,
     node_name: Option<String>,
@@ -131,9 +135,19 @@ pub struct LeanPodSpec {
     termination_grace_period_seconds: Option<i64>,
 }
 
+/// Of things that a base does not have, the names are enough.
+#[derive(Deserialize)]
+struct Named {
+    #[serde(default)]
+    name: String,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct LeanContainer {
+    liveness_probe: Option<IgnoredAny>,
+    readiness_probe: Option<IgnoredAny>,
+    startup_probe: Option<IgnoredAny>,
     #[serde(default)]
     name: String,
     image: Option<String>,
@@ -145,7 +159,11 @@ struct LeanContainer {
 
 impl From<LeanContainer> for Container {
     fn from(container: LeanContainer) -> Self {
+        let probe = |there: Option<IgnoredAny>| there.map(|_| Probe::default());
         Self {
+            liveness_probe: probe(container.liveness_probe),
+            readiness_probe: probe(container.readiness_probe),
+            startup_probe: probe(container.startup_probe),
             name: container.name,
             image: container.image,
             args: container.args,
@@ -157,10 +175,21 @@ impl From<LeanContainer> for Container {
     }
 }
 
+/// Every Pod has one of the API server's making.
+fn is_token(volume: &Volume) -> bool {
+    volume.name.starts_with("kube-api-access-")
+}
+
 impl From<LeanPodSpec> for PodSpec {
     fn from(spec: LeanPodSpec) -> Self {
         let containers = |some: Vec<LeanContainer>| some.into_iter().map(Container::from).collect();
+        let volume = |v: Named| Volume { name: v.name, ..Volume::default() };
+        let ephemeral = |c: Named| EphemeralContainer { name: c.name, ..EphemeralContainer::default() };
         Self {
+            active_deadline_seconds: spec.active_deadline_seconds,
+            ephemeral_containers: spec.ephemeral_containers.map(|all| all.into_iter().map(ephemeral).collect()),
+            restart_policy: spec.restart_policy.filter(|policy| policy != "Always"),
+            volumes: spec.volumes.map(|all| all.into_iter().map(volume).filter(|v| !is_token(v)).collect()),
             containers: spec.containers.map(containers).unwrap_or_default(),
             init_containers: spec.init_containers.map(containers),
             node_name: spec.node_name,

@@ -103,6 +103,8 @@ pub struct Pod {
     pub replaces: bool,
     /// The API says that it is Ready, so it may have requests.
     pub shown_ready: bool,
+    /// What it asks for and a base has not, for people: fields of its spec.
+    pub not_done: Vec<String>,
 }
 
 impl Pod {

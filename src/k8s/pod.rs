@@ -57,6 +57,7 @@ pub fn pod_from(pod: &core::Pod, revisions: &Revisions, sources: &Sources<'_>) -
         drain: pre_stop_sleep(pod).min(grace),
         replaces: meta.annotations.as_ref().and_then(|a| a.get(names::UPDATE)).is_some_and(|how| how == "replace"),
         shown_ready: is_shown_ready(status),
+        not_done: not_done_on_a_base(pod),
     }
 }
 
@@ -163,6 +164,33 @@ fn origin(container: &core::Container) -> Origin {
     let all = container.env_from.iter().flatten().map(|from| json(serde_json::to_string(from)));
     let parts: Vec<String> = container.image.clone().into_iter().chain(args).chain(envs).chain(all).collect();
     Origin::of(parts.iter().map(String::as_str))
+}
+
+/// What the Pod asks for and a base has not: nothing of it is dropped in silence.
+fn not_done_on_a_base(pod: &core::Pod) -> Vec<String> {
+    let Some(spec) = &pod.spec else { return Vec::new() };
+    let mut fields = Vec::new();
+    let mut named = |field: &str, names: Vec<&str>| {
+        if !names.is_empty() {
+            fields.push(format!("{field} ({})", printable(&names.join(", "), limits::QUOTE_MAX)));
+        }
+    };
+    let with = |has: fn(&core::Container) -> bool| -> Vec<&str> {
+        spec.containers.iter().filter(|c| has(c)).map(|c| c.name.as_str()).collect()
+    };
+    named("initContainers", spec.init_containers.iter().flatten().map(|c| c.name.as_str()).collect());
+    named("ephemeralContainers", spec.ephemeral_containers.iter().flatten().map(|c| c.name.as_str()).collect());
+    named("livenessProbe", with(|c| c.liveness_probe.is_some()));
+    named("readinessProbe", with(|c| c.readiness_probe.is_some()));
+    named("startupProbe", with(|c| c.startup_probe.is_some()));
+    named("volumes", spec.volumes.iter().flatten().map(|v| v.name.as_str()).collect());
+    if let Some(seconds) = spec.active_deadline_seconds {
+        fields.push(format!("activeDeadlineSeconds ({seconds})"));
+    }
+    if let Some(policy) = spec.restart_policy.as_ref().filter(|policy| *policy != "Always") {
+        fields.push(format!("restartPolicy ({})", printable(policy, limits::QUOTE_MAX)));
+    }
+    fields
 }
 
 fn history(pod: &core::Pod, name: &str) -> ContainerHistory {

@@ -235,6 +235,7 @@ impl World {
             drain: Duration::ZERO,
             replaces: false,
             shown_ready: false,
+            not_done: Vec::new(),
         });
         uid
     }

@@ -82,7 +82,7 @@ impl State {
                 self.references.wanted(&uid, references(&object), now, &mut self.schedule);
                 self.index.joins(&uid, &pod.workload.uid);
                 let state = PodState {
-                    told: Told::from_status(&object),
+                    told: Told::from_status(&object, &pod.not_done),
                     object: Tracked::of(object),
                     deletion: Tracked::default(),
                     pod,

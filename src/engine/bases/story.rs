@@ -15,23 +15,27 @@ use crate::{
 
 /// What a Pod's Events have told so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::engine) struct Told(Vec<String>);
+pub(in crate::engine) struct Told {
+    /// Of each container.
+    containers: Vec<String>,
+    not_done: Vec<String>,
+}
 
 impl Told {
     /// What the status of a Pod that is met for the first time shows was told by an earlier process.
-    pub(in crate::engine) fn from_status(pod: &core::Pod) -> Self {
+    pub(in crate::engine) fn from_status(pod: &core::Pod, not_done: &[String]) -> Self {
         let statuses = pod.status.iter().filter_map(|s| s.container_statuses.as_ref()).flatten();
-        Self(
-            statuses
-                .map(|s| match s.state.as_ref() {
-                    Some(state) if state.running.is_some() => "Installed".to_owned(),
-                    Some(core::ContainerState { waiting: Some(w), .. }) => {
-                        key(w.reason.as_deref(), w.message.as_deref(), s.restart_count)
-                    }
-                    _ => String::new(),
-                })
-                .collect(),
-        )
+        let containers: Vec<_> = statuses
+            .map(|s| match s.state.as_ref() {
+                Some(state) if state.running.is_some() => "Installed".to_owned(),
+                Some(core::ContainerState { waiting: Some(w), .. }) => {
+                    key(w.reason.as_deref(), w.message.as_deref(), s.restart_count)
+                }
+                _ => String::new(),
+            })
+            .collect();
+        let not_done = if containers.is_empty() { Vec::new() } else { not_done.to_vec() };
+        Self { containers, not_done }
     }
 
     fn of(outcome: &ContainerOutcome) -> String {
@@ -68,18 +72,17 @@ impl PodState {
         if outcome.containers.is_empty() {
             return;
         }
-        let told = Told(outcome.containers.iter().map(Told::of).collect());
+        let containers = outcome.containers.iter().map(Told::of).collect();
+        let told = Told { containers, not_done: self.pod.not_done.clone() };
         if told == self.told {
             return;
         }
-        let spec = self.object.object().and_then(|pod| pod.spec.as_ref());
-        let init: Vec<_> = spec.iter().flat_map(|s| s.init_containers.iter().flatten()).map(|c| &*c.name).collect();
-        if self.told == Told::default() && !init.is_empty() {
-            let message = format!("init containers are not run on a base: {}", init.join(", "));
-            out.extend(self.note(true, "InitContainersIgnored", message));
+        if told.not_done != self.told.not_done && !told.not_done.is_empty() {
+            let message = format!("a base has no such thing, so this is not done: {}", told.not_done.join(", "));
+            out.extend(self.note(true, "FieldsIgnored", message));
         }
         for (index, container) in outcome.containers.iter().enumerate() {
-            if self.told.0.get(index) == told.0.get(index) {
+            if self.told.containers.get(index) == told.containers.get(index) {
                 continue;
             }
             let named = self.pod.containers().get(index);
