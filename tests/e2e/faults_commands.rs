@@ -225,6 +225,55 @@ async fn a_web_module_with_the_old_pod_first_is_updated_and_undone_without_a_fai
     stage.ends_quietly().await
 }
 
+/// A Deployment with surge, whose Pods have the old version make room.
+fn replacing(stage: &Stage, version: &str, broken: bool) -> Value {
+    let mut release = deployment(stage, "biz1", 1, version, &json!({ "maxSurge": 1, "maxUnavailable": 0 }));
+    let template = &mut release["spec"]["template"];
+    template["metadata"]["annotations"] = json!({ "modulet.koupleless.io/update": "replace" });
+    let container = &mut template["spec"]["containers"][0];
+    container["lifecycle"] = json!({ "preStop": { "sleep": { "seconds": 2 } } });
+    if broken {
+        container["image"] = json!(format!("https://modules.example.com/biz1-broken-{version}-ark-biz.jar"));
+    }
+    release
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_module_that_asks_for_room_is_updated_with_surge_and_put_back_if_it_does_not_start() -> Result<()> {
+    let (stage, base) = web_stage("fault-web-replace").await?;
+    stage.apply(&replacing(&stage, "1", false)).await?;
+    rolled_out(&stage, "deployment/biz1").await?;
+    stage.apply(&replacing(&stage, "2", false)).await?;
+    rolled_out(&stage, "deployment/biz1").await?;
+    alone(std::slice::from_ref(&base), "biz1", "2", SOON).await?;
+    told_becomes(&base, "biz1", &["install 1", "install 2", "uninstall 1", "install 2"]).await?;
+    let warnings = stage.kubectl(&["get", "events", "--field-selector", "type=Warning"]).await?;
+    assert!(!warnings.contains("WebContextInUse") && !warnings.contains("InstallFailed"), "{warnings}");
+    // The old Pod left its Services before its module went.
+    let events = stage.kubectl(&["get", "events", "-o", "custom-columns=R:.reason,M:.note"]).await?;
+    assert!(events.contains("Replacing"), "{events}");
+
+    stage.apply(&replacing(&stage, "3", true)).await?;
+    let name = eventually("the new Pod", SOON, async || {
+        let pods = stage.pods_with("module.koupleless.io/version=3").await?;
+        pods.first().and_then(|pod| pod.metadata.name.clone()).context("none")
+    })
+    .await?;
+    stage.event_with(&name, &["Warning", "broken on purpose"]).await?;
+    let serves = ["install 3", "uninstall 2", "install 3", "install 2"];
+    eventually("the old version again", SOON, async || {
+        let told = told(&base, "biz1");
+        ensure!(told.ends_with(&serves.map(str::to_owned)) || told.ends_with(&["install 3".to_owned()]), "{told:?}");
+        ensure!(base.state_of("biz1", "2") == Some(BizState::Activated));
+        Ok(())
+    })
+    .await?;
+    stage.kubectl(&["rollout", "undo", "deployment/biz1"]).await?;
+    rolled_out(&stage, "deployment/biz1").await?;
+    alone(std::slice::from_ref(&base), "biz1", "2", SOON).await?;
+    stage.ends_quietly().await
+}
+
 /// What the Pod wants is said before it is done: the module of the old Pod is replaced, and put back if the new one fails.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_superseded_pod_of_a_failed_update_goes_on_serving() -> Result<()> {
