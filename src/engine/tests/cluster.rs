@@ -27,7 +27,7 @@ pub(super) const MODULES: [(&str, Option<&str>); 6] = [
     ("biz3:3", Some("rs3")),
 ];
 /// Time passes in steps of this.
-const TICK: Duration = Duration::from_secs(2);
+const TICK: Duration = Duration::from_secs(5);
 
 /// A base.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]

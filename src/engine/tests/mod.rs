@@ -4,6 +4,7 @@
 mod api_server;
 mod cluster;
 mod extremes;
+mod jvm;
 mod properties;
 mod scene;
 

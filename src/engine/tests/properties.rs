@@ -295,7 +295,14 @@ fn mode() -> impl Strategy<Value = Mode> {
     prop_oneof![Just(Mode::Default), Just(Mode::ActivateNew), Just(Mode::MultiActive)]
 }
 
+/// A case takes a quarter of an hour of the cluster's time; more cases are asked for by `PROPTEST_CASES`.
+fn cases() -> ProptestConfig {
+    let given = std::env::var_os("PROPTEST_CASES").is_some();
+    if given { ProptestConfig::default() } else { ProptestConfig::with_cases(64) }
+}
+
 proptest! {
+    #![proptest_config(cases())]
     #[test]
     fn every_base_ends_with_the_modules_of_its_pods_and_no_others_and_then_nothing_is_written(
         mode in mode(), steps in prop::collection::vec(step(), 1..100),
