@@ -122,7 +122,9 @@ impl State {
             }
         }
         let known = self.bases.iter().filter(|(_, s)| s.node.object.exists() || s.base.ledger != Ledger::default());
-        self.record.begin(known.map(|(id, _)| id.clone()), today(), now);
+        // One whose Node is gone and that still has Pods may have been told to install them.
+        let told = known.map(|(id, _)| id).chain(self.index.homeless()).cloned();
+        self.record.begin(told, today(), now);
         let all: Vec<_> = self.bases.keys().cloned().collect();
         all.iter().for_each(|id| self.claim_orders_of_former_process(id, now));
         self.dirty.extend(all);

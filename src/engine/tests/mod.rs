@@ -139,6 +139,23 @@ fn what_a_process_ordered_before_it_died_is_uninstalled_if_its_pod_is_gone() {
 }
 
 #[test]
+fn what_was_ordered_for_a_pod_stays_ours_when_its_node_is_gone_and_the_process_dies() {
+    let mut scene = Scene::of(&["base-1"]);
+    scene.pod("p1", "base-1", "biz1:1", None);
+    scene.step();
+    scene.answer("orders");
+    scene.vanish("base-1");
+    assert_eq!(scene.step(), ["base-1 installs biz1:1"]);
+    scene.restart();
+    scene.api.edit("p1", |pod| pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:30Z"));
+    scene.show("p1");
+    scene.beats("base-1");
+    scene.lists("base-1", &[("biz1:1", Activated)]);
+    let out = scene.settle();
+    assert!(out.contains(&"base-1 uninstalls biz1:1".to_owned()), "{out:?}");
+}
+
+#[test]
 fn what_was_installed_stays_ours_when_its_node_is_deleted_while_nobody_looks() {
     let mut scene = Scene::of(&["base-1"]);
     scene.serving("p1", "base-1", "biz1:1", None);
