@@ -15,8 +15,8 @@ use serde_json::json;
 
 use crate::{
     api::{Seen, Watched},
-    domain::{Answer, ModuleId, ModuleState::*, Reply},
-    tunnel::Message,
+    domain::{Answer, Command, ModuleId, ModuleState::*, Reachability, Reply},
+    tunnel::{Event, Message},
 };
 
 #[test]
@@ -266,4 +266,39 @@ fn pods_of_a_base_that_is_not_known_are_its_own_when_it_comes_and_nothing_is_kep
     assert!(out.contains(&"base-9 installs biz1:1".to_owned()), "{out:?}");
     ["p2", "p3"].iter().for_each(|pod| scene.remove(pod));
     assert!(scene.state.index.is_empty(), "{:?}", scene.state.index);
+}
+
+#[test]
+fn a_base_whose_questions_find_no_room_is_not_given_up_for_its_silence_and_not_asked_in_a_loop() {
+    let mut scene = Scene::of(&["base-1"]);
+    let reachability =
+        |scene: &Scene| scene.state.bases.values().next().map(|state| state.base.reachability(scene.now));
+    for _ in 0..60 {
+        scene.pass(Duration::from_secs(1));
+        scene.link(Event::Proven);
+        scene.fill_commands();
+        scene.settle();
+        assert!(scene.state.dirty.is_empty(), "it is looked at later");
+    }
+    assert_eq!(reachability(&scene), Some(Reachability::Online));
+    scene.sent.clear();
+    for _ in 0..10 {
+        scene.pass(Duration::from_secs(1));
+        scene.link(Event::Proven);
+        scene.settle();
+    }
+    assert!(scene.sent.iter().any(|(base, command)| base == "base-1" && *command == Command::QueryHealth));
+    assert_eq!(reachability(&scene), Some(Reachability::Unreachable));
+}
+
+#[test]
+fn a_base_of_which_there_are_only_pods_is_looked_for_after_a_start() {
+    let mut scene = Scene::of(&["base-1"]);
+    scene.serving("p1", "base-1", "biz1:1", None);
+    scene.vanish("base-1");
+    scene.api.objects.retain(|name, _| !name.starts_with("modulet-"));
+    scene.restart();
+    scene.settle();
+    let asked = std::mem::take(&mut scene.sent);
+    assert!(asked.iter().any(|(base, command)| base == "base-1" && *command == Command::QueryModules), "{asked:?}");
 }
