@@ -106,12 +106,43 @@ impl Cluster {
     pub(super) fn add_pod(&mut self, base: usize, module: usize) {
         self.pods += 1;
         let (module, owner) = MODULES[module];
-        self.scene.pod(&format!("pod-{}", self.pods), BASES[base], module, owner);
+        let pod = format!("pod-{}", self.pods);
+        self.scene.pod(&pod, BASES[base], module, owner);
+        if owner.is_none() && self.pods.is_multiple_of(3) {
+            // What has ended in such a Pod never begins again.
+            self.scene.api.edit(&pod, |pod| pod["spec"]["restartPolicy"] = json!("Never"));
+            self.scene.show(&pod);
+        }
+    }
+
+    /// The taint manager deletes a Pod of a Node that is away.
+    pub(super) fn evict(&mut self, pod: &str) {
+        self.scene.api.edit(pod, |pod| {
+            let evicted = json!({ "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager" });
+            pod["status"]["conditions"].as_array_mut().unwrap().push(evicted);
+        });
+        self.delete_pod(pod);
+    }
+
+    /// Whoever put finalizers on Pods takes them away: those that are deleted are gone then.
+    fn finalize(&mut self) {
+        for pod in self.pods() {
+            let metadata = &self.scene.api.objects[&pod]["metadata"];
+            if metadata["finalizers"].is_null() {
+                continue;
+            }
+            if metadata["deletionGracePeriodSeconds"] == 0 {
+                self.scene.vanish(&pod);
+            } else {
+                self.scene.api.edit(&pod, |pod| drop(pod["metadata"].as_object_mut().unwrap().remove("finalizers")));
+            }
+        }
     }
 
     /// Somebody deletes the Pod: one that has ended is gone at once.
     pub(super) fn delete_pod(&mut self, pod: &str) {
-        if self.scene.api.objects[pod]["status"]["phase"] == "Failed" {
+        let object = &self.scene.api.objects[pod];
+        if object["status"]["phase"] == "Failed" && object["metadata"]["finalizers"].is_null() {
             return self.scene.remove(pod);
         }
         self.scene.api.edit(pod, |pod| {
@@ -245,6 +276,7 @@ impl Cluster {
                 self.scene.beats_from(base, &ip, false);
             }
         }
+        self.finalize();
         self.scene.relist();
     }
 

@@ -20,6 +20,7 @@ use crate::{
 pub(super) enum Step {
     AddPod { base: usize, module: usize },
     DeletePod(usize),
+    Evict(usize),
     ForceDeletePod { pod: usize, unseen: bool },
     Decide,
     Answer(usize),
@@ -59,6 +60,7 @@ fn step() -> impl Strategy<Value = Step> {
     let normal = prop_oneof![
         4 => (base(), 0..MODULES.len()).prop_map(|(base, module)| Step::AddPod { base, module }),
         2 => number().prop_map(Step::DeletePod),
+        1 => number().prop_map(Step::Evict),
         2 => (number(), any::<bool>()).prop_map(|(pod, unseen)| Step::ForceDeletePod { pod, unseen }),
         12 => Just(Step::Decide),
         6 => number().prop_map(Step::Answer),
@@ -130,7 +132,7 @@ fn edit_node(node: &mut Value, how: usize) {
 
 fn edit_pod(pod: &mut Value, how: usize) {
     let status = &mut pod["status"];
-    match how % 5 {
+    match how % 6 {
         0 => status["conditions"].as_array_mut().unwrap().push(json!({ "type": "example.com/gate", "status": "True" })),
         // The node lifecycle controller.
         1 => {
@@ -141,7 +143,8 @@ fn edit_pod(pod: &mut Value, how: usize) {
             }
         }
         2 => pod["metadata"]["labels"]["team"] = json!("blue"),
-        3 => pod["metadata"]["annotations"] = json!({ names::DELETION_COST: "3" }),
+        3 => pod["metadata"]["finalizers"] = json!(["example.com/f"]),
+        4 => pod["metadata"]["annotations"] = json!({ names::DELETION_COST: "3" }),
         _ => status["containerStatuses"] = json!([]),
     }
 }
@@ -153,6 +156,11 @@ impl Cluster {
             Step::DeletePod(number) => {
                 if let Some(pod) = self.some_pod(*number) {
                     self.delete_pod(&pod);
+                }
+            }
+            Step::Evict(number) => {
+                if let Some(pod) = self.some_pod(*number) {
+                    self.evict(&pod);
                 }
             }
             Step::ForceDeletePod { pod, unseen } => {
