@@ -184,12 +184,14 @@ impl Cluster {
         }
     }
 
-    /// The JVM ends, and another one begins. What was on its way to it is lost.
-    pub(super) fn restart_base(&mut self, base: usize, asks: bool) {
+    /// The base begins anew, with the modules that it had or without them. What was on its way to it is lost.
+    pub(super) fn restart_base(&mut self, base: usize, asks: bool, keeps: bool) {
         let base = BASES[base];
         self.scene.sent.retain(|(to, _)| to != base);
         let here = self.bases.get_mut(base).unwrap();
-        here.jvm.list.clear();
+        if !keeps {
+            here.jvm.list.clear();
+        }
         here.stopped = false;
         // Another JVM with the same modules, none, whose question for them is lost is not to be told from the one before.
         if !asks || here.silent || !self.connected {
@@ -244,6 +246,15 @@ impl Cluster {
             FromBase::AlsoAlive => Message::Health(here.health()),
         };
         self.answers.push_back((base, message));
+    }
+
+    /// The broker hangs: the connection stays, but nothing comes or goes.
+    pub(super) fn hang(&mut self, time: Duration) {
+        let end = self.scene.now + time;
+        while self.scene.now < end {
+            self.scene.step();
+            self.scene.pass(TICK);
+        }
     }
 
     /// One of the answers arrives.

@@ -29,7 +29,7 @@ fn a_jvm_with_other_settings_is_asked_until_they_are_known_and_the_old_ones_are_
     cluster.run_for(Duration::from_secs(30));
     let before = expected(&cluster);
     assert_eq!(told(&cluster), before);
-    cluster.restart_base(0, true);
+    cluster.restart_base(0, true, false);
     cluster.run_for(Duration::from_secs(6));
     assert_eq!(told(&cluster), ("java://unknown".to_owned(), "none".to_owned()), "its first health has no JVM");
     cluster.run_for(Duration::from_secs(14));
@@ -43,7 +43,7 @@ fn a_jvm_that_restarted_without_a_word_is_found_by_its_list() {
     cluster.add_pod(0, 0);
     cluster.run_for(Duration::from_secs(30));
     let before = told(&cluster);
-    cluster.restart_base(0, false);
+    cluster.restart_base(0, false, false);
     cluster.bases.get_mut(BASES[0]).unwrap().life += 1;
     cluster.run_for(Duration::from_secs(30));
     assert_ne!(told(&cluster), before);
