@@ -290,6 +290,7 @@ impl Base {
     /// Commands could not be handed over: ask, and send again what the list does not show.
     pub fn commands_lost(&mut self) {
         self.talk.connection_lost();
+        self.liveness.not_asked();
     }
 
     /// A command can't be sent, and never will be as it is: it has failed.

@@ -177,6 +177,13 @@ impl Liveness {
         self.asked = Some(Asked { first, last: now });
     }
 
+    /// What was to be asked never went out: its silence is no answer.
+    pub fn not_asked(&mut self) {
+        if self.lost_since.is_none() {
+            self.asked = None;
+        }
+    }
+
     /// When the base is to be asked for a sign of life. One that is lost is asked ever more rarely; one that said
     /// that it goes away, or that is forgotten, never.
     pub fn ask_at(&self, settings: &Settings) -> Option<Instant> {

@@ -103,7 +103,7 @@ impl State {
         self.notes.pace(&mut effects, &self.metrics, now);
         for end in edges.carry_out(effects, &self.metrics.clone()) {
             match end {
-                NotTaken::Command(base) => self.commands_lost(&base),
+                NotTaken::Command(base) => self.commands_lost(&base, now),
                 NotTaken::Write(end) => self.written(end, now),
             }
         }

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::api::core::v1 as core;
@@ -22,12 +22,17 @@ use crate::{
     api::{Key, Seen, Watched, Written},
     config::Config,
     controllers::peers::Peers,
-    domain::{Answer, Base, BaseId, BaseInfo, Ledger, PodUid},
+    domain::{Answer, Base, BaseId, BaseInfo, Later, Ledger, PodUid},
     k8s::{Revisions, names},
     metrics::Metrics,
     planning::{Schedule, Task, version},
     tunnel::{self, Heartbeat, Message, Topics},
 };
+
+/// A base whose commands found no room is looked at again after this time.
+const WITHOUT_ROOM: Duration = Duration::from_secs(1);
+/// Bases that are known by their Pods alone when the process begins, and looked for: not more than so many.
+const HOMELESS: usize = 1_000;
 
 /// All state of the engine.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -111,7 +116,9 @@ impl State {
         }
         info!(bases = self.bases.len(), pods = self.pods.len(), "watches have delivered, starting");
         // Bases that are away without a Node are looked for too: what modulet installed there is still its own.
-        let away: Vec<_> = self.record.departed().cloned().collect();
+        // So are those whose Node is gone and that still have Pods: they may have been told to install them.
+        let homeless: Vec<_> = self.index.homeless().take(HOMELESS).cloned().collect();
+        let away: Vec<_> = self.record.departed().chain(&homeless).cloned().collect();
         for id in &away {
             self.base_mut(id, now);
         }
@@ -126,7 +133,8 @@ impl State {
             self.record.ordered().for_each(|id| state.base.ledger.forget_origin(id));
         }
         let known = self.bases.iter().filter(|(_, s)| s.node.object.exists() || s.base.ledger != Ledger::default());
-        self.record.begin(known.map(|(id, _)| id.clone()), today(), now);
+        let told: HashSet<_> = known.map(|(id, _)| id).chain(&homeless).cloned().collect();
+        self.record.begin(told.into_iter(), today(), now);
         let all: Vec<_> = self.bases.keys().cloned().collect();
         all.iter().for_each(|id| self.claim_orders_of_former_process(id, now));
         self.dirty.extend(all);
@@ -235,8 +243,7 @@ impl State {
     fn claim_orders_of_former_process(&mut self, id: &BaseId, now: Instant) {
         let Some(state) = self.bases.get_mut(id).filter(|_| self.begun) else { return };
         let Some(list) = state.base.modules() else { return };
-        let listed: Vec<_> = list.map(|m| m.id.clone()).collect();
-        let ours = self.record.listed(id, listed.iter(), &state.base.ledger, now);
+        let ours = self.record.listed(id, list.map(|m| &m.id), &state.base.ledger, now);
         ours.iter().for_each(|module| state.base.ledger.install(module));
     }
 
@@ -390,11 +397,11 @@ impl State {
         }
     }
 
-    /// Commands for this base found no room.
-    pub(super) fn commands_lost(&mut self, id: &BaseId) {
+    /// Commands for this base found no room: there may be some in a moment.
+    pub(super) fn commands_lost(&mut self, id: &BaseId, now: Instant) {
         if let Some(state) = self.bases.get_mut(id) {
             state.base.commands_lost();
-            self.dirty.insert(id.clone());
+            self.schedule.wake(&Task::Base(id.clone()), now.later(WITHOUT_ROOM));
         }
     }
 

@@ -45,6 +45,7 @@ async fn what_is_not_wanted_any_more_is_taken_back_and_what_others_put_there_sta
     let name = stage.node_name("base-1");
     let options = BaseOptions { cluster: "blue".into(), ..stage.base_options("base-1") };
     let base = stage.base(options.clone()).await?;
+    // It tolerates the second taint too.
     let mut pod = bound(&stage, "base-1", "biz1", "1");
     pod["spec"]["tolerations"] = json!([{ "operator": "Exists" }]);
     stage.create_pod(pod).await?;

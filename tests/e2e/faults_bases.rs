@@ -165,7 +165,6 @@ async fn released(stage: &Stage, version: &str, limit: Duration) -> Result<Pod> 
 
 /// A real base's heart dies with a beat that falls into an outage; everything else works when it is back.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a known fault that is not mended yet, or not wholly"]
 async fn a_base_that_comes_back_from_the_dead_without_a_heart_has_its_node_and_modules_again() -> Result<()> {
     let stage = Stage::set_with("fault-heartless", impatient).await?;
     let options = BaseOptions {
@@ -334,7 +333,6 @@ async fn follows(stage: &Stage, pod: &str, ip: &str) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a known fault that is not mended yet, or not wholly"]
 async fn the_addresses_of_pods_follow_their_base() -> Result<()> {
     let stage = Stage::set_with("fault-address", impatient).await?;
     let base = stage.base(BaseOptions { ip: "192.0.2.20".into(), ..stage.base_options("base-1") }).await?;

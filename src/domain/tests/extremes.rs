@@ -112,6 +112,7 @@ proptest! {
             w.base.recorded(plan.unrecorded.iter().cloned());
             w.to_base.extend(plan.commands.iter().cloned());
             if let Some(wake) = plan.wake {
+                prop_assert!(wake > w.now, "a look that is due already would be a busy loop");
                 prop_assert!(wake <= w.now + FAR, "{:?} away", wake - w.now);
             }
             let quiet = w.base.is_forgotten(w.now) || w.base.liveness.is_stopped();

@@ -3,6 +3,7 @@
 mod absence;
 mod conversation;
 mod extremes;
+mod health;
 mod lifecycle;
 mod properties;
 mod replace;

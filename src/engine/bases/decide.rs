@@ -59,7 +59,7 @@ impl State {
         let rejected = reject_beyond(&mut pods, self.config.max_pods, first_seen);
         let link = Link { proven: self.link_proven, suspected: self.suspicion.is_on() };
         let plan = state.base.step(&pods, &link, now);
-        let overdue = state.base.is_overdue(&link, now);
+        let overdue = link.suspected && state.base.is_overdue(&link, now);
         let reachability = state.base.reachability(now);
         if state.reachability != Some(reachability) {
             state.becomes(reachability, now);

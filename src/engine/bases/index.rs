@@ -56,6 +56,11 @@ impl PodIndex {
         self.homeless.get(base).into_iter().flatten()
     }
 
+    /// Bases that are not known, and that have Pods.
+    pub(in crate::engine) fn homeless(&self) -> impl Iterator<Item = &BaseId> {
+        self.homeless.keys()
+    }
+
     /// The base is known from now on, with these Pods.
     pub(in crate::engine) fn comes_home(&mut self, base: &BaseId) -> BTreeSet<PodUid> {
         self.homeless.remove(base).unwrap_or_default()

@@ -27,7 +27,7 @@ pub(super) const MODULES: [(&str, Option<&str>); 6] = [
     ("biz3:3", Some("rs3")),
 ];
 /// Time passes in steps of this.
-const TICK: Duration = Duration::from_secs(2);
+const TICK: Duration = Duration::from_secs(5);
 
 /// A base.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -106,12 +106,43 @@ impl Cluster {
     pub(super) fn add_pod(&mut self, base: usize, module: usize) {
         self.pods += 1;
         let (module, owner) = MODULES[module];
-        self.scene.pod(&format!("pod-{}", self.pods), BASES[base], module, owner);
+        let pod = format!("pod-{}", self.pods);
+        self.scene.pod(&pod, BASES[base], module, owner);
+        if owner.is_none() && self.pods.is_multiple_of(3) {
+            // What has ended in such a Pod never begins again.
+            self.scene.api.edit(&pod, |pod| pod["spec"]["restartPolicy"] = json!("Never"));
+            self.scene.show(&pod);
+        }
+    }
+
+    /// The taint manager deletes a Pod of a Node that is away.
+    pub(super) fn evict(&mut self, pod: &str) {
+        self.scene.api.edit(pod, |pod| {
+            let evicted = json!({ "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager" });
+            pod["status"]["conditions"].as_array_mut().unwrap().push(evicted);
+        });
+        self.delete_pod(pod);
+    }
+
+    /// Whoever put finalizers on Pods takes them away: those that are deleted are gone then.
+    fn finalize(&mut self) {
+        for pod in self.pods() {
+            let metadata = &self.scene.api.objects[&pod]["metadata"];
+            if metadata["finalizers"].is_null() {
+                continue;
+            }
+            if metadata["deletionGracePeriodSeconds"] == 0 {
+                self.scene.vanish(&pod);
+            } else {
+                self.scene.api.edit(&pod, |pod| drop(pod["metadata"].as_object_mut().unwrap().remove("finalizers")));
+            }
+        }
     }
 
     /// Somebody deletes the Pod: one that has ended is gone at once.
     pub(super) fn delete_pod(&mut self, pod: &str) {
-        if self.scene.api.objects[pod]["status"]["phase"] == "Failed" {
+        let object = &self.scene.api.objects[pod];
+        if object["status"]["phase"] == "Failed" && object["metadata"]["finalizers"].is_null() {
             return self.scene.remove(pod);
         }
         self.scene.api.edit(pod, |pod| {
@@ -153,12 +184,14 @@ impl Cluster {
         }
     }
 
-    /// The JVM ends, and another one begins. What was on its way to it is lost.
-    pub(super) fn restart_base(&mut self, base: usize, asks: bool) {
+    /// The base begins anew, with the modules that it had or without them. What was on its way to it is lost.
+    pub(super) fn restart_base(&mut self, base: usize, asks: bool, keeps: bool) {
         let base = BASES[base];
         self.scene.sent.retain(|(to, _)| to != base);
         let here = self.bases.get_mut(base).unwrap();
-        here.jvm.list.clear();
+        if !keeps {
+            here.jvm.list.clear();
+        }
         here.stopped = false;
         // Another JVM with the same modules, none, whose question for them is lost is not to be told from the one before.
         if !asks || here.silent || !self.connected {
@@ -215,6 +248,15 @@ impl Cluster {
         self.answers.push_back((base, message));
     }
 
+    /// The broker hangs: the connection stays, but nothing comes or goes.
+    pub(super) fn hang(&mut self, time: Duration) {
+        let end = self.scene.now + time;
+        while self.scene.now < end {
+            self.scene.step();
+            self.scene.pass(TICK);
+        }
+    }
+
     /// One of the answers arrives.
     pub(super) fn deliver_answer(&mut self, number: usize, twice: bool) {
         if self.answers.is_empty() {
@@ -245,6 +287,7 @@ impl Cluster {
                 self.scene.beats_from(base, &ip, false);
             }
         }
+        self.finalize();
         self.scene.relist();
     }
 

@@ -4,6 +4,7 @@
 mod api_server;
 mod cluster;
 mod extremes;
+mod jvm;
 mod properties;
 mod scene;
 
@@ -14,8 +15,8 @@ use serde_json::json;
 
 use crate::{
     api::{Seen, Watched},
-    domain::{Answer, ModuleId, ModuleState::*, Reply},
-    tunnel::Message,
+    domain::{Answer, Command, ModuleId, ModuleState::*, Reachability, Reply},
+    tunnel::{Event, Message},
 };
 
 #[test]
@@ -138,6 +139,23 @@ fn what_a_process_ordered_before_it_died_is_uninstalled_if_its_pod_is_gone() {
 }
 
 #[test]
+fn what_was_ordered_for_a_pod_stays_ours_when_its_node_is_gone_and_the_process_dies() {
+    let mut scene = Scene::of(&["base-1"]);
+    scene.pod("p1", "base-1", "biz1:1", None);
+    scene.step();
+    scene.answer("orders");
+    scene.vanish("base-1");
+    assert_eq!(scene.step(), ["base-1 installs biz1:1"]);
+    scene.restart();
+    scene.api.edit("p1", |pod| pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:30Z"));
+    scene.show("p1");
+    scene.beats("base-1");
+    scene.lists("base-1", &[("biz1:1", Activated)]);
+    let out = scene.settle();
+    assert!(out.contains(&"base-1 uninstalls biz1:1".to_owned()), "{out:?}");
+}
+
+#[test]
 fn what_was_installed_stays_ours_when_its_node_is_deleted_while_nobody_looks() {
     let mut scene = Scene::of(&["base-1"]);
     scene.serving("p1", "base-1", "biz1:1", None);
@@ -248,4 +266,39 @@ fn pods_of_a_base_that_is_not_known_are_its_own_when_it_comes_and_nothing_is_kep
     assert!(out.contains(&"base-9 installs biz1:1".to_owned()), "{out:?}");
     ["p2", "p3"].iter().for_each(|pod| scene.remove(pod));
     assert!(scene.state.index.is_empty(), "{:?}", scene.state.index);
+}
+
+#[test]
+fn a_base_whose_questions_find_no_room_is_not_given_up_for_its_silence_and_not_asked_in_a_loop() {
+    let mut scene = Scene::of(&["base-1"]);
+    let reachability =
+        |scene: &Scene| scene.state.bases.values().next().map(|state| state.base.reachability(scene.now));
+    for _ in 0..60 {
+        scene.pass(Duration::from_secs(1));
+        scene.link(Event::Proven);
+        scene.fill_commands();
+        scene.settle();
+        assert!(scene.state.dirty.is_empty(), "it is looked at later");
+    }
+    assert_eq!(reachability(&scene), Some(Reachability::Online));
+    scene.sent.clear();
+    for _ in 0..10 {
+        scene.pass(Duration::from_secs(1));
+        scene.link(Event::Proven);
+        scene.settle();
+    }
+    assert!(scene.sent.iter().any(|(base, command)| base == "base-1" && *command == Command::QueryHealth));
+    assert_eq!(reachability(&scene), Some(Reachability::Unreachable));
+}
+
+#[test]
+fn a_base_of_which_there_are_only_pods_is_looked_for_after_a_start() {
+    let mut scene = Scene::of(&["base-1"]);
+    scene.serving("p1", "base-1", "biz1:1", None);
+    scene.vanish("base-1");
+    scene.api.objects.retain(|name, _| !name.starts_with("modulet-"));
+    scene.restart();
+    scene.settle();
+    let asked = std::mem::take(&mut scene.sent);
+    assert!(asked.iter().any(|(base, command)| base == "base-1" && *command == Command::QueryModules), "{asked:?}");
 }

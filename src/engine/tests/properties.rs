@@ -20,6 +20,7 @@ use crate::{
 pub(super) enum Step {
     AddPod { base: usize, module: usize },
     DeletePod(usize),
+    Evict(usize),
     ForceDeletePod { pod: usize, unseen: bool },
     Decide,
     Answer(usize),
@@ -42,7 +43,8 @@ pub(super) enum Step {
     LoseHeart(usize),
     Goodbye(usize),
     Move { base: usize, to: u8 },
-    RestartBase { base: usize, asks: bool },
+    RestartBase { base: usize, asks: bool, keeps: bool },
+    Hang(u64),
     LoseBroker,
     BrokerBack,
     Break { base: usize, version: u8 },
@@ -59,6 +61,7 @@ fn step() -> impl Strategy<Value = Step> {
     let normal = prop_oneof![
         4 => (base(), 0..MODULES.len()).prop_map(|(base, module)| Step::AddPod { base, module }),
         2 => number().prop_map(Step::DeletePod),
+        1 => number().prop_map(Step::Evict),
         2 => (number(), any::<bool>()).prop_map(|(pod, unseen)| Step::ForceDeletePod { pod, unseen }),
         12 => Just(Step::Decide),
         6 => number().prop_map(Step::Answer),
@@ -85,7 +88,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => base().prop_map(Step::LoseHeart),
         1 => base().prop_map(Step::Goodbye),
         1 => (base(), 1..5u8).prop_map(|(base, to)| Step::Move { base, to }),
-        2 => (base(), any::<bool>()).prop_map(|(base, asks)| Step::RestartBase { base, asks }),
+        2 => (base(), any::<bool>(), any::<bool>()).prop_map(|(base, asks, keeps)| Step::RestartBase { base, asks, keeps }),
+        1 => (1..100u64).prop_map(Step::Hang),
         1 => Just(Step::LoseBroker),
         2 => Just(Step::BrokerBack),
         1 => (base(), 1..4u8).prop_map(|(base, version)| Step::Break { base, version }),
@@ -130,7 +134,7 @@ fn edit_node(node: &mut Value, how: usize) {
 
 fn edit_pod(pod: &mut Value, how: usize) {
     let status = &mut pod["status"];
-    match how % 5 {
+    match how % 6 {
         0 => status["conditions"].as_array_mut().unwrap().push(json!({ "type": "example.com/gate", "status": "True" })),
         // The node lifecycle controller.
         1 => {
@@ -141,7 +145,8 @@ fn edit_pod(pod: &mut Value, how: usize) {
             }
         }
         2 => pod["metadata"]["labels"]["team"] = json!("blue"),
-        3 => pod["metadata"]["annotations"] = json!({ names::DELETION_COST: "3" }),
+        3 => pod["metadata"]["finalizers"] = json!(["example.com/f"]),
+        4 => pod["metadata"]["annotations"] = json!({ names::DELETION_COST: "3" }),
         _ => status["containerStatuses"] = json!([]),
     }
 }
@@ -153,6 +158,11 @@ impl Cluster {
             Step::DeletePod(number) => {
                 if let Some(pod) = self.some_pod(*number) {
                     self.delete_pod(&pod);
+                }
+            }
+            Step::Evict(number) => {
+                if let Some(pod) = self.some_pod(*number) {
+                    self.evict(&pod);
                 }
             }
             Step::ForceDeletePod { pod, unseen } => {
@@ -198,7 +208,8 @@ impl Cluster {
             Step::LoseHeart(base) => self.bases.get_mut(BASES[base]).unwrap().heartless = true,
             Step::Goodbye(base) => self.goodbye(base),
             Step::Move { base, to } => self.bases.get_mut(BASES[base]).unwrap().ip = format!("192.0.2.{to}"),
-            Step::RestartBase { base, asks } => self.restart_base(base, asks),
+            Step::RestartBase { base, asks, keeps } => self.restart_base(base, asks, keeps),
+            Step::Hang(seconds) => self.hang(Duration::from_secs(seconds)),
             Step::LoseBroker => self.lose_broker(),
             Step::BrokerBack => self.broker_back(),
             Step::Break { base, version } => {
@@ -295,7 +306,14 @@ fn mode() -> impl Strategy<Value = Mode> {
     prop_oneof![Just(Mode::Default), Just(Mode::ActivateNew), Just(Mode::MultiActive)]
 }
 
+/// A case takes a quarter of an hour of the cluster's time; more cases are asked for by `PROPTEST_CASES`.
+fn cases() -> ProptestConfig {
+    let given = std::env::var_os("PROPTEST_CASES").is_some();
+    if given { ProptestConfig::default() } else { ProptestConfig::with_cases(64) }
+}
+
 proptest! {
+    #![proptest_config(cases())]
     #[test]
     fn every_base_ends_with_the_modules_of_its_pods_and_no_others_and_then_nothing_is_written(
         mode in mode(), steps in prop::collection::vec(step(), 1..100),

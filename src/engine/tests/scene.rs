@@ -268,6 +268,12 @@ impl Scene {
 
     // What goes out.
 
+    /// Commands to somebody else take all the room on the way to the broker.
+    pub(super) fn fill_commands(&self) {
+        let commands = self.edges.commands.as_ref().unwrap();
+        while commands.send(BaseId::new("somebody-else"), Command::QueryHealth) {}
+    }
+
     /// Decides on all that there is to decide on now. Returns all that went out, but for questions and Leases: commands
     /// first, then writes.
     pub(super) fn step(&mut self) -> Vec<String> {

@@ -216,13 +216,14 @@ impl ApiServer {
         self.touched(kind, key.to_owned());
     }
 
-    /// Somebody else changes the object.
+    /// Somebody else changes the object, if that is a valid change.
     pub(super) fn edit(&mut self, key: &str, change: impl FnOnce(&mut Value)) {
         let kind = Kind::of_object(&self.objects[key]);
         let mut object = self.objects[key].clone();
         change(&mut object);
         let object = canonical(kind, object).unwrap();
-        if object != self.objects[key] {
+        let is_valid = validation::check(kind, &object, Some(&self.objects[key])).is_ok();
+        if is_valid && object != self.objects[key] {
             self.objects.insert(key.to_owned(), object);
             self.touched(kind, key.to_owned());
         }
