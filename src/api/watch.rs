@@ -220,8 +220,7 @@ async fn forward(
                     }
                 }
                 if said.insert(answer) {
-                    let error = format!("{:#}", anyhow::Error::from(error));
-                    warn!(what, error, "cannot watch, trying again");
+                    warn!(what, error = words(error), "cannot watch, trying again");
                 }
                 if answer == Answer::Expired {
                     stream = start();
@@ -231,6 +230,17 @@ async fn forward(
             }
             None => return,
         }
+    }
+}
+
+/// What it says of an error, without all that the library knows of it.
+fn words(error: watcher::Error) -> String {
+    match error {
+        watcher::Error::WatchError(status) => format!("{} ({})", status.message, status.code),
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => format!("{} ({})", status.message, status.code),
+        other => format!("{:#}", anyhow::Error::from(other)),
     }
 }
 
