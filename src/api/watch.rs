@@ -235,12 +235,19 @@ async fn forward(
 
 /// What it says of an error, without all that the library knows of it.
 fn words(error: watcher::Error) -> String {
-    match error {
-        watcher::Error::WatchError(status) => format!("{} ({})", status.message, status.code),
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => format!("{} ({})", status.message, status.code),
-        other => format!("{:#}", anyhow::Error::from(other)),
+    let status = match &error {
+        watcher::Error::WatchError(status) => Some(status),
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => match error {
+            kube::Error::Api(status) => Some(status),
+            _ => None,
+        },
+        watcher::Error::NoResourceVersion => None,
+    };
+    match status {
+        Some(status) => format!("{} ({})", status.message, status.code),
+        None => format!("{:#}", anyhow::Error::from(error)),
     }
 }
 
@@ -295,6 +302,12 @@ mod tests {
 
     fn not_json() -> kube::Error {
         kube::Error::SerdeError(serde_json::from_str::<bool>("Too many requests").unwrap_err())
+    }
+
+    #[test]
+    fn an_error_is_said_in_the_words_of_the_api_server() {
+        assert_eq!(words(watcher::Error::InitialListFailed(refused(403))), "no (403)");
+        assert!(words(watcher::Error::WatchFailed(not_json())).starts_with("watch stream failed"));
     }
 
     #[test]
