@@ -179,3 +179,22 @@ fn what_finds_a_queue_full_comes_later() {
         assert_eq!(nodes(&scene), so_far);
     }
 }
+
+#[test]
+fn a_base_that_flaps_floods_nobody_with_events_and_the_others_keep_their_story() {
+    let mut scene = Scene::of(&["base-1", "base-2"]);
+    let before = scene.events();
+    for _ in 0..100 {
+        scene.says_goodbye("base-1");
+        scene.settle();
+        scene.beats("base-1");
+        scene.settle();
+        scene.pass(Duration::from_secs(1));
+    }
+    let flapped = scene.events() - before;
+    assert!((20..=30).contains(&flapped), "{flapped} Events in 100 s");
+    let before = scene.events();
+    scene.says_goodbye("base-2");
+    scene.settle();
+    assert_eq!(scene.events(), before + 1);
+}
