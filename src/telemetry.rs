@@ -1,6 +1,6 @@
 //! Logs: structured, with levels, as text or JSON.
 
-use std::{fmt::Debug, io::IsTerminal};
+use std::{fmt::Debug, io::IsTerminal, panic::PanicHookInfo};
 
 use anyhow::Context;
 use tracing::{error, field::Field};
@@ -45,11 +45,13 @@ pub fn init(filter: &str, format: LogFormat) -> anyhow::Result<()> {
         }
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
-    std::panic::set_hook(Box::new(|panic| {
-        let location = panic.location().map(ToString::to_string);
-        error!(location, message = panic.payload_as_str(), "panic");
-    }));
+    std::panic::set_hook(Box::new(tell_panic));
     Ok(())
+}
+
+/// One line, as all else that is logged.
+fn tell_panic(panic: &PanicHookInfo<'_>) {
+    error!(at = panic.location().map(tracing::field::display), why = panic.payload_as_str(), "panic");
 }
 
 /// Fields of lines of text: what bases and authors of Pods say is among them, and nothing in it may act on a terminal or
@@ -127,6 +129,19 @@ mod tests {
         for word in ["display=a", "debug=\"a", "text=\"a", "error=a", "message a", "of=a"] {
             assert!(line.contains(word), "{word}: {text:?}");
         }
+    }
+
+    #[test]
+    fn a_panic_is_one_line_that_says_where() {
+        let text = shown(|| {
+            let hook = std::panic::take_hook();
+            std::panic::set_hook(Box::new(tell_panic));
+            let end = std::panic::catch_unwind(|| panic!("oh\nno"));
+            std::panic::set_hook(hook);
+            assert!(end.is_err());
+        });
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(text.contains("ERROR panic at=src/telemetry.rs:") && text.contains(r#"why="oh\nno""#), "{text}");
     }
 
     #[test]

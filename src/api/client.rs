@@ -52,8 +52,9 @@ impl Clients {
     }
 }
 
+/// An API server that gives the answers it was told.
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -63,38 +64,44 @@ mod tests {
 
     use super::*;
 
-    /// Answers each request with that, and hands out their heads.
-    async fn server(answer: &'static str) -> (String, mpsc::Receiver<String>) {
+    pub(in crate::api) const OK: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+    pub(in crate::api) const BUSY: &str =
+        "HTTP/1.1 429 Too Many Requests\r\nretry-after: 0\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+    /// Gives one answer after the other, and the last one for ever. Hands out the requests.
+    pub(in crate::api) async fn server(answers: &'static [&'static str]) -> (Clients, mpsc::Receiver<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let (to, heads) = mpsc::channel(16);
+        let (to, requests) = mpsc::channel(16);
         tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    head.push(stream.read_u8().await.unwrap());
+            for number in 0.. {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    request.push(stream.read_u8().await.unwrap());
                 }
-                to.send(String::from_utf8(head).unwrap()).await.unwrap();
+                let head = String::from_utf8_lossy(&request).to_lowercase();
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+                stream.read_exact(&mut body).await.unwrap();
+                request.extend(body);
+                to.send(String::from_utf8(request).unwrap()).await.unwrap();
+                let answer = answers.get(number).or(answers.last()).unwrap();
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
         });
-        (address, heads)
-    }
-
-    fn clients(address: &str) -> Clients {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut config = Config::new(address.parse().unwrap());
         config.headers.push((USER_AGENT, HeaderValue::from_static("somebody else")));
-        Clients::new(config).unwrap()
+        (Clients::new(config).unwrap(), requests)
     }
 
     #[tokio::test]
     async fn every_request_bears_our_name() {
-        let (address, mut heads) = server("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}").await;
-        let clients = clients(&address);
+        let (clients, mut requests) = server(&[OK]).await;
         for client in [clients.watches, clients.requests] {
             client.request_text(http::Request::get("/version").body(Vec::new()).unwrap()).await.unwrap();
-            let head = heads.recv().await.unwrap().to_lowercase();
+            let head = requests.recv().await.unwrap().to_lowercase();
             let agents: Vec<_> = head.lines().filter(|line| line.starts_with("user-agent:")).collect();
             assert_eq!(agents, [format!("user-agent: {NAME}")]);
         }
@@ -102,15 +109,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_turned_away_is_not_asked_again_below_us() {
-        let busy = "HTTP/1.1 429 Too Many Requests\r\nretry-after: 0\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-        let (address, mut heads) = server(busy).await;
-        let clients = clients(&address);
+        let (clients, mut requests) = server(&[BUSY]).await;
         for client in [clients.watches, clients.requests] {
             let request = http::Request::get("/version").body(Vec::new()).unwrap();
             let error = timeout(Duration::from_secs(5), client.request_text(request)).await.unwrap().unwrap_err();
             assert!(matches!(&error, kube::Error::Api(status) if status.code == 429), "{error:?}");
-            assert!(heads.try_recv().is_ok());
-            assert!(heads.try_recv().is_err(), "it was asked again");
+            assert!(requests.try_recv().is_ok());
+            assert!(requests.try_recv().is_err(), "it was asked again");
         }
     }
 }

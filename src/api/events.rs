@@ -14,17 +14,25 @@ use kube::Client;
 use serde_json::json;
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 use tracing::debug;
 
 use super::writer::{Request, perform};
-use crate::{domain::printable_bytes, metrics::Metrics, tasks::Tasks};
+use crate::{
+    domain::{Backoff, printable_bytes},
+    metrics::Metrics,
+    tasks::Tasks,
+};
 
 /// Events that wait for the API server. They are for people: when this is full, the newest is dropped and counted.
 const QUEUE: usize = 16 * 1024;
 /// Requests at a time.
 const PERMITS: usize = 2;
+/// An Event is tried so often,
+const TRIES: u32 = 3;
+/// with these pauses.
+const AGAIN: Backoff = Backoff { initial: Duration::from_millis(500), max: Duration::from_secs(5) };
 /// Bytes of a note (limit of the API).
 const NOTE_MAX: usize = 1024;
 /// Bytes of an instance's name (limit of the API).
@@ -158,12 +166,91 @@ impl Publisher {
             "reportingInstance": printable_bytes(&self.instance, INSTANCE_MAX),
         });
         let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
-        match perform(&self.client, Request::create(path, &event)).await {
-            Ok(_) => self.metrics.written("event", "ok"),
-            Err(error) => {
-                self.metrics.written("event", "failed");
-                debug!(%error, reason = note.reason, "cannot write an Event");
+        self.write(Request::create(path, &event), note.reason).await;
+    }
+
+    /// Its name is its own, so what was made of it by a try whose answer was lost is in the way of the next.
+    async fn write(&self, request: Request, reason: &'static str) {
+        for attempt in 1..=TRIES {
+            match perform(&self.client, request.clone()).await {
+                Err(error) if error.may_pass() && attempt < TRIES => sleep(AGAIN.delay(attempt)).await,
+                Err(error) if !(error.is_conflict() && attempt > 1) => {
+                    self.metrics.written("event", "failed");
+                    debug!(%error, reason, "cannot write an Event");
+                    return;
+                }
+                Ok(_) | Err(_) => {
+                    self.metrics.written("event", "ok");
+                    return;
+                }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::client::tests::{BUSY, OK, server},
+        *,
+    };
+
+    const CONFLICT: &str = "HTTP/1.1 409 Conflict\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+    const INVALID: &str = "HTTP/1.1 422 Unprocessable Entity\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+
+    /// What is asked of an API server that answers so for an Event with this message, and how it is counted.
+    async fn asked(answers: &'static [&'static str], message: &str) -> (Vec<serde_json::Value>, String) {
+        let (clients, mut requests) = server(answers).await;
+        let metrics = Arc::new(Metrics::new());
+        let instance = "i".repeat(200);
+        let publisher =
+            Publisher { client: clients.requests, instance, serial: AtomicU64::new(0), metrics: Arc::clone(&metrics) };
+        let subject = Subject::Pod("ns".into(), "biz1".into(), "uid".into());
+        let note = Note { subject, warning: true, reason: "InstallFailed", message: message.into() };
+        publisher.publish(Queued { note, at: Timestamp::now(), since: Instant::now() }).await;
+        let mut bodies = Vec::new();
+        while let Ok(request) = requests.try_recv() {
+            let (head, body) = request.split_once("\r\n\r\n").unwrap();
+            assert!(
+                head.starts_with("POST /apis/events.k8s.io/v1/namespaces/ns/events?fieldManager=modulet "),
+                "{head}"
+            );
+            bodies.push(serde_json::from_str(body).unwrap());
+        }
+        let counted = metrics.render();
+        let counted = counted.lines().find(|line| line.starts_with("modulet_api_writes_total")).unwrap();
+        (bodies, counted.to_owned())
+    }
+
+    #[tokio::test]
+    async fn it_has_as_many_bytes_as_the_api_takes_and_nothing_that_acts_on_a_terminal() {
+        let (bodies, counted) = asked(&[OK], &"\u{1b}[31m模块\r\n".repeat(200)).await;
+        assert!(counted.ends_with("{kind=\"event\",result=\"ok\"} 1"), "{counted}");
+        let note = bodies[0]["note"].as_str().unwrap();
+        assert!((1000..=1024).contains(&note.len()), "{}", note.len());
+        assert!(note.starts_with("\u{fffd}[31m模块  ") && note.ends_with('…'), "{note}");
+        assert!(!note.chars().any(char::is_control), "{note:?}");
+        assert_eq!(bodies[0]["reportingInstance"].as_str().unwrap().len(), 128);
+    }
+
+    #[tokio::test]
+    async fn one_that_is_turned_away_is_tried_again_a_few_times() {
+        let (bodies, counted) = asked(&[BUSY, OK], "m").await;
+        assert_eq!(bodies.len(), 2);
+        assert_eq!(bodies[0], bodies[1]);
+        assert!(counted.contains("\"ok\""), "{counted}");
+        let (bodies, counted) = asked(&[BUSY], "m").await;
+        assert_eq!(bodies.len(), TRIES as usize);
+        assert!(counted.contains("\"failed\""), "{counted}");
+    }
+
+    #[tokio::test]
+    async fn one_that_is_there_after_a_lost_answer_is_written_and_one_that_is_refused_is_not_tried_again() {
+        let (bodies, counted) = asked(&["HTTP/1.1 ", CONFLICT], "m").await;
+        assert_eq!((bodies.len(), counted.contains("\"ok\"")), (2, true), "{counted}");
+        for answer in [&[CONFLICT], &[INVALID]] {
+            let (bodies, counted) = asked(answer, "m").await;
+            assert_eq!((bodies.len(), counted.contains("\"failed\"")), (1, true), "{counted}");
         }
     }
 }

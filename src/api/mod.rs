@@ -2,6 +2,7 @@
 
 mod client;
 mod events;
+mod forward;
 mod lean;
 mod patience;
 mod reader;

@@ -136,6 +136,11 @@ impl WriteError {
         matches!(self, Self::Refused { code: 404, .. })
     }
 
+    /// The API server was not there, or had no time: another try may do.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Refused { code: 429 | 500..=599, .. })
+    }
+
     /// Somebody else wrote first, or the uid is another one's.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Refused { code: 409, .. })

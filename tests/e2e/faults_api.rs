@@ -144,12 +144,22 @@ async fn grant(stage: &Stage, verbs_on_pods: &[&str]) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_that_is_forbidden_is_said_once_and_comes_back_when_it_is_granted() -> Result<()> {
+    said_once_and_comes_back("fault-forbidden", &["get", "patch", "delete"]).await
+}
+
+/// The library lists whenever it begins anew, so something comes before each refusal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_granted_without_its_watch_is_said_once_and_comes_back_when_it_is_granted() -> Result<()> {
+    said_once_and_comes_back("fault-list-only", &["get", "list", "patch", "delete"]).await
+}
+
+async fn said_once_and_comes_back(name: &str, verbs_on_pods: &[&str]) -> Result<()> {
     const ALL: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "delete"];
     const REFUSED: Duration = Duration::from_secs(20);
-    let mut stage = Stage::set("fault-forbidden").await?;
+    let mut stage = Stage::set(name).await?;
     let base = stage.base(stage.base_options("base-1")).await?;
     installed(&stage, "base-1", "before", "1").await?;
-    let kubeconfig = with_rights(&stage, &["get", "patch", "delete"]).await?;
+    let kubeconfig = with_rights(&stage, verbs_on_pods).await?;
     stage.controller.terminate().await?;
     let options =
         ControllerOptions::new(env!("CARGO_BIN_EXE_modulet"), stage.cluster.kubeconfig(), stage.broker.address());
@@ -172,6 +182,7 @@ async fn a_watch_that_is_forbidden_is_said_once_and_comes_back_when_it_is_grante
     })
     .await?;
     assert_eq!((base.received("installBiz"), base.received("uninstallBiz")), (2, 0));
+    stage.log_line(&["watching again", "Pods"]).await?;
     stage.kubectl(&["delete", "clusterrolebinding,clusterrole", &stage.name]).await.context("the rights")?;
     stage.ends_without_quiet("its rights are gone");
     Ok(())

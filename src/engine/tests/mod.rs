@@ -302,3 +302,22 @@ fn a_base_of_which_there_are_only_pods_is_looked_for_after_a_start() {
     let asked = std::mem::take(&mut scene.sent);
     assert!(asked.iter().any(|(base, command)| base == "base-1" && *command == Command::QueryModules), "{asked:?}");
 }
+
+#[test]
+fn a_base_that_flaps_floods_nobody_with_events_and_the_others_keep_their_story() {
+    let mut scene = Scene::of(&["base-1", "base-2"]);
+    let before = scene.events();
+    for _ in 0..100 {
+        scene.says_goodbye("base-1");
+        scene.settle();
+        scene.beats("base-1");
+        scene.settle();
+        scene.pass(Duration::from_secs(1));
+    }
+    let flapped = scene.events() - before;
+    assert!((20..=30).contains(&flapped), "{flapped} Events in 100 s");
+    let before = scene.events();
+    scene.says_goodbye("base-2");
+    scene.settle();
+    assert_eq!(scene.events(), before + 1);
+}

@@ -189,6 +189,17 @@ impl Scene {
         self.state.tunnel(event, self.now);
     }
 
+    /// The base says that it goes away.
+    pub(super) fn says_goodbye(&mut self, base: &str) {
+        let info = BaseInfo { name: "app".into(), version: "1".into(), cluster: None, ip: None, host_name: None };
+        self.say(base, Message::Heartbeat(Heartbeat { info, going_away: true }));
+    }
+
+    /// Events that were told so far.
+    pub(super) fn events(&self) -> usize {
+        self.edges.events.depth()
+    }
+
     pub(super) fn registers(&mut self, base: &str) {
         self.beats(base);
         self.say(base, Message::Health(Health::default()));
