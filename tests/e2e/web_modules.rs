@@ -3,11 +3,7 @@
 //! With `examples/strategies/web-module.yaml` as it stands, but for the names of bases, their number, and where
 //! jars are.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use modulet_testkit::{
@@ -28,6 +24,13 @@ const CLIENTS: usize = 2;
 /// Calls that each client makes at least between two steps.
 const CALLS: usize = 200;
 
+/// The new Pod comes beside the old one.
+const SURGE: [(&str, &str); 3] = [
+    ("maxSurge: 0", "maxSurge: 1"),
+    ("maxUnavailable: 1", "maxUnavailable: 0"),
+    ("topologyKey: topology", "matchLabelKeys: [pod-template-hash]\n              topologyKey: topology"),
+];
+
 /// A stage with JVMs whose modules are web applications, called base-1, base-2 ..., with version 0.0.1 on all.
 struct Scene {
     stage: Stage,
@@ -35,11 +38,13 @@ struct Scene {
     endpoints: Arc<Endpoints>,
     /// Where the endpoints really are.
     routes: BTreeMap<String, String>,
+    /// What else is changed in the file.
+    changes: &'static [(&'static str, &'static str)],
     _permits: SemaphorePermit<'static>,
 }
 
 impl Scene {
-    async fn set(name: &str, count: u32, adapt: impl Fn(&mut JavaBaseOptions)) -> Result<Self> {
+    async fn set(name: &str, count: u32, changes: &'static [(&'static str, &'static str)]) -> Result<Self> {
         let permits = JVMS.acquire_many(count).await?;
         ensure_built(|line| eprintln!("{line}")).await?;
         let stage = Stage::set(name).await?;
@@ -48,21 +53,22 @@ impl Scene {
             let id = format!("base-{number}");
             // An endpoint may not be an address of loopback, nor may two be the same.
             let ip = format!("10.20.0.{number}");
-            let mut options = JavaBaseOptions { ip: ip.clone(), web: true, ..java_base_options(&stage, &id) };
-            adapt(&mut options);
-            let base = JavaBase::start(options).await?;
+            let options = java_base_options(&stage, &id);
+            let base =
+                JavaBase::start(JavaBaseOptions { ip: ip.clone(), web: true, activate_new_module: true, ..options })
+                    .await?;
             stage.node_ready(&stage.node_name(&id), "True").await?;
             routes.insert(format!("{ip}:8080"), format!("127.0.0.1:{}", base.http_port()));
             bases.push(base);
         }
         let endpoints = Endpoints::watch(&stage, "webbiz").await?;
-        let scene = Self { stage, bases, endpoints, routes, _permits: permits };
-        scene.release("0.0.1", &[]).await?;
+        let scene = Self { stage, bases, endpoints, routes, changes, _permits: permits };
+        scene.release("0.0.1").await?;
         scene.updated_to("0.0.1").await?;
         Ok(scene)
     }
 
-    async fn release(&self, version: &str, other_changes: &[(&str, &str)]) -> Result<()> {
+    async fn release(&self, version: &str) -> Result<()> {
         let here = format!("base.koupleless.io/name: {}", self.stage.name);
         let replicas = format!("replicas: {}", self.bases.len());
         let jar = module_url("webbiz", version);
@@ -75,7 +81,7 @@ impl Scene {
         if version != "0.0.1" {
             changes.push(("0.0.1", version));
         }
-        changes.extend(other_changes);
+        changes.extend(self.changes);
         self.stage.apply_example(FILE, &changes).await
     }
 
@@ -114,13 +120,13 @@ fn failed(calls: &[Call]) -> Vec<&Call> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_call_is_lost_while_a_web_module_is_updated_or_a_broken_version_is_released() -> Result<()> {
-    let scene = Scene::set("web-update", 2, |options| options.activate_new_module = true).await?;
+    let scene = Scene::set("web-update", 2, &[]).await?;
     let clients = scene.clients();
     more_calls(&clients).await?;
 
     for version in ["0.0.2", "0.0.3"] {
         let (start, mark) = (Instant::now(), scene.endpoints.mark());
-        scene.release(version, &[]).await?;
+        scene.release(version).await?;
         scene.updated_to(version).await?;
         assert_eq!(scene.endpoints.fewest(mark), 1, "one base at a time leaves the Service");
         eprintln!(
@@ -133,7 +139,7 @@ async fn no_call_is_lost_while_a_web_module_is_updated_or_a_broken_version_is_re
 
     // A version that cannot start: the update stops at the first base, and the others serve on.
     let mark = scene.endpoints.mark();
-    scene.release("0.0.4", &[]).await?;
+    scene.release("0.0.4").await?;
     eventually("InstallFailed", SOON, async || {
         let pods = scene.stage.pods_with("module.koupleless.io/version=0.0.4").await?;
         ensure!(pods.len() == 1, "{} Pods", pods.len());
@@ -165,14 +171,9 @@ async fn no_call_is_lost_while_a_web_module_is_updated_or_a_broken_version_is_re
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_of_a_real_web_module_with_surge_says_the_ways_out_and_the_old_version_serves_on() -> Result<()> {
-    let scene = Scene::set("web-surge", 1, |_| {}).await?;
+    let scene = Scene::set("web-surge", 1, &SURGE).await?;
     let clients = scene.clients();
-    let surge = [
-        ("maxSurge: 0", "maxSurge: 1"),
-        ("maxUnavailable: 1", "maxUnavailable: 0"),
-        ("topologyKey: topology", "matchLabelKeys: [pod-template-hash]\n              topologyKey: topology"),
-    ];
-    scene.release("0.0.2", &surge).await?;
+    scene.release("0.0.2").await?;
     let pod = eventually("the new Pod", SOON, async || {
         let pods = scene.stage.pods_with("module.koupleless.io/version=0.0.2").await?;
         pods.first().and_then(|pod| pod.metadata.name.clone()).context("none")
