@@ -10,7 +10,11 @@ use modulet_testkit::{
     java_base::{JavaBase, JavaBaseOptions, ensure_built, module_url},
     wait::eventually,
 };
-use tokio::sync::SemaphorePermit;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+    sync::SemaphorePermit,
+};
 
 use crate::{
     endpoints::{Call, Client, Endpoints},
@@ -193,5 +197,37 @@ async fn an_update_of_a_real_web_module_with_surge_says_the_ways_out_and_the_old
         assert!(failed(&calls).is_empty(), "{:?}", failed(&calls).first());
         assert!(calls.iter().all(|call| call.answer.as_deref() == Ok("webbiz 0.0.1 on base-1")));
     }
+    scene.stage.ends_quietly().await
+}
+
+/// Asks over a connection that stays open, without wanting a body: the status.
+async fn ask_again(connection: &mut BufReader<TcpStream>) -> Result<u16> {
+    connection.write_all(b"HEAD /webbiz/version HTTP/1.1\r\nHost: webbiz\r\n\r\n").await?;
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        ensure!(connection.read_line(&mut head).await? > 0, "closed after {head:?}");
+    }
+    ensure!(!head.to_ascii_lowercase().contains("connection: close"), "{head}");
+    let status = head.split(' ').nth(1).context("no HTTP status")?;
+    Ok(status.parse()?)
+}
+
+/// With other Pods it ends with the process; a base goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_stays_open_stays_with_its_base() -> Result<()> {
+    let scene = Scene::set("web-open", 1, &[]).await?;
+    let address = format!("127.0.0.1:{}", scene.bases[0].http_port());
+    let mut connection = BufReader::new(TcpStream::connect(&address).await?);
+    assert_eq!(ask_again(&mut connection).await?, 200);
+    scene.stage.kubectl(&["scale", "deployment/webbiz", "--replicas=0"]).await?;
+    scene.endpoints.are(0).await?;
+    assert_eq!(ask_again(&mut connection).await?, 200, "during preStop.sleep");
+    eventually("the uninstall", SOON, async || {
+        let modules = scene.bases[0].ask("").await?.unwrap_or_default();
+        ensure!(modules.is_empty(), "{modules}");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(ask_again(&mut connection).await?, 404);
     scene.stage.ends_quietly().await
 }
