@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use modulet_testkit::{
+    http,
     java_base::{JavaBase, JavaBaseOptions, ensure_built, module_url},
     wait::eventually,
 };
@@ -219,6 +220,7 @@ async fn a_connection_that_stays_open_stays_with_its_base() -> Result<()> {
     let address = format!("127.0.0.1:{}", scene.bases[0].http_port());
     let mut connection = BufReader::new(TcpStream::connect(&address).await?);
     assert_eq!(ask_again(&mut connection).await?, 200);
+    let slow = tokio::spawn(async move { http::get(&address, "/webbiz/version?wait=4000").await });
     scene.stage.kubectl(&["scale", "deployment/webbiz", "--replicas=0"]).await?;
     scene.endpoints.are(0).await?;
     assert_eq!(ask_again(&mut connection).await?, 200, "during preStop.sleep");
@@ -229,5 +231,6 @@ async fn a_connection_that_stays_open_stays_with_its_base() -> Result<()> {
     })
     .await?;
     assert_eq!(ask_again(&mut connection).await?, 404);
+    assert_eq!(slow.await??.0, 200, "a request that is shorter than the sleep");
     scene.stage.ends_quietly().await
 }
