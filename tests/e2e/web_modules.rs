@@ -7,10 +7,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use anyhow::{Context, Result, ensure};
 use modulet_testkit::{
+    http,
     java_base::{JavaBase, JavaBaseOptions, ensure_built, module_url},
     wait::eventually,
 };
-use tokio::sync::SemaphorePermit;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+    sync::SemaphorePermit,
+};
 
 use crate::{
     endpoints::{Call, Client, Endpoints},
@@ -24,6 +29,13 @@ const CLIENTS: usize = 2;
 /// Calls that each client makes at least between two steps.
 const CALLS: usize = 200;
 
+/// The new Pod comes beside the old one.
+const SURGE: [(&str, &str); 3] = [
+    ("maxSurge: 0", "maxSurge: 1"),
+    ("maxUnavailable: 1", "maxUnavailable: 0"),
+    ("topologyKey: topology", "matchLabelKeys: [pod-template-hash]\n              topologyKey: topology"),
+];
+
 /// A stage with JVMs whose modules are web applications, called base-1, base-2 ..., with version 0.0.1 on all.
 struct Scene {
     stage: Stage,
@@ -31,11 +43,13 @@ struct Scene {
     endpoints: Arc<Endpoints>,
     /// Where the endpoints really are.
     routes: BTreeMap<String, String>,
+    /// What else is changed in the file.
+    changes: &'static [(&'static str, &'static str)],
     _permits: SemaphorePermit<'static>,
 }
 
 impl Scene {
-    async fn set(name: &str, count: u32, adapt: impl Fn(&mut JavaBaseOptions)) -> Result<Self> {
+    async fn set(name: &str, count: u32, changes: &'static [(&'static str, &'static str)]) -> Result<Self> {
         let permits = JVMS.acquire_many(count).await?;
         ensure_built(|line| eprintln!("{line}")).await?;
         let stage = Stage::set(name).await?;
@@ -44,21 +58,22 @@ impl Scene {
             let id = format!("base-{number}");
             // An endpoint may not be an address of loopback, nor may two be the same.
             let ip = format!("10.20.0.{number}");
-            let mut options = JavaBaseOptions { ip: ip.clone(), web: true, ..java_base_options(&stage, &id) };
-            adapt(&mut options);
-            let base = JavaBase::start(options).await?;
+            let options = java_base_options(&stage, &id);
+            let base =
+                JavaBase::start(JavaBaseOptions { ip: ip.clone(), web: true, activate_new_module: true, ..options })
+                    .await?;
             stage.node_ready(&stage.node_name(&id), "True").await?;
             routes.insert(format!("{ip}:8080"), format!("127.0.0.1:{}", base.http_port()));
             bases.push(base);
         }
         let endpoints = Endpoints::watch(&stage, "webbiz").await?;
-        let scene = Self { stage, bases, endpoints, routes, _permits: permits };
-        scene.release("0.0.1", &[]).await?;
+        let scene = Self { stage, bases, endpoints, routes, changes, _permits: permits };
+        scene.release("0.0.1").await?;
         scene.updated_to("0.0.1").await?;
         Ok(scene)
     }
 
-    async fn release(&self, version: &str, other_changes: &[(&str, &str)]) -> Result<()> {
+    async fn release(&self, version: &str) -> Result<()> {
         let here = format!("base.koupleless.io/name: {}", self.stage.name);
         let replicas = format!("replicas: {}", self.bases.len());
         let jar = module_url("webbiz", version);
@@ -71,7 +86,7 @@ impl Scene {
         if version != "0.0.1" {
             changes.push(("0.0.1", version));
         }
-        changes.extend(other_changes);
+        changes.extend(self.changes);
         self.stage.apply_example(FILE, &changes).await
     }
 
@@ -110,13 +125,13 @@ fn failed(calls: &[Call]) -> Vec<&Call> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_call_is_lost_while_a_web_module_is_updated_or_a_broken_version_is_released() -> Result<()> {
-    let scene = Scene::set("web-update", 2, |options| options.activate_new_module = true).await?;
+    let scene = Scene::set("web-update", 2, &[]).await?;
     let clients = scene.clients();
     more_calls(&clients).await?;
 
     for version in ["0.0.2", "0.0.3"] {
         let (start, mark) = (Instant::now(), scene.endpoints.mark());
-        scene.release(version, &[]).await?;
+        scene.release(version).await?;
         scene.updated_to(version).await?;
         assert_eq!(scene.endpoints.fewest(mark), 1, "one base at a time leaves the Service");
         eprintln!(
@@ -129,7 +144,7 @@ async fn no_call_is_lost_while_a_web_module_is_updated_or_a_broken_version_is_re
 
     // A version that cannot start: the update stops at the first base, and the others serve on.
     let mark = scene.endpoints.mark();
-    scene.release("0.0.4", &[]).await?;
+    scene.release("0.0.4").await?;
     eventually("InstallFailed", SOON, async || {
         let pods = scene.stage.pods_with("module.koupleless.io/version=0.0.4").await?;
         ensure!(pods.len() == 1, "{} Pods", pods.len());
@@ -161,14 +176,9 @@ async fn no_call_is_lost_while_a_web_module_is_updated_or_a_broken_version_is_re
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_update_of_a_real_web_module_with_surge_says_the_ways_out_and_the_old_version_serves_on() -> Result<()> {
-    let scene = Scene::set("web-surge", 1, |_| {}).await?;
+    let scene = Scene::set("web-surge", 1, &SURGE).await?;
     let clients = scene.clients();
-    let surge = [
-        ("maxSurge: 0", "maxSurge: 1"),
-        ("maxUnavailable: 1", "maxUnavailable: 0"),
-        ("topologyKey: topology", "matchLabelKeys: [pod-template-hash]\n              topologyKey: topology"),
-    ];
-    scene.release("0.0.2", &surge).await?;
+    scene.release("0.0.2").await?;
     let pod = eventually("the new Pod", SOON, async || {
         let pods = scene.stage.pods_with("module.koupleless.io/version=0.0.2").await?;
         pods.first().and_then(|pod| pod.metadata.name.clone()).context("none")
@@ -188,5 +198,39 @@ async fn an_update_of_a_real_web_module_with_surge_says_the_ways_out_and_the_old
         assert!(failed(&calls).is_empty(), "{:?}", failed(&calls).first());
         assert!(calls.iter().all(|call| call.answer.as_deref() == Ok("webbiz 0.0.1 on base-1")));
     }
+    scene.stage.ends_quietly().await
+}
+
+/// Asks over a connection that stays open, without wanting a body: the status.
+async fn ask_again(connection: &mut BufReader<TcpStream>) -> Result<u16> {
+    connection.write_all(b"HEAD /webbiz/version HTTP/1.1\r\nHost: webbiz\r\n\r\n").await?;
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        ensure!(connection.read_line(&mut head).await? > 0, "closed after {head:?}");
+    }
+    ensure!(!head.to_ascii_lowercase().contains("connection: close"), "{head}");
+    let status = head.split(' ').nth(1).context("no HTTP status")?;
+    Ok(status.parse()?)
+}
+
+/// With other Pods it ends with the process; a base goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_stays_open_stays_with_its_base() -> Result<()> {
+    let scene = Scene::set("web-open", 1, &[]).await?;
+    let address = format!("127.0.0.1:{}", scene.bases[0].http_port());
+    let mut connection = BufReader::new(TcpStream::connect(&address).await?);
+    assert_eq!(ask_again(&mut connection).await?, 200);
+    let slow = tokio::spawn(async move { http::get(&address, "/webbiz/version?wait=4000").await });
+    scene.stage.kubectl(&["scale", "deployment/webbiz", "--replicas=0"]).await?;
+    scene.endpoints.are(0).await?;
+    assert_eq!(ask_again(&mut connection).await?, 200, "during preStop.sleep");
+    eventually("the uninstall", SOON, async || {
+        let modules = scene.bases[0].ask("").await?.unwrap_or_default();
+        ensure!(modules.is_empty(), "{modules}");
+        Ok(())
+    })
+    .await?;
+    assert_eq!(ask_again(&mut connection).await?, 404);
+    assert_eq!(slow.await??.0, 200, "a request that is shorter than the sleep");
     scene.stage.ends_quietly().await
 }

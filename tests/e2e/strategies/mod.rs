@@ -7,6 +7,7 @@ mod jobs;
 mod non_peer;
 mod peer_deployment;
 mod scattering;
+mod web_modules;
 
 use std::time::{Duration, Instant};
 

@@ -57,7 +57,7 @@ pub async fn ensure_built(mut progress: impl FnMut(&str)) -> Result<()> {
     }
 
     check_tools().await?;
-    progress("building the example base with Maven (the first time it downloads about 120 MB)");
+    progress("building the example base with Maven (the first time it downloads about 130 MB)");
     // As old as the start of the build: what is edited meanwhile is newer.
     let stamp = target.join("building");
     File::create(&stamp)?.set_modified(SystemTime::now())?;

@@ -537,9 +537,10 @@ async fn two_versions_of_a_web_module_cannot_be_loaded() -> Result<()> {
         let mut content = element("webbiz", "0.0.2");
         content["args"] = json!(["--server.servlet.context-path=/webbiz-v2"]);
         assert_eq!(codes(&setting.call("installBiz", content).await?), DONE);
-        let states = match activate_new_module {
-            true => ["webbiz:0.0.2 activated", "webbiz:0.0.3 deactivated"],
-            false => ["webbiz:0.0.2 deactivated", "webbiz:0.0.3 activated"],
+        let states = if activate_new_module {
+            ["webbiz:0.0.2 activated", "webbiz:0.0.3 deactivated"]
+        } else {
+            ["webbiz:0.0.2 deactivated", "webbiz:0.0.3 activated"]
         };
         assert_eq!(setting.list().await?, states);
         assert_eq!(base.ask("webbiz-v2/version").await?.as_deref(), Some("webbiz 0.0.2 on base-1"));
