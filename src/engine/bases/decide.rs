@@ -80,6 +80,7 @@ impl State {
             self.schedule.wake(&task, now.later(std::time::Duration::from_secs(1)));
         }
         self.plan_node(id, &task, now, out);
+        self.tell_refused_address(id, out);
         self.plan_lease(id, &task, now, out);
         self.note_ledger(id, !plan.expired.is_empty(), now);
     }

@@ -4,6 +4,7 @@ mod decide;
 mod lease;
 mod node;
 mod pods;
+mod registration;
 mod state;
 mod statuses;
 mod story;

@@ -153,7 +153,7 @@ impl Scene {
     pub(super) fn beats(&mut self, base: &str) {
         let ip = Some("192.0.2.1".to_owned());
         let info = BaseInfo { name: "app".into(), version: "1".into(), cluster: None, ip, host_name: None };
-        self.say(base, Message::Heartbeat(Heartbeat { info, going_away: false }));
+        self.say(base, Message::Heartbeat(Heartbeat { info, no_address: None, going_away: false }));
     }
 
     fn registers(&mut self, base: &str) {
