@@ -164,6 +164,7 @@ impl State {
             return;
         }
         let metrics = Arc::clone(&self.metrics);
+        self.heard_somebody(now);
         let Some(state) = self.base_mut(id, now) else { return };
         state.base.liveness.heard(now);
         match message {
