@@ -6,6 +6,8 @@ mod codec;
 mod encode;
 pub mod mqtt;
 mod outbox;
+#[cfg(test)]
+mod tests;
 mod topic;
 mod traffic;
 

@@ -38,7 +38,6 @@ async fn latencies(stage: &Stage, base: &str, prefix: &str) -> Result<Vec<Durati
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a known fault that is not mended yet, or not wholly"]
 async fn a_base_that_floods_does_not_slow_the_others_down() -> Result<()> {
     let stage = Stage::set("fault-flood").await?;
     let _quiet = stage.base(stage.base_options("quiet")).await?;
@@ -334,7 +333,6 @@ async fn follows(stage: &Stage, pod: &str, ip: &str) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a known fault that is not mended yet, or not wholly"]
 async fn the_addresses_of_pods_follow_their_base() -> Result<()> {
     let stage = Stage::set_with("fault-address", impatient).await?;
     let base = stage.base(BaseOptions { ip: "192.0.2.20".into(), ..stage.base_options("base-1") }).await?;
@@ -360,7 +358,6 @@ async fn the_addresses_of_pods_follow_their_base() -> Result<()> {
 
 /// And what ran goes on with the address that it had.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a known fault that is not mended yet, or not wholly"]
 async fn an_address_that_is_none_is_refused_and_said() -> Result<()> {
     let stage = Stage::set_with("fault-no-address", impatient).await?;
     let base = stage.base(BaseOptions { ip: "192.0.2.30".into(), ..stage.base_options("base-1") }).await?;
