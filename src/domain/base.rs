@@ -231,6 +231,7 @@ impl Base {
         self.jvm.is_new(now);
         self.expected = expected;
         self.expected_until = now.later(EXPECTED_FOR);
+        self.installing_since.clear();
         self.talk.asked_for_baseline();
     }
 
@@ -380,7 +381,8 @@ impl Base {
 
     /// Counts a start for every container that stands for the module, and shares its back-off among them.
     fn starts(&mut self, spec: &ModuleSpec, pods: &[&Pod], now: Instant) {
-        let repeat = self.unanswered.contains(&spec.id);
+        // What was lost on its way, or was part of a baseline that was, started nothing: it is one start with the repeat.
+        let repeat = self.installing_since.contains_key(&spec.id);
         self.installing_since.entry(spec.id.clone()).or_insert(now);
         for pod in pods.iter().filter(|p| p.is_live()) {
             for container in pod.containers().iter().filter(|c| c.module() == Some(spec)) {
