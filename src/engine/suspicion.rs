@@ -101,7 +101,8 @@ impl State {
             "not one base was heard since the start, and all Nodes stay as they are: is this the bases' broker, and their environment?"
         );
         self.metrics.bases_suspected.set(1);
-        let message = format!("not one base of environment {env} was heard since modulet started: Nodes stay as they are");
+        let message =
+            format!("not one base of environment {env} was heard since modulet started: Nodes stay as they are");
         let subject = Subject::Node(state.node.name.clone());
         out.push(Effect::Note(Note { subject, warning: true, reason: "NoBaseHeard", message }));
     }

@@ -19,7 +19,7 @@ use crate::{
     engine::{Edges, state::State},
     k8s::{Ordered, names, ordered_entry, ordered_name, record_object},
     metrics::Metrics,
-    tunnel::{Event, Health, Heartbeat, Message, Topics, mqtt},
+    tunnel::{AddressError, Event, Health, Heartbeat, Message, Topics, mqtt},
 };
 
 const ENV: &str = "dev";
@@ -151,9 +151,17 @@ impl Scene {
     }
 
     pub(super) fn beats(&mut self, base: &str) {
-        let ip = Some("192.0.2.1".to_owned());
+        self.beats_at(base, Ok("192.0.2.1".to_owned()));
+    }
+
+    /// The base says another address, or what is none.
+    pub(super) fn beats_at(&mut self, base: &str, address: Result<String, AddressError>) {
+        let (ip, no_address) = match address {
+            Ok(ip) => (Some(ip), None),
+            Err(why) => (None, Some(why)),
+        };
         let info = BaseInfo { name: "app".into(), version: "1".into(), cluster: None, ip, host_name: None };
-        self.say(base, Message::Heartbeat(Heartbeat { info, no_address: None, going_away: false }));
+        self.say(base, Message::Heartbeat(Heartbeat { info, no_address, going_away: false }));
     }
 
     fn registers(&mut self, base: &str) {
