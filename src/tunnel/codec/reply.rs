@@ -79,12 +79,9 @@ fn repeated(message: &str) -> Option<ModuleId> {
 /// The root cause, wherever it stands: the outer message often is only `InvocationTargetException`,
 /// the inner one a stack trace of several kB.
 fn failure(outer: &str, inner: &str) -> String {
-    let from_trace = root_cause(inner);
+    let (from_outer, from_trace) = (root_cause(outer), root_cause(inner));
     let opaque = outer.is_empty() || outer.ends_with("InvocationTargetException") || outer.ends_with("not success!");
-    match (opaque, from_trace.is_empty()) {
-        (_, true) if outer.is_empty() => "the base gave no reason".to_owned(),
-        (false, _) if !inner.contains("Caused by: ") => root_cause(outer),
-        (_, true) => root_cause(outer),
-        _ => from_trace,
-    }
+    let trace_first = opaque || inner.contains("Caused by: ");
+    let (first, then) = if trace_first { (from_trace, from_outer) } else { (from_outer, from_trace) };
+    [first, then].into_iter().find(|cause| !cause.is_empty()).unwrap_or_else(|| "the base gave no reason".to_owned())
 }
