@@ -109,18 +109,12 @@ impl Account {
 }
 
 /// What may still be read of each base.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Budgets {
     accounts: HashMap<BaseId, Account>,
     tells: Bucket,
     tells_at: Option<Instant>,
     swept: Option<Instant>,
-}
-
-impl Default for Budgets {
-    fn default() -> Self {
-        Self { accounts: HashMap::new(), tells: Bucket::default(), tells_at: None, swept: None }
-    }
 }
 
 impl Budgets {

@@ -163,7 +163,7 @@ impl Client<'_> {
 fn filters(body: &[u8]) -> u8 {
     let (mut rest, mut count) = (VecDeque::from(body[2..].to_vec()), 0);
     while let (Some(high), Some(low)) = (rest.pop_front(), rest.pop_front()) {
-        rest.drain(..usize::from(u16::from_be_bytes([high, low])) + 1);
+        rest.drain(..=usize::from(u16::from_be_bytes([high, low])));
         count += 1;
     }
     count
