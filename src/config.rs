@@ -25,7 +25,7 @@ pub struct Args {
     #[arg(long, env = "CLIENT_ID", value_parser = parse_client_id)]
     client_id: Option<String>,
 
-    /// Namespace the controller itself runs in: its journal is there (Events about Nodes are in "default", as a kubelet's)
+    /// Namespace the controller itself runs in: its record is there (Events about Nodes are in "default", as a kubelet's)
     #[arg(long, env = "NAMESPACE", default_value = "default")]
     namespace: String,
 

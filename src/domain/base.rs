@@ -93,8 +93,6 @@ pub struct Base {
     pub(super) uninstall_failures: HashMap<ModuleId, Failure>,
     /// Installs that were not answered once.
     unanswered: BTreeSet<ModuleId>,
-    /// Installs that were lost on the way, as far as can be told: to send one again is no start.
-    lost: BTreeSet<ModuleId>,
     /// When the first command for an install that is under way was sent.
     pub(super) installing_since: BTreeMap<ModuleId, Instant>,
     /// Modules of Pods that were evicted while the base could not be reached: they stay for a successor until then.
@@ -127,7 +125,6 @@ impl Base {
             failures: HashMap::new(),
             uninstall_failures: HashMap::new(),
             unanswered: BTreeSet::new(),
-            lost: BTreeSet::new(),
             installing_since: BTreeMap::new(),
             handed_over: BTreeMap::new(),
             recorded: BTreeSet::new(),
@@ -273,6 +270,7 @@ impl Base {
         self.expected = expected;
         self.expected_until = now.later(EXPECTED_FOR);
         self.replacements.clear();
+        self.installing_since.clear();
         self.talk.asked_for_baseline();
     }
 
@@ -387,7 +385,6 @@ impl Base {
         // What has its Pod goes with its Pod.
         self.expected.retain(|e| !pods.iter().any(|p| p.modules().any(|m| m.id == e.id)));
         self.unanswered.retain(|id| self.ledger.installed(id));
-        self.lost.retain(|id| self.ledger.installed(id));
         self.installing_since.retain(|id, _| self.ledger.installed(id));
         self.handed_over.retain(|id, until| *until > now && self.ledger.installed(id));
         self.recorded.retain(|id| self.ledger.installed(id));
@@ -456,8 +453,9 @@ impl Base {
 
     /// Counts a start for every container that stands for the module, and shares its back-off among them.
     fn starts(&mut self, spec: &ModuleSpec, pods: &[&Pod], now: Instant) {
-        // To look whether the jar can be fetched again starts nothing.
-        let repeat = self.unanswered.contains(&spec.id) || self.lost.contains(&spec.id) || self.talk.proven(&spec.id);
+        // What was lost on its way, or was part of a baseline that was, started nothing: it is one start with the repeat.
+        // And to look whether the jar can be fetched again starts nothing.
+        let repeat = self.installing_since.contains_key(&spec.id) || self.talk.proven(&spec.id);
         self.installing_since.entry(spec.id.clone()).or_insert(now);
         for pod in pods.iter().filter(|p| p.is_live()) {
             for container in pod.containers().iter().filter(|c| c.module() == Some(spec)) {
@@ -477,7 +475,6 @@ impl Base {
         match settled {
             Settled::Installed(id) => {
                 self.unanswered.remove(&id);
-                self.lost.remove(&id);
                 self.installing_since.remove(&id);
                 self.failures.retain(|(of, _), _| *of != id);
             }
@@ -491,7 +488,6 @@ impl Base {
                 self.failures.iter_mut().filter(kept_out).for_each(|(_, f)| f.retry_at = now);
             }
             Settled::InstallFailed { spec, reason, message } => {
-                self.lost.remove(&spec.id);
                 self.installing_since.remove(&spec.id);
                 let (reason, message) = self.recognised(&spec.id, reason, message);
                 let mut tried_for = BTreeSet::new();
@@ -538,7 +534,7 @@ impl Base {
                 failure.retry_at = now.later(self.settings.backoff.delay(failure.count));
                 failure.message = message;
             }
-            Settled::Lost(install) => self.lost.extend(install),
+            Settled::Lost => {}
             Settled::Unanswered(spec) => {
                 // Once may be bad luck. Bases up to 2.1.6 say nothing when a module throws at its start.
                 if !self.unanswered.insert(spec.id.clone()) {
@@ -560,8 +556,9 @@ impl Base {
         let message = if listed.any(|m| m.id.name == *name && m.id != *id) {
             format!(
                 "the base serves another version of {name} at the same context path, and cannot load two ({message}). \
-                 Ways out: a Deployment with maxSurge 0 and lifecycle.preStop.sleep, so that the old version goes first; \
-                 the annotation {UPDATE}: replace in the Pod template; or a context path for each version; see \
+                 Ways out: a Deployment with maxSurge 0, lifecycle.preStop.sleep and anti-affinity on the module's name \
+                 alone, so that the old version goes first, as in examples/strategies/web-module.yaml; the annotation \
+                 {UPDATE}: replace in the Pod template; or a context path for each version; see \
                  docs/strategies/traffic.md"
             )
         } else {

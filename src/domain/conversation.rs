@@ -77,8 +77,8 @@ pub(super) enum Settled {
         id: ModuleId,
         message: String,
     },
-    /// It never arrived, as far as can be told: what is wanted decides again. Names the module if it was an install.
-    Lost(Option<ModuleId>),
+    /// It never arrived, as far as can be told: what is wanted decides again.
+    Lost,
     /// No answer in all the time there was, from a base that answers questions.
     Unanswered(ModuleSpec),
 }
@@ -384,7 +384,7 @@ impl Operation {
                 Some(_) => Some(match listed {
                     Some(_) => Settled::Installed(id.clone()),
                     // A baseline's reply says nothing about its elements: what is missing is installed one by one.
-                    None if self.is_baseline() => Settled::Lost(Some(id.clone())),
+                    None if self.is_baseline() => Settled::Lost,
                     None => {
                         let message = format!("the base answered SUCCESS but does not list {id}");
                         failed(spec, Reason::InstallFailed, message)
@@ -401,7 +401,7 @@ impl Operation {
                     id: id.clone(),
                     message: "the base answered but still lists it".to_owned(),
                 }),
-                _ => self.presumed_lost(asked).then_some(Settled::Lost(None)),
+                _ => self.presumed_lost(asked).then_some(Settled::Lost),
             },
         }
     }
@@ -429,7 +429,7 @@ impl Operation {
                 Some(Settled::Installed(spec.id.clone()))
             }
             _ if !self.presumed_lost(asked) => None,
-            _ if self.uncertain || self.is_baseline() => Some(Settled::Lost(Some(spec.id.clone()))),
+            _ if self.uncertain || self.is_baseline() => Some(Settled::Lost),
             _ => Some(Settled::Unanswered(spec.clone())),
         }
     }

@@ -181,19 +181,18 @@ impl State {
             return;
         }
         let metrics = Arc::clone(&self.metrics);
+        self.heard_somebody(now);
         let Some(state) = self.base_mut(id, now) else { return };
         state.base.liveness.heard(now);
         match message {
-            Message::Heartbeat(Heartbeat { info, going_away }) => {
+            Message::Heartbeat(Heartbeat { info, no_address, going_away }) => {
                 if going_away {
                     info!(base = %id, "the base says that it goes away");
                     state.base.liveness.said_goodbye(now);
                 } else {
                     state.base.liveness.beat(now);
                 }
-                if state.base.info.as_ref() != Some(&info) {
-                    info!(base = %id, name = info.name, version = info.version, ip = info.ip, "base registered");
-                    state.base.info = Some(info);
+                if state.registers(info, no_address, now) {
                     // Their statuses name its address.
                     let pods = state.pods.clone();
                     for uid in &pods {

@@ -24,12 +24,21 @@ pub(super) struct Suspicion {
     since: Option<Instant>,
     believed: bool,
     looked: Option<Instant>,
+    /// Some base was heard since the start.
+    heard: bool,
+    /// That nobody was heard has been said.
+    told_nobody: bool,
 }
 
 impl Suspicion {
     /// Nobody is given up.
     pub(super) fn is_on(&self) -> bool {
-        self.since.is_some() && !self.believed
+        !self.heard || (self.since.is_some() && !self.believed)
+    }
+
+    /// Some base was heard since the start.
+    pub(super) fn has_heard(&self) -> bool {
+        self.heard
     }
 
     /// Of `known` bases that were there, so many are silent now. Returns what is to be said, if anything is.
@@ -41,7 +50,7 @@ impl Suspicion {
                 Some(Verdict::Suspected)
             }
             Some(_) if !most => {
-                *self = Self { looked: self.looked, ..Self::default() };
+                (self.since, self.believed) = (None, false);
                 Some(Verdict::Cleared)
             }
             Some(since) if !self.believed && now.saturating_duration_since(since) >= FOR => {
@@ -61,11 +70,52 @@ enum Verdict {
 }
 
 impl State {
+    /// A base says something. Before the first one does, all that is silent is nobody's silence but ours: a wrong
+    /// environment, a wrong broker. From then on each has the time that it would have had.
+    pub(super) fn heard_somebody(&mut self, now: Instant) {
+        if std::mem::replace(&mut self.suspicion.heard, true) {
+            return;
+        }
+        if std::mem::take(&mut self.suspicion.told_nobody) {
+            info!("bases are heard");
+            self.metrics.bases_suspected.set(0);
+        }
+        for (id, state) in &mut self.bases {
+            if self.connected {
+                state.base.liveness.deaf(now);
+                state.base.liveness.listening(now);
+            }
+            self.dirty.insert(id.clone());
+        }
+    }
+
+    fn tell_nobody(&mut self, id: &BaseId, out: &mut Vec<Effect>) {
+        let Some(state) = self.bases.get(id).filter(|state| state.node.object.exists()) else { return };
+        if std::mem::replace(&mut self.suspicion.told_nobody, true) {
+            return;
+        }
+        let (bases, env) = (self.bases.len(), self.topics.env());
+        warn!(
+            bases,
+            env,
+            "not one base was heard since the start, and all Nodes stay as they are: is this the bases' broker, and their environment?"
+        );
+        self.metrics.bases_suspected.set(1);
+        let message =
+            format!("not one base of environment {env} was heard since modulet started: Nodes stay as they are");
+        let subject = Subject::Node(state.node.name.clone());
+        out.push(Effect::Note(Note { subject, warning: true, reason: "NoBaseHeard", message }));
+    }
+
     /// Before a base is given up: whether most of the others are silent too.
     pub(super) fn suspect(&mut self, id: &BaseId, now: Instant, out: &mut Vec<Effect>) {
         let link = Link { proven: self.link_proven, suspected: false };
         let overdue = self.bases.get(id).is_some_and(|state| state.base.is_overdue(&link, now));
         let looked = self.suspicion.looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK_EVERY);
+        if overdue && !self.suspicion.heard {
+            self.tell_nobody(id, out);
+            return;
+        }
         if looked || !(overdue || self.suspicion.since.is_some()) {
             return;
         }
@@ -108,7 +158,7 @@ mod tests {
         let now = Instant::now();
         let cases = [(4, 4, false), (3, 5, true), (2, 5, false), (51, 100, true), (50, 100, false)];
         for (silent, known, suspected) in cases {
-            let mut suspicion = Suspicion::default();
+            let mut suspicion = Suspicion { heard: true, ..Suspicion::default() };
             suspicion.judge(silent, known, now);
             assert_eq!(suspicion.is_on(), suspected, "{silent} of {known}");
         }
@@ -116,7 +166,7 @@ mod tests {
 
     #[test]
     fn what_lasts_is_believed_and_what_ends_can_begin_again() {
-        let (now, mut suspicion) = (Instant::now(), Suspicion::default());
+        let (now, mut suspicion) = (Instant::now(), Suspicion { heard: true, ..Suspicion::default() });
         assert_eq!(suspicion.judge(10, 10, now), Some(Verdict::Suspected));
         assert_eq!(suspicion.judge(10, 10, now + FOR / 2), None);
         assert_eq!(suspicion.judge(10, 10, now + FOR), Some(Verdict::Believed));

@@ -216,13 +216,6 @@ fn containers_ready(outcome: &PodOutcome) -> (bool, Option<(&'static str, String
 pub fn status_patch(uid: &str, status: &PodStatus) -> serde_json::Value {
     let ours = |c: &&PodCondition| matches!(c.type_.as_str(), "Initialized" | "ContainersReady" | "Ready");
     let conditions: Vec<_> = status.conditions.iter().flatten().filter(ours).map(condition_json).collect();
-    // They merge by address: without the directive a new one would stand beside the old one, which is refused.
-    let whole = |mut list: Vec<serde_json::Value>| {
-        list.push(json!({ "$patch": "replace" }));
-        list
-    };
-    let pod_ips = status.pod_ips.as_ref().map(|ips| whole(ips.iter().map(|ip| json!(ip)).collect()));
-    let host_ips = status.host_ips.as_ref().map(|ips| whole(ips.iter().map(|ip| json!(ip)).collect()));
     json!({
         "metadata": { "uid": uid },
         "status": {
@@ -230,15 +223,20 @@ pub fn status_patch(uid: &str, status: &PodStatus) -> serde_json::Value {
             "reason": status.reason,
             "message": status.message,
             "hostIP": status.host_ip,
-            "hostIPs": host_ips,
+            "hostIPs": status.host_ips.as_deref().map(replaced),
             "podIP": status.pod_ip,
-            "podIPs": pod_ips,
+            "podIPs": status.pod_ips.as_deref().map(replaced),
             "startTime": status.start_time,
             "observedGeneration": status.observed_generation,
             "conditions": conditions,
             "containerStatuses": status.container_statuses,
         }
     })
+}
+
+/// Both lists merge by address: without the directive a new one would stand beside the old one, which is refused.
+fn replaced<T: serde::Serialize>(addresses: &[T]) -> Vec<serde_json::Value> {
+    addresses.iter().map(|address| json!(address)).chain([json!({ "$patch": "replace" })]).collect()
 }
 
 /// With explicit nulls: a reason that no longer holds must go.
@@ -250,4 +248,26 @@ fn condition_json(c: &PodCondition) -> serde_json::Value {
         "message": c.message,
         "lastTransitionTime": c.last_transition_time,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_take_the_place_of_those_before() {
+        let ip = "192.0.2.21".to_owned();
+        let status = PodStatus {
+            host_ips: Some(vec![HostIP { ip: ip.clone() }]),
+            pod_ips: Some(vec![PodIP { ip: ip.clone() }]),
+            ..PodStatus::default()
+        };
+        let patch = status_patch("u", &status);
+        for list in ["hostIPs", "podIPs"] {
+            assert_eq!(patch["status"][list], json!([{ "ip": ip }, { "$patch": "replace" }]), "{list}");
+        }
+        // Where nothing is known nothing is taken away.
+        let patch = status_patch("u", &PodStatus::default());
+        assert!(patch["status"]["hostIPs"].is_null() && patch["status"]["podIPs"].is_null());
+    }
 }

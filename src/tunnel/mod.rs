@@ -1,10 +1,17 @@
 //! The edge to the bases: MQTT in, MQTT out. Nothing behind it sees bytes or topics.
 
+mod address;
+mod budget;
 mod codec;
 mod encode;
 pub mod mqtt;
+mod outbox;
+#[cfg(test)]
+mod tests;
 mod topic;
+mod traffic;
 
+pub use address::{AddressError, address};
 pub use codec::{CodecError, Health, Heartbeat, Message, decode};
 pub use encode::encode;
 pub use topic::{IdentityError, Kind, Topics};

@@ -20,7 +20,10 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Event, Kind, Topics, decode, encode};
+use super::{
+    Event, Kind, Topics,
+    traffic::{Books, End, MAX_COMMAND, Traffic},
+};
 use crate::{
     domain::{Backoff, BaseId, Command},
     metrics::Metrics,
@@ -33,13 +36,9 @@ const RECONNECT: Backoff = Backoff { initial: Duration::from_secs(1), max: Durat
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Connecting and subscribing take no longer.
 const SUBSCRIBES_WITHIN: Duration = Duration::from_secs(15);
-/// The engine is told at most this often that something arrives at all.
-const PROVEN_EVERY: Duration = Duration::from_secs(1);
 /// The largest packet that is read, in bytes. The client library ends the connection at a larger one, so it is far
 /// above what is understood (`codec::MAX_PAYLOAD`): one such message must not keep us from all bases.
 const MAX_PACKET: usize = 256 * 1024 * 1024;
-/// The largest command that is sent, in bytes.
-const MAX_COMMAND: usize = 1024 * 1024;
 /// Commands waiting to be published. Full: the engine takes them as perhaps lost and asks again.
 const QUEUE: usize = 16 * 1024;
 
@@ -140,46 +139,6 @@ pub fn start(
     Ok(commands)
 }
 
-/// Publishes with QoS 1 and never retained: a retained command would be executed at each reconnect. Ends with its
-/// connection; what was not acknowledged then is the engine's to send again.
-async fn publish(
-    client: &AsyncClient,
-    topics: &Topics,
-    queue: &mut mpsc::Receiver<(BaseId, Command)>,
-    events: &mpsc::Sender<Event>,
-    metrics: &Metrics,
-) {
-    while let Some((base, command)) = queue.recv().await {
-        let topic = topics.command(&base, &command);
-        let why = match encode(&command) {
-            Ok(payload) if payload.len() <= MAX_COMMAND => {
-                debug!(%base, command = command.name(), "sending");
-                metrics.command_sent(command.name());
-                if client.publish(topic, QoS::AtLeastOnce, false, payload).await.is_err() {
-                    return; // the connection is gone
-                }
-                continue;
-            }
-            Ok(payload) => {
-                format!("the command has {} bytes, more than the {MAX_COMMAND} that are sent", payload.len())
-            }
-            Err(error) => format!("the command cannot be written: {error}"),
-        };
-        warn!(%base, command = command.name(), why, "a command is not sent");
-        if events.send(Event::Undeliverable { base, command, why }).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Why a connection ended.
-enum End {
-    /// The engine is gone: nobody needs it.
-    Closed,
-    /// For people.
-    Lost(String),
-}
-
 /// One connection after the other, each with a client of its own: the library's keeps packet ids and what it had not
 /// delivered over a loss, can wait for ever for an acknowledgement that was lost, and does not subscribe again.
 struct Tunnel {
@@ -196,12 +155,18 @@ struct Tunnel {
 
 impl Tunnel {
     async fn run(mut self) {
-        let mut failures = 0;
+        let (books, mut failures) = (Books::default(), 0);
         while !self.events.is_closed() {
-            let why = match self.connection().await {
+            let (why, closed) = match self.connection(&books).await {
                 End::Closed => return,
-                End::Lost(why) => why,
+                End::Lost { why, closed } => (why, closed),
             };
+            if self.connected {
+                books.outbox().lost(closed, Instant::now());
+            } else {
+                books.outbox().broker_was_away();
+            }
+            self.drain();
             // One line for each cause; the metric tells the rest.
             if self.complaint.as_ref() != Some(&why) {
                 warn!(broker = self.broker, error = why, "no connection to the broker, trying again");
@@ -217,7 +182,19 @@ impl Tunnel {
         }
     }
 
-    async fn connection(&mut self) -> End {
+    /// What waits was meant for a connection that is gone: the engine takes it as lost with it, and orders anew. It must
+    /// not arrive beside that.
+    fn drain(&mut self) {
+        let mut dropped = 0_usize;
+        while self.queue.try_recv().is_ok() {
+            dropped += 1;
+        }
+        if dropped > 0 {
+            debug!(dropped, "commands that waited for the lost connection are dropped");
+        }
+    }
+
+    async fn connection(&mut self, books: &Books) -> End {
         let (client, mut eventloop) = AsyncClient::new(self.options.clone(), 256);
         // Commands are small and urgent: with Nagle's algorithm each waits 40 ms for the one before.
         let mut network = eventloop.network_options();
@@ -230,13 +207,14 @@ impl Tunnel {
         info!(broker = self.broker, "connected to the broker");
         (self.connected, self.complaint) = (true, None);
         self.metrics.broker_connected.set(1);
+        self.drain();
         if self.events.send(Event::Connected).await.is_err() {
             return End::Closed;
         }
-        let reader = Reader { topics: &self.topics, events: &self.events, metrics: &self.metrics };
+        let traffic = Traffic { topics: &self.topics, events: &self.events, metrics: &self.metrics, books };
         tokio::select! {
-            end = reader.run(&mut eventloop) => end,
-            () = publish(&client, &self.topics, &mut self.queue, &self.events, &self.metrics) => End::Closed,
+            end = traffic.read(&mut eventloop) => end,
+            () = traffic.publish(&client, &mut self.queue) => End::Closed,
         }
     }
 
@@ -244,7 +222,7 @@ impl Tunnel {
     async fn subscribe(&self, client: &AsyncClient, eventloop: &mut EventLoop) -> Result<(), End> {
         let filters = self.topics.filters();
         let asked = filters.iter().map(|f| SubscribeFilter::new(f.clone(), QoS::AtLeastOnce));
-        let lost = |error: &dyn std::fmt::Display| End::Lost(error.to_string());
+        let lost = |error: &dyn std::fmt::Display| End::lost(error);
         client.try_subscribe_many(asked).map_err(|error| lost(&error))?;
         let acknowledged = async {
             loop {
@@ -267,71 +245,5 @@ impl Tunnel {
             "the broker refuses the subscription to {}: grant it to modulet's user in the broker's access list",
             refused.join(", ")
         )))
-    }
-}
-
-/// What comes in over one connection.
-struct Reader<'t> {
-    topics: &'t Topics,
-    events: &'t mpsc::Sender<Event>,
-    metrics: &'t Metrics,
-}
-
-impl Reader<'_> {
-    async fn run(&self, eventloop: &mut EventLoop) -> End {
-        let mut proven = Instant::now();
-        loop {
-            let packet = match eventloop.poll().await {
-                Ok(rumqttc::Event::Incoming(packet)) => packet,
-                Ok(rumqttc::Event::Outgoing(_)) => continue,
-                Err(error) => return End::Lost(error.to_string()),
-            };
-            let event = match packet {
-                // What a broker keeps is from some other time: no sign of life.
-                Packet::Publish(message) if message.retain => {
-                    self.metrics.message_refused("retained");
-                    None
-                }
-                Packet::Publish(message) => self.read(&message.topic, &message.payload),
-                _ => None,
-            };
-            if proven.elapsed() >= PROVEN_EVERY {
-                proven = Instant::now();
-                if self.events.send(Event::Proven).await.is_err() {
-                    return End::Closed;
-                }
-            }
-            if let Some(event) = event
-                && self.events.send(event).await.is_err()
-            {
-                return End::Closed;
-            }
-        }
-    }
-
-    fn read(&self, topic: &str, payload: &[u8]) -> Option<Event> {
-        let (identity, kind) = self.topics.parse(topic)?;
-        let refuse = |reason: &'static str, error: &dyn std::fmt::Display| {
-            self.metrics.message_refused(reason);
-            // Real bases repeat themselves every 10 s: the level is for people who look for it.
-            warn!(identity = identity.chars().take(80).collect::<String>(), topic = kind.as_str(), %error, "message refused");
-        };
-        let base = match self.topics.base(identity) {
-            Ok(base) => base,
-            Err(error) => {
-                refuse("identity", &error);
-                return None;
-            }
-        };
-        match decode(identity, kind, payload) {
-            Ok(message) => {
-                self.metrics.message_received(kind.as_str());
-                Some(Event::Message(base, message))
-            }
-            Err(error) => {
-                refuse("malformed", &error);
-                None
-            }
-        }
     }
 }

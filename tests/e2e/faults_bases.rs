@@ -38,7 +38,6 @@ async fn latencies(stage: &Stage, base: &str, prefix: &str) -> Result<Vec<Durati
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a known fault that is not mended yet, or not wholly"]
 async fn a_base_that_floods_does_not_slow_the_others_down() -> Result<()> {
     let stage = Stage::set("fault-flood").await?;
     let _quiet = stage.base(stage.base_options("quiet")).await?;
@@ -119,7 +118,6 @@ async fn thousands_of_invented_identities_do_not_keep_a_known_base_out() -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a known fault that is not mended yet, or not wholly"]
 async fn a_base_that_is_busy_with_modules_that_hang_says_so_in_its_other_pods() -> Result<()> {
     let stage = Stage::set_with("fault-busy", impatient).await?;
     let base = stage.base(stage.base_options("base-1")).await?;
@@ -358,7 +356,6 @@ async fn the_addresses_of_pods_follow_their_base() -> Result<()> {
 
 /// And what ran goes on with the address that it had.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a known fault that is not mended yet, or not wholly"]
 async fn an_address_that_is_none_is_refused_and_said() -> Result<()> {
     let stage = Stage::set_with("fault-no-address", impatient).await?;
     let base = stage.base(BaseOptions { ip: "192.0.2.30".into(), ..stage.base_options("base-1") }).await?;

@@ -29,7 +29,6 @@ async fn losses(stage: &Stage) -> Result<f64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a known fault that is not mended yet, or not wholly"]
 async fn a_command_that_the_broker_does_not_take_fails_for_its_pod_alone() -> Result<()> {
     let broker = Mosquitto::start_configured("max_packet_size 20000").await?;
     let stage = Stage::set_at(ControlPlane::shared().await?, broker, "fault-packet", impatient).await?;
@@ -62,7 +61,6 @@ async fn a_command_that_the_broker_does_not_take_fails_for_its_pod_alone() -> Re
 
 /// A base that restarts asks for what belongs on it, and that is more than one packet can have.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a known fault that is not mended yet, or not wholly"]
 async fn a_baseline_that_the_broker_does_not_take_in_one_packet_arrives_all_the_same() -> Result<()> {
     let broker = Mosquitto::start_configured("max_packet_size 20000").await?;
     let stage = Stage::set_at(ControlPlane::shared().await?, broker, "fault-baseline", impatient).await?;
@@ -187,7 +185,6 @@ async fn of_a_few_bases_all_may_be_dead() -> Result<()> {
 
 /// Started with another broker, where there is not one base: as after a wrong address or a wrong environment.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a known fault that is not mended yet, or not wholly"]
 async fn a_controller_that_hears_nobody_at_all_leaves_all_nodes_as_they_are() -> Result<()> {
     let mut stage = Stage::set_with("fault-nobody", impatient).await?;
     let _base = stage.base(stage.base_options("base-1")).await?;

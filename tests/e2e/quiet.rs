@@ -50,12 +50,12 @@ impl Stage {
     async fn snapshot(&self) -> Result<Snapshot> {
         let mut seen = BTreeMap::new();
         let nodes = format!("virtual-kubelet.koupleless.io/env={}", self.name);
-        let journal = format!("modulet.koupleless.io/journal={}", self.name);
+        let record = format!("modulet.koupleless.io/record={}", self.name);
         for (kind, version, plural, namespace, labels) in [
             ("Node", "v1", "nodes", None, nodes.as_str()),
             ("Pod", "v1", "pods", Some(self.name.as_str()), ""),
             ("ConfigMap", "v1", "configmaps", Some(&self.name), ""),
-            ("ConfigMap", "v1", "configmaps", Some("default"), &journal),
+            ("ConfigMap", "v1", "configmaps", Some("default"), &record),
             ("Event", "v1", "events", Some(&self.name), ""),
             ("Deployment", "apps/v1", "deployments", Some(&self.name), ""),
             ("ReplicaSet", "apps/v1", "replicasets", Some(&self.name), ""),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use modulet::{
-    domain::Answer,
+    domain::{Answer, BaseInfo, ModuleId},
     tunnel::{Kind, Message, decode},
 };
 use proptest::{collection, prelude::*, sample::Index};
@@ -23,6 +23,45 @@ static RECORDED: LazyLock<Vec<(Kind, Vec<u8>)>> = LazyLock::new(|| {
     lines.iter().filter_map(|line| Some((kind(&line.topic)?, line.bytes()))).collect()
 });
 
+/// What a terminal acts on, or what is read otherwise than it is shown.
+fn acts(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// All text of a message.
+fn texts(message: &Message) -> Vec<String> {
+    let module = |id: &ModuleId| vec![id.name.clone(), id.version.clone()];
+    let info = |info: &BaseInfo| {
+        let optional = [&info.cluster, &info.ip, &info.host_name].into_iter().flatten().cloned();
+        [info.name.clone(), info.version.clone()].into_iter().chain(optional).collect::<Vec<_>>()
+    };
+    match message {
+        Message::Heartbeat(heart) => {
+            let mut all = info(&heart.info);
+            all.extend(heart.no_address.as_ref().map(ToString::to_string));
+            all
+        }
+        Message::QueryBaseline(said) => said.as_ref().map(info).unwrap_or_default(),
+        Message::Health(health) => {
+            let master = health.master.iter().flat_map(|(name, version)| [name.clone(), version.clone()]);
+            health.java_version.iter().cloned().chain(master).collect()
+        }
+        Message::Modules(modules) => {
+            modules.iter().flat_map(|m| module(&m.id).into_iter().chain(m.message.clone())).collect()
+        }
+        Message::Reply(reply) => {
+            let mut all = reply.module.as_ref().map(module).unwrap_or_default();
+            match &reply.answer {
+                Answer::Failed(why) => all.push(why.clone()),
+                Answer::Done { actual: Some(id) } | Answer::Repeat { actual: Some(id) } => all.extend(module(id)),
+                _ => {}
+            }
+            all
+        }
+    }
+}
+
 /// Reads a payload as every kind, and checks what must hold for whatever comes out.
 fn check(payload: &[u8]) -> Result<(), TestCaseError> {
     for kind in Kind::ALL {
@@ -30,6 +69,8 @@ fn check(payload: &[u8]) -> Result<(), TestCaseError> {
         let result = decode("base-1", kind, payload);
         let took = start.elapsed();
         prop_assert!(took < DEADLINE, "{:?}: {:?} for {} bytes", kind, took, payload.len());
+        let said = result.as_ref().map_or_else(|error| vec![error.to_string()], texts);
+        prop_assert!(!said.iter().any(|text| text.chars().any(acts)), "{:?}: {:?}", kind, said);
         match result {
             Err(error) => {
                 let text = error.to_string();
@@ -104,6 +145,10 @@ const WORDS: &[&str] = &[
     "ä",
     "\u{1F9E9}",
     "conflict, exist unfinished command",
+    "\u{1b}[2J\u{1b}]0;title\u{7}",
+    "safe\u{202e}gpj.exe",
+    "Caused by: a\u{9b}31m\r\nb",
+    "Biz: a\u{1b}b:1\u{8} has been installed or registered.",
 ];
 
 fn leaf() -> impl Strategy<Value = Value> {
@@ -115,6 +160,7 @@ fn leaf() -> impl Strategy<Value = Value> {
         any::<f64>().prop_map(Value::from),
         proptest::sample::select(WORDS).prop_map(Value::from),
         "\\PC{0,40}".prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
     ]
 }
 
@@ -153,6 +199,22 @@ proptest! {
     fn any_json_with_the_right_keys(data in odd_json()) {
         check(json!({ "publishTimestamp": 1, "data": data.clone() }).to_string().as_bytes())?;
         check(data.to_string().as_bytes())?;
+    }
+
+    /// Messages that are read, with any text in each place that has one.
+    #[test]
+    fn recorded_payloads_with_any_text(which in any::<Index>(), text in any::<String>(), word in proptest::sample::select(WORDS)) {
+        let mut value: Value = serde_json::from_slice(&which.get(&RECORDED).1).unwrap_or_default();
+        let mut all = Vec::new();
+        paths(&value, "", &mut all);
+        for path in &all {
+            // What the kind of an answer or a state is read from stays.
+            let kept = ["/code", "/command", "/state", "/identity"].iter().any(|end| path.ends_with(end));
+            if let Some(Value::String(part)) = value.pointer_mut(path).filter(|_| !kept) {
+                *part = format!("{text}{word}");
+            }
+        }
+        check(value.to_string().as_bytes())?;
     }
 
     #[test]

@@ -40,16 +40,35 @@ fn ten_megabytes_are_refused_unread() {
     assert!(matches!(decode("base-1", Kind::Heart, &payload[1..]), Err(CodecError::Malformed { .. })));
 }
 
+/// So many modules can be on a list.
+const MODULES: usize = 10_000;
+
 #[test]
-fn the_longest_list_is_read_in_time() {
-    let element = r#"{"name":"biz1","version":"0.0.1","state":"activated","latestStateRecord":{"changeTime":1,"state":"ACTIVATED","reason":"STARTED","message":""}}"#;
-    let count = (TOO_LARGE - 100) / (element.len() + 1);
-    let payload = format!(r#"{{"publishTimestamp":1,"data":[{}]}}"#, vec![element; count].join(","));
-    assert!(payload.len() > 4_000_000);
-    assert_quick("a list of 4 MB", 900, || {
-        let list = decode("base-1", Kind::SimpleBiz, payload.as_bytes());
-        assert!(matches!(list, Ok(Message::Modules(modules)) if modules.len() == count));
-    });
+fn the_longest_list_is_read_in_time_and_a_longer_one_is_refused() {
+    // As long as entries can be for so many of them.
+    let record =
+        format!(r#"{{"changeTime":1,"state":"ACTIVATED","reason":"STARTED","message":"{}"}}"#, "x".repeat(200));
+    let element = format!(r#"{{"name":"biz1","version":"0.0.1","state":"activated","latestStateRecord":{record}}}"#);
+    for kind in [Kind::SimpleBiz, Kind::Biz] {
+        let of = |count: usize| {
+            let list = vec![element.as_str(); count].join(",");
+            match kind {
+                Kind::Biz => format!(r#"{{"publishTimestamp":1,"data":{{"data":[{list}]}}}}"#),
+                _ => format!(r#"{{"publishTimestamp":1,"data":[{list}]}}"#),
+            }
+        };
+        let longest = of(MODULES);
+        assert!(longest.len() > 3_000_000 && longest.len() < TOO_LARGE, "{}", longest.len());
+        assert_quick("the longest list", 900, || {
+            let list = decode("base-1", kind, longest.as_bytes());
+            assert!(matches!(list, Ok(Message::Modules(modules)) if modules.len() == MODULES));
+        });
+        let short = element.replace(&record, "null");
+        let longer = of(MODULES + 1).replace(&element, &short);
+        let refused = decode("base-1", kind, longer.as_bytes());
+        let Err(CodecError::Malformed { reason, .. }) = refused else { panic!("{kind:?} is read") };
+        assert!(reason.contains("more than 10000 modules"), "{reason}");
+    }
 }
 
 #[test]

@@ -80,10 +80,11 @@ pub(crate) fn topics_of(topic: &str) -> Topics {
 pub(crate) fn describe(message: &Message) -> String {
     let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     match message {
-        Message::Heartbeat(Heartbeat { info, going_away }) => {
+        Message::Heartbeat(Heartbeat { info, no_address, going_away }) => {
             let leaves = if *going_away { ", leaves" } else { "" };
             let (cluster, ip, host) = (text(&info.cluster), text(&info.ip), text(&info.host_name));
-            format!("heart {} {} {cluster} {ip} {host}{leaves}", info.name, info.version)
+            let refused = no_address.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+            format!("heart {} {} {cluster} {ip} {host}{refused}{leaves}", info.name, info.version)
         }
         Message::QueryBaseline(None) => "baseline?".to_owned(),
         Message::QueryBaseline(Some(info)) => {

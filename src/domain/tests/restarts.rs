@@ -174,3 +174,36 @@ fn an_update_survives_a_kill_before_anything_is_on_record() {
     assert_eq!(w.says(&old), "Superseded");
     assert_eq!(w.installs(), 2, "{:?}", w.sent);
 }
+
+/// It is larger than what the broker takes, or than what we send; or it is lost with the connection.
+#[test]
+fn a_baseline_that_does_not_arrive_is_installed_one_by_one_and_is_one_restart() {
+    for refused in [true, false] {
+        let mut w = World::new(Mode::Default);
+        let pods: Vec<_> = (0..6).map(|n| w.pod("a", 1, &[(&format!("biz{n}"), "1")])).collect();
+        w.settle();
+        w.restart_base(true);
+        let sent = w.sent.len();
+        w.step();
+        assert!(matches!(&w.sent[sent..], [Command::Baseline(specs)] if specs.len() == 6), "{:?}", &w.sent[sent..]);
+        w.to_base.clear();
+        if refused {
+            let baseline = w.sent[sent].clone();
+            w.base.undeliverable(&baseline, "it has many bytes", w.now);
+        } else {
+            w.base.connection_lost(w.now);
+            w.now += Duration::from_secs(1);
+            w.base.connection_back(w.now);
+        }
+        w.run_for(Duration::from_secs(20));
+        assert_eq!(w.sent[sent + 1..].len(), 6, "{:?}", &w.sent[sent..]);
+        for pod in &pods {
+            assert!(w.is_ready(pod), "refused: {refused}");
+            assert_eq!(w.restarts(pod), 1, "refused: {refused}");
+        }
+        // Another JVM is another restart.
+        w.restart_base(true);
+        w.settle();
+        assert!(pods.iter().all(|pod| w.is_ready(pod) && w.restarts(pod) == 2));
+    }
+}

@@ -76,11 +76,12 @@ impl State {
         self.plan_statuses(id, &plan.pods, &task, now, out);
         rejected.iter().for_each(|outcome| self.plan_status(id, outcome, &task, now, out));
         self.plan_deletions(id, &plan, reachability, &task, now, out);
-        if overdue {
+        if overdue && self.suspicion.has_heard() {
             // It would be given up but for the suspicion: looked at again when that may have ended.
             self.schedule.wake(&task, now.later(std::time::Duration::from_secs(1)));
         }
         self.plan_node(id, &task, now, out);
+        self.tell_refused_address(id, out);
         self.plan_lease(id, &task, now, out);
         self.note_ledger(id, !plan.expired.is_empty(), now);
     }

@@ -5,6 +5,7 @@ mod index;
 mod lease;
 mod node;
 mod pods;
+mod registration;
 mod state;
 mod statuses;
 mod story;

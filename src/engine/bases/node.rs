@@ -13,7 +13,7 @@ use crate::{
     domain::{BaseId, BaseInfo, Later, Ledger, Reachability},
     k8s::{NodeWriter, Ready, names, node_says_ready},
     planning::{Effect, Lane, MayWrite, Task, Tracked, version},
-    tunnel::Health,
+    tunnel::{Health, address},
 };
 
 /// A status that has not changed is written this often, like a kubelet's `nodeStatusReportFrequency`.
@@ -237,14 +237,14 @@ fn info_from(node: &Node) -> Option<BaseInfo> {
     let labels = node.metadata.labels.as_ref()?;
     let label = |key: &str| labels.get(key).cloned();
     let addresses = node.status.iter().filter_map(|s| s.addresses.as_ref()).flatten();
-    let address = |type_: &str| addresses.clone().find(|a| a.type_ == type_).map(|a| a.address.clone());
+    let of_type = |type_: &str| addresses.clone().find(|a| a.type_ == type_).map(|a| a.address.clone());
     Some(BaseInfo {
         name: label(names::BASE_NAME)?,
         version: label(names::BASE_VERSION)?,
         cluster: label(names::BASE_CLUSTER),
-        ip: address("InternalIP"),
+        ip: of_type("InternalIP").and_then(|ip| address(&ip).ok()),
         // The Node's own name stands there where the base told none.
-        host_name: address("Hostname")
+        host_name: of_type("Hostname")
             .filter(|host| Some(host) != node.metadata.name.as_ref())
             .or_else(|| label(names::BASE_HOST)),
     })

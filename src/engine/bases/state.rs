@@ -7,7 +7,7 @@ use std::{
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::{super::record::mark, node::NodeState, story::Told};
+use super::{super::record::mark, node::NodeState, registration::Registration, story::Told};
 use crate::{
     domain::{Base, BaseId, Ledger, Phase, Pod, PodOutcome, PodUid, Reachability},
     planning::Tracked,
@@ -22,6 +22,7 @@ const AT_HOME: Duration = Duration::from_secs(60);
 pub(in crate::engine) struct BaseState {
     pub(in crate::engine) base: Base,
     pub(in crate::engine) node: NodeState,
+    pub(in crate::engine) registration: Registration,
     pub(in crate::engine) lease: Tracked<()>,
     pub(in crate::engine) lease_due: Option<Instant>,
     pub(in crate::engine) health: Option<Health>,
@@ -44,6 +45,7 @@ impl BaseState {
         Self {
             base,
             node: NodeState::new(node),
+            registration: Registration::default(),
             lease: Tracked::default(),
             lease_due: None,
             health: None,

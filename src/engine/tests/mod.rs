@@ -15,8 +15,8 @@ use serde_json::json;
 
 use crate::{
     api::{Seen, Watched},
-    domain::{Answer, Command, ModuleId, ModuleState::*, Reachability, Reply},
-    tunnel::{Event, Message},
+    domain::{Answer, BaseId, Command, ModuleId, ModuleState::*, Reachability, Reply},
+    tunnel::{Event, Message, address},
 };
 
 #[test]
@@ -184,6 +184,108 @@ fn an_echo_that_never_comes_does_not_keep_a_node_from_being_made_again() {
     scene.beats("base-1");
     scene.settle();
     assert!(scene.state.bases.values().all(|state| state.node.object.exists()));
+}
+
+/// So many seconds, in which the broker lives.
+fn pass_seconds(scene: &mut Scene, seconds: u32, mut each: impl FnMut(&mut Scene)) {
+    for _ in 0..seconds {
+        scene.pass(Duration::from_secs(1));
+        scene.state.tunnel(Event::Proven, scene.now);
+        each(scene);
+        scene.settle();
+    }
+}
+
+fn reachability(scene: &Scene, base: &str) -> Reachability {
+    scene.state.bases[&BaseId::new(base)].base.reachability(scene.now)
+}
+
+#[test]
+fn after_a_start_at_which_nobody_is_heard_all_nodes_stay_as_they_are() {
+    let mut scene = Scene::of(&["base-1", "base-2"]);
+    scene.serving("p1", "base-1", "biz1:1", None);
+    scene.restart();
+    pass_seconds(&mut scene, 1_000, |_| ());
+    for base in ["base-1", "base-2"] {
+        assert_eq!(reachability(&scene, base), Reachability::Unknown);
+        let node = &scene.api.objects[base]["status"]["conditions"];
+        assert!(node.to_string().contains("BaseReady"), "{node}");
+    }
+    assert!(scene.api.objects["p1"]["status"].to_string().contains("Running"));
+    // One is heard: the other has the time that it would have had, and then it is away.
+    scene.beats("base-2");
+    pass_seconds(&mut scene, 20, |_| ());
+    assert_eq!(reachability(&scene, "base-1"), Reachability::Unknown);
+    pass_seconds(&mut scene, 20, |scene| scene.beats("base-2"));
+    assert_eq!(reachability(&scene, "base-1"), Reachability::Unreachable);
+    assert_eq!(reachability(&scene, "base-2"), Reachability::Online);
+}
+
+#[test]
+fn an_address_that_is_none_takes_nothing_from_what_runs() {
+    let mut scene = Scene::of(&["base-1"]);
+    scene.serving("p1", "base-1", "biz1:1", None);
+    for odd in ["unknown", "127.0.0.1", "unknown", "fe80::1"] {
+        scene.beats_at("base-1", address(odd));
+        assert_eq!(scene.settle(), [""; 0], "{odd}");
+        assert_eq!(scene.api.objects["p1"]["status"]["podIP"], "192.0.2.1");
+    }
+    // One that never said a better one has a Node without.
+    scene.beats_at("base-2", address("unknown"));
+    scene.pass(Duration::from_secs(1));
+    assert!(scene.settle().contains(&"Node base-2".to_owned()));
+    assert!(!scene.api.objects["base-2"]["status"]["addresses"].to_string().contains("InternalIP"));
+}
+
+#[test]
+fn addresses_that_change_at_each_message_are_written_at_a_pace() {
+    let mut scene = Scene::of(&["base-1"]);
+    for pod in 0..10 {
+        scene.serving(&format!("p{pod}"), "base-1", &format!("biz{pod}:1"), None);
+    }
+    let mut writes = 0;
+    for turn in 0..600_u32 {
+        scene.beats_at("base-1", address(&format!("192.0.2.{}", turn % 200 + 1)));
+        writes += scene.settle().len();
+        scene.pass(Duration::from_secs(1));
+    }
+    // Ten changes and then two a minute, each for ten Pods and their Node.
+    assert!(writes <= 11 * (10 + 20) + 20, "{writes} writes");
+    // What it says in the end is what holds.
+    for _ in 0..60 {
+        scene.pass(Duration::from_secs(1));
+        scene.beats_at("base-1", address("192.0.2.222"));
+        scene.settle();
+    }
+    assert_eq!(scene.api.objects["p1"]["status"]["podIP"], "192.0.2.222");
+}
+
+#[test]
+fn a_command_that_cannot_be_sent_is_its_own_pods_failure() {
+    let mut scene = Scene::of(&["base-1"]);
+    for (pod, module) in [("large", "large:1"), ("small", "small:1")] {
+        scene.pod(pod, "base-1", module, None);
+    }
+    scene.settle();
+    let large = scene.sent.iter().find_map(|(_, command)| match command {
+        Command::Install(spec, _) if spec.id.name == "large" => Some(command.clone()),
+        _ => None,
+    });
+    let why = "the command has 30000 bytes".to_owned();
+    let refused = Event::Undeliverable { base: BaseId::new("base-1"), command: large.unwrap(), why };
+    scene.state.tunnel(refused, scene.now);
+    scene.done("base-1", "installBiz", "small:1");
+    scene.settle();
+    scene.lists("base-1", &[("small:1", Activated)]);
+    scene.settle();
+    let status = |scene: &Scene, pod: &str| scene.api.objects[pod]["status"].to_string();
+    assert!(status(&scene, "large").contains("30000 bytes"), "{}", status(&scene, "large"));
+    assert!(status(&scene, "small").contains("\"phase\":\"Running\""));
+    // It backs off.
+    scene.pass(Duration::from_secs(5));
+    assert_eq!(scene.settle(), [""; 0]);
+    scene.pass(Duration::from_secs(6));
+    assert!(scene.settle().contains(&"base-1 installs large:1".to_owned()));
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::{
     engine::{Edges, state::State},
     k8s::{Ordered, names, ordered_entry, ordered_name, record_object},
     metrics::Metrics,
-    tunnel::{Event, Health, Heartbeat, Message, Topics, mqtt},
+    tunnel::{AddressError, Event, Health, Heartbeat, Message, Topics, mqtt},
 };
 
 pub(super) const ENV: &str = "dev";
@@ -175,13 +175,23 @@ impl Scene {
     }
 
     pub(super) fn beats(&mut self, base: &str) {
-        self.beats_from(base, "192.0.2.1", false);
+        self.beats_at(base, Ok("192.0.2.1".to_owned()));
+    }
+
+    /// The base says another address, or what is none.
+    pub(super) fn beats_at(&mut self, base: &str, address: Result<String, AddressError>) {
+        let (ip, no_address) = match address {
+            Ok(ip) => (Some(ip), None),
+            Err(why) => (None, Some(why)),
+        };
+        let info = BaseInfo { name: "app".into(), version: "1".into(), cluster: None, ip, host_name: None };
+        self.say(base, Message::Heartbeat(Heartbeat { info, no_address, going_away: false }));
     }
 
     pub(super) fn beats_from(&mut self, base: &str, ip: &str, going_away: bool) {
         let ip = Some(ip.to_owned());
         let info = BaseInfo { name: "app".into(), version: "1".into(), cluster: None, ip, host_name: None };
-        self.say(base, Message::Heartbeat(Heartbeat { info, going_away }));
+        self.say(base, Message::Heartbeat(Heartbeat { info, no_address: None, going_away }));
     }
 
     /// The connection to the broker proves alive, is lost or comes back.
@@ -192,7 +202,7 @@ impl Scene {
     /// The base says that it goes away.
     pub(super) fn says_goodbye(&mut self, base: &str) {
         let info = BaseInfo { name: "app".into(), version: "1".into(), cluster: None, ip: None, host_name: None };
-        self.say(base, Message::Heartbeat(Heartbeat { info, going_away: true }));
+        self.say(base, Message::Heartbeat(Heartbeat { info, no_address: None, going_away: true }));
     }
 
     /// Events that were told so far.

@@ -1,0 +1,177 @@
+//! The connection against a broker that does what a test says.
+
+mod broker;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::{sync::mpsc, time::timeout};
+
+use super::{
+    Event, Topics,
+    mqtt::{MqttConfig, Sender, start},
+};
+use crate::{
+    domain::{BaseId, Command, ModuleId, ModuleSpec, Origin, Strategy},
+    metrics::Metrics,
+    tasks::Tasks,
+};
+use broker::{Broker, Rules};
+
+/// Each wait is over long before.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+struct Scene {
+    broker: Broker,
+    commands: Sender,
+    events: mpsc::Receiver<Event>,
+    _tasks: Tasks,
+}
+
+impl Scene {
+    /// Connected.
+    async fn set(rules: Rules) -> Self {
+        let broker = Broker::start(rules).await.unwrap();
+        let config = MqttConfig {
+            host: "127.0.0.1".to_owned(),
+            port: broker.port,
+            credentials: None,
+            client_id: "modulet".to_owned(),
+            ca: None,
+            identity: None,
+        };
+        let (events_to, events) = mpsc::channel(4096);
+        let mut tasks = Tasks::default();
+        let commands = start(&mut tasks, &config, Topics::new("dev"), events_to, Arc::new(Metrics::new())).unwrap();
+        let mut scene = Self { broker, commands, events, _tasks: tasks };
+        scene.next(|event| matches!(event, Event::Connected)).await;
+        scene
+    }
+
+    /// The next event of that kind.
+    async fn next(&mut self, kind: impl Fn(&Event) -> bool) -> Event {
+        let found = async {
+            loop {
+                let event = self.events.recv().await.expect("the tunnel runs");
+                if kind(&event) {
+                    return event;
+                }
+            }
+        };
+        timeout(DEADLINE, found).await.expect("such an event")
+    }
+
+    async fn sees(&self, what: impl Fn(&broker::Seen) -> bool) {
+        let seen = timeout(DEADLINE, self.broker.sees(what)).await;
+        assert!(seen.is_ok(), "{:?}", self.broker.look(|seen| (seen.subscribed, seen.closed, seen.published.len())));
+    }
+}
+
+fn base(name: &str) -> BaseId {
+    BaseId::new(name)
+}
+
+fn install(module: &str, environment: usize) -> Command {
+    let spec = ModuleSpec {
+        id: ModuleId::new(module, "1"),
+        origin: Origin::default(),
+        url: "https://modules.example.com/biz.jar".to_owned(),
+        args: Vec::new(),
+        envs: BTreeMap::from([("LARGE".to_owned(), "x".repeat(environment))]),
+        unresolved: None,
+    };
+    Command::Install(spec, Strategy::InstallOnly)
+}
+
+/// The library waits for one acknowledgement that never comes, and takes no further command: its packet ids collide.
+#[tokio::test]
+async fn an_acknowledgement_that_is_withheld_ends_in_a_new_connection_with_its_subscriptions() {
+    let mut scene = Scene::set(Rules { withholds: Some(7), ..Rules::default() }).await;
+    for number in 0..1500 {
+        assert!(scene.commands.send(base(&format!("base-{number}")), Command::QueryHealth));
+    }
+    scene.next(|event| matches!(event, Event::Disconnected)).await;
+    scene.next(|event| matches!(event, Event::Connected)).await;
+    assert_eq!(scene.broker.look(|seen| seen.subscribed), 2);
+    // And it works: what is sent now arrives. What waited meanwhile is not sent beside it.
+    let before = scene.broker.look(|seen| seen.published.len());
+    assert!(before >= 1000, "{before}");
+    assert!(scene.commands.send(base("base-1"), install("after", 10)));
+    scene.sees(|seen| seen.published.len() > before).await;
+    let after = scene.broker.look(|seen| seen.published[before..].to_vec());
+    assert_eq!(after[0].0, "koupleless_dev/base-1/installBiz");
+    // A restart on top of that.
+    scene.broker.cut();
+    scene.next(|event| matches!(event, Event::Connected)).await;
+    assert_eq!(scene.broker.look(|seen| seen.subscribed), 3);
+}
+
+#[tokio::test]
+async fn a_command_that_ends_the_connection_is_sent_twice_at_most_and_others_arrive() {
+    let mut scene = Scene::set(Rules { largest: Some(20_000), ..Rules::default() }).await;
+    for losses in 1..=2 {
+        assert!(scene.commands.send(base("base-1"), install("large", 30_000)));
+        scene.next(|event| matches!(event, Event::Disconnected)).await;
+        scene.next(|event| matches!(event, Event::Connected)).await;
+        assert_eq!(scene.broker.look(|seen| (seen.subscribed, seen.closed)), (losses + 1, losses));
+    }
+    // Nor is anything as large, as a baseline of many.
+    let specs = (0..6).map(|n| match install(&format!("biz{n}"), 6_000) {
+        Command::Install(spec, _) => spec,
+        other => panic!("{other:?}"),
+    });
+    for command in [install("large", 30_000), Command::Baseline(specs.collect())] {
+        assert!(scene.commands.send(base("base-1"), command.clone()));
+        let refused = scene.next(|event| matches!(event, Event::Undeliverable { .. })).await;
+        let Event::Undeliverable { command: refused, why, .. } = refused else { return };
+        assert_eq!(refused, command);
+        assert!(why.contains(" bytes, and the broker closes the connection at one of 30"), "{why}");
+    }
+    for (number, size) in [6_000, 15_000, 19_000].into_iter().enumerate() {
+        assert!(scene.commands.send(base("base-1"), install(&format!("small{number}"), size)));
+        scene.sees(|seen| seen.published.iter().any(|(_, bytes)| *bytes > size)).await;
+    }
+    assert_eq!(scene.broker.look(|seen| seen.closed), 2);
+}
+
+#[tokio::test]
+async fn a_command_beyond_our_own_limit_is_not_sent_at_all() {
+    let mut scene = Scene::set(Rules::default()).await;
+    // A control character is six bytes in JSON.
+    let mut spec = match install("escaped", 10) {
+        Command::Install(spec, _) => spec,
+        other => panic!("{other:?}"),
+    };
+    spec.envs.insert("ESCAPED".to_owned(), "\u{1}".repeat(200 * 1024));
+    let many = (0..20).map(|n| match install(&format!("biz{n}"), 60 * 1024) {
+        Command::Install(spec, _) => spec,
+        other => panic!("{other:?}"),
+    });
+    for command in [
+        install("large", 1024 * 1024),
+        Command::Install(spec, Strategy::UninstallThenInstall),
+        Command::Baseline(many.collect()),
+    ] {
+        assert!(scene.commands.send(base("base-1"), command));
+        let refused = scene.next(|event| matches!(event, Event::Undeliverable { .. })).await;
+        let Event::Undeliverable { why, .. } = refused else { return };
+        assert!(why.contains("bytes, more than the 1048576 that are sent"), "{why}");
+    }
+    assert!(scene.commands.send(base("base-1"), install("fits", 1000 * 1024)));
+    scene.sees(|seen| seen.published.len() == 1).await;
+    assert_eq!(scene.broker.look(|seen| seen.closed), 0);
+}
+
+/// The engine takes what it sent as lost with the connection, and orders anew: what waited must not come beside that.
+#[tokio::test]
+async fn what_waited_for_a_lost_connection_is_not_sent_over_the_next_one() {
+    let mut scene = Scene::set(Rules::default()).await;
+    scene.broker.cut();
+    scene.next(|event| matches!(event, Event::Disconnected)).await;
+    for number in 0..100 {
+        assert!(scene.commands.send(base("base-1"), install(&format!("old{number}"), 10)));
+    }
+    scene.next(|event| matches!(event, Event::Connected)).await;
+    assert!(scene.commands.send(base("base-1"), install("new", 100)));
+    scene.sees(|seen| !seen.published.is_empty()).await;
+    assert!(scene.broker.look(|seen| seen.published.iter().all(|(_, bytes)| *bytes > 200)), "old ones came");
+}

@@ -1,0 +1,196 @@
+//! What goes over the connection: commands out, messages in, and the books that are kept of both.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rumqttc::{AsyncClient, ConnectionError, EventLoop, Outgoing, Packet, QoS, StateError};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use super::{
+    Event, Topics,
+    budget::Budgets,
+    codec::MAX_PAYLOAD,
+    decode, encode,
+    outbox::{Outbox, Published},
+};
+use crate::{
+    domain::{BaseId, Command, printable},
+    metrics::Metrics,
+};
+
+/// The engine is told at most this often that something arrives at all.
+const PROVEN_EVERY: Duration = Duration::from_secs(1);
+/// The largest command that is sent, in bytes.
+pub(super) const MAX_COMMAND: usize = 1024 * 1024;
+
+/// Why a connection ended.
+pub(super) enum End {
+    /// The engine is gone: nobody needs it.
+    Closed,
+    /// It is lost.
+    Lost {
+        /// For people.
+        why: String,
+        /// The other side ended it; it did not just fall silent.
+        closed: bool,
+    },
+}
+
+impl End {
+    /// It never came to be, or ended while nothing was under way.
+    pub(super) fn lost(why: &dyn std::fmt::Display) -> Self {
+        Self::Lost { why: why.to_string(), closed: false }
+    }
+
+    fn of(error: &ConnectionError) -> Self {
+        let silent = matches!(
+            error,
+            ConnectionError::NetworkTimeout
+                | ConnectionError::FlushTimeout
+                | ConnectionError::MqttState(StateError::AwaitPingResp | StateError::CollisionTimeout)
+        );
+        Self::Lost { why: error.to_string(), closed: !silent }
+    }
+}
+
+/// What is remembered over connections.
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    outbox: Mutex<Outbox>,
+    budgets: Mutex<Budgets>,
+}
+
+fn open<T>(book: &Mutex<T>) -> MutexGuard<'_, T> {
+    book.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Books {
+    /// The outbox.
+    pub(super) fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        open(&self.outbox)
+    }
+}
+
+/// What goes over one connection.
+pub(super) struct Traffic<'t> {
+    pub(super) topics: &'t Topics,
+    pub(super) events: &'t mpsc::Sender<Event>,
+    pub(super) metrics: &'t Metrics,
+    pub(super) books: &'t Books,
+}
+
+impl Traffic<'_> {
+    /// Publishes with `QoS` 1 and never retained: a retained command would be executed at each reconnect. Ends with its
+    /// connection; what was not acknowledged then is the engine's to send again.
+    pub(super) async fn publish(&self, client: &AsyncClient, queue: &mut mpsc::Receiver<(BaseId, Command)>) {
+        while let Some((base, command)) = queue.recv().await {
+            let topic = self.topics.command(&base, &command);
+            match self.prepare(&base, &command) {
+                Ok(payload) => {
+                    debug!(%base, command = command.name(), bytes = payload.len(), "sending");
+                    self.metrics.command_sent(command.name());
+                    if client.publish(topic, QoS::AtLeastOnce, false, payload).await.is_err() {
+                        return; // the connection is gone
+                    }
+                }
+                Err(why) => {
+                    warn!(%base, command = command.name(), why, "a command is not sent");
+                    if self.events.send(Event::Undeliverable { base, command, why }).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The command's payload, which is in the books from now on; or why it is not sent.
+    fn prepare(&self, base: &BaseId, command: &Command) -> Result<Vec<u8>, String> {
+        let payload = encode(command).map_err(|error| format!("the command cannot be written: {error}"))?;
+        let (bytes, now) = (payload.len(), Instant::now());
+        if bytes > MAX_COMMAND {
+            return Err(format!("the command has {bytes} bytes, more than the {MAX_COMMAND} that are sent"));
+        }
+        let what = Published::new(base, command, bytes);
+        let mut outbox = self.books.outbox();
+        outbox.admits(&what, now).map_err(|refusal| refusal.to_string())?;
+        outbox.handed(what, now);
+        open(&self.books.budgets).asked(base, command, now);
+        Ok(payload)
+    }
+
+    /// Reads until the connection ends.
+    pub(super) async fn read(&self, eventloop: &mut EventLoop) -> End {
+        let mut proven = Instant::now();
+        loop {
+            let packet = match eventloop.poll().await {
+                Ok(rumqttc::Event::Incoming(packet)) => packet,
+                Ok(rumqttc::Event::Outgoing(Outgoing::Publish(packet))) => {
+                    self.books.outbox().written(packet);
+                    continue;
+                }
+                Ok(rumqttc::Event::Outgoing(_)) => continue,
+                Err(error) => return End::of(&error),
+            };
+            let event = match packet {
+                // What a broker keeps is from some other time: no sign of life.
+                Packet::Publish(message) if message.retain => {
+                    self.metrics.message_refused("retained");
+                    None
+                }
+                Packet::Publish(message) => self.message(&message.topic, &message.payload, Instant::now()),
+                Packet::PubAck(ack) => {
+                    self.books.outbox().acknowledged(ack.pkid, Instant::now());
+                    None
+                }
+                _ => None,
+            };
+            if proven.elapsed() >= PROVEN_EVERY {
+                proven = Instant::now();
+                if self.events.send(Event::Proven).await.is_err() {
+                    return End::Closed;
+                }
+            }
+            if let Some(event) = event
+                && self.events.send(event).await.is_err()
+            {
+                return End::Closed;
+            }
+        }
+    }
+
+    fn message(&self, topic: &str, payload: &[u8], now: Instant) -> Option<Event> {
+        let (identity, kind) = self.topics.parse(topic)?;
+        let mut budgets = open(&self.books.budgets);
+        let base = match self.topics.base(identity) {
+            Ok(base) => base,
+            Err(error) => {
+                self.metrics.message_refused("identity");
+                if budgets.may_tell(now) {
+                    warn!(identity = &*printable(identity, 80), topic = kind.as_str(), %error, "message refused");
+                }
+                return None;
+            }
+        };
+        let (reason, error) = if payload.len() > MAX_PAYLOAD {
+            ("size", format!("it has {} bytes, more than {MAX_PAYLOAD}", payload.len()))
+        } else if !budgets.admits(&base, kind, payload.len(), now) {
+            ("rate", "the base says more than is read of one".to_owned())
+        } else {
+            match decode(identity, kind, payload) {
+                Ok(message) => {
+                    self.metrics.message_received(kind.as_str());
+                    return Some(Event::Message(base, message));
+                }
+                Err(error) => ("malformed", error.to_string()),
+            }
+        };
+        self.metrics.message_refused(reason);
+        if let Some(count) = budgets.tells(&base, now) {
+            warn!(%base, topic = kind.as_str(), bytes = payload.len(), count, error, "message refused");
+        }
+        None
+    }
+}
