@@ -188,6 +188,8 @@ impl Cluster {
     pub(super) fn restart_base(&mut self, base: usize, asks: bool, keeps: bool) {
         let base = BASES[base];
         self.scene.sent.retain(|(to, _)| to != base);
+        // What it had said of itself is delivered before what the new one says, or never.
+        self.answers.retain(|(from, message)| from != base || !matches!(message, Message::Health(_)));
         let here = self.bases.get_mut(base).unwrap();
         if !keeps {
             here.jvm.list.clear();
