@@ -324,6 +324,7 @@ mod tests {
                 "nodeName": "vnode.base-1.dev", "serviceAccountName": "default", "terminationGracePeriodSeconds": 30,
                 "readinessGates": [{ "conditionType": "example.com/gate" }],
                 "initContainers": [{ "name": "init" }],
+                "volumes": [{ "name": "v" }],
                 "containers": [{
                     "name": "biz1", "image": "https://modules.example.com/biz1.jar", "args": ["--a"],
                     "env": [{ "name": "BIZ_VERSION", "value": "1" }, { "name": "NOTE", "valueFrom": reference }],
@@ -344,7 +345,7 @@ mod tests {
             needed.clone(),
             &[
                 ("/metadata/annotations/other", json!("large")),
-                ("/spec/volumes", json!([{ "name": "v" }])),
+                ("/spec/volumes", json!([{ "name": "v", "emptyDir": {} }, { "name": "kube-api-access-x7" }])),
                 ("/spec/tolerations", json!([{ "operator": "Exists" }])),
                 ("/spec/containers/0/volumeMounts", json!([{ "name": "v", "mountPath": "/v" }])),
                 ("/spec/containers/0/resources", json!({ "limits": { "cpu": "1" } })),
