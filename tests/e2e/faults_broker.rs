@@ -59,6 +59,45 @@ async fn a_command_that_the_broker_does_not_take_fails_for_its_pod_alone() -> Re
     stage.ends_quietly().await
 }
 
+/// Each base's command is another one, and any of them ends the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_broker_does_not_take_is_found_once_for_a_whole_fleet() -> Result<()> {
+    const FEW: usize = 6;
+    let broker = Mosquitto::start_configured("max_packet_size 20000").await?;
+    let stage = Stage::set_at(ControlPlane::shared().await?, broker, "fault-packets", impatient).await?;
+    let fleet = Fleet::start(BaseOptions { id: "fleet".into(), ..stage.base_options("fleet") }, FEW).await?;
+    for id in fleet.identities() {
+        stage.node_ready(&stage.node_name(id), "True").await?;
+    }
+    let nodes = Log::of_nodes(&stage);
+    let large = |number: usize| format!("large{number}");
+    for (number, id) in fleet.identities().iter().enumerate() {
+        let mut pod = bound(&stage, id, &large(number), "1");
+        let value = "x".repeat(30_000 + 100 * number);
+        pod["spec"]["containers"][0]["env"] =
+            json!([{ "name": "BIZ_VERSION", "value": "1" }, { "name": "LARGE", "value": value }]);
+        stage.create_pod(pod).await?;
+    }
+    for number in 0..FEW {
+        let says = |message: &str| message.contains("bytes") && message.contains("max_packet_size");
+        let why = |pod: &k8s_openapi::api::core::v1::Pod| !is_ready(pod) && container_message(pod).is_some_and(says);
+        stage.pod_until(&large(number), "says that its command is too large", why).await?;
+    }
+    for (number, id) in fleet.identities().iter().enumerate() {
+        installed(&stage, id, &format!("small{number}"), "1").await?;
+    }
+    // Each loss but the first finds a size that was sent for the last time.
+    let lost = losses(&stage).await?;
+    assert!(lost <= 7.0, "the connection was lost {lost} times for {FEW} bases");
+    assert_eq!(fleet.received("installBiz"), FEW);
+    let fell: Vec<_> = nodes.found().into_iter().filter(|n| n.contains("BaseUnreachable")).collect();
+    assert_eq!(fell, [] as [String; 0]);
+    for number in 0..FEW {
+        stage.delete_pod(&large(number)).await?;
+    }
+    stage.ends_quietly().await
+}
+
 /// A base that restarts asks for what belongs on it, and that is more than one packet can have.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_baseline_that_the_broker_does_not_take_in_one_packet_arrives_all_the_same() -> Result<()> {

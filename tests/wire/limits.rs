@@ -71,6 +71,7 @@ fn the_longest_list_is_read_in_time_and_a_longer_one_is_refused() {
     }
 }
 
+/// Unoptimised, on a busy machine, one takes up to 400 ms; what grew with the square of the depth would take minutes.
 #[test]
 fn deep_nesting_is_refused_or_skipped() {
     const DEPTH: usize = 100_000;
@@ -85,7 +86,7 @@ fn deep_nesting_is_refused_or_skipped() {
             format!(r#"{{"unknown":{nested},"data":[]}}"#),
         ] {
             for kind in Kind::ALL {
-                assert_quick(kind.as_str(), 300, || drop(decode("base-1", kind, shape.as_bytes())));
+                assert_quick(kind.as_str(), 2000, || drop(decode("base-1", kind, shape.as_bytes())));
             }
         }
     }
