@@ -489,6 +489,7 @@ impl Base {
             }
             Settled::InstallFailed { spec, reason, message } => {
                 self.installing_since.remove(&spec.id);
+                self.ledger.settle_origin(&spec.id, spec.origin);
                 let (reason, message) = self.recognised(&spec.id, reason, message);
                 let mut tried_for = BTreeSet::new();
                 for (uid, memory) in &mut self.pods {
@@ -539,7 +540,10 @@ impl Base {
                 // Once may be bad luck. Bases up to 2.1.6 say nothing when a module throws at its start.
                 if !self.unanswered.insert(spec.id.clone()) {
                     let message = "the base answers no install of it, and does not list it".to_owned();
+                    let (id, origin) = (spec.id.clone(), spec.origin);
                     self.settle(Settled::InstallFailed { spec, reason: Reason::InstallFailed, message }, now);
+                    // It may still arrive.
+                    self.ledger.install_from(&id, origin);
                 }
             }
         }

@@ -101,6 +101,12 @@ impl Ledger {
         before != Some(now)
     }
 
+    /// The base has answered that it could not install that module: no command for it is on its way any more.
+    pub(super) fn settle_origin(&mut self, id: &ModuleId, origin: Origin) {
+        let installed = self.modules.get_mut(&id.name).and_then(|entry| entry.installed.get_mut(&id.version));
+        installed.into_iter().filter(|known| **known == Some(origin)).for_each(|known| *known = None);
+    }
+
     /// A process that died may have told the base to install that module after it wrote this record.
     pub fn forget_origin(&mut self, id: &ModuleId) {
         let installed = self.modules.get_mut(&id.name).and_then(|entry| entry.installed.get_mut(&id.version));

@@ -26,8 +26,8 @@ impl fmt::Display for ModuleId {
     }
 }
 
-/// Tells what a module was made from: a hash of its container's image, args and env as the Pod's spec has them. Two
-/// Pods may ask for one version of a module and yet not for the same.
+/// Tells what a module was made from: a hash of its jar's URL. Two Pods may ask for one version of a module and yet not
+/// for the same. Args and environment do not count: who changes these alone starts nothing anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Origin(u64);
@@ -40,16 +40,10 @@ impl Origin {
     /// for, but a command may still be on its way.
     pub(super) const FORGOTTEN: Self = Self(u64::MAX - 1);
 
-    /// From these texts, in that order. The value is kept on record, so it must be the same in every build: FNV-1a.
-    pub fn of<'t>(parts: impl IntoIterator<Item = &'t str>) -> Self {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        for part in parts {
-            // No text contains this byte, so that what belongs to which part counts too.
-            for byte in part.bytes().chain([0xff]) {
-                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-            }
-        }
-        Self(hash)
+    /// From a jar's URL. The value is kept on record, so it must be the same in every build: FNV-1a.
+    pub fn of(url: &str) -> Self {
+        let mixed = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        Self(url.bytes().fold(0xcbf2_9ce4_8422_2325, mixed))
     }
 }
 
@@ -58,7 +52,7 @@ impl Origin {
 pub struct ModuleSpec {
     /// What the Pod asks for; the jar's own name and version may turn out to differ.
     pub id: ModuleId,
-    /// Tells it from another jar, or another environment, of the same version.
+    /// Tells it from another jar of the same version.
     pub origin: Origin,
     /// Where the base fetches the jar.
     pub url: String,

@@ -150,7 +150,7 @@ impl<'c, 'l> Module<'c, 'l> {
         let memory = self.cx.memory(pod);
         if pod.is_live() {
             if !self.fits(spec) {
-                return false; // it asks for another jar or environment, and waits for this to go
+                return false; // it asks for another jar, and waits for this to go
             }
             // A Pod that ran and is held now is about to be superseded: its grace period is still to come.
             let has_run = memory.containers.get(self.name).is_some_and(|c| c.has_run);
@@ -225,7 +225,7 @@ impl<'c, 'l> Module<'c, 'l> {
         (Reason::Installing, format!("installing {} from {}{so_far}", spec.id, spec.url))
     }
 
-    /// Another Pod has the version, with another jar or environment; or this one had it, and is changed.
+    /// Another Pod has the version, from another jar; or this one had it, and is changed.
     fn why_in_use(&self, want: Want<'_>) -> (Reason, String) {
         let id = &want.spec.id;
         let has_it = |p: &&&Pod| p.uid != want.pod.uid && self.is_kept_by(p, id);
@@ -233,7 +233,7 @@ impl<'c, 'l> Module<'c, 'l> {
             return (Reason::Replacing, format!("installing {id} anew, from {}", want.spec.url));
         };
         let message = format!(
-            "the base has {id} for Pod {} with another image, args or env, and cannot have it twice. Give the module \
+            "the base has {id} for Pod {} with another image, and cannot have it twice. Give the module \
              another version, or let that Pod go first (a Deployment with maxSurge 0)",
             other.name
         );

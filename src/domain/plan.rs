@@ -143,7 +143,7 @@ pub enum Reason {
     UninstallFailed,
     /// A web module's other version is loaded at the same context path.
     WebContextInUse,
-    /// The base has this version, made from another jar or with another environment, for another Pod.
+    /// The base has this version from another jar, for another Pod.
     VersionInUse,
     /// One version makes room for the other, because the base cannot load both.
     Replacing,

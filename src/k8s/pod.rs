@@ -147,23 +147,8 @@ fn module(pod: &core::Pod, container: &core::Container, sources: &Sources<'_>) -
         Err(why) => (BTreeMap::new(), Vec::new(), Some(why)),
     };
     envs.remove(names::BIZ_VERSION);
-    let origin = origin(container);
+    let origin = Origin::of(&url);
     Ok(ModuleSpec { id: ModuleId::new(&container.name, version), origin, url, args, envs, unresolved })
-}
-
-/// By what the Pod's spec says and not by what it refers to: a changed `ConfigMap` starts no container anew (Kubernetes
-/// convention).
-fn origin(container: &core::Container) -> Origin {
-    let json = |value: serde_json::Result<String>| value.unwrap_or_default();
-    let args = container.args.iter().flatten().cloned();
-    let envs = container.env.iter().flatten().filter(|env| env.name != names::BIZ_VERSION);
-    let envs = envs.flat_map(|env| {
-        let from = env.value_from.as_ref().map(|from| json(serde_json::to_string(from)));
-        [env.name.clone(), env.value.clone().or(from).unwrap_or_default()]
-    });
-    let all = container.env_from.iter().flatten().map(|from| json(serde_json::to_string(from)));
-    let parts: Vec<String> = container.image.clone().into_iter().chain(args).chain(envs).chain(all).collect();
-    Origin::of(parts.iter().map(String::as_str))
 }
 
 /// What the Pod asks for and a base has not: nothing of it is dropped in silence.

@@ -202,12 +202,14 @@ async fn controllers_of_two_environments_leave_each_others_nodes_alone() -> Resu
         Controller::start(quick_death(options.env("ENV", "CONFIG-TWO").env("CLIENT_ID", "the-second"))).await?;
     let one = stage.base(stage.base_options("base-1")).await?;
     let options = modulet_testkit::base::BaseOptions { env: "Config-Two".into(), ..stage.base_options("base-1") };
-    let two = SimulatedBase::start(options).await?;
+    let two = SimulatedBase::start(options.clone()).await?;
+    // A controller that hears nobody at all gives nobody up.
+    let _witness = SimulatedBase::start(modulet_testkit::base::BaseOptions { id: "base-2".into(), ..options }).await?;
     stage.node_ready("vnode.base-1.config-two", "True").await?;
-    for controller in [&stage.controller, &second] {
-        eventually("one base each", SOON, async || {
+    for (controller, expected) in [(&stage.controller, 1.0), (&second, 2.0)] {
+        eventually("its own bases", SOON, async || {
             let bases = controller.metric("modulet_bases", &[("name", "online")]).await?;
-            ensure!((bases - 1.0).abs() < f64::EPSILON, "{bases} bases");
+            ensure!((bases - expected).abs() < f64::EPSILON, "{bases} bases");
             Ok(())
         })
         .await?;

@@ -56,8 +56,9 @@ async fn lives_through_a_release(
     assert!(is_ready(&stage.pods().get(&new).await?), "{name}: the new version goes on serving");
     stage.delete_pod(&new).await?;
     eventually(&format!("{name} empty"), SOON, async || base.modules().is_empty()).await?;
-    // A base that leaves new versions deactivated is told once more, to switch; that takes the old one with it.
-    let (installs, uninstalls) = if activation == Activation::Default { (3, 1) } else { (2, 2) };
+    // A base that leaves new versions deactivated is told twice more: to see that the jar can still be fetched, and to
+    // switch, which takes the old one with it.
+    let (installs, uninstalls) = if activation == Activation::Default { (4, 1) } else { (2, 2) };
     assert_eq!((base.received("installBiz"), base.received("uninstallBiz")), (installs, uninstalls), "{name}");
     Ok(())
 }

@@ -123,7 +123,7 @@ async fn the_later_workload_takes_over_once_and_the_first_comes_back_when_it_goe
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_on_a_base_with_default_settings() -> Result<()> {
-    Box::pin(later_takes_over("hold-default", Activation::Default, &["install 2", "switch 2"])).await
+    Box::pin(later_takes_over("hold-default", Activation::Default, &["install 2", "install 2", "switch 2"])).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

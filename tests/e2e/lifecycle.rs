@@ -99,7 +99,7 @@ async fn several_modules_are_updated_together() -> Result<()> {
     stage.kubectl(&["rollout", "status", "deployment/biz1", "--timeout=40s"]).await?;
     for module in ["biz1", "biz2"] {
         assert_eq!(base.state_of(module, "2"), Some(BizState::Activated));
-        told_no_more_than(&base, module, &["install 1", "install 2", "switch 2"], QUIET).await?;
+        told_no_more_than(&base, module, &["install 1", "install 2", "install 2", "switch 2"], QUIET).await?;
     }
     stage.ends_quietly().await
 }

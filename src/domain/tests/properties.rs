@@ -73,7 +73,7 @@ fn change_jar(pod: &mut Pod) {
     for container in containers {
         let Role::Module(spec) = &mut container.role else { continue };
         spec.url.push_str("-fixed");
-        spec.origin = Origin::of([spec.url.as_str()]);
+        spec.origin = Origin::of(&spec.url);
     }
 }
 

@@ -197,7 +197,7 @@ fn fixed(pod: &mut Pod) {
     let Content::Modules(containers) = &mut pod.content else { panic!("no modules") };
     let Role::Module(spec) = &mut containers[0].role else { panic!("no module") };
     spec.url = "https://modules.example.com/fixed.jar".to_owned();
-    spec.origin = Origin::of([spec.url.as_str()]);
+    spec.origin = Origin::of(&spec.url);
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn a_changed_image_of_the_same_version_is_installed_anew_and_counts_as_a_restart
             let Content::Modules(containers) = &mut pod.content else { panic!("no modules") };
             let Role::Module(spec) = &mut containers[0].role else { panic!("no module") };
             spec.url.push('2');
-            spec.origin = Origin::of([spec.url.as_str()]);
+            spec.origin = Origin::of(&spec.url);
         });
         w.settle();
         assert!(w.is_ready(&pod));

@@ -91,8 +91,8 @@ impl PodState {
             let (warning, reason, message) = match container {
                 ContainerOutcome::Active { .. } if self.found_running(index) => {
                     let message = format!(
-                        "{module} is active on the base, where it was running before: it was not started anew. To have \
-                         it restarted, let the old Pod go first (maxSurge 0)"
+                        "{module} is active on the base, where it was running before: it was not started anew, also not for \
+                         other args or env. To have it restarted, let the old Pod go first (maxSurge 0)"
                     );
                     (false, "AlreadyRunning", message)
                 }
