@@ -33,7 +33,8 @@ fn straight(told: &[String], activation: Activation, careful: bool, old: &str, n
         return if default { told == look_and_switch } else { told == [install, format!("uninstall {old}")] };
     }
     // A base whose old Pod was deleted may be given another old Pod, as long as it has not had the new version.
-    let after = told.iter().skip_while(|t| **t != install).skip(1);
+    let looks = usize::from(activation == Activation::Default);
+    let after = told.iter().skip_while(|t| **t != install).skip(1 + looks);
     let goes_back = |t: &String| *t == install || *t == format!("install {old}") || *t == format!("switch {old}");
     told.contains(&install) && !after.clone().any(goes_back) && told.len() <= MOST_COMMANDS
 }
