@@ -137,6 +137,8 @@ pub struct Config {
     pub namespace: String,
     /// Name of this controller.
     pub client_id: String,
+    /// Tells this process from all others, also from one with the same client id.
+    pub instance: String,
     /// How to reach the broker; none: no tunnel.
     pub mqtt: Option<MqttConfig>,
     /// Address for health and metrics.
@@ -172,6 +174,7 @@ impl From<Args> for Config {
             kubeconfig: args.kubeconfig,
             env: args.env,
             namespace: args.namespace,
+            instance: format!("{client_id}/{}", random_id()),
             client_id,
             mqtt,
             http_address: args.http_address,

@@ -40,6 +40,8 @@ pub struct Metrics {
     pub broker_connected: Gauge,
     /// 1 while most bases are silent at once and nobody is given up.
     pub bases_suspected: Gauge,
+    /// 1 where another controller of the same environment is at work.
+    pub contested: Gauge,
     /// Attempts to connect that failed, and connections lost.
     pub broker_errors: Counter,
     /// Watches that had to be started again.
@@ -68,6 +70,7 @@ impl Metrics {
             failures: Family::default(),
             broker_connected: Gauge::default(),
             bases_suspected: Gauge::default(),
+            contested: Gauge::default(),
             broker_errors: Counter::default(),
             watch_errors: Counter::default(),
             pods: Gauge::default(),
@@ -86,6 +89,12 @@ impl Metrics {
         registry.register("queue_overflows", "Entries refused by a full queue", metrics.overflows.clone());
         registry.register("module_failures", "Installs and uninstalls that failed", metrics.failures.clone());
         registry.register("broker_connected", "1 while connected to the broker", metrics.broker_connected.clone());
+        let contested = metrics.contested.clone();
+        registry.register(
+            "other_controller",
+            "1 where another controller orders modules in this environment",
+            contested,
+        );
         let suspected = metrics.bases_suspected.clone();
         registry.register("bases_suspected", "1 while most bases are silent at once and nobody is given up", suspected);
         registry.register("broker_errors", "Failed or lost connections to the broker", metrics.broker_errors.clone());

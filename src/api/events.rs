@@ -47,6 +47,8 @@ pub enum Subject {
     Pod(String, String, String),
     /// A Deployment: namespace, name, uid.
     Deployment(String, String, String),
+    /// A `ConfigMap` of modulet's record: namespace, name.
+    ConfigMap(String, String),
     /// A Node, by name: as a kubelet's, its Events have the name as uid.
     Node(String),
 }
@@ -142,6 +144,11 @@ impl Publisher {
                 let regarding = json!({
                     "apiVersion": "apps/v1", "kind": "Deployment", "namespace": namespace, "name": name, "uid": uid,
                 });
+                (namespace, name, regarding)
+            }
+            Subject::ConfigMap(namespace, name) => {
+                let regarding =
+                    json!({ "apiVersion": "v1", "kind": "ConfigMap", "namespace": namespace, "name": name });
                 (namespace, name, regarding)
             }
             Subject::Node(name) => {

@@ -155,6 +155,7 @@ impl State {
     fn plan_record(&mut self, now: Instant, out: &mut Vec<Effect>) {
         let bases = &self.bases;
         let wake = self.record.plan(|id| bases.get(id).map(|state| &state.base.ledger), now, out);
+        self.metrics.contested.set(i64::from(self.record.is_contested()));
         if let Some(at) = wake {
             self.schedule.wake(&Task::Record, at);
         }

@@ -75,7 +75,7 @@ impl State {
     pub(super) fn new(config: Arc<Config>, topics: Topics, metrics: Arc<Metrics>) -> Self {
         Self {
             settings: Arc::new(config.settings.clone()),
-            record: Record::new(&config.namespace, &config.env),
+            record: Record::new(&config.namespace, &config.env, &config.instance),
             config,
             topics,
             metrics,

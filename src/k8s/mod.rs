@@ -20,7 +20,7 @@ pub use node::{NodePatches, NodeWriter, Ready, node_says_ready, node_says_stoppe
 pub use pod::{component, keep_wanted_annotations, pod_from};
 pub use record::{
     Ordered, Saved, ledger_entry, ledgers_in, ledgers_name, ledgers_number, ordered_entry, ordered_in, ordered_name,
-    record_object,
+    record_object, writer_entry, writer_of,
 };
 pub use status::{StatusWriter, status_patch};
 pub use workload::Revisions;

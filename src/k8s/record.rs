@@ -17,6 +17,9 @@ pub type Ordered = BTreeMap<ModuleId, BTreeSet<BaseId>>;
 /// The entry of an object that has the ordered modules.
 const ORDERED: &str = "ordered";
 
+/// The entry that names who wrote it last.
+const WRITER: &str = "writer";
+
 /// What is kept of one base.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saved {
@@ -57,6 +60,16 @@ pub fn record_object(env: &str, name: &str, entries: &BTreeMap<String, Value>) -
 pub fn ordered_entry(ordered: &Ordered) -> (String, Value) {
     let lines: Vec<_> = ordered.iter().map(|(id, not_ours)| json!([id.name, id.version, texts(not_ours)])).collect();
     (ORDERED.to_owned(), json!(json!(lines).to_string()))
+}
+
+/// The entry for the process that writes.
+pub fn writer_entry(me: &str) -> (String, Value) {
+    (WRITER.to_owned(), json!(me))
+}
+
+/// Who wrote an object last, if it says so.
+pub fn writer_of(object: &ConfigMap) -> Option<&str> {
+    object.data.as_ref()?.get(WRITER).map(String::as_str)
 }
 
 fn texts(bases: &BTreeSet<BaseId>) -> Vec<&str> {

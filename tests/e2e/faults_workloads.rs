@@ -196,3 +196,37 @@ async fn a_restart_of_the_same_version_starts_the_module_anew_or_says_that_it_do
     .await?;
     stage.ends_quietly().await
 }
+
+/// Everything is ordered twice; whoever does not see that in the modules sees it here.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_controllers_of_one_environment_are_noticed_and_said() -> Result<()> {
+    let stage = Stage::set("fault-two").await?;
+    let options = modulet_testkit::controller::ControllerOptions::new(
+        env!("CARGO_BIN_EXE_modulet"),
+        stage.cluster.kubeconfig(),
+        stage.broker.address(),
+    );
+    let second = modulet_testkit::controller::Controller::start(
+        options.env("ENV", &stage.name).env("CLIENT_ID", "the-second-of-one"),
+    )
+    .await?;
+    let bases = bases(&stage, 1, Activation::Default).await?;
+    let mut number = 0;
+    eventually("both say it", Duration::from_secs(60), async || {
+        number += 1;
+        stage.create_pod(crate::faults_help::bound(&stage, &bases[0].identity(), &format!("biz{number}"), "1")).await?;
+        for controller in [&stage.controller, &second] {
+            let contested = controller.metric("modulet_other_controller", &[]).await?;
+            ensure!(contested > 0.0, "{contested}");
+        }
+        Ok(())
+    })
+    .await?;
+    stage.log_line(&["WARN", "another controller of this environment"]).await?;
+    let events = stage
+        .kubectl(&["get", "events", "-n", "default", "-o", "custom-columns=R:.reason,OF:.involvedObject.name"])
+        .await?;
+    assert!(events.contains(&format!("modulet-ordered.{}", stage.name)), "{events}");
+    stage.ends_without_quiet("two controllers are at work");
+    Ok(())
+}

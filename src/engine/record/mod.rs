@@ -8,6 +8,7 @@
 
 mod ledgers;
 mod ordered;
+mod rival;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -21,11 +22,15 @@ use tracing::{info, warn};
 
 use ledgers::{Ledgers, SETTLES};
 use ordered::OrderedSet;
+use rival::Rival;
 
 use crate::{
     api::{Key, Outcome, Request, Seen, WriteError},
     domain::{BaseId, Later, Ledger, ModuleId},
-    k8s::{Saved, ledgers_in, ledgers_name, ledgers_number, ordered_entry, ordered_in, ordered_name, record_object},
+    k8s::{
+        Saved, ledgers_in, ledgers_name, ledgers_number, ordered_entry, ordered_in, ordered_name, record_object,
+        writer_entry,
+    },
     planning::{Effect, Lane},
 };
 
@@ -38,7 +43,9 @@ const DEPARTED: usize = 2_000;
 #[derive(Debug)]
 pub(super) struct Record {
     env: String,
+    namespace: String,
     path: String,
+    rival: Rival,
     /// The first list has been delivered.
     pub(super) synced: bool,
     listing: Option<HashSet<String>>,
@@ -53,9 +60,12 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(namespace: &str, env: &str) -> Self {
+    /// `me` tells this process from all others.
+    pub(super) fn new(namespace: &str, env: &str, me: &str) -> Self {
         Self {
             env: env.to_owned(),
+            namespace: namespace.to_owned(),
+            rival: Rival::new(me),
             path: format!("/api/v1/namespaces/{namespace}/configmaps"),
             synced: false,
             listing: None,
@@ -75,7 +85,9 @@ impl Record {
                 let name = object.metadata.name.clone().unwrap_or_default();
                 if name == ordered_name(&self.env) {
                     self.ordered.object.shown((), version);
-                    if !self.synced {
+                    if self.synced {
+                        self.rival.shown(&object, now);
+                    } else {
                         self.ordered.restore(ordered_in(&object), now);
                     }
                 } else if let Some(number) = ledgers_number(&self.env, &name) {
@@ -206,10 +218,10 @@ impl Record {
         now: Instant,
         out: &mut Vec<Effect>,
     ) -> Option<Instant> {
+        self.rival.tell(&self.env, &self.namespace, &ordered_name(&self.env), out);
         let (ordered, wake) = self.ordered.due(now);
         if let Some(ordered) = ordered {
-            let (key, value) = ordered_entry(&ordered);
-            let entries = BTreeMap::from([(key, value)]);
+            let entries = BTreeMap::from([ordered_entry(&ordered), writer_entry(self.rival.me())]);
             let name = ordered_name(&self.env);
             let request = write(&self.env, &self.path, &name, &entries, self.ordered.object.exists());
             out.push(Effect::Write(Lane::Record, Key::Record(name.into()), request));
@@ -226,6 +238,11 @@ impl Record {
             out.push(Effect::Write(Lane::Background, Key::Record(name.into()), request));
         }
         [wake, later].into_iter().flatten().min()
+    }
+
+    /// Whether another controller of this environment is at work.
+    pub(super) fn is_contested(&self) -> bool {
+        self.rival.is_there()
     }
 
     /// A write ended. Returns the bases whose installs waited for it, and the ledgers that it saved by their marks.
@@ -314,7 +331,7 @@ mod tests {
 
     #[test]
     fn the_ledgers_of_bases_that_went_long_ago_are_taken_out_of_their_objects() {
-        let (now, mut record) = (Instant::now(), Record::new("m", "dev"));
+        let (now, mut record) = (Instant::now(), Record::new("m", "dev", "me"));
         let saved = |departed| {
             let mut saved = Saved { departed, ..Saved::default() };
             saved.ledger.install(&ModuleId::new("biz1", "1"));
