@@ -24,6 +24,9 @@ const RESEND_AFTER: Duration = Duration::from_secs(30);
 const WORKS_FOR: Duration = Duration::from_secs(900);
 /// The same for a baseline: bases up to 2.1.6 ignore it.
 const RESEND_BASELINE_AFTER: Duration = Duration::from_secs(10);
+/// A look whether a jar can be fetched again is answered within this time, or the base says "conflict" to the next one,
+/// or it is one of those that say nothing of a module which they have already (bases up to 2.1.6).
+const LOOKS_FOR: Duration = Duration::from_secs(5);
 /// A command that lasts longer does not hold its place any more: others are sent beside it.
 const HANGS_AFTER: Duration = Duration::from_secs(120);
 /// So many at most.
@@ -143,6 +146,8 @@ pub struct Conversation {
     /// Those of them whose jar could be fetched once more: a switch fetches it again, after it has taken the other
     /// versions away.
     fetchable: BTreeSet<ModuleId>,
+    /// Those for which a look went unanswered once.
+    looked_in_vain: BTreeSet<ModuleId>,
 }
 
 impl Conversation {
@@ -266,6 +271,7 @@ impl Conversation {
         self.operations.clear();
         self.proven.clear();
         self.fetchable.clear();
+        self.looked_in_vain.clear();
         self.baseline_wanted = true;
         self.ask_now();
     }
@@ -337,7 +343,7 @@ impl Conversation {
         self.former_list = None;
         let list: BTreeMap<_, _> = modules.into_iter().map(|m| (m.id.clone(), m)).collect();
         let mut settled = Vec::new();
-        let (proven, fetchable) = (&mut self.proven, &mut self.fetchable);
+        let (proven, fetchable, in_vain) = (&mut self.proven, &mut self.fetchable, &mut self.looked_in_vain);
         self.operations.retain(|_, operation| match operation.judge(&list, asked) {
             None => true,
             Some(end) => {
@@ -349,12 +355,20 @@ impl Conversation {
                     }
                     proven.insert(id.clone());
                 }
+                if operation.looks
+                    && operation.answer.is_none()
+                    && !operation.uncertain
+                    && !in_vain.insert(operation.order.id().clone())
+                {
+                    fetchable.insert(operation.order.id().clone());
+                }
                 settled.push(end);
                 false
             }
         });
         proven.retain(|id| list.get(id).is_some_and(|m| m.state == ModuleState::Deactivated));
         fetchable.retain(|id| proven.contains(id));
+        in_vain.retain(|id| proven.contains(id));
         self.list = Some(list);
         (self.listed, self.list_asked) = (Some(now), Some(asked));
         settled
@@ -429,7 +443,7 @@ impl Operation {
                 Some(Settled::Installed(spec.id.clone()))
             }
             _ if !self.presumed_lost(asked) => None,
-            _ if self.uncertain || self.is_baseline() => Some(Settled::Lost),
+            _ if self.uncertain || self.is_baseline() || self.looks => Some(Settled::Lost),
             _ => Some(Settled::Unanswered(spec.clone())),
         }
     }
@@ -438,6 +452,7 @@ impl Operation {
         let patience = match () {
             () if self.is_baseline() => RESEND_BASELINE_AFTER,
             () if self.at_work => WORKS_FOR,
+            () if self.looks => LOOKS_FOR,
             () => RESEND_AFTER,
         };
         asked > self.sent && (self.uncertain || asked >= self.sent.later(patience))

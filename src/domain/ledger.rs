@@ -81,7 +81,7 @@ impl Ledger {
 
     /// What that module was made from, as far as it was told to be installed and that is known.
     pub(super) fn origin(&self, id: &ModuleId) -> Option<Origin> {
-        self.modules.get(&id.name)?.installed.get(&id.version)?.filter(|origin| *origin != Origin::FORGOTTEN)
+        *self.modules.get(&id.name)?.installed.get(&id.version)?
     }
 
     /// Records that the base has that module by us, or that a Pod adopts it.
@@ -94,7 +94,8 @@ impl Ledger {
     pub(super) fn install_from(&mut self, id: &ModuleId, origin: Origin) -> bool {
         let installed = &mut self.entry(&id.name).installed;
         let before = installed.get(&id.version).copied();
-        // What was adopted and is gone was ordered by nobody.
+        // What was adopted and is gone was ordered by nobody; what a process before this one ordered may be late, which
+        // is passed over: it would cost every module that comes back after a start a second install.
         let known = before.flatten().is_none_or(|known| known == origin);
         let now = Some(if known { origin } else { Origin::UNCERTAIN });
         installed.insert(id.version.clone(), now);
@@ -110,7 +111,7 @@ impl Ledger {
     /// A process that died may have told the base to install that module after it wrote this record.
     pub fn forget_origin(&mut self, id: &ModuleId) {
         let installed = self.modules.get_mut(&id.name).and_then(|entry| entry.installed.get_mut(&id.version));
-        installed.into_iter().for_each(|origin| *origin = Some(Origin::FORGOTTEN));
+        installed.into_iter().for_each(|origin| *origin = None);
     }
 
     /// Whether more than one workload has a claim on some module name: which one took it over from which, neither the

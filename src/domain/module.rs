@@ -36,9 +36,6 @@ impl Origin {
     /// Two commands for one version, made from different things, may both be on their way: whatever is loaded by
     /// them is nothing that a Pod asks for.
     pub(super) const UNCERTAIN: Self = Self(u64::MAX);
-    /// A process that died may have ordered it anew after it wrote what it was made from: it is taken for what is asked
-    /// for, but a command may still be on its way.
-    pub(super) const FORGOTTEN: Self = Self(u64::MAX - 1);
 
     /// From a jar's URL. The value is kept on record, so it must be the same in every build: FNV-1a.
     pub fn of(url: &str) -> Self {

@@ -221,7 +221,7 @@ async fn a_real_base_in_its_default_mode_gets_installs_updates_and_readable_fail
     scene.create("v2", &[("biz1", "0.0.2")], None, &[]).await?;
     scene.ready("v2").await?;
     assert_eq!(base.ask("biz1").await?.as_deref(), Some("biz1 0.0.2 on jvm-1"));
-    assert_eq!(scene.said("installBiz"), installs + 2, "once to see it start, once to switch");
+    assert_eq!(scene.said("installBiz"), installs + 3, "to see it start, to see that it can be fetched, to switch");
     let old = stage.pod_until("v1", "superseded", |pod| phase(pod) == "Failed").await?;
     assert_eq!(container_reason(&old), Some("BizDeactivate"));
     scene.modules_are(&[("biz1:0.0.2", "activated")]).await?;

@@ -285,3 +285,31 @@ fn a_jar_that_cannot_be_fetched_a_second_time_takes_nothing_away() {
     assert!(w.is_ready(&new));
     is_on_base(&w, "2");
 }
+
+#[test]
+fn a_base_that_says_nothing_of_what_it_has_already_is_switched_all_the_same() {
+    let mut w = World::new(Mode::Default);
+    let old = w.pod("a", 1, &[("biz1", "1")]);
+    w.settle();
+    w.jvm.silent_repeats = true;
+    let new = w.pod("a", 2, &[("biz1", "2")]);
+    w.run_for(Duration::from_secs(20));
+    assert!(w.is_ready(&new), "{}: {:?}", w.says(&new), w.orders());
+    assert_eq!(w.says(&old), "Superseded");
+    assert_eq!(orders(&w), ["install 2", "install 2", "install 2", "switch 2"]);
+}
+
+#[test]
+fn a_jar_that_takes_long_to_fetch_is_switched_to_when_it_has_been_looked_at() {
+    let mut w = World::new(Mode::Default);
+    let old = w.pod("a", 1, &[("biz1", "1")]);
+    w.settle();
+    w.slow = Some(Duration::from_secs(60));
+    let new = w.pod("a", 2, &[("biz1", "2")]);
+    w.run_for(Duration::from_secs(150));
+    assert!(w.is_ready(&old), "{:?}", w.orders());
+    w.run_for(Duration::from_secs(60));
+    assert!(w.is_ready(&new), "{}: {:?}", w.says(&new), w.orders());
+    // The start, the look and the switch, each with one repeat that the base answers with "conflict".
+    assert!(orders(&w).len() <= 6, "{:?}", w.orders());
+}

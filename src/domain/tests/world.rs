@@ -34,6 +34,8 @@ pub(crate) struct Jvm {
     pub(super) urls: BTreeMap<ModuleId, String>,
     /// Uninstalls fail.
     pub(super) stuck: bool,
+    /// An install of what is there already is not answered.
+    pub(super) silent_repeats: bool,
     /// A context path that something else has.
     pub(super) holds_context: Option<String>,
 }
@@ -56,6 +58,7 @@ impl Jvm {
             fetches: BTreeMap::new(),
             urls: BTreeMap::new(),
             stuck: false,
+            silent_repeats: false,
             holds_context: None,
         }
     }
@@ -65,10 +68,10 @@ impl Jvm {
             FromBase::Reply(Reply { command: command.name(), module: Some(module.clone()), answer })
         };
         match command {
-            Command::Install(spec, strategy) => {
-                let answer = self.install(spec, *strategy);
-                reply(&spec.id, answer)
-            }
+            Command::Install(spec, strategy) => match self.install(spec, *strategy) {
+                Answer::Repeat { .. } if self.silent_repeats => FromBase::AlsoAlive,
+                answer => reply(&spec.id, answer),
+            },
             Command::Uninstall(id) if self.stuck => reply(id, Answer::Failed("it will not end".into())),
             Command::Uninstall(id) => {
                 let answer = self.list.remove(id).map_or(Answer::NotFound, |_| Answer::Done { actual: None });
