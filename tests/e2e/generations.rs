@@ -58,8 +58,10 @@ async fn lives_through_a_release(
     eventually(&format!("{name} empty"), SOON, async || base.modules().is_empty()).await?;
     // A base that leaves new versions deactivated is told twice more: to see that the jar can still be fetched, and to
     // switch, which takes the old one with it.
-    let (installs, uninstalls) = if activation == Activation::Default { (4, 1) } else { (2, 2) };
-    assert_eq!((base.received("installBiz"), base.received("uninstallBiz")), (installs, uninstalls), "{name}");
+    // One that does not answer the first of these is asked again.
+    let (installs, uninstalls) = if activation == Activation::Default { (4..=5, 1) } else { (2..=2, 2) };
+    let told = (base.received("installBiz"), base.received("uninstallBiz"));
+    assert!(installs.contains(&told.0) && told.1 == uninstalls, "{name}: {told:?}");
     Ok(())
 }
 
