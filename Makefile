@@ -6,8 +6,11 @@ DEMO_ARGS = $(if $(REAL),--real)
 # Arguments of the benchmark, by variables: `make bench BASES=300`, `make bench SOAK=30`.
 BENCH_ARGS = $(if $(BASES),--bases $(BASES)) $(if $(SOAK),--soak $(SOAK)) $(if $(JSON),--json $(JSON))
 
+# The cargo-deny that is installed where there is none; a newer one does too.
+CARGO_DENY = 0.20.2
+
 .DEFAULT_GOAL := help
-.PHONY: help setup control-plane build test demo bench lint rust
+.PHONY: help setup control-plane build test demo bench lint deny rust
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,11 +38,26 @@ bench: rust ## Measure it: BASES=1000 simulated bases; SOAK=30 churns for that m
 	cargo build --release --locked --bin modulet --example bench
 	@cargo run --release --quiet --locked --example bench -- $(BENCH_ARGS)
 
-lint: rust ## Check format, lints and documentation
+lint: rust deny ## Check format, lints, documentation and dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy --locked --test e2e -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+# The database of advisories is a git repository elsewhere: without it the rest is still checked.
+deny: rust ## Check the dependencies: licences, bans, sources, and advisories if they can be fetched
+	@cargo deny --version >/dev/null 2>&1 || { \
+		echo "deny: installing cargo-deny $(CARGO_DENY), once" && \
+		cargo install --quiet --locked cargo-deny --version $(CARGO_DENY); } || { \
+		echo "deny: please install cargo-deny: cargo install --locked cargo-deny --version $(CARGO_DENY)" >&2; \
+		exit 1; }
+	cargo deny --workspace --locked check licenses bans sources
+	@if cargo deny fetch db >/dev/null 2>&1; then \
+		echo "cargo deny --workspace --locked check advisories"; \
+		cargo deny --workspace --locked check advisories; \
+	else \
+		echo "deny: the advisories are not checked: their database cannot be fetched (see 'cargo deny fetch db')" >&2; \
+	fi
 
 # In the checkout's directory rustup's cargo is the toolchain rust-toolchain.toml names, or fails.
 rust:
