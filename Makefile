@@ -48,7 +48,7 @@ lint: rust deny ## Check format, lints, documentation and dependencies
 deny: rust ## Check the dependencies: licences, bans, sources, and advisories if they can be fetched
 	@cargo deny --version >/dev/null 2>&1 || { \
 		echo "deny: installing cargo-deny $(CARGO_DENY), once" && \
-		cargo install --quiet --locked cargo-deny --version $(CARGO_DENY); } || { \
+		cargo install --quiet --locked --debug cargo-deny --version $(CARGO_DENY); } || { \
 		echo "deny: please install cargo-deny: cargo install --locked cargo-deny --version $(CARGO_DENY)" >&2; \
 		exit 1; }
 	cargo deny --workspace --locked check licenses bans sources

@@ -11,7 +11,7 @@ use super::{
     Answer, Command, Conversation, Ledger, Link, ListedModule, Liveness, ModuleId, ModuleSpec, Origin, Plan, Pod,
     PodUid, Reachability, Reason, Reply, Settings, Strategy,
     conversation::Settled,
-    health::JvmKnowledge,
+    health::{JvmKnowledge, Metaspace},
     memory::{ContainerMemory, Failure, PodMemory},
     pod::by_module_name,
     reconcile,
@@ -179,6 +179,16 @@ impl Base {
     /// Health came; `complete`: it names the JVM.
     pub fn health_answered(&mut self, complete: bool) {
         self.jvm.answered(complete);
+    }
+
+    /// Its health tells of its metaspace: none where there is no limit. Says whether that is about this JVM, and not a
+    /// late word of the one before.
+    pub fn measured(&mut self, metaspace: Option<Metaspace>, now: Instant) -> bool {
+        let counts = self.jvm.is_complete();
+        if counts {
+            self.jvm.measured(metaspace, now);
+        }
+        counts
     }
 
     /// Whether health that leaves the JVM out may be completed by what was known before.
@@ -472,6 +482,9 @@ impl Base {
     }
 
     fn settle(&mut self, settled: Settled, now: Instant) {
+        if matches!(settled, Settled::Installed(_) | Settled::InstallFailed { .. } | Settled::Unanswered(_)) {
+            self.jvm.install_ended(now);
+        }
         match settled {
             Settled::Installed(id) => {
                 self.unanswered.remove(&id);

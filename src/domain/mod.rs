@@ -27,6 +27,7 @@ mod times;
 pub use backoff::Backoff;
 pub use base::{Base, BaseId, BaseInfo};
 pub use conversation::{Answer, Conversation, Reply};
+pub use health::Metaspace;
 pub use ledger::{Claim, Ledger};
 pub use link::Link;
 pub use liveness::{Liveness, Reachability};

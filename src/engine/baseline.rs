@@ -11,11 +11,11 @@ use super::state::State;
 use crate::{
     api::Seen,
     domain::{BaseId, BaseInfo, ModuleSpec},
-    k8s::{NodeWriter, Sources, admits, component, pod_from},
+    k8s::{MEMORY_PRESSURE_TAINT, NodeWriter, Sources, admits, component, pod_from},
 };
 
-/// Taints that say that a base is away: the one that asks is not.
-const AWAY: [&str; 2] = ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"];
+/// Taints that say that a base is away, or has no metaspace left: the one that asks is not, and is a new JVM.
+const OUTDATED: [&str; 3] = ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready", MEMORY_PRESSURE_TAINT];
 
 /// `DaemonSet`s whose Pods are modules.
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ impl State {
     pub(super) fn expected_modules(&self, id: &BaseId, info: Option<&BaseInfo>) -> Vec<ModuleSpec> {
         let Some(mut node) = self.node_of(id, info) else { return Vec::new() };
         if let Some(taints) = node.spec.as_mut().and_then(|s| s.taints.as_mut()) {
-            taints.retain(|t| !AWAY.contains(&t.key.as_str()));
+            taints.retain(|t| !OUTDATED.contains(&t.key.as_str()));
         }
         let daemons = self.daemon_sets.all.iter().filter_map(|set| {
             let mut template = set.spec.as_ref()?.template.clone();
@@ -93,6 +93,7 @@ impl State {
             env: &self.config.env,
             info,
             max_metaspace: None,
+            low_metaspace: None,
             java_version: None,
             max_pods: self.config.max_pods,
             zone_per_base: self.config.zone_per_base,

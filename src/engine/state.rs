@@ -217,6 +217,10 @@ impl State {
                     (health.java_version, health.max_metaspace) = (known.java_version, known.max_metaspace);
                 }
                 state.base.health_answered(complete);
+                let used = health.used_metaspace.take();
+                if complete {
+                    state.measured(used, health.max_metaspace, now);
+                }
                 state.health = Some(health);
             }
             Message::Reply(reply) => {

@@ -10,6 +10,7 @@ pub(crate) mod merge;
 pub mod names;
 mod node;
 mod pod;
+mod pressure;
 mod record;
 mod status;
 mod workload;
@@ -18,6 +19,7 @@ pub use admission::{admits, is_tolerated};
 pub use environment::{Reference, Referred, Sources, references};
 pub use node::{NodePatches, NodeWriter, Ready, node_says_ready, node_says_stopped};
 pub use pod::{component, keep_wanted_annotations, pod_from};
+pub use pressure::{MEMORY_PRESSURE_TAINT, METASPACE_ENOUGH, METASPACE_LOW, memory_pressure, node_says_metaspace_low};
 pub use record::{
     Ordered, Saved, ledger_entry, ledgers_in, ledgers_name, ledgers_number, ordered_entry, ordered_in, ordered_name,
     record_object, writer_entry, writer_of,

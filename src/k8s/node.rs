@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
 use serde_json::{Map, Value, json};
 
-use super::names;
+use super::{METASPACE_ENOUGH, METASPACE_LOW, names};
 use crate::domain::{BaseInfo, Reachability};
 
 /// Conditions that a kubelet writes.
@@ -53,6 +53,8 @@ pub struct NodeWriter<'a> {
     pub info: &'a BaseInfo,
     /// Bytes, where the JVM has a limit.
     pub max_metaspace: Option<u64>,
+    /// What there is to say while metaspace is low.
+    pub low_metaspace: Option<&'a str>,
     /// Java's version, where known.
     pub java_version: Option<&'a str>,
     /// How many Pods fit.
@@ -243,8 +245,12 @@ impl NodeWriter<'_> {
                 "lastHeartbeatTime": rfc3339(self.now),
             })
         };
+        let memory = match self.low_metaspace {
+            Some(low) => condition("MemoryPressure", "True", METASPACE_LOW, low),
+            None => condition("MemoryPressure", "False", METASPACE_ENOUGH, "metaspace is limited by the JVM"),
+        };
         let mut conditions = vec![
-            condition("MemoryPressure", "False", "BaseHasMemory", "metaspace is limited by the JVM"),
+            memory,
             condition("DiskPressure", "False", "NoDisk", "modules do not use the Node's disk"),
             condition("PIDPressure", "False", "NoProcesses", "modules run inside the base's process"),
             condition("NetworkUnavailable", "False", "BaseNetwork", "modules use the base's network"),
@@ -343,7 +349,11 @@ pub fn node_says_ready(node: &Node) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::merge::strategic_merge, *};
+    use super::{
+        super::{MEMORY_PRESSURE_TAINT, memory_pressure, merge::strategic_merge, node_says_metaspace_low},
+        *,
+    };
+    use crate::domain::Metaspace;
 
     fn writer(info: &BaseInfo, zone: bool, taint: bool, metaspace: Option<u64>) -> NodeWriter<'_> {
         NodeWriter {
@@ -351,6 +361,7 @@ mod tests {
             env: "dev",
             info,
             max_metaspace: metaspace,
+            low_metaspace: None,
             java_version: Some("17"),
             max_pods: 1000,
             zone_per_base: zone,
@@ -424,5 +435,32 @@ mod tests {
         assert_eq!(settle(&writer(&info, true, true, None), &mut object), 1);
         assert_eq!(settle(&writer(&info, true, true, Some(2 << 20)), &mut object), 1);
         assert_eq!(object["status"]["capacity"]["memory"], json!("2097152"));
+    }
+
+    #[test]
+    fn low_metaspace_is_memory_pressure_that_is_written_once_and_its_taint_is_left_alone() {
+        let info = BaseInfo { name: "app".into(), version: "1".into(), ..BaseInfo::default() };
+        let mut object = left_by_another_controller();
+        let has_memory = writer(&info, false, false, Some(256 << 20));
+        settle(&has_memory, &mut object);
+        let (mut said, mut writes) = (None, Vec::new());
+        for used in [200, 250, 251, 255, 230, 218, 210, 230, 243] {
+            let metaspace = Metaspace { used: used << 20, max: 256 << 20 };
+            said = memory_pressure(Some(metaspace), said.as_deref());
+            writes.push(settle(&NodeWriter { low_metaspace: said.as_deref(), ..has_memory.clone() }, &mut object));
+            let node: Node = serde_json::from_value(object.clone()).unwrap();
+            assert_eq!(node_says_metaspace_low(&node), said.as_deref());
+            // As the controller of Kubernetes does it.
+            let taints = object["spec"]["taints"].as_array_mut().unwrap();
+            taints.retain(|t| t["key"] != MEMORY_PRESSURE_TAINT);
+            if said.is_some() {
+                taints.push(json!({ "key": MEMORY_PRESSURE_TAINT, "effect": "NoSchedule" }));
+            }
+        }
+        assert_eq!(writes, [0, 1, 0, 0, 0, 0, 1, 0, 0]);
+        // Also where our own taints are put right.
+        object["spec"]["taints"] = json!([{ "key": MEMORY_PRESSURE_TAINT, "effect": "NoSchedule" }]);
+        settle(&has_memory, &mut object);
+        assert!(object["spec"]["taints"].to_string().contains(MEMORY_PRESSURE_TAINT), "{object}");
     }
 }

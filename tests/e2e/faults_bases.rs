@@ -412,3 +412,45 @@ async fn what_says_nothing_new_causes_no_write() -> Result<()> {
     lasts(DEAD_AFTER).await;
     stage.ends_quietly().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_whose_metaspace_runs_out_says_so_on_its_node_until_there_is_enough_again() -> Result<()> {
+    const MIB: u64 = 1 << 20;
+    let stage = Stage::set("fault-metaspace").await?;
+    let base = stage.base(BaseOptions { metaspace: 256 << 20, ..stage.base_options("base-1") }).await?;
+    let node = stage.node_name("base-1");
+    let pressure = async |status: &str, tainted: bool| {
+        eventually(&format!("MemoryPressure {status}"), SOON, async || {
+            let object = stage.nodes().get(&node).await?;
+            let conditions = object.status.into_iter().flat_map(|s| s.conditions.unwrap_or_default());
+            let memory = conditions.into_iter().find(|c| c.type_ == "MemoryPressure").context("none")?;
+            let taints = object.spec.and_then(|s| s.taints).unwrap_or_default();
+            let taint =
+                taints.iter().any(|t| t.key == "node.kubernetes.io/memory-pressure" && t.effect == "NoSchedule");
+            ensure!(memory.status == status && taint == tainted, "{memory:?} {taints:?}");
+            Ok(memory)
+        })
+        .await
+    };
+    installed(&stage, "base-1", "biz1", "1").await?;
+    pressure("False", false).await?;
+    base.use_metaspace(250 * MIB);
+    installed(&stage, "base-1", "biz2", "1").await?;
+    let low = pressure("True", true).await?;
+    assert_eq!(low.reason.as_deref(), Some("MetaspaceLow"));
+    assert!(low.message.iter().any(|m| m.contains("250 of 256 MiB") && m.contains("restart the base")), "{low:?}");
+    stage.event_with("biz1", &["Warning", "MetaspaceLow", "250 of 256 MiB"]).await?;
+    stage.event_with("biz2", &["Warning", "MetaspaceLow"]).await?;
+    // Its modules are served as before.
+    stage.node_ready(&node, "True").await?;
+    assert!(is_ready(&stage.pods().get("biz1").await?));
+    // Restarted as it was told, it has it back.
+    base.use_metaspace(60 * MIB);
+    base.restart().await?;
+    pressure("False", false).await?;
+    stage.pod_ready("biz1").await?;
+    stage.pod_ready("biz2").await?;
+    let told = stage.told_about("biz1").await?;
+    assert_eq!(told.iter().filter(|event| event.contains("MetaspaceLow")).count(), 1, "{told:?}");
+    stage.ends_quietly().await
+}

@@ -120,6 +120,7 @@ const KEYS: &[&str] = &[
     "healthData",
     "jvm",
     "java max metaspace",
+    "java used metaspace",
     "java version",
     "bizUrlToResponse",
     "$ref",

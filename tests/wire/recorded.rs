@@ -246,6 +246,32 @@ fn a_metaspace_limit_is_read_and_minus_one_is_none() -> Result<()> {
         let Ok(Message::Health(health)) = message else { anyhow::bail!("{limit}: {message:?}") };
         assert_eq!(health.max_metaspace, expected, "{limit}");
         assert_eq!(health.master, Some(("testbase".to_owned(), "1.0.0".to_owned())));
+        assert!(health.used_metaspace.is_some_and(|used| used > 1_000_000), "{:?}", health.used_metaspace);
+    }
+    Ok(())
+}
+
+#[test]
+fn used_metaspace_is_read_where_it_is_a_number_of_bytes_and_takes_nothing_else_with_it() -> Result<()> {
+    let lines = from_bases()?;
+    let line = lines.iter().find(|l| l.step == "health on a fresh base").context("no health")?;
+    let topics = topics_of(&line.topic);
+    let mut payload: Value = serde_json::from_slice(&line.bytes())?;
+    for (used, expected) in [
+        ("0", Some(0)),
+        ("36871224", Some(36_871_224)),
+        ("18446744073709551615", Some(u64::MAX)),
+        ("-1", None),
+        ("1e3", None),
+        ("null", None),
+        ("\"36871224\"", None),
+        ("{\"$ref\":\"$.data\"}", None),
+    ] {
+        payload["data"]["data"]["healthData"]["jvm"]["java used metaspace"] = serde_json::from_str(used)?;
+        let message = receive(&topics, &line.topic, payload.to_string().as_bytes());
+        let Ok(Message::Health(health)) = message else { anyhow::bail!("{used}: {message:?}") };
+        assert_eq!(health.used_metaspace, expected, "{used}");
+        assert_eq!(health.java_version.as_deref(), Some("17.0.15"), "{used}");
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Node, PodSpec, Taint, Toleration};
 
 use crate::{
     domain::BaseId,
-    k8s::{admits, is_tolerated, node_says_stopped},
+    k8s::{MEMORY_PRESSURE_TAINT, admits, is_tolerated, node_says_stopped},
 };
 
 /// Taints that say that a Node is away. Its Pods stay for as long as they tolerate that.
@@ -38,7 +38,8 @@ pub(super) enum Counts {
 pub(super) fn counts(template: &PodSpec, node: &PeerNode<'_>, now: Instant) -> Counts {
     let mut present = node.node.clone();
     if let Some(taints) = present.spec.as_mut().and_then(|spec| spec.taints.as_mut()) {
-        taints.retain(|taint| !AWAY.contains(&taint.key.as_str()));
+        // Low metaspace keeps new Pods out, and takes none away that serves.
+        taints.retain(|taint| !AWAY.contains(&taint.key.as_str()) && taint.key != MEMORY_PRESSURE_TAINT);
     }
     if !admits(template, &present) {
         return Counts::No;
@@ -109,5 +110,17 @@ mod tests {
     fn a_cordoned_node_counts_no_longer_at_once() {
         assert_eq!(judge(&[], true, None), Counts::No);
         assert_eq!(judge(&[], true, Some(5)), Counts::No);
+    }
+
+    #[test]
+    fn a_base_with_low_metaspace_keeps_its_peer() {
+        let judge = |taint: &str| {
+            let template: PodSpec = serde_json::from_value(json!({ "containers": [] })).unwrap();
+            let node = json!({ "spec": { "taints": [{ "key": taint, "effect": "NoSchedule" }] } });
+            let (base, node) = (BaseId::new("base-1"), serde_json::from_value(node).unwrap());
+            counts(&template, &PeerNode { base: &base, node: &node, not_ready_since: None }, Instant::now())
+        };
+        assert_eq!(judge(MEMORY_PRESSURE_TAINT), Counts::Yes);
+        assert_eq!(judge("maintenance"), Counts::No);
     }
 }

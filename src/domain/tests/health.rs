@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::domain::health::JvmKnowledge;
+use crate::domain::health::{JvmKnowledge, Metaspace};
 
 /// Questions in this many seconds, each answered at once.
 fn questions(jvm: &mut JvmKnowledge, start: Instant, seconds: u64, complete: impl Fn(u32) -> bool) -> u32 {
@@ -50,4 +50,62 @@ fn one_that_is_new_again_and_again_is_not_asked_each_time() {
         asked += questions(&mut jvm, now, 1, |_| true);
     }
     assert!(asked <= 13, "{asked} in a minute");
+}
+
+/// Questions in this many seconds, with an install that ends each second while `installs` says so.
+fn looks(used: Option<u64>, seconds: u64, installs: impl Fn(u64) -> bool) -> u32 {
+    let (start, mut asked) = (Instant::now(), 0);
+    let mut jvm = JvmKnowledge::new(start);
+    let metaspace = used.map(|used| Metaspace { used, max: 100 });
+    jvm.asked(start);
+    jvm.answered(true);
+    jvm.measured(metaspace, start);
+    for second in 1..=seconds {
+        let now = start + Duration::from_secs(second);
+        if installs(second) {
+            jvm.install_ended(now);
+        }
+        if jvm.ask_at().is_some_and(|at| at <= now) {
+            asked += 1;
+            jvm.asked(now);
+            jvm.answered(true);
+            jvm.measured(metaspace, now);
+        }
+    }
+    asked
+}
+
+#[test]
+fn metaspace_is_asked_for_after_installs_and_now_and_then_where_little_is_left() {
+    let day = 24 * 3600;
+    assert_eq!(looks(Some(75), day, |_| false), 0, "at rest");
+    assert_eq!(looks(Some(76), day, |_| false), 288, "watched: once in 5 minutes");
+    assert_eq!(looks(Some(10), day, |second| second == 1), 1);
+    assert_eq!(looks(Some(10), day, |second| second % 3600 == 0), 24);
+    assert_eq!(looks(Some(10), 100, |_| true), 10, "once in 10 s, however many installs");
+    assert_eq!(looks(None, day, |_| true), 0, "no limit");
+}
+
+#[test]
+fn a_question_after_an_install_that_stays_open_is_repeated_once_in_5_minutes() {
+    let start = Instant::now();
+    let mut jvm = JvmKnowledge::new(start);
+    jvm.asked(start);
+    jvm.answered(true);
+    jvm.measured(Some(Metaspace { used: 1, max: 100 }), start);
+    jvm.install_ended(start + Duration::from_secs(1));
+    let asked = (1..=3600).filter(|second| {
+        let now = start + Duration::from_secs(*second);
+        let asks = jvm.ask_at().is_some_and(|at| at <= now);
+        if asks {
+            jvm.asked(now);
+        }
+        asks
+    });
+    assert_eq!(asked.count(), 12);
+    jvm.answered(true);
+    assert_eq!(jvm.ask_at(), None);
+    jvm.install_ended(start + Duration::from_secs(4000));
+    jvm.is_new(start + Duration::from_secs(4001));
+    assert!(jvm.ask_at().is_some(), "another JVM is asked anyway");
 }

@@ -65,6 +65,7 @@ impl State {
             state.becomes(reachability, now);
             self.tell_reachability(id, reachability, now, out);
         }
+        self.tell_metaspace(id, out);
         if let Some(at) = plan.wake {
             self.schedule.wake(&task, at);
         }

@@ -3,6 +3,7 @@
 mod decide;
 mod index;
 mod lease;
+mod metaspace;
 mod node;
 mod pods;
 mod registration;

@@ -11,7 +11,7 @@ use super::{super::state::State, BaseState, spread};
 use crate::{
     api::{Key, Outcome, Request, WriteError},
     domain::{BaseId, BaseInfo, Later, Ledger, Reachability},
-    k8s::{NodeWriter, Ready, names, node_says_ready},
+    k8s::{NodeWriter, Ready, names, node_says_metaspace_low, node_says_ready},
     planning::{Effect, Lane, MayWrite, Task, Tracked, version},
     tunnel::{Health, address},
 };
@@ -41,7 +41,7 @@ pub(in crate::engine) struct NodeState {
     adopts: bool,
     refresh_at: Option<Instant>,
     /// What the Node was last found to say already; none after any change of it.
-    said: Option<(BaseInfo, Option<Health>, Reachability)>,
+    said: Option<(BaseInfo, Option<Health>, Option<String>, Reachability)>,
     /// Since when its Ready condition is not True, as far as this process saw.
     pub(in crate::engine) not_ready_since: Option<Instant>,
 }
@@ -70,6 +70,9 @@ impl BaseState {
         }
         if self.base.info.is_none() {
             self.base.info = info_from(&object);
+        }
+        if self.health.is_none() && !self.node.object.exists() {
+            self.low_metaspace.found(node_says_metaspace_low(&object));
         }
         if node_says_ready(&object) {
             self.node.not_ready_since = None;
@@ -160,7 +163,8 @@ impl State {
             MayWrite::At(at) => return self.schedule.wake(task, at),
             MayWrite::WhenEnded => return,
         }
-        let says = (info.clone(), state.health.clone(), reachability);
+        let low_metaspace = state.low_metaspace.says.clone();
+        let says = (info.clone(), state.health.clone(), low_metaspace, reachability);
         if let Some(at) = state.node.refresh_at.filter(|at| *at > now)
             && state.node.said.as_ref() == Some(&says)
         {
@@ -172,6 +176,7 @@ impl State {
             env: &config.env,
             info: &info,
             max_metaspace: health.and_then(|h| h.max_metaspace),
+            low_metaspace: state.low_metaspace.says.as_deref(),
             java_version: health.and_then(|h| h.java_version.as_deref()),
             max_pods: config.max_pods,
             zone_per_base: config.zone_per_base,

@@ -7,7 +7,7 @@ use std::{
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::{super::record::mark, node::NodeState, registration::Registration, story::Told};
+use super::{super::record::mark, metaspace::LowMetaspace, node::NodeState, registration::Registration, story::Told};
 use crate::{
     domain::{Base, BaseId, Ledger, Phase, Pod, PodOutcome, PodUid, Reachability},
     planning::Tracked,
@@ -25,7 +25,9 @@ pub(in crate::engine) struct BaseState {
     pub(in crate::engine) registration: Registration,
     pub(in crate::engine) lease: Tracked<()>,
     pub(in crate::engine) lease_due: Option<Instant>,
+    /// What it said last, without what changes all the time.
     pub(in crate::engine) health: Option<Health>,
+    pub(super) low_metaspace: LowMetaspace,
     pub(in crate::engine) created: Instant,
     pub(in crate::engine) pods: BTreeSet<PodUid>,
     /// When its last list came, for the latency of the statuses that follow.
@@ -49,6 +51,7 @@ impl BaseState {
             lease: Tracked::default(),
             lease_due: None,
             health: None,
+            low_metaspace: LowMetaspace::default(),
             created: now,
             pods,
             listed_at: None,

@@ -59,6 +59,7 @@ impl Here {
         let known = std::mem::replace(&mut self.started, true);
         let java_version = known.then(|| self.java());
         Health {
+            used_metaspace: known.then(|| self.metaspace() / 2),
             max_metaspace: known.then(|| self.metaspace()),
             java_version,
             master: Some(("app".into(), "1".into())),

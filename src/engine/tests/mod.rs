@@ -5,6 +5,7 @@ mod api_server;
 mod cluster;
 mod extremes;
 mod jvm;
+mod metaspace;
 mod properties;
 mod scene;
 

@@ -26,6 +26,9 @@ struct RawHealthParts {
 struct RawJvm {
     #[serde(rename = "java max metaspace")]
     max_metaspace: Option<serde_json::Number>,
+    /// Whatever stands there: health without it is still health.
+    #[serde(rename = "java used metaspace")]
+    used_metaspace: Option<serde_json::Value>,
     #[serde(rename = "java version")]
     version: Option<String>,
 }
@@ -33,8 +36,10 @@ struct RawJvm {
 pub(super) fn health(raw: RawHealth) -> Health {
     let parts = raw.data.and_then(|d| d.health_data);
     let (jvm, master) = parts.map_or((None, None), |p| (p.jvm, p.master_biz_info));
-    let (metaspace, java_version) = jvm.map_or((None, None), |j| (j.max_metaspace, j.version));
+    let (metaspace, used, java_version) =
+        jvm.map_or((None, None, None), |j| (j.max_metaspace, j.used_metaspace, j.version));
     Health {
+        used_metaspace: used.and_then(|u| u.as_u64()),
         max_metaspace: metaspace.and_then(|m| m.as_u64()).filter(|m| *m > 0),
         java_version: java_version.map(|version| text(&version)),
         master: master.and_then(|m| Some((text(&m.name?), text(&m.version?)))),

@@ -48,6 +48,8 @@ pub struct Heartbeat {
 pub struct Health {
     /// Bytes; none where the JVM has no limit (`-1` on the wire).
     pub max_metaspace: Option<u64>,
+    /// Bytes of it that are used.
+    pub used_metaspace: Option<u64>,
     /// Java's version.
     pub java_version: Option<String>,
     /// Name and version of the application.

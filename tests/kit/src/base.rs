@@ -200,6 +200,11 @@ impl SimulatedBase {
         self.change(|slot, _| ip.clone_into(&mut slot.options.ip));
     }
 
+    /// Uses so many bytes of its metaspace from now on, whatever its modules are.
+    pub fn use_metaspace(&self, bytes: u64) {
+        self.change(|slot, _| slot.options.used_metaspace = Some(bytes));
+    }
+
     /// What every uninstall fails with (an exception with its message); none: they work again.
     pub fn fail_uninstalls(&self, exception: Option<&str>) {
         self.change(|slot, _| slot.arklet.stuck = exception.map(str::to_owned));

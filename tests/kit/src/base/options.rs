@@ -115,6 +115,8 @@ pub struct BaseOptions {
     pub reconnect: Duration,
     /// `java max metaspace` in health, bytes; -1 means unlimited.
     pub metaspace: i64,
+    /// `java used metaspace` in health, bytes; none: it follows the number of modules.
+    pub used_metaspace: Option<u64>,
     /// Time every command takes, a worker being busy with it.
     pub latency: Duration,
     /// State records are empty, as with `SOFAArk` 3.1.7.
@@ -148,6 +150,7 @@ impl Default for BaseOptions {
             heartbeat_dies_after_outage: true,
             reconnect: Duration::from_secs(1),
             metaspace: -1,
+            used_metaspace: None,
             latency: Duration::ZERO,
             empty_state_records: false,
             posix_locale: false,

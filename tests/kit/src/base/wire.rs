@@ -138,7 +138,8 @@ fn health(modules: &[Module], options: &BaseOptions, uptime: f64) -> Value {
     let mut listed: Vec<_> = modules.iter().map(brief).collect();
     listed.push(master(options));
     let classes = 8_700 + 40 * modules.len();
-    let metaspace = 35_000_000 + 400_000 * modules.len();
+    let by_modules = 35_000_000 + 400_000 * modules.len() as u64;
+    let metaspace = options.used_metaspace.unwrap_or(by_modules);
     let jvm = json!({
         "java version": "17.0.15", "java home": "/usr/lib/jvm/java-17-openjdk-amd64", "run time(s)": uptime,
         "max memory(M)": 123.75, "total memory(M)": 123.75, "free memory(M)": 103.969_467_163_085_94,
