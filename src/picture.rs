@@ -19,7 +19,7 @@ use crate::domain::{BaseId, BaseInfo, BaseView, Later, Reachability};
 /// Pictures are kept up to date for so long after the last look.
 const WANTED_FOR: Duration = Duration::from_secs(60);
 /// A look waits this long for the engine to take them.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A base as it was when it was planned last.
 #[derive(Clone, Debug)]
@@ -110,11 +110,24 @@ impl Pictures {
         tokio::time::timeout(PATIENCE, look).await.ok().flatten()
     }
 
-    fn want(&self, now: Instant) {
+    /// Somebody looks.
+    pub(crate) fn want(&self, now: Instant) {
         self.wanted_until.fetch_max(self.millis(now.later(WANTED_FOR)), Ordering::SeqCst);
         if !*self.complete.borrow() {
             self.asked.notify_one();
         }
+    }
+
+    /// What a look at one base shows.
+    #[cfg(test)]
+    pub(crate) fn peek(&self, id: &BaseId, now: Instant) -> Option<Value> {
+        self.bases.get(id).map(|picture| picture.all(id, now))
+    }
+
+    /// How many there are, and whether these are all.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> (usize, bool) {
+        (self.bases.len(), *self.complete.borrow())
     }
 
     fn millis(&self, at: Instant) -> u64 {

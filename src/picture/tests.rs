@@ -93,7 +93,7 @@ fn ages_are_those_of_the_moment_of_the_look() {
     assert_eq!(short, expected);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn who_looks_while_the_engine_takes_no_pictures_is_not_kept_for_ever() {
     assert_eq!(Pictures::default().summary().await, None);
 }

@@ -5,6 +5,7 @@ mod api_server;
 mod cluster;
 mod extremes;
 mod jvm;
+mod pictures;
 mod properties;
 mod scene;
 
