@@ -17,6 +17,7 @@ use crate::{
     engine::{self, Edges},
     http::{self, Readiness},
     metrics::Metrics,
+    picture::Pictures,
     tasks::{TaskEnd, Tasks},
     tunnel::{Topics, mqtt},
 };
@@ -109,13 +110,14 @@ impl Parts {
             writer: statuses,
         };
         let (stop, stopped) = watch::channel(false);
-        let serving = http::serve(listener, Arc::clone(&metrics), Arc::clone(&readiness));
+        let pictures = Arc::new(Pictures::default());
+        let serving = http::serve(listener, Arc::clone(&metrics), Arc::clone(&readiness), Arc::clone(&pictures));
         tasks.spawn("HTTP server", async {
             if let Err(error) = serving.await {
                 error!(%error, "health and metrics cannot be served");
             }
         });
-        tasks.spawn(ENGINE, engine::run(config, edges, metrics, readiness, stopped));
+        tasks.spawn(ENGINE, engine::run(config, edges, metrics, readiness, pictures, stopped));
         Ok(Self { tasks, stop })
     }
 

@@ -72,7 +72,7 @@ pub struct Args {
     #[arg(long, env = "MQTT_CLIENT_KEY_PATH", value_name = "FILE", requires = "mqtt_client_crt_path")]
     mqtt_client_key_path: Option<PathBuf>,
 
-    /// Address for /healthz, /readyz and /metrics
+    /// Address for /healthz, /readyz and /metrics, and, from the loopback address only, /debug/bases
     #[arg(long, env = "MODULET_HTTP_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
     http_address: SocketAddr,
 

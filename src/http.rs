@@ -1,4 +1,4 @@
-//! Health, readiness and metrics over HTTP.
+//! Health, readiness and metrics over HTTP, and what is known of bases (see [`debug`]).
 
 use std::{
     net::SocketAddr,
@@ -12,7 +12,7 @@ use std::{
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use tokio::net::TcpListener;
 
-use crate::metrics::Metrics;
+use crate::{debug, metrics::Metrics, picture::Pictures};
 
 /// Why the listener could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +83,12 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
 ///
 /// # Errors
 /// The listener failed.
-pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, readiness: Arc<Readiness>) -> std::io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
+    pictures: Arc<Pictures>,
+) -> std::io::Result<()> {
     let router = Router::new().route("/healthz", get(alive)).route("/readyz", get(ready)).with_state(readiness).route(
         "/metrics",
         get(async move || {
@@ -91,7 +96,8 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, readiness: Arc<
             ([(axum::http::header::CONTENT_TYPE, content_type)], metrics.render())
         }),
     );
-    axum::serve(listener, router).await
+    let router = router.merge(debug::routes(pictures));
+    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).await
 }
 
 async fn alive(State(readiness): State<Arc<Readiness>>) -> (StatusCode, String) {
@@ -119,6 +125,21 @@ mod tests {
 
     use super::*;
 
+    fn pictures() -> Arc<Pictures> {
+        let pictures = Arc::new(Pictures::default());
+        pictures.taken(true);
+        pictures
+    }
+
+    #[tokio::test]
+    async fn the_peers_address_is_told_to_the_routes_that_ask_for_it() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = tokio::spawn(serve(listener, Arc::new(Metrics::new()), Arc::default(), pictures()));
+        assert_eq!(get(&address, "/debug/bases").await.unwrap(), (200, "[]".to_owned()));
+        server.abort();
+    }
+
     #[tokio::test]
     async fn it_is_alive_while_the_engine_turns_and_not_because_the_socket_is_open() {
         let now = Instant::now();
@@ -127,7 +148,7 @@ mod tests {
         let listener = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let metrics = Arc::new(Metrics::new());
-        let server = tokio::spawn(serve(listener, metrics, Arc::clone(&readiness)));
+        let server = tokio::spawn(serve(listener, metrics, Arc::clone(&readiness), pictures()));
 
         let (status, text) = get(&address, "/healthz").await.unwrap();
         assert_eq!((status, text.as_str()), (503, "the engine hangs: its last turn was 100 s ago"));

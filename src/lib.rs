@@ -12,13 +12,14 @@
 //! - [`k8s`]: what is decided, as Kubernetes objects: pure.
 //!
 //! Around them: [`config`], [`app`] (wiring), [`tasks`] (what must not end), [`http`] (health, metrics), [`metrics`],
-//! [`telemetry`].
+//! [`picture`] and [`debug`] (what is known, for people who look), [`telemetry`].
 
 pub mod api;
 pub mod app;
 pub mod config;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice))]
 pub mod controllers;
+pub mod debug;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice))]
 pub mod domain;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice))]
@@ -27,6 +28,7 @@ pub mod http;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice))]
 pub mod k8s;
 pub mod metrics;
+pub mod picture;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice))]
 pub mod planning;
 pub mod tasks;

@@ -149,6 +149,11 @@ impl Base {
         failure.filter(|f| f.spec.as_ref() == Some(spec))
     }
 
+    /// Installs that failed.
+    pub(super) fn failures(&self) -> impl Iterator<Item = (&ModuleId, &Failure)> {
+        self.failures.iter().map(|((id, _), failure)| (id, failure))
+    }
+
     /// All its workers are occupied by our own commands.
     pub(super) fn is_busy(&self) -> bool {
         self.talk.in_flight() >= self.settings.commands_in_flight

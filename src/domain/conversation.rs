@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Command, ListedModule, ModuleId, ModuleSpec, ModuleState, Reason, Settings, Strategy,
+    Command, CommandView, ListedModule, ModuleId, ModuleSpec, ModuleState, Reason, Settings, Strategy,
     times::{Later, so_far},
 };
 
@@ -191,6 +191,22 @@ impl Conversation {
 
     pub(super) fn operation(&self, name: &str) -> Option<&Operation> {
         self.operations.get(name)
+    }
+
+    /// When the last list came.
+    pub(super) fn last_listed(&self) -> Option<Instant> {
+        self.listed
+    }
+
+    /// Commands that have not ended.
+    pub(super) fn under_way(&self) -> impl Iterator<Item = CommandView> {
+        self.operations.values().map(|operation| CommandView {
+            command: operation.order.command(),
+            module: operation.order.id().clone(),
+            sent: operation.sent,
+            answered: operation.answer.is_some(),
+            uncertain: operation.uncertain,
+        })
     }
 
     /// Commands that occupy a worker of the base. A baseline is one command.

@@ -36,6 +36,19 @@ pub enum Reachability {
     Dead,
 }
 
+impl Reachability {
+    /// Its name, for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "Unknown",
+            Self::Online => "Online",
+            Self::Unreachable => "Unreachable",
+            Self::Stopped => "Stopped",
+            Self::Dead => "Dead",
+        }
+    }
+}
+
 /// The questions that a base has not answered.
 #[derive(Clone, Copy, Debug)]
 struct Asked {

@@ -23,6 +23,7 @@ mod settings;
 pub(crate) mod tests;
 mod text;
 mod times;
+mod view;
 
 pub use backoff::Backoff;
 pub use base::{Base, BaseId, BaseInfo};
@@ -38,3 +39,4 @@ pub use reconcile::reconcile;
 pub use settings::Settings;
 pub use text::{printable, printable_bytes};
 pub use times::{FAR, Later};
+pub use view::{BaseView, CommandView, FailureView};

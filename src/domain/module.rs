@@ -76,6 +76,19 @@ pub enum ModuleState {
     Unknown,
 }
 
+impl ModuleState {
+    /// Its name, for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Resolved => "Resolved",
+            Self::Activated => "Activated",
+            Self::Deactivated => "Deactivated",
+            Self::Broken => "Broken",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
 /// One entry of a base's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedModule {

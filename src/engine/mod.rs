@@ -9,6 +9,7 @@ mod baseline;
 mod bases;
 mod effects;
 mod notes;
+mod pictures;
 mod record;
 mod references;
 mod state;
@@ -33,6 +34,7 @@ use crate::{
     domain::{Later, Reachability},
     http::Readiness,
     metrics::Metrics,
+    picture::Pictures,
     planning::{Effect, Task},
     tunnel::Topics,
 };
@@ -52,9 +54,11 @@ pub async fn run(
     mut edges: Edges,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
+    pictures: Arc<Pictures>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut state = State::new(Arc::clone(&config), Topics::new(&config.env), metrics);
+    state.pictures = Arc::clone(&pictures);
     let mut figures_at = Instant::now();
     loop {
         // Before all is known nothing is decided, however much is due.
@@ -63,6 +67,7 @@ pub async fn run(
         tokio::select! {
             _ = stop.changed() => break,
             () = sleep_until(timer.into()) => state.metrics.set_lateness(timer.elapsed()),
+            () = pictures.asked() => {} // a turn takes them
             Some(event) = edges.tunnel.recv() => state.tunnel(event, Instant::now()),
             Some(change) = edges.watched.recv() => state.watched(change, Instant::now()),
             Some(end) = edges.written.recv() => state.written(end, Instant::now()),
@@ -141,6 +146,7 @@ impl State {
             let started = Instant::now();
             self.plan_base(&id, now, &mut out);
             self.metrics.observe_step(started.elapsed());
+            self.show_planned(&id, now);
         }
         if references {
             self.references.plan(now, &mut self.schedule, &mut out);
@@ -149,6 +155,7 @@ impl State {
             self.plan_peers(now, &mut out);
         }
         self.plan_record(now, &mut out);
+        self.take_pictures(now);
         out
     }
 

@@ -25,6 +25,7 @@ use crate::{
     domain::{Answer, Base, BaseId, BaseInfo, Later, Ledger, PodUid},
     k8s::{Revisions, names},
     metrics::Metrics,
+    picture::Pictures,
     planning::{Schedule, Task, version},
     tunnel::{self, Heartbeat, Message, Topics},
 };
@@ -69,6 +70,9 @@ pub(super) struct State {
     pub(super) link_proven: Option<Instant>,
     pub(super) suspicion: Suspicion,
     pub(super) notes: Notes,
+    pub(super) pictures: Arc<Pictures>,
+    /// Somebody looks, and of these bases there is no picture yet.
+    pub(super) untaken_pictures: Option<Vec<BaseId>>,
 }
 
 impl State {
@@ -100,6 +104,8 @@ impl State {
             link_proven: None,
             suspicion: Suspicion::default(),
             notes: Notes::default(),
+            pictures: Arc::default(),
+            untaken_pictures: None,
         }
     }
 
@@ -412,6 +418,7 @@ impl State {
     pub(super) fn forget_base(&mut self, id: &BaseId, now: Instant) {
         if let Some(state) = self.bases.remove(id) {
             info!(base = %id, "base forgotten");
+            self.pictures.forget(id);
             self.index.loses_home(id, state.pods);
             self.record.forget(id, state.base.ledger, today(), now);
             self.schedule.clear(&Task::Base(id.clone()));

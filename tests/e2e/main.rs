@@ -5,6 +5,7 @@
 
 mod baseline;
 mod configuration;
+mod debug;
 mod documented_manifest;
 mod endpoints;
 mod environment;

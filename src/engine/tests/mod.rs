@@ -6,6 +6,7 @@ mod cluster;
 mod extremes;
 mod jvm;
 mod metaspace;
+mod pictures;
 mod properties;
 mod scene;
 

@@ -1,0 +1,90 @@
+//! What is known of a base, for people who look at it. Nothing is decided by it.
+
+use std::time::Instant;
+
+use super::{Base, Claim, ListedModule, ModuleId};
+
+/// A base at one moment, with the times of what is in it.
+#[derive(Clone, Debug, Default)]
+pub struct BaseView {
+    /// Modules as listed last, also of a base that has been away since. None: it has not listed any yet.
+    pub modules: Option<Vec<ListedModule>>,
+    /// When it listed them.
+    pub listed: Option<Instant>,
+    /// Commands under way.
+    pub commands: Vec<CommandView>,
+    /// What failed and is tried again.
+    pub failures: Vec<FailureView>,
+    /// Module names and who claims them here; of each name the latest is the last, and the holder.
+    pub claims: Vec<(String, Claim)>,
+    /// What was installed by us, as far as is known.
+    pub installed: Vec<ModuleId>,
+}
+
+/// A command that has not ended.
+#[derive(Clone, Debug)]
+pub struct CommandView {
+    /// Its name on the wire.
+    pub command: &'static str,
+    /// What it is about.
+    pub module: ModuleId,
+    /// Since when it is under way.
+    pub sent: Instant,
+    /// The base has answered; its next list tells how it ended.
+    pub answered: bool,
+    /// It may not have arrived.
+    pub uncertain: bool,
+}
+
+/// What failed.
+#[derive(Clone, Debug)]
+pub struct FailureView {
+    /// The command's name on the wire.
+    pub command: &'static str,
+    /// What it was about.
+    pub module: ModuleId,
+    /// How often in a row.
+    pub count: u32,
+    /// The reason as its Pod has it; none for what could not be uninstalled.
+    pub reason: Option<&'static str>,
+    /// The words of the base, or ours about it.
+    pub message: String,
+    /// Not tried before.
+    pub retry_at: Instant,
+}
+
+impl Base {
+    /// What is known of it now. Copies all of that, so it is for when somebody looks.
+    pub fn view(&self) -> BaseView {
+        let installs = self.failures().map(|(id, failure)| FailureView {
+            command: "installBiz",
+            module: id.clone(),
+            count: failure.count,
+            reason: Some(failure.reason.as_str()),
+            message: failure.message.clone(),
+            retry_at: failure.retry_at,
+        });
+        let uninstalls = self.uninstall_failures.iter().map(|(id, failure)| FailureView {
+            command: "uninstallBiz",
+            module: id.clone(),
+            count: failure.count,
+            reason: None,
+            message: failure.message.clone(),
+            retry_at: failure.retry_at,
+        });
+        let mut failures: Vec<_> = installs.chain(uninstalls).collect();
+        failures.sort_by(|a, b| (&a.module, a.command, a.retry_at).cmp(&(&b.module, b.command, b.retry_at)));
+        let claims = self.ledger.names().flat_map(|name| {
+            let claims = self.ledger.claims(name).iter();
+            claims.map(|claim| (name.to_owned(), claim.clone()))
+        });
+        BaseView {
+            modules: self.modules().map(|list| list.cloned().collect()),
+            listed: self.talk.last_listed(),
+            commands: self.talk.under_way().collect(),
+            failures,
+            claims: claims.collect(),
+            installed: self.ledger.all_installed().collect(),
+        }
+    }
+}
