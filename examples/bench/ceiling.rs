@@ -250,6 +250,7 @@ fn with_node<T>(number: usize, version: &str, write: impl FnOnce(&NodeWriter<'_>
         env: "ceiling",
         info: &info,
         max_metaspace: None,
+        low_metaspace: None,
         java_version: Some("17.0.15"),
         max_pods: 1000,
         zone_per_base: true,
