@@ -450,6 +450,14 @@ async fn a_base_whose_metaspace_runs_out_says_so_on_its_node_until_there_is_enou
     pressure("False", false).await?;
     stage.pod_ready("biz1").await?;
     stage.pod_ready("biz2").await?;
+    eventually("the end of it in an Event of the Node", SOON, async || {
+        let of_node = format!("involvedObject.name={node}");
+        let told = stage.kubectl(&["-n", "default", "get", "events", "--field-selector", &of_node]).await?;
+        let count = |reason: &str| told.lines().filter(|line| line.contains(reason)).count();
+        ensure!(count("MetaspaceLow") == 1 && count("BaseHasMemory") == 1, "{told}");
+        Ok(())
+    })
+    .await?;
     let told = stage.told_about("biz1").await?;
     assert_eq!(told.iter().filter(|event| event.contains("MetaspaceLow")).count(), 1, "{told:?}");
     stage.ends_quietly().await
