@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
 
-    /// What a peer with this address gets; `known`: the engine takes pictures, of no base.
+    /// What a peer with this address gets; the engine knows no base.
     async fn asks(peer: &str, path: &str) -> (u16, String) {
         let pictures = Arc::new(Pictures::default());
         pictures.taken(true);

@@ -1,7 +1,7 @@
 //! What the engine knows of each base, for people who look: read without asking the engine.
 //!
 //! A picture of a base is a copy, and at fleet size copies made at each turn cost more than the turn. So they are made
-//! only while somebody looks: a look asks for [`WANTED_FOR`], the engine then takes the picture of each base once, a
+//! only while somebody looks: a look asks for them for a minute, the engine then takes the picture of each base once, a
 //! few at each turn, and after that only of bases that it plans anyway. When nobody has looked for that long, all are
 //! dropped. While nobody looks the engine reads one number at each turn, and nothing else.
 
