@@ -153,7 +153,7 @@ pub enum Reason {
 
 impl Reason {
     /// The word in the container's status and in Events.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Installing => "Installing",
             Self::Switching => "Switching",

@@ -47,6 +47,8 @@ pub(super) struct State {
     pub(super) pods: HashMap<PodUid, Box<PodState>>,
     pub(super) index: PodIndex,
     pub(super) revisions: Revisions,
+    /// Deployments that were told that something is not done, and for which revision of their template.
+    pub(super) told_deployments: HashMap<Arc<str>, i64>,
     /// Pods are to be looked at with what is known of revisions now.
     pub(super) revisions_changed: bool,
     pub(super) references: References,
@@ -87,6 +89,7 @@ impl State {
             pods: HashMap::new(),
             index: PodIndex::default(),
             revisions: Revisions::default(),
+            told_deployments: HashMap::new(),
             revisions_changed: false,
             references: References::default(),
             peers: Peers::default(),

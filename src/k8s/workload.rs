@@ -22,7 +22,7 @@ const CONTROLLER_REVISION_HASH: &str = "controller-revision-hash";
 /// Revisions of templates, as replica sets and controller revisions tell them.
 #[derive(Debug, Default)]
 pub struct Revisions {
-    replica_sets: Listed<String, Workload>,
+    replica_sets: Listed<String, (Workload, Option<Arc<str>>)>,
     /// (uid of the owner, what the Pod's label says) → revision.
     controller_revisions: Listed<(String, String), i64>,
 }
@@ -79,9 +79,17 @@ impl Revisions {
         let Some(uid) = meta.uid.clone() else { return false };
         let annotation = |key| meta.annotations.as_ref().and_then(|a| a.get(key)).and_then(|r| r.parse().ok());
         let revision = annotation(DEPLOYMENT_REVISION).or_else(|| annotation(ROLLOUT_REVISION));
-        let owner = controller_of(meta).map_or(uid.as_str(), |o| o.uid.as_str());
+        let owner = controller_of(meta);
+        let deployment = owner.filter(|o| o.kind == "Deployment").map(|o| Arc::from(o.name.as_str()));
+        let owner = owner.map_or(uid.as_str(), |o| o.uid.as_str());
         let workload = Workload { uid: Arc::from(owner), revision: revision.unwrap_or(0) };
-        self.replica_sets.insert(watch, uid, workload)
+        self.replica_sets.insert(watch, uid, (workload, deployment))
+    }
+
+    /// The name of the Deployment that a Pod is of, if it is of one.
+    pub fn deployment(&self, pod: &ObjectMeta) -> Option<Arc<str>> {
+        let owner = controller_of(pod).filter(|o| o.kind == "ReplicaSet")?;
+        self.replica_sets.get(&owner.uid)?.1.clone()
     }
 
     /// A replica set is gone.
@@ -142,7 +150,7 @@ impl Revisions {
         let Some(owner) = controller_of(pod) else { return Workload { uid: Arc::from(own_uid), revision: 0 } };
         if owner.kind == "ReplicaSet" {
             let unknown = || Workload { uid: Arc::from(owner.uid.as_str()), revision: 0 };
-            return self.replica_sets.get(&owner.uid).cloned().unwrap_or_else(unknown);
+            return self.replica_sets.get(&owner.uid).map_or_else(unknown, |(workload, _)| workload.clone());
         }
         let hash = pod.labels.as_ref().and_then(|l| l.get(CONTROLLER_REVISION_HASH));
         let revision = hash.and_then(|h| self.controller_revisions.get(&(owner.uid.clone(), h.clone()))).copied();

@@ -194,6 +194,13 @@ async fn a_restart_of_the_same_version_starts_the_module_anew_or_says_that_it_do
         Ok(())
     })
     .await?;
+    // And at the Deployment, where who restarted it looks.
+    eventually("a word at the Deployment", Duration::from_secs(10), async || {
+        let text = stage.kubectl(&["describe", "deployment", "biz1"]).await?;
+        ensure!(text.contains("AlreadyRunning"), "{text}");
+        Ok(())
+    })
+    .await?;
     stage.ends_quietly().await
 }
 

@@ -52,12 +52,15 @@ impl State {
         now: Instant,
         out: &mut Vec<Effect>,
     ) {
-        let ip = self.bases.get(id).and_then(|b| b.base.info.as_ref()).and_then(|i| i.ip.as_deref());
         let Some(pod) = self.pods.get_mut(&outcome.uid) else { return };
         if pod.said.as_ref() == Some(outcome) {
             return;
         }
-        pod.tell(outcome, out);
+        if let Some(not_done) = pod.tell(outcome, out) {
+            self.tell_deployment(&outcome.uid, not_done, out);
+        }
+        let ip = self.bases.get(id).and_then(|b| b.base.info.as_ref()).and_then(|i| i.ip.as_deref());
+        let Some(pod) = self.pods.get_mut(&outcome.uid) else { return };
         match pod.object.may_write(now) {
             MayWrite::Now => {}
             MayWrite::At(at) => return self.schedule.wake(task, at),

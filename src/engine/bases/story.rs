@@ -1,6 +1,6 @@
 //! What Events tell of a base and of its Pods: each change once.
 
-use std::time::Instant;
+use std::{collections::HashSet, time::Instant};
 
 use k8s_openapi::api::core::v1 as core;
 use tracing::info;
@@ -8,10 +8,23 @@ use tracing::info;
 use super::{super::state::State, PodState};
 use crate::{
     api::{Note, Subject},
-    domain::{BaseId, Command, ContainerOutcome, ModuleSpec, PodOutcome, Reachability, Reason},
+    domain::{BaseId, Command, ContainerOutcome, ModuleSpec, PodOutcome, PodUid, Reachability, Reason, Workload},
     k8s::names,
     planning::Effect,
 };
+
+/// A module was active before its Pod came, and was not started anew.
+const ALREADY_RUNNING: &str = "AlreadyRunning";
+const VERSION_IN_USE: &str = Reason::VersionInUse.as_str();
+/// So many Deployments are remembered as told, beyond those that have Pods.
+const DEPLOYMENTS: usize = 1_000;
+
+/// What a template asks for is not done on some base.
+pub(super) struct NotDone {
+    warning: bool,
+    reason: &'static str,
+    message: String,
+}
 
 /// What a Pod's Events have told so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -67,15 +80,17 @@ impl PodState {
         !self.commanded && self.pod.containers().get(container).is_some_and(|c| !c.history.has_run)
     }
 
-    /// Tells what has changed since the last time.
-    pub(super) fn tell(&mut self, outcome: &PodOutcome, out: &mut Vec<Effect>) {
+    /// Tells what has changed since the last time. Returns what its Deployment is to be told too: that what its template
+    /// asks for is not done.
+    pub(super) fn tell(&mut self, outcome: &PodOutcome, out: &mut Vec<Effect>) -> Option<NotDone> {
+        let mut not_done = None;
         if outcome.containers.is_empty() {
-            return;
+            return None;
         }
         let containers = outcome.containers.iter().map(Told::of).collect();
         let told = Told { containers, not_done: self.pod.not_done.clone() };
         if told == self.told {
-            return;
+            return None;
         }
         if told.not_done != self.told.not_done && !told.not_done.is_empty() {
             let message = format!("a base has no such thing, so this is not done: {}", told.not_done.join(", "));
@@ -94,7 +109,7 @@ impl PodState {
                         "{module} is active on the base, where it was running before: it was not started anew, also not for \
                          other args or env. To have it restarted, let the old Pod go first (maxSurge 0)"
                     );
-                    (false, "AlreadyRunning", message)
+                    (false, ALREADY_RUNNING, message)
                 }
                 ContainerOutcome::Active { .. } => (false, "Installed", format!("{module} is active on the base")),
                 ContainerOutcome::Superseded { message } => (false, names::BIZ_DEACTIVATE, message.clone()),
@@ -109,13 +124,35 @@ impl PodState {
                     (!expected, reason.as_str(), message.clone())
                 }
             };
+            if matches!(reason, ALREADY_RUNNING | VERSION_IN_USE) {
+                not_done.get_or_insert_with(|| NotDone { warning, reason, message: message.clone() });
+            }
             out.extend(self.note(warning, reason, message));
         }
         self.told = told;
+        not_done
     }
 }
 
 impl State {
+    /// Tells a Pod's Deployment, once for each revision of its template.
+    pub(super) fn tell_deployment(&mut self, pod: &PodUid, not_done: NotDone, out: &mut Vec<Effect>) {
+        let Some(state) = self.pods.get(pod) else { return };
+        let meta = state.object.object().map(|object| &object.metadata);
+        let Some(name) = meta.and_then(|meta| self.revisions.deployment(meta)) else { return };
+        let Workload { uid, revision } = state.pod.workload.clone();
+        let Some((namespace, _)) = state.pod.name.split_once('/') else { return };
+        let subject = Subject::Deployment(namespace.to_owned(), name.to_string(), uid.to_string());
+        if self.told_deployments.len() >= DEPLOYMENTS {
+            let used: HashSet<_> = self.pods.values().map(|p| p.pod.workload.uid.clone()).collect();
+            self.told_deployments.retain(|uid, _| used.contains(uid));
+        }
+        if self.told_deployments.insert(uid, revision) != Some(revision) {
+            let NotDone { warning, reason, message } = not_done;
+            out.push(Effect::Note(Note { subject, warning, reason, message }));
+        }
+    }
+
     /// Tells that a command goes out.
     pub(super) fn tell_command(&mut self, id: &BaseId, command: &Command, now: Instant, out: &mut Vec<Effect>) {
         match command {
