@@ -48,7 +48,11 @@ async fn a_new_base_has_the_modules_of_its_daemon_sets_before_their_pods() -> Re
     assert_eq!(sent[0].as_array().map(Vec::len), Some(1), "{}", sent[0]);
     assert_eq!(sent[0][0]["bizName"], "biz1");
     assert_eq!(base.received("installBiz"), 0, "the Pod adopted what ran");
-    stage.ends_quietly().await
+    stage.ends_quietly().await?;
+    // It came for this Pod: nobody asked for a restart.
+    let events = stage.kubectl(&["get", "events"]).await?;
+    assert!(events.contains("Installed") && !events.contains("AlreadyRunning"), "{events}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,11 +52,12 @@ impl State {
         now: Instant,
         out: &mut Vec<Effect>,
     ) {
-        let Some(pod) = self.pods.get_mut(&outcome.uid) else { return };
-        if pod.said.as_ref() == Some(outcome) {
+        if self.pods.get(&outcome.uid).is_none_or(|pod| pod.said.as_ref() == Some(outcome)) {
             return;
         }
-        if let Some(not_done) = pod.tell(outcome, out) {
+        let shares = self.shares_a_module(id, &outcome.uid);
+        let Some(pod) = self.pods.get_mut(&outcome.uid) else { return };
+        if let Some(not_done) = pod.tell(outcome, shares, out) {
             self.tell_deployment(&outcome.uid, not_done, out);
         }
         let ip = self.bases.get(id).and_then(|b| b.base.info.as_ref()).and_then(|i| i.ip.as_deref());

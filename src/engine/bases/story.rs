@@ -80,9 +80,15 @@ impl PodState {
         !self.commanded && self.pod.containers().get(container).is_some_and(|c| !c.history.has_run)
     }
 
+    /// Whether both have a module.
+    fn shares_a_module_with(&self, other: &Self) -> bool {
+        self.pod.uid != other.pod.uid && self.pod.modules().any(|own| other.pod.modules().any(|m| m.id == own.id))
+    }
+
     /// Tells what has changed since the last time. Returns what its Deployment is to be told too: that what its template
-    /// asks for is not done.
-    pub(super) fn tell(&mut self, outcome: &PodOutcome, out: &mut Vec<Effect>) -> Option<NotDone> {
+    /// asks for is not done. `shares`: another Pod on the base has a module of it; what came with a baseline and waited for
+    /// its Pod is nobody else's.
+    pub(super) fn tell(&mut self, outcome: &PodOutcome, shares: bool, out: &mut Vec<Effect>) -> Option<NotDone> {
         let mut not_done = None;
         if outcome.containers.is_empty() {
             return None;
@@ -104,7 +110,7 @@ impl PodState {
             let module =
                 named.map_or_else(String::new, |c| c.module().map_or_else(|| c.name.clone(), |m| m.id.to_string()));
             let (warning, reason, message) = match container {
-                ContainerOutcome::Active { .. } if self.found_running(index) => {
+                ContainerOutcome::Active { .. } if shares && self.found_running(index) => {
                     let message = format!(
                         "{module} is active on the base, where it was running before: it was not started anew, also not for \
                          other args or env. To have it restarted, let the old Pod go first (maxSurge 0)"
@@ -135,6 +141,13 @@ impl PodState {
 }
 
 impl State {
+    /// Whether nothing was ordered for a Pod, and another Pod on the base has a module of it.
+    pub(super) fn shares_a_module(&self, id: &BaseId, pod: &PodUid) -> bool {
+        let fresh = |pod: &&PodState| !pod.commanded && pod.pod.containers().iter().any(|c| !c.history.has_run);
+        let pod = self.pods.get(pod).map(Box::as_ref).filter(fresh);
+        pod.is_some_and(|pod| self.pods_of(id).any(|other| pod.shares_a_module_with(other)))
+    }
+
     /// Tells a Pod's Deployment, once for each revision of its template.
     pub(super) fn tell_deployment(&mut self, pod: &PodUid, not_done: NotDone, out: &mut Vec<Effect>) {
         let Some(state) = self.pods.get(pod) else { return };
