@@ -146,4 +146,18 @@ mod tests {
         assert_eq!(ledgers_number("dev", &ledgers_name("dev2", 1)), None);
         assert_eq!(ledgers_number("dev", &ordered_name("dev")), None);
     }
+
+    #[test]
+    fn a_ledger_of_an_earlier_version_says_which_modules_were_installed() {
+        for (text, versions) in [
+            (r#"{"l":{"biz1":{"installed":["1","2"]}}}"#, 2),
+            (r#"{"l":{"biz1":{"installed":{"1":7,"2":null,"3":null}}}}"#, 3),
+            (r#"{"l":{"biz1":{"claims":[]}}}"#, 0),
+        ] {
+            let entries = BTreeMap::from([("base-1".to_owned(), json!(text))]);
+            let object = object(&entries);
+            let (base, saved, _) = ledgers_in(&object).next().unwrap();
+            assert_eq!((base.as_str(), saved.ledger.all_installed().count()), ("base-1", versions), "{text}");
+        }
+    }
 }
