@@ -124,7 +124,9 @@ async fn an_update_that_is_undone_half_way_ends_with_the_old_version_everywhere(
     for base in bases.iter() {
         let (told, pods) = (told(base, "biz1"), pods.on(&stage.node_name(&base.identity())));
         let installs = told.iter().filter(|t| t.starts_with("install")).count();
-        assert!(installs <= pods, "{}: {told:?} for {pods} Pods", base.identity());
+        // One more where the undo comes between the switch and the word that the old Pod has failed: the same Pod has its
+        // place back, and its deactivated module is started anew before it takes over.
+        assert!(installs <= pods + 1, "{}: {told:?} for {pods} Pods", base.identity());
     }
     stage.ends_quietly().await
 }
