@@ -286,7 +286,8 @@ impl World {
     /// No module that serves for a Pod is taken away from it.
     fn check_command(&self, command: &Command) {
         let Command::Uninstall(id) = command else { return };
-        let active = self.base.conversation.list().and_then(|l| l.get(id)).is_some_and(|m| m.state == ModuleState::Activated);
+        let active =
+            self.base.conversation.list().and_then(|l| l.get(id)).is_some_and(|m| m.state == ModuleState::Activated);
         let fits = |m: &ModuleSpec| m.id == *id && self.base.ledger.origin(id).is_none_or(|o| o == m.origin);
         let wanted = self.pods.iter().any(|p| p.is_live() && p.modules().any(fits));
         let makes_room =
