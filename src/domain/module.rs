@@ -136,6 +136,11 @@ impl Command {
         }
     }
 
+    /// It asks, and changes nothing.
+    pub fn is_question(&self) -> bool {
+        matches!(self, Self::QueryModules | Self::QueryHealth)
+    }
+
     /// The modules that it brings to the base.
     pub(super) fn installs(&self) -> &[ModuleSpec] {
         match self {

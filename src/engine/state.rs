@@ -27,7 +27,7 @@ use crate::{
     metrics::Metrics,
     picture::Pictures,
     planning::{Schedule, Task, version},
-    tunnel::{self, Heartbeat, Message, Topics},
+    tunnel::{self, Heartbeat, Message, Topics, Via},
 };
 
 /// A base whose commands found no room is looked at again after this time.
@@ -156,7 +156,7 @@ impl State {
             tunnel::Event::Connected => {
                 self.connected = true;
                 self.link_proven = Some(now);
-                for (id, state) in &mut self.bases {
+                for (id, state) in self.bases.iter_mut().filter(|(_, state)| state.via == Via::Mqtt) {
                     state.base.connection_back(now);
                     self.dirty.insert(id.clone());
                 }
@@ -164,7 +164,7 @@ impl State {
             tunnel::Event::Disconnected => {
                 self.connected = false;
                 self.link_proven = None;
-                for (id, state) in &mut self.bases {
+                for (id, state) in self.bases.iter_mut().filter(|(_, state)| state.via == Via::Mqtt) {
                     state.base.connection_lost(now);
                     self.dirty.insert(id.clone());
                 }
@@ -176,11 +176,17 @@ impl State {
                     self.dirty.insert(base);
                 }
             }
-            tunnel::Event::Message(id, message) => self.message(&id, message, now),
+            tunnel::Event::Undelivered(base) => {
+                if let Some(state) = self.bases.get_mut(&base) {
+                    state.base.command_not_delivered();
+                    self.dirty.insert(base);
+                }
+            }
+            tunnel::Event::Message(via, id, message) => self.message(via, &id, message, now),
         }
     }
 
-    fn message(&mut self, id: &BaseId, message: Message, now: Instant) {
+    fn message(&mut self, via: Via, id: &BaseId, message: Message, now: Instant) {
         if let Message::Heartbeat(Heartbeat { info, .. }) = &message
             && !self.accepts(id, info)
         {
@@ -191,10 +197,15 @@ impl State {
         }
         let metrics = Arc::clone(&self.metrics);
         self.heard_somebody(now);
+        let connected = self.connected;
         let Some(state) = self.base_mut(id, now) else { return };
+        state.is_heard_via(via, connected, now);
         state.base.liveness.heard(now);
         match message {
-            Message::Heartbeat(Heartbeat { info, no_address, going_away }) => {
+            Message::Heartbeat(Heartbeat { info, no_address, going_away, out_of_turn }) => {
+                if out_of_turn {
+                    state.base.may_be_new();
+                }
                 if going_away {
                     info!(base = %id, "the base says that it goes away");
                     state.base.liveness.said_goodbye(now);

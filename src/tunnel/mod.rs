@@ -1,11 +1,13 @@
-//! The edge to the bases: MQTT in, MQTT out. Nothing behind it sees bytes or topics.
+//! The edge to the bases, over MQTT and HTTP. Nothing behind it sees bytes, topics or addresses.
 
 mod address;
 mod budget;
 mod codec;
 mod encode;
+pub mod http;
 pub mod mqtt;
 mod outbox;
+mod sender;
 #[cfg(test)]
 mod tests;
 mod topic;
@@ -14,11 +16,22 @@ mod traffic;
 pub use address::{AddressError, address};
 pub use codec::{CodecError, Health, Heartbeat, Message, decode};
 pub use encode::encode;
+pub use sender::Sender;
 pub use topic::{IdentityError, Kind, Topics};
 
 use crate::domain::{BaseId, Command};
 
-/// What the tunnel tells the engine.
+/// A way to bases. A base belongs to the one that it was last heard on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Via {
+    /// A broker between us, which may be the silent one.
+    #[default]
+    Mqtt,
+    /// Nothing between us but the network.
+    Http,
+}
+
+/// What a tunnel tells the engine.
 #[derive(Debug)]
 pub enum Event {
     /// The broker is there and our subscriptions are acknowledged.
@@ -36,6 +49,8 @@ pub enum Event {
         /// For people.
         why: String,
     },
+    /// A command to this base never arrived, and may be sent again.
+    Undelivered(BaseId),
     /// A base said something.
-    Message(BaseId, Message),
+    Message(Via, BaseId, Message),
 }

@@ -21,7 +21,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    Event, Kind, Topics,
+    Event, Kind, Sender, Topics,
     traffic::{Books, End, MAX_COMMAND, Traffic},
 };
 use crate::{
@@ -39,9 +39,6 @@ const SUBSCRIBES_WITHIN: Duration = Duration::from_secs(15);
 /// The largest packet that is read, in bytes. The client library ends the connection at a larger one, so it is far
 /// above what is understood (`codec::MAX_PAYLOAD`): one such message must not keep us from all bases.
 const MAX_PACKET: usize = 256 * 1024 * 1024;
-/// Commands waiting to be published. Full: the engine takes them as perhaps lost and asks again.
-const QUEUE: usize = 16 * 1024;
-
 /// How to reach the broker.
 #[derive(Clone, Debug)]
 pub struct MqttConfig {
@@ -76,28 +73,6 @@ pub enum MqttError {
         /// Which file.
         path: PathBuf,
     },
-}
-
-/// The sending half.
-#[derive(Clone, Debug)]
-pub struct Sender(mpsc::Sender<(BaseId, Command)>);
-
-impl Sender {
-    /// A sender, and the end at which its commands come out.
-    pub(crate) fn new() -> (Self, mpsc::Receiver<(BaseId, Command)>) {
-        let (sender, commands) = mpsc::channel(QUEUE);
-        (Self(sender), commands)
-    }
-
-    /// Hands a command over for publishing; false if there is no room, and the command is lost.
-    pub fn send(&self, base: BaseId, command: Command) -> bool {
-        self.0.try_send((base, command)).is_ok()
-    }
-
-    /// Commands waiting.
-    pub fn depth(&self) -> usize {
-        QUEUE - self.0.capacity()
-    }
 }
 
 /// Connects, now and whenever the connection is lost, until `events` is closed.

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use super::{
-    Event, Topics,
+    Event, Topics, Via,
     budget::Budgets,
     codec::MAX_PAYLOAD,
     decode, encode,
@@ -182,7 +182,7 @@ impl Traffic<'_> {
             match decode(identity, kind, payload) {
                 Ok(message) => {
                     self.metrics.message_received(kind.as_str());
-                    return Some(Event::Message(base, message));
+                    return Some(Event::Message(Via::Mqtt, base, message));
                 }
                 Err(error) => ("malformed", error.to_string()),
             }

@@ -11,7 +11,7 @@ pub(super) struct RawHealth {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct RawHealthData {
+pub(super) struct RawHealthData {
     health_data: Option<RawHealthParts>,
 }
 
@@ -19,6 +19,7 @@ struct RawHealthData {
 #[serde(rename_all = "camelCase")]
 struct RawHealthParts {
     jvm: Option<RawJvm>,
+    cpu: Option<RawCpu>,
     master_biz_info: Option<RawMaster>,
 }
 
@@ -31,14 +32,28 @@ struct RawJvm {
     used_metaspace: Option<serde_json::Value>,
     #[serde(rename = "java version")]
     version: Option<String>,
+    #[serde(rename = "run time(s)")]
+    run_time: Option<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct RawCpu {
+    count: Option<serde_json::Value>,
 }
 
 pub(super) fn health(raw: RawHealth) -> Health {
-    let parts = raw.data.and_then(|d| d.health_data);
-    let (jvm, master) = parts.map_or((None, None), |p| (p.jvm, p.master_biz_info));
+    raw.data.map(health_data).unwrap_or_default()
+}
+
+pub(super) fn health_data(raw: RawHealthData) -> Health {
+    let Some(RawHealthParts { jvm, cpu, master_biz_info: master }) = raw.health_data else { return Health::default() };
+    let run_time = jvm.as_ref().and_then(|j| j.run_time.as_ref()?.as_f64());
     let (metaspace, used, java_version) =
         jvm.map_or((None, None, None), |j| (j.max_metaspace, j.used_metaspace, j.version));
+    let run_time = run_time.and_then(|seconds| std::time::Duration::try_from_secs_f64(seconds).ok());
     Health {
+        run_time,
+        cpus: cpu.and_then(|cpu| cpu.count?.as_u64()),
         used_metaspace: used.and_then(|u| u.as_u64()),
         max_metaspace: metaspace.and_then(|m| m.as_u64()).filter(|m| *m > 0),
         java_version: java_version.map(|version| text(&version)),

@@ -28,6 +28,22 @@ pub(super) struct RawHeart {
     local_ip: Option<String>,
     local_host_name: Option<String>,
     state: Option<String>,
+    /// Over HTTP: where commands go.
+    pub(super) port: Option<u16>,
+}
+
+impl RawHeart {
+    /// Who it says that it is, and where.
+    pub(super) fn from(&self) -> (Option<&str>, Option<&str>) {
+        let identity = self.base_metadata.as_ref().and_then(|metadata| metadata.identity.as_deref());
+        (identity, self.local_ip.as_deref())
+    }
+}
+
+impl RawMetadata {
+    pub(super) fn identity(&self) -> Option<&str> {
+        self.identity.as_deref()
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -66,7 +82,7 @@ pub(super) fn heartbeat(identity: &str, raw: RawHeart) -> Result<Message, CodecE
     // Every other word than "activated" means that the base serves no longer (as the Go controller reads it);
     // none at all comes from bases up to 2.1.5, which say it by beating.
     let going_away = raw.state.is_some_and(|s| !s.eq_ignore_ascii_case("activated"));
-    Ok(Message::Heartbeat(Heartbeat { info, no_address, going_away }))
+    Ok(Message::Heartbeat(Heartbeat { info, no_address, going_away, out_of_turn: false }))
 }
 
 pub(super) fn query_baseline(identity: &str, raw: RawMetadata) -> Result<Message, CodecError> {

@@ -2,6 +2,7 @@
 //! odd `bizInfos` (8–10 kB of class path and fastjson references) are skipped unread. No text that comes out has a
 //! character that a terminal acts on.
 
+mod exchange;
 mod health;
 mod identity;
 mod list;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 
 use super::{Kind, address::AddressError};
 use crate::domain::{BaseInfo, ListedModule, Reply};
+pub(super) use exchange::{exchanged, posted};
 use list::{OldList, RawList};
 
 /// Payloads above this are refused unread. A real list of 1,000 modules is about 200 kB.
@@ -41,6 +43,8 @@ pub struct Heartbeat {
     pub no_address: Option<AddressError>,
     /// It says that it goes away.
     pub going_away: bool,
+    /// It did not come when it was due, so the JVM may be another one.
+    pub out_of_turn: bool,
 }
 
 /// Health of a base.
@@ -54,6 +58,10 @@ pub struct Health {
     pub java_version: Option<String>,
     /// Name and version of the application.
     pub master: Option<(String, String)>,
+    /// Cores that its JVM sees.
+    pub cpus: Option<u64>,
+    /// How long its JVM runs.
+    pub run_time: Option<std::time::Duration>,
 }
 
 /// Why a payload was refused.
@@ -75,6 +83,17 @@ pub enum CodecError {
     ForeignIdentity {
         /// The identity in the payload.
         inside: String,
+    },
+    /// It does not say from whom it is.
+    #[error("{0} without an identity")]
+    Anonymous(&'static str),
+    /// A question that was not answered.
+    #[error("the base refuses {question}: {why}")]
+    Refused {
+        /// The question's name on the wire.
+        question: &'static str,
+        /// In the base's words.
+        why: String,
     },
     /// A heartbeat without a name and version.
     #[error("{0} without the application's name and version")]

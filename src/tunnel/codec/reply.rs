@@ -18,11 +18,15 @@ pub(super) struct RawReply {
     response: Option<RawResponse>,
 }
 
+/// What a base answers to a command, over either tunnel.
 #[derive(Deserialize)]
-struct RawResponse {
+#[serde(rename_all = "camelCase")]
+pub(super) struct RawResponse {
     code: Option<String>,
     message: Option<String>,
     data: Option<RawResult>,
+    /// Over HTTP, of what was thrown.
+    error_stack_trace: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -51,9 +55,15 @@ pub(super) fn reply(raw: RawReply) -> Reply {
     let Some(response) = raw.response else {
         return Reply { command, module, answer: Answer::Failed("the base gave no reason".to_owned()) };
     };
+    Reply { command, module, answer: answer(response) }
+}
+
+/// What came of a command.
+pub(super) fn answer(response: RawResponse) -> Answer {
     let outer = response.message.unwrap_or_default();
+    let trace = response.error_stack_trace.unwrap_or_default();
     let success = response.code.as_deref() == Some("SUCCESS");
-    let answer = match response.data {
+    match response.data {
         Some(result) => {
             let fine = result.code.unwrap_or_default();
             match fine.as_str() {
@@ -65,9 +75,8 @@ pub(super) fn reply(raw: RawReply) -> Reply {
         }
         None if success => Answer::Done { actual: None },
         None if outer.contains("conflict, exist unfinished command") => Answer::Conflict,
-        None => Answer::Failed(failure(&outer, "")),
-    };
-    Reply { command, module, answer }
+        None => Answer::Failed(failure(outer.strip_prefix("Internal Error: ").unwrap_or(&outer), &trace)),
+    }
 }
 
 /// The module that `Biz: biz1:0.0.1 has been installed or registered.` speaks of (as recorded).

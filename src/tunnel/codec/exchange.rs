@@ -1,0 +1,104 @@
+//! What comes over HTTP: what bases post, and what they answer.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, de::DeserializeOwned};
+
+use super::{
+    CodecError, Kind, Message,
+    health::{self, RawHealthData},
+    identity::{self, RawHeart, RawMetadata},
+    list::RawList,
+    reply::{self, RawResponse},
+    text::{root_cause, text},
+};
+use crate::domain::{Answer, BaseId, Command, ModuleId, Reply};
+
+/// What a base posts.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::tunnel) struct Posted {
+    /// Who it says that it is.
+    pub(in crate::tunnel) identity: String,
+    /// Where it says that it is.
+    pub(in crate::tunnel) address: Option<IpAddr>,
+    /// The port to which commands go.
+    pub(in crate::tunnel) port: Option<u16>,
+    /// What it says.
+    pub(in crate::tunnel) message: Message,
+}
+
+/// Reads what a base posts.
+///
+/// # Errors
+/// It is malformed, or says from nobody.
+pub(in crate::tunnel) fn posted(kind: Kind, body: &[u8]) -> Result<Posted, CodecError> {
+    if kind == Kind::QueryBaseline {
+        let raw: RawMetadata = json(kind.as_str(), body)?;
+        let identity = raw.identity().ok_or(CodecError::Anonymous("queryBaseline"))?.to_owned();
+        let message = identity::query_baseline(&identity, raw)?;
+        return Ok(Posted { identity, address: None, port: None, message });
+    }
+    let raw: RawHeart = json(kind.as_str(), body)?;
+    let (identity, address) = raw.from();
+    let identity = identity.ok_or(CodecError::Anonymous("heartbeat"))?.to_owned();
+    let address = address.and_then(|said| said.parse().ok());
+    let port = raw.port.filter(|port| *port > 0);
+    Ok(Posted { message: identity::heartbeat(&identity, raw)?, identity, address, port })
+}
+
+/// Reads a base's answer to a command.
+///
+/// # Errors
+/// It is malformed or cut off, from another base, or refuses to answer a question.
+pub(in crate::tunnel) fn exchanged(base: &BaseId, command: &Command, body: &[u8]) -> Result<Message, CodecError> {
+    let name = command.name();
+    match command {
+        Command::QueryModules => Ok(Message::Modules(answered::<RawList>(base, name, body)?.into_modules())),
+        Command::QueryHealth => Ok(Message::Health(health::health_data(answered::<RawHealthData>(base, name, body)?))),
+        Command::Install(spec, _) => ended(base, name, &spec.id, body),
+        Command::Uninstall(id) => ended(base, name, id, body),
+        Command::Baseline(_) => Err(CodecError::Malformed { what: name, reason: "a baseline has no answer".to_owned() }),
+    }
+}
+
+/// An answer belongs to its connection, so it is about what was asked there.
+fn ended(base: &BaseId, name: &'static str, module: &ModuleId, body: &[u8]) -> Result<Message, CodecError> {
+    is_from(base, name, body)?;
+    let answer: Answer = reply::answer(json::<RawResponse>(name, body)?);
+    Ok(Message::Reply(Reply { command: name, module: Some(module.clone()), answer }))
+}
+
+/// The data of an answer to a question.
+fn answered<T: DeserializeOwned>(base: &BaseId, question: &'static str, body: &[u8]) -> Result<T, CodecError> {
+    #[derive(Deserialize)]
+    struct Envelope<T> {
+        code: Option<String>,
+        message: Option<String>,
+        data: Option<T>,
+    }
+    is_from(base, question, body)?;
+    let Envelope { code, message, data } = json::<Envelope<T>>(question, body)?;
+    match data {
+        Some(data) if code.as_deref() == Some("SUCCESS") => Ok(data),
+        _ => Err(CodecError::Refused { question, why: root_cause(&message.or(code).unwrap_or_default()) }),
+    }
+}
+
+/// Most answers name the base; one that names another comes from whoever has its address now.
+fn is_from(base: &BaseId, what: &'static str, body: &[u8]) -> Result<(), CodecError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct From {
+        base_identity: Option<String>,
+    }
+    match json::<From>(what, body)?.base_identity {
+        Some(inside) if inside != base.as_str() => {
+            Err(CodecError::ForeignIdentity { inside: inside.chars().take(80).collect() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn json<'b, T: Deserialize<'b>>(what: &'static str, body: &'b [u8]) -> Result<T, CodecError> {
+    serde_json::from_slice(body).map_err(|error| CodecError::Malformed { what, reason: text(&error.to_string()) })
+}

@@ -1,0 +1,252 @@
+//! Commands to bases, each on a connection of its own.
+
+use std::{
+    collections::HashSet,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use http::{Method, Request, header::CONTENT_TYPE};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tracing::{debug, warn};
+
+use super::contacts::Contacts;
+use crate::{
+    domain::{BaseId, Command},
+    metrics::Metrics,
+    tunnel::{
+        Event, Via,
+        codec::{self, MAX_PAYLOAD},
+        encode,
+    },
+};
+
+/// A connection is made within this.
+const CONNECTS_WITHIN: Duration = Duration::from_secs(3);
+/// A base takes connections some moments after its first beat (protocol fact): one that refuses is tried again after
+/// each of these.
+const REFUSED: [Duration; 3] = [Duration::from_millis(250), Duration::from_millis(500), Duration::from_millis(1000)];
+/// A question is answered within this, or not at all: it can wait behind installs.
+const QUESTION: Duration = Duration::from_secs(15);
+/// What happens to modules takes as long as their jars and their start do. Who gives up sooner learns from the list.
+const COMMAND: Duration = Duration::from_secs(900);
+/// Commands that are under way at a time, to all bases;
+const COMMANDS: usize = 4096;
+/// and questions, which must not wait for those.
+const QUESTIONS: usize = 1024;
+/// The largest command that is sent, in bytes.
+const MAX_COMMAND: usize = 1024 * 1024;
+
+type Http = legacy::Client<HttpConnector, Full<bytes::Bytes>>;
+
+/// Why an exchange gave no answer.
+#[derive(Debug, thiserror::Error)]
+enum ExchangeError {
+    /// It never arrived.
+    #[error("no connection: {0}")]
+    NotSent(String),
+    /// It may have arrived, and may still be carried out.
+    #[error("{0}")]
+    Unanswered(String),
+}
+
+/// Sends commands, and passes on what comes back.
+pub(super) struct Client {
+    contacts: Arc<Contacts>,
+    events: mpsc::Sender<Event>,
+    metrics: Arc<Metrics>,
+    http: Http,
+    commands: Arc<Semaphore>,
+    questions: Arc<Semaphore>,
+    /// Questions that are open: a base is not asked the same twice at a time (bases build their health in one place).
+    asked: Arc<Mutex<HashSet<(BaseId, &'static str)>>>,
+}
+
+impl Client {
+    pub(super) fn new(contacts: Arc<Contacts>, events: mpsc::Sender<Event>, metrics: Arc<Metrics>) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECTS_WITHIN));
+        connector.set_nodelay(true);
+        // Each answer ends with its connection (protocol fact), so none is kept.
+        let http = legacy::Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        Self {
+            contacts,
+            events,
+            metrics,
+            http,
+            commands: Arc::new(Semaphore::new(COMMANDS)),
+            questions: Arc::new(Semaphore::new(QUESTIONS)),
+            asked: Arc::default(),
+        }
+    }
+
+    /// Runs until nobody sends commands or wants answers any more. Exchanges are bounded by their permits.
+    pub(super) async fn run(self, mut queue: mpsc::Receiver<(BaseId, Command)>) {
+        let mut exchanges = JoinSet::new();
+        loop {
+            tokio::select! {
+                next = queue.recv() => match next {
+                    Some((base, command)) => self.begin(base, command, &mut exchanges).await,
+                    None => return,
+                },
+                Some(_) = exchanges.join_next() => {}
+                () = self.events.closed() => return,
+            }
+        }
+    }
+
+    async fn begin(&self, base: BaseId, command: Command, exchanges: &mut JoinSet<()>) {
+        let payload = match payload(&command) {
+            Ok(payload) => payload,
+            Err(why) => {
+                warn!(%base, command = command.name(), why, "a command is not sent");
+                let _ = self.events.send(Event::Undeliverable { base, command, why }).await;
+                return;
+            }
+        };
+        if matches!(command, Command::Baseline(_)) {
+            // Over HTTP a baseline is the answer to a request: who does not wait for it any more asks again.
+            if self.contacts.answer(&base, payload) {
+                self.metrics.command_sent(command.name());
+            }
+            return;
+        }
+        // One that has not beaten yet is nowhere; its silence is its own.
+        let Some(at) = self.contacts.of(&base) else { return };
+        let is_question = command.is_question();
+        let permits = if is_question { &self.questions } else { &self.commands };
+        let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
+            self.metrics.overflow("exchanges");
+            if !is_question {
+                let _ = self.events.send(Event::Undelivered(base)).await;
+            }
+            return;
+        };
+        let question = is_question.then(|| Open::new(&self.asked, &base, command.name()));
+        if matches!(question, Some(None)) {
+            return; // the answer to the first is on its way
+        }
+        debug!(%base, %at, command = command.name(), bytes = payload.len(), "sending");
+        self.metrics.command_sent(command.name());
+        let (http, events, metrics) = (self.http.clone(), self.events.clone(), Arc::clone(&self.metrics));
+        exchanges.spawn(async move {
+            let (_permit, _question) = (permit, question);
+            let event = exchange(&http, at, &command, payload).await;
+            let event = told(&base, &command, event, &metrics);
+            if let Some(event) = event {
+                let _ = events.send(event).await;
+            }
+        });
+    }
+}
+
+/// A question that is open, until it is dropped.
+struct Open {
+    asked: Arc<Mutex<HashSet<(BaseId, &'static str)>>>,
+    question: (BaseId, &'static str),
+}
+
+impl Open {
+    /// None if it is open already.
+    fn new(asked: &Arc<Mutex<HashSet<(BaseId, &'static str)>>>, base: &BaseId, name: &'static str) -> Option<Self> {
+        let question = (base.clone(), name);
+        let fresh = asked.lock().unwrap_or_else(PoisonError::into_inner).insert(question.clone());
+        fresh.then(|| Self { asked: Arc::clone(asked), question })
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.question);
+    }
+}
+
+fn payload(command: &Command) -> Result<Vec<u8>, String> {
+    let payload = encode(command).map_err(|error| format!("the command cannot be written: {error}"))?;
+    let bytes = payload.len();
+    if bytes > MAX_COMMAND {
+        return Err(format!("the command has {bytes} bytes, more than the {MAX_COMMAND} that are sent"));
+    }
+    Ok(payload)
+}
+
+/// What the engine is told of an exchange.
+fn told(
+    base: &BaseId,
+    command: &Command,
+    answer: Result<bytes::Bytes, ExchangeError>,
+    metrics: &Metrics,
+) -> Option<Event> {
+    let name = command.name();
+    match answer {
+        Ok(body) => match codec::exchanged(base, command, &body) {
+            Ok(message) => {
+                metrics.message_received(name);
+                Some(Event::Message(Via::Http, base.clone(), message))
+            }
+            // A truncated answer is as good as none: the list tells.
+            Err(error) => {
+                metrics.message_refused("malformed");
+                warn!(%base, command = name, %error, "answer refused");
+                None
+            }
+        },
+        Err(ExchangeError::NotSent(why)) => {
+            debug!(%base, command = name, why, "a command did not arrive");
+            (!command.is_question()).then(|| Event::Undelivered(base.clone()))
+        }
+        Err(ExchangeError::Unanswered(why)) => {
+            debug!(%base, command = name, why, "no answer");
+            None
+        }
+    }
+}
+
+async fn exchange(http: &Http, at: SocketAddr, command: &Command, payload: Vec<u8>) -> Result<bytes::Bytes, ExchangeError> {
+    let within = if command.is_question() { QUESTION } else { COMMAND };
+    let payload = bytes::Bytes::from(payload);
+    let tries = async {
+        let mut pauses = REFUSED.iter();
+        loop {
+            match once(http, at, command.name(), payload.clone()).await {
+                Err(ExchangeError::NotSent(why)) => match pauses.next() {
+                    Some(pause) => sleep(*pause).await,
+                    None => return Err(ExchangeError::NotSent(why)),
+                },
+                other => return other,
+            }
+        }
+    };
+    timeout(within, tries)
+        .await
+        .unwrap_or_else(|_| Err(ExchangeError::Unanswered(format!("no answer within {} s", within.as_secs()))))
+}
+
+async fn once(http: &Http, at: SocketAddr, path: &str, payload: bytes::Bytes) -> Result<bytes::Bytes, ExchangeError> {
+    let unanswered = |error: &dyn std::fmt::Display| ExchangeError::Unanswered(error.to_string());
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(format!("http://{at}/{path}"))
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(payload))
+        .map_err(|error| ExchangeError::NotSent(error.to_string()))?;
+    let response = http.request(request).await.map_err(|error| {
+        if error.is_connect() { ExchangeError::NotSent(error.to_string()) } else { unanswered(&error) }
+    })?;
+    // What is no 200 comes from somebody else, and a redirect is followed nowhere.
+    if response.status() != http::StatusCode::OK {
+        return Err(unanswered(&format!("status {}", response.status())));
+    }
+    let body = Limited::new(response.into_body(), MAX_PAYLOAD).collect().await;
+    body.map(http_body_util::Collected::to_bytes).map_err(|error| unanswered(&error))
+}

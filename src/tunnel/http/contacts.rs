@@ -1,0 +1,224 @@
+//! Where each base is: the address that its newest heartbeat came from, and its port.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use crate::domain::{BaseId, printable};
+
+/// Bases that are known at a time; those that were heard longest ago make room.
+const CONTACTS: usize = 32 * 1024;
+/// Bases beat every 12 s (protocol fact). A beat that comes earlier than this is of a JVM that started anew, or of a
+/// second base with the same identity;
+const EARLY: Duration = Duration::from_secs(10);
+/// and before one that comes later, the JVM was away or we were.
+const LATE: Duration = Duration::from_secs(14);
+/// Two ports that alternate are told of once in this time.
+const TELLS_EVERY: Duration = Duration::from_secs(600);
+
+/// Networks, as `10.0.0.0/8`; a single address is a network of one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ranges(Vec<(IpAddr, u8)>);
+
+/// What is no network.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no network such as 10.0.0.0/8")]
+pub struct RangeError(String);
+
+impl FromStr for Ranges {
+    type Err = RangeError;
+
+    fn from_str(text: &str) -> Result<Self, RangeError> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let range = |part: &str| {
+            let (address, bits) = part.split_once('/').map_or((part, None), |(a, b)| (a, Some(b)));
+            let address = address.parse::<IpAddr>().ok()?;
+            let most = if address.is_ipv4() { 32 } else { 128 };
+            let bits = bits.map_or(Some(most), |bits| bits.parse().ok()).filter(|bits| *bits <= most)?;
+            Some((address, bits))
+        };
+        parts.map(|part| range(part).ok_or_else(|| RangeError(printable(part, 100).into_owned()))).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl Ranges {
+    fn contain(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|(network, bits)| match (network, address) {
+            (IpAddr::V4(n), IpAddr::V4(a)) => {
+                let shift = 32_u32.saturating_sub((*bits).into());
+                n.to_bits().checked_shr(shift) == a.to_bits().checked_shr(shift)
+            }
+            (IpAddr::V6(n), IpAddr::V6(a)) => {
+                let shift = 128_u32.saturating_sub((*bits).into());
+                n.to_bits().checked_shr(shift) == a.to_bits().checked_shr(shift)
+            }
+            _ => false,
+        })
+    }
+}
+
+/// What a beat was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Beat {
+    /// It did not come when it was due: the JVM may be another one.
+    pub(super) out_of_turn: bool,
+    /// The base had another port before, lately: two bases seem to have one identity.
+    pub(super) alternates: Option<u16>,
+}
+
+/// A beat for another's address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the heartbeat came from {from} and says that the base is at {said}: neither is in the ranges of bases that may do so \
+     (MODULET_BASE_ADDRESSES)"
+)]
+pub(super) struct Forged {
+    from: IpAddr,
+    said: IpAddr,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Contact {
+    at: SocketAddr,
+    beat: Instant,
+    told: Option<Instant>,
+}
+
+/// All of them, and who waits for a baseline.
+#[derive(Debug, Default)]
+pub(super) struct Contacts {
+    ranges: Ranges,
+    known: Mutex<HashMap<BaseId, Contact>>,
+    waiting: Mutex<HashMap<BaseId, oneshot::Sender<Vec<u8>>>>,
+}
+
+fn open<T>(book: &Mutex<T>) -> MutexGuard<'_, T> {
+    book.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Contacts {
+    pub(super) fn new(ranges: Ranges) -> Self {
+        Self { ranges, ..Self::default() }
+    }
+
+    /// Where a base is that says `said` in a beat that came from `from`. Commands go where the beat came from, or, where
+    /// both are in the ranges, to where it says. What comes from this very machine may say any address of it.
+    pub(super) fn place(&self, from: IpAddr, said: Option<IpAddr>) -> Result<IpAddr, Forged> {
+        let (from, said) = (from.to_canonical(), said.map(|s| s.to_canonical()));
+        match said {
+            Some(said) if said != from && !from.is_loopback() => {
+                let allowed = self.ranges.contain(from) && self.ranges.contain(said);
+                if allowed { Ok(said) } else { Err(Forged { from, said }) }
+            }
+            _ => Ok(from),
+        }
+    }
+
+    /// A base beat. The newest beat tells where it is.
+    pub(super) fn beat(&self, base: &BaseId, at: SocketAddr, now: Instant) -> Beat {
+        let mut known = open(&self.known);
+        if known.len() >= CONTACTS && !known.contains_key(base) {
+            let oldest = known.iter().min_by_key(|(_, contact)| contact.beat).map(|(id, _)| id.clone());
+            oldest.map(|id| known.remove(&id));
+        }
+        let before = known.insert(base.clone(), Contact { at, beat: now, told: None });
+        let Some(before) = before else { return Beat { out_of_turn: true, alternates: None } };
+        let passed = now.saturating_duration_since(before.beat);
+        let out_of_turn = !(EARLY..=LATE).contains(&passed);
+        let told = before.told.filter(|at| now.saturating_duration_since(*at) < TELLS_EVERY);
+        let two = before.at.port() != at.port() && passed < EARLY;
+        if let Some(contact) = known.get_mut(base) {
+            contact.told = if two { Some(told.unwrap_or(now)) } else { told };
+        }
+        Beat { out_of_turn, alternates: Some(before.at.port()).filter(|_| two && told.is_none()) }
+    }
+
+    /// Where its commands go.
+    pub(super) fn of(&self, base: &BaseId) -> Option<SocketAddr> {
+        open(&self.known).get(base).map(|contact| contact.at)
+    }
+
+    /// The base asked for its baseline, and waits. Who waits for the same base already waits in vain from now on.
+    pub(super) fn waits(&self, base: &BaseId) -> oneshot::Receiver<Vec<u8>> {
+        let (answer, waits) = oneshot::channel();
+        let mut waiting = open(&self.waiting);
+        waiting.retain(|_, answer| !answer.is_closed());
+        waiting.insert(base.clone(), answer);
+        waits
+    }
+
+    /// Its baseline; says whether somebody waited for it.
+    pub(super) fn answer(&self, base: &BaseId, baseline: Vec<u8>) -> bool {
+        let waits = open(&self.waiting).remove(base);
+        waits.is_some_and(|answer| answer.send(baseline).is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_beat_for_anothers_address_is_refused_unless_both_are_in_the_ranges() {
+        let contacts = Contacts::new(Ranges::default());
+        assert_eq!(contacts.place(ip("10.0.0.1"), Some(ip("10.0.0.1"))), Ok(ip("10.0.0.1")));
+        assert_eq!(contacts.place(ip("::ffff:10.0.0.1"), Some(ip("10.0.0.1"))), Ok(ip("10.0.0.1")));
+        assert_eq!(contacts.place(ip("10.0.0.1"), None), Ok(ip("10.0.0.1")), "what it says is no address");
+        assert_eq!(contacts.place(ip("127.0.0.1"), Some(ip("192.0.2.2"))), Ok(ip("127.0.0.1")), "this machine");
+        assert!(contacts.place(ip("10.0.0.1"), Some(ip("10.0.0.2"))).is_err());
+        assert!(contacts.place(ip("10.0.0.1"), Some(ip("169.254.169.254"))).is_err());
+        let contacts = Contacts::new("10.0.0.0/8, fd00::/8".parse().unwrap());
+        assert_eq!(contacts.place(ip("10.0.0.1"), Some(ip("10.9.0.2"))), Ok(ip("10.9.0.2")));
+        assert_eq!(contacts.place(ip("fd00::1"), Some(ip("fd00::2"))), Ok(ip("fd00::2")));
+        assert!(contacts.place(ip("11.0.0.1"), Some(ip("10.0.0.2"))).is_err());
+        assert!(contacts.place(ip("10.0.0.1"), Some(ip("11.0.0.2"))).is_err());
+    }
+
+    #[test]
+    fn ranges_are_networks_or_addresses() {
+        for bad in ["10.0.0.0/33", "10.0.0", "x", "10.0.0.0/", "fd00::/129", "10.0.0.0/8/8"] {
+            assert!(bad.parse::<Ranges>().is_err(), "{bad}");
+        }
+        let all: Ranges = "0.0.0.0/0".parse().unwrap();
+        assert!(all.contain(ip("203.0.113.9")) && !all.contain(ip("::1")));
+        let one: Ranges = "192.0.2.1".parse().unwrap();
+        assert!(one.contain(ip("192.0.2.1")) && !one.contain(ip("192.0.2.2")));
+        assert_eq!("".parse::<Ranges>().unwrap(), Ranges::default());
+    }
+
+    #[test]
+    fn the_newest_beat_tells_where_a_base_is_and_two_that_share_an_identity_are_told_of_once() {
+        let (contacts, base, start) = (Contacts::default(), BaseId::new("base-1"), Instant::now());
+        let at = |port| SocketAddr::from(([10, 0, 0, 1], port));
+        let after = |s: u64| start + Duration::from_secs(s);
+        assert_eq!(contacts.beat(&base, at(1238), start), Beat { out_of_turn: true, alternates: None }, "the first");
+        assert_eq!(contacts.beat(&base, at(1238), after(12)), Beat { out_of_turn: false, alternates: None });
+        // It restarted and has another port: at first that looks the same as a second base.
+        assert_eq!(contacts.beat(&base, at(1239), after(15)), Beat { out_of_turn: true, alternates: Some(1238) });
+        assert_eq!(contacts.of(&base), Some(at(1239)));
+        assert_eq!(contacts.beat(&base, at(1238), after(24)), Beat { out_of_turn: true, alternates: None }, "said before");
+        assert_eq!(contacts.beat(&base, at(1238), after(60)), Beat { out_of_turn: true, alternates: None }, "it was away");
+        assert_eq!(contacts.of(&BaseId::new("other")), None);
+    }
+
+    #[test]
+    fn invented_identities_take_no_more_room_than_there_is() {
+        let (contacts, start) = (Contacts::default(), Instant::now());
+        let at = SocketAddr::from(([10, 0, 0, 1], 1238));
+        for number in 0..CONTACTS + 10 {
+            contacts.beat(&BaseId::new(format!("base-{number}")), at, start + Duration::from_millis(number as u64));
+        }
+        assert_eq!(open(&contacts.known).len(), CONTACTS);
+        assert!(contacts.of(&BaseId::new("base-0")).is_none());
+    }
+}
