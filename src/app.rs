@@ -14,12 +14,12 @@ use tracing::{error, info, warn};
 use crate::{
     api::{self, Clients, EventSink, Reader, Writer},
     config::Config,
-    engine::{self, Edges},
+    engine::{self, Commands, Edges},
     http::{self, Readiness},
     metrics::Metrics,
     picture::Pictures,
     tasks::{TaskEnd, Tasks},
-    tunnel::{Topics, mqtt},
+    tunnel::{Topics, http as http_tunnel, mqtt},
 };
 
 /// Requests to the API server at a time, for Pods and Nodes. Each is a connection of its own (HTTP/1).
@@ -43,10 +43,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // rustls wants to be told which cryptography to use; a second call changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let listener = http::listen(config.http_address).await?;
+    let heartbeats = match &config.http_tunnel {
+        Some(tunnel) => Some(http_tunnel::listen(tunnel).await?),
+        None => None,
+    };
     let clients = Clients::new(cluster(&config).await?).context("cannot make a Kubernetes client")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let mut parts = Parts::start(config, listener, &clients)?;
+    let mut parts = Parts::start(config, listener, heartbeats, &clients)?;
     let told = async {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
@@ -65,7 +69,12 @@ struct Parts {
 }
 
 impl Parts {
-    fn start(config: Config, listener: TcpListener, clients: &Clients) -> anyhow::Result<Self> {
+    fn start(
+        config: Config,
+        listener: TcpListener,
+        heartbeats: Option<http_tunnel::Listener>,
+        clients: &Clients,
+    ) -> anyhow::Result<Self> {
         let (config, metrics) = (Arc::new(config), Arc::new(Metrics::new()));
         let readiness = Arc::new(Readiness::default());
         let mut tasks = Tasks::default();
@@ -74,13 +83,17 @@ impl Parts {
         let (read_to, read) = mpsc::channel(FACTS);
         let (tunnel_to, tunnel) = mpsc::channel(FACTS);
         let topics = Topics::new(&config.env);
-        let commands = match &config.mqtt {
-            Some(mqtt) => Some(mqtt::start(&mut tasks, mqtt, topics, tunnel_to, Arc::clone(&metrics))?),
-            None => {
-                warn!("no tunnel is switched on: no base can be reached (ENABLE_MQTT_TUNNEL)");
-                None
-            }
-        };
+        let mut commands = Commands::default();
+        if let Some(mqtt) = &config.mqtt {
+            let started = mqtt::start(&mut tasks, mqtt, topics.clone(), tunnel_to.clone(), Arc::clone(&metrics))?;
+            commands.mqtt = Some(started);
+        }
+        if let Some(listener) = heartbeats {
+            commands.http = Some(http_tunnel::start(&mut tasks, listener, topics, tunnel_to, Arc::clone(&metrics)));
+        }
+        if commands.mqtt.is_none() && commands.http.is_none() {
+            warn!("no tunnel is switched on: no base can be reached (ENABLE_MQTT_TUNNEL, ENABLE_HTTP_TUNNEL)");
+        }
         info!(
             version = env!("CARGO_PKG_VERSION"),
             env = config.env,
@@ -163,7 +176,7 @@ mod tests {
         config.http_address = "127.0.0.1:0".parse().unwrap();
         let listener = http::listen(config.http_address).await.unwrap();
         let clients = Clients::new(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
-        Parts::start(config, listener, &clients).unwrap()
+        Parts::start(config, listener, None, &clients).unwrap()
     }
 
     #[tokio::test]

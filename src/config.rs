@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{CommandFactory, FromArgMatches, Parser, builder::Resettable};
 
-use crate::{domain::Settings, k8s::names, telemetry::LogFormat, tunnel::mqtt::MqttConfig};
+use crate::{domain::Settings, k8s::names, telemetry::LogFormat, tunnel::{http::{HttpConfig, Ranges}, mqtt::MqttConfig}};
 
 /// The kubelet for modules: makes every Koupleless base a Kubernetes Node and every module a Pod on it.
 ///
@@ -29,7 +29,20 @@ pub struct Args {
     #[arg(long, env = "NAMESPACE", default_value = "default")]
     namespace: String,
 
-    /// Connect to bases over MQTT, the only way there is
+    /// Connect to bases over HTTP: bases post their heartbeats to modulet, and modulet posts commands to them
+    #[arg(long, env = "ENABLE_HTTP_TUNNEL", default_value_t = false, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    enable_http_tunnel: bool,
+
+    /// Port for heartbeats of bases over HTTP
+    #[arg(long, env = "HTTP_TUNNEL_LISTEN_PORT", default_value_t = 7777, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    http_tunnel_listen_port: u16,
+
+    /// Networks whose bases may say over HTTP that they are at an address that they do not speak from (behind a proxy, or
+    /// NAT), as 10.0.0.0/8,192.168.0.0/16
+    #[arg(long, env = "MODULET_HTTP_TUNNEL_RANGES", default_value = "", value_name = "NETWORKS", hide_default_value = true)]
+    http_tunnel_ranges: Ranges,
+
+    /// Connect to bases over MQTT
     #[arg(long, env = "ENABLE_MQTT_TUNNEL", default_value_t = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     enable_mqtt_tunnel: bool,
 
@@ -141,6 +154,8 @@ pub struct Config {
     pub instance: String,
     /// How to reach the broker; none: no tunnel.
     pub mqtt: Option<MqttConfig>,
+    /// How bases reach us over HTTP; none: not at all.
+    pub http_tunnel: Option<HttpConfig>,
     /// Address for health and metrics.
     pub http_address: SocketAddr,
     /// What to log.
@@ -169,6 +184,9 @@ impl From<Args> for Config {
             ca: args.mqtt_ca_path,
             identity: args.mqtt_client_crt_path.zip(args.mqtt_client_key_path),
         });
+        let http_tunnel = args
+            .enable_http_tunnel
+            .then_some(HttpConfig { port: args.http_tunnel_listen_port, ranges: args.http_tunnel_ranges });
         let unreachable_after = Duration::from_secs(args.unreachable_after);
         Self {
             kubeconfig: args.kubeconfig,
@@ -177,6 +195,7 @@ impl From<Args> for Config {
             instance: format!("{client_id}/{}", random_id()),
             client_id,
             mqtt,
+            http_tunnel,
             http_address: args.http_address,
             log: args.log,
             log_format: args.log_format,

@@ -8,7 +8,7 @@ use crate::{
     domain::BaseId,
     metrics::Metrics,
     planning::{Effect, Lane},
-    tunnel::{self, mqtt},
+    tunnel::{self, Sender, Via},
 };
 
 /// The edges, as the engine sees them.
@@ -24,7 +24,7 @@ pub struct Edges {
     /// Reads of what environments refer to.
     pub reader: Reader,
     /// Commands to bases.
-    pub commands: Option<mqtt::Sender>,
+    pub commands: Commands,
     /// Statuses, Nodes, deletions.
     pub writer: Writer,
     /// Leases and ledgers.
@@ -33,6 +33,28 @@ pub struct Edges {
     pub record: Writer,
     /// Events.
     pub events: EventSink,
+}
+
+/// The tunnels' sending halves; none of one that is not switched on.
+#[derive(Clone, Debug, Default)]
+pub struct Commands {
+    /// Over the broker.
+    pub mqtt: Option<Sender>,
+    /// To the base itself.
+    pub http: Option<Sender>,
+}
+
+impl Commands {
+    fn of(&self, via: Via) -> Option<&Sender> {
+        match via {
+            Via::Mqtt => self.mqtt.as_ref(),
+            Via::Http => self.http.as_ref(),
+        }
+    }
+
+    fn depth(&self) -> usize {
+        [&self.mqtt, &self.http].into_iter().flatten().map(Sender::depth).sum()
+    }
 }
 
 /// What an edge did not take, since its queue was full.
@@ -50,8 +72,8 @@ impl Edges {
         let mut not_taken = Vec::new();
         for effect in effects {
             match effect {
-                Effect::Tell(base, command) => {
-                    let Some(commands) = &self.commands else { continue };
+                Effect::Tell(via, base, command) => {
+                    let Some(commands) = self.commands.of(via) else { continue };
                     if !commands.send(base.clone(), command) {
                         metrics.overflow("commands");
                         not_taken.push(NotTaken::Command(base));
@@ -87,7 +109,7 @@ impl Edges {
             ("tunnel", self.tunnel.len()),
             ("watched", self.watched.len()),
             ("written", self.written.len()),
-            ("commands", self.commands.as_ref().map_or(0, mqtt::Sender::depth)),
+            ("commands", self.commands.depth()),
             (self.writer.name(), self.writer.depth()),
             (self.background.name(), self.background.depth()),
             (self.record.name(), self.record.depth()),

@@ -176,9 +176,9 @@ impl State {
                     self.dirty.insert(base);
                 }
             }
-            tunnel::Event::Undelivered(base) => {
+            tunnel::Event::Uncertain(base) => {
                 if let Some(state) = self.bases.get_mut(&base) {
-                    state.base.command_not_delivered();
+                    state.base.command_uncertain();
                     self.dirty.insert(base);
                 }
             }
@@ -238,6 +238,9 @@ impl State {
                 }
                 state.base.health_answered(complete);
                 let used = health.used_metaspace.take();
+                if let Some(run_time) = health.run_time.take() {
+                    state.base.runs_for(run_time, now);
+                }
                 if complete {
                     state.measured(used, health.max_metaspace, now);
                 }
@@ -288,11 +291,13 @@ impl State {
     pub(super) fn base_mut(&mut self, id: &BaseId, now: Instant) -> Option<&mut BaseState> {
         if !self.bases.contains_key(id) {
             let mut base = Base::new(id.clone(), Arc::clone(&self.settings), now);
-            if !self.connected {
+            // Where there is only one tunnel it is that one's; else the first word tells.
+            let via = if self.config.mqtt.is_some() { Via::Mqtt } else { Via::Http };
+            if via == Via::Mqtt && !self.connected {
                 base.connection_lost(now);
             }
             let pods = self.index.comes_home(id);
-            let mut state = BaseState::new(base, self.topics.node_name(id), pods, now);
+            let mut state = BaseState::new(base, via, self.topics.node_name(id), pods, now);
             if self.begun
                 && let Some(ledger) = self.record.take(id)
             {

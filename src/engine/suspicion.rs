@@ -7,8 +7,9 @@ use tracing::{info, warn};
 use super::{bases::BaseState, state::State};
 use crate::{
     api::{Note, Subject},
-    domain::{BaseId, Link, Reachability},
+    domain::{BaseId, Reachability},
     planning::Effect,
+    tunnel::Via,
 };
 
 /// With fewer bases than this all of them may well be dead.
@@ -81,7 +82,7 @@ impl State {
             self.metrics.bases_suspected.set(0);
         }
         for (id, state) in &mut self.bases {
-            if self.connected {
+            if self.connected || state.via == Via::Http {
                 state.base.liveness.deaf(now);
                 state.base.liveness.listening(now);
             }
@@ -109,8 +110,9 @@ impl State {
 
     /// Before a base is given up: whether most of the others are silent too.
     pub(super) fn suspect(&mut self, id: &BaseId, now: Instant, out: &mut Vec<Effect>) {
-        let link = Link { proven: self.link_proven, suspected: false };
-        let overdue = self.bases.get(id).is_some_and(|state| state.base.is_overdue(&link, now));
+        let proven = self.link_proven;
+        let is_overdue = |state: &BaseState| state.base.is_overdue(&state.link(proven, false, now), now);
+        let overdue = self.bases.get(id).is_some_and(|state| is_overdue(state));
         let looked = self.suspicion.looked.is_some_and(|at| now.saturating_duration_since(at) < LOOK_EVERY);
         if overdue && !self.suspicion.heard {
             self.tell_nobody(id, out);

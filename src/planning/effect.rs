@@ -4,13 +4,14 @@ use crate::{
     api::{Key, Note, Request},
     domain::{BaseId, Command},
     k8s::Reference,
+    tunnel::Via,
 };
 
 /// One thing to be done outside.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// Send a command to a base.
-    Tell(BaseId, Command),
+    /// Send a command to a base, over this tunnel.
+    Tell(Via, BaseId, Command),
     /// Write to the API server; the end comes back as a fact with the same key, whatever happens.
     Write(Lane, Key, Request),
     /// Write an Event.

@@ -49,8 +49,8 @@ pub enum Event {
         /// For people.
         why: String,
     },
-    /// A command to this base never arrived, and may be sent again.
-    Undelivered(BaseId),
+    /// A command to this base got no answer, and may never have arrived: the list tells.
+    Uncertain(BaseId),
     /// A base said something.
     Message(Via, BaseId, Message),
 }

@@ -54,6 +54,10 @@ pub struct Base {
     /// Updates that need the old version out of the way first, by module name.
     pub(in crate::domain) replacements: BTreeMap<String, Replacement>,
     pub(in crate::domain) settings: Arc<Settings>,
+    /// Since when its JVM runs, as it says.
+    pub(super) runs_since: Option<Instant>,
+    /// How many commands it can be at work on and still answer a question.
+    workers: usize,
 }
 
 impl Base {
@@ -77,6 +81,8 @@ impl Base {
             absent: BTreeMap::new(),
             replacements: BTreeMap::new(),
             settings,
+            runs_since: None,
+            workers: usize::MAX,
         }
     }
 
@@ -87,13 +93,22 @@ impl Base {
 
     /// All its workers are occupied by our own commands.
     pub(in crate::domain) fn is_busy(&self) -> bool {
-        self.conversation.in_flight() >= self.settings.commands_in_flight
+        self.conversation.in_flight() >= self.commands_at_a_time()
+    }
+
+    fn commands_at_a_time(&self) -> usize {
+        self.settings.commands_in_flight.min(self.workers)
+    }
+
+    /// It can be at work on so many commands and still answer a question.
+    pub fn limit_commands(&mut self, workers: usize) {
+        self.workers = workers;
     }
 
     /// How many more commands may be on their way.
     pub(in crate::domain) fn free_places(&self, now: Instant) -> usize {
         let occupied = self.conversation.in_flight().saturating_sub(self.conversation.hanging(now));
-        self.settings.commands_in_flight.saturating_sub(occupied)
+        self.commands_at_a_time().saturating_sub(occupied)
     }
 
     /// It was asked, and is silent over a link that has proven alive, for so long that it would be given up if we did

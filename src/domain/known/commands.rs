@@ -11,6 +11,9 @@ use crate::domain::{Command, ListedModule, ModuleId, ModuleSpec, Pod, Reason, St
 /// A command that is this late does not arrive any more.
 const FORGET_AFTER: Duration = Duration::from_secs(300);
 
+/// What two answers say of the start of one JVM is no further apart: the answers take their time.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(10);
+
 impl Base {
     /// A command of the plan is on its way.
     pub(in crate::domain) fn sent(&mut self, command: &Command, pods: &[&Pod], now: Instant) {
@@ -42,6 +45,27 @@ impl Base {
                 self.ended(Ended::UninstallFailed { id: id.clone(), message }, now);
             }
             Command::QueryModules | Command::QueryHealth => {}
+        }
+    }
+
+    /// A command got no answer, and may never have arrived: the next list tells, and is asked for at once.
+    pub fn command_uncertain(&mut self) {
+        self.conversation.commands_uncertain();
+    }
+
+    /// Its JVM may be another one: its list is asked for at once.
+    pub fn may_be_new(&mut self) {
+        self.conversation.ask_now();
+    }
+
+    /// How long its JVM runs. One that runs since later than the one before is another one.
+    pub fn runs_for(&mut self, run_time: Duration, now: Instant) {
+        let since = now.checked_sub(run_time).unwrap_or(now);
+        let before = self.runs_since.replace(since);
+        if before.is_some_and(|before| since > before.later(CLOCKS_DIFFER)) {
+            self.jvm.is_new(now);
+            self.conversation.commands_uncertain();
+            self.conversation.ask_now();
         }
     }
 

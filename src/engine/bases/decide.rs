@@ -7,7 +7,7 @@ use std::{
 
 use super::super::state::State;
 use crate::{
-    domain::{BaseId, Later, Link, ModuleId, Phase, Plan, Pod, PodOutcome, PodUid, Reachability, Rejection},
+    domain::{BaseId, Later, ModuleId, Phase, Plan, Pod, PodOutcome, PodUid, Reachability, Rejection},
     planning::{Effect, Task},
 };
 
@@ -57,10 +57,11 @@ impl State {
         let mut pods: Vec<_> = state.pods.iter().filter_map(|uid| self.pods.get(uid)).map(|p| &p.pod).collect();
         let first_seen = |pod: &Pod| self.pods.get(&pod.uid).map(|p| (p.commanded, p.first_seen));
         let rejected = reject_beyond(&mut pods, self.config.max_pods, first_seen);
-        let link = Link { proven: self.link_proven, suspected: self.suspicion.is_on() };
+        let link = state.link(self.link_proven, self.suspicion.is_on(), now);
+        state.base.limit_commands(state.workers());
         let plan = state.base.step(&pods, &link, now);
         let overdue = link.suspected && state.base.is_overdue(&link, now);
-        let reachability = state.base.reachability(now);
+        let (via, reachability) = (state.via, state.base.reachability(now));
         if state.reachability != Some(reachability) {
             state.becomes(reachability, now);
             self.tell_reachability(id, reachability, now, out);
@@ -71,7 +72,7 @@ impl State {
         }
         self.put_on_record(id, &plan.unrecorded, &task, now);
         for command in &plan.commands {
-            out.push(Effect::Tell(id.clone(), command.clone()));
+            out.push(Effect::Tell(via, id.clone(), command.clone()));
             self.tell_command(id, command, now, out);
         }
         self.plan_statuses(id, &plan.pods, &task, now, out);

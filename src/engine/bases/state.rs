@@ -9,9 +9,9 @@ use k8s_openapi::api::core::v1 as core;
 
 use super::{super::record::mark, metaspace::LowMetaspace, node::NodeState, registration::Registration, story::Told};
 use crate::{
-    domain::{Base, BaseId, Ledger, Phase, Pod, PodOutcome, PodUid, Reachability},
+    domain::{Base, BaseId, Ledger, Link, Phase, Pod, PodOutcome, PodUid, Reachability},
     planning::Tracked,
-    tunnel::Health,
+    tunnel::{Health, Via},
 };
 
 /// A base that was reachable for so long at a stretch is no stranger.
@@ -21,6 +21,8 @@ const AT_HOME: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(in crate::engine) struct BaseState {
     pub(in crate::engine) base: Base,
+    /// The tunnel that it was last heard on; its commands go there too.
+    pub(in crate::engine) via: Via,
     pub(in crate::engine) node: NodeState,
     pub(in crate::engine) registration: Registration,
     pub(in crate::engine) lease: Tracked<()>,
@@ -43,9 +45,10 @@ pub(in crate::engine) struct BaseState {
 
 impl BaseState {
     /// A base that is known from now on.
-    pub(in crate::engine) fn new(base: Base, node: String, pods: BTreeSet<PodUid>, now: Instant) -> Self {
+    pub(in crate::engine) fn new(base: Base, via: Via, node: String, pods: BTreeSet<PodUid>, now: Instant) -> Self {
         Self {
             base,
+            via,
             node: NodeState::new(node),
             registration: Registration::default(),
             lease: Tracked::default(),
@@ -61,6 +64,33 @@ impl BaseState {
             saved_mark: mark(&Ledger::default()),
             noted_mark: mark(&Ledger::default()),
         }
+    }
+
+    /// It is heard on this tunnel; `connected`: the broker is there.
+    pub(in crate::engine) fn is_heard_via(&mut self, via: Via, connected: bool, now: Instant) {
+        if std::mem::replace(&mut self.via, via) == via {
+            return;
+        }
+        match via {
+            Via::Mqtt if !connected => self.base.connection_lost(now),
+            Via::Mqtt | Via::Http => self.base.connection_back(now),
+        }
+    }
+
+    /// Whose silence its silence is. Over HTTP nothing stands between us that could be the silent one.
+    pub(in crate::engine) fn link(&self, broker_proven: Option<Instant>, suspected: bool, now: Instant) -> Link {
+        let proven = if self.via == Via::Http { Some(now) } else { broker_proven };
+        Link { proven, suspected }
+    }
+
+    /// How many commands it can be at work on and still answer a question: over HTTP it answers with the threads that
+    /// it works with, two for each core.
+    pub(super) fn workers(&self) -> usize {
+        if self.via == Via::Mqtt {
+            return usize::MAX;
+        }
+        let cpus = self.health.as_ref().and_then(|health| health.cpus).and_then(|cpus| usize::try_from(cpus).ok());
+        cpus.unwrap_or(1).saturating_mul(2).saturating_sub(1).max(1)
     }
 
     /// Tells its ledger from others.

@@ -69,7 +69,7 @@ impl Scene {
             written: mpsc::channel(1).1,
             read: mpsc::channel(1).1,
             reader,
-            commands: Some(sender),
+            commands: Commands { mqtt: Some(sender), http: None },
             writer,
             background,
             record,
@@ -171,7 +171,7 @@ impl Scene {
     // What bases say.
 
     pub(super) fn say(&mut self, base: &str, message: Message) {
-        self.state.tunnel(Event::Message(BaseId::new(base), message), self.now);
+        self.state.tunnel(Event::Message(Via::Mqtt, BaseId::new(base), message), self.now);
     }
 
     pub(super) fn beats(&mut self, base: &str) {
@@ -291,7 +291,7 @@ impl Scene {
 
     /// Commands to somebody else take all the room on the way to the broker.
     pub(super) fn fill_commands(&self) {
-        let commands = self.edges.commands.as_ref().unwrap();
+        let commands = self.edges.commands.mqtt.as_ref().unwrap();
         while commands.send(BaseId::new("somebody-else"), Command::QueryHealth) {}
     }
 

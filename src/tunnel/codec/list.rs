@@ -75,8 +75,7 @@ struct RawModule {
     state: Option<String>,
     latest_state_record: Option<RawRecord>,
     /// Over HTTP: all of them, the oldest first.
-    #[serde(default)]
-    biz_state_records: Vec<RawRecord>,
+    biz_state_records: Option<Vec<RawRecord>>,
 }
 
 #[derive(Deserialize)]
@@ -92,7 +91,7 @@ fn module(raw: RawModule) -> Option<ListedModule> {
         "broken" => ModuleState::Broken,
         _ => ModuleState::Unknown,
     };
-    let record = raw.latest_state_record.or_else(|| raw.biz_state_records.into_iter().next_back());
+    let record = raw.latest_state_record.or_else(|| raw.biz_state_records.into_iter().flatten().next_back());
     let message = record.and_then(|record| record.message).filter(|text| !text.is_empty());
     let id = module_id(raw.name, raw.version)?;
     Some(ListedModule { id, state, message: message.map(|text| root_cause(&text)) })

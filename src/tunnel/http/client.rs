@@ -128,7 +128,7 @@ impl Client {
         let Ok(permit) = Arc::clone(permits).try_acquire_owned() else {
             self.metrics.overflow("exchanges");
             if !is_question {
-                let _ = self.events.send(Event::Undelivered(base)).await;
+                let _ = self.events.send(Event::Uncertain(base)).await;
             }
             return;
         };
@@ -201,13 +201,9 @@ fn told(
                 None
             }
         },
-        Err(ExchangeError::NotSent(why)) => {
-            debug!(%base, command = name, why, "a command did not arrive");
-            (!command.is_question()).then(|| Event::Undelivered(base.clone()))
-        }
-        Err(ExchangeError::Unanswered(why)) => {
-            debug!(%base, command = name, why, "no answer");
-            None
+        Err(error) => {
+            debug!(%base, command = name, %error, "no answer");
+            (!command.is_question()).then(|| Event::Uncertain(base.clone()))
         }
     }
 }

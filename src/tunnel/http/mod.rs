@@ -36,24 +36,36 @@ pub struct HttpError {
     source: std::io::Error,
 }
 
-/// Listens for bases and sends commands to them, until `events` is closed.
+/// The port is open.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    ranges: Ranges,
+}
+
+/// Opens the port; one in use is told at the start.
 ///
 /// # Errors
 /// The port is in use.
-pub async fn start(
+pub async fn listen(config: &HttpConfig) -> Result<Listener, HttpError> {
+    let port = config.port;
+    let socket = TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port))).await;
+    let socket = socket.map_err(|source| HttpError { port, source })?;
+    Ok(Listener { socket, ranges: config.ranges.clone() })
+}
+
+/// Hears bases and sends commands to them, until `events` is closed.
+pub fn start(
     tasks: &mut Tasks,
-    config: &HttpConfig,
+    listener: Listener,
     topics: Topics,
     events: mpsc::Sender<Event>,
     metrics: Arc<Metrics>,
-) -> Result<Sender, HttpError> {
-    let port = config.port;
-    let listener = TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port))).await;
-    let listener = listener.map_err(|source| HttpError { port, source })?;
-    let contacts = Arc::new(Contacts::new(config.ranges.clone()));
+) -> Sender {
+    let contacts = Arc::new(Contacts::new(listener.ranges));
     let (commands, queue) = Sender::new();
     let client = Client::new(Arc::clone(&contacts), events.clone(), Arc::clone(&metrics));
     tasks.spawn("HTTP tunnel, commands", client.run(queue));
-    tasks.spawn("HTTP tunnel, heartbeats", Server::new(topics, contacts, events, metrics).run(listener));
-    Ok(commands)
+    tasks.spawn("HTTP tunnel, heartbeats", Server::new(topics, contacts, events, metrics).run(listener.socket));
+    commands
 }
