@@ -18,7 +18,7 @@ mod suspicion;
 mod tests;
 mod workloads;
 
-pub use effects::Edges;
+pub use effects::{Commands, Edges};
 
 use std::{
     collections::HashMap,

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use axum::body::Bytes;
 use http::{Method, Request, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::{
@@ -47,7 +48,7 @@ const QUESTIONS: usize = 1024;
 /// The largest command that is sent, in bytes.
 const MAX_COMMAND: usize = 1024 * 1024;
 
-type Http = legacy::Client<HttpConnector, Full<bytes::Bytes>>;
+type Http = legacy::Client<HttpConnector, Full<Bytes>>;
 
 /// Why an exchange gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -184,7 +185,7 @@ fn payload(command: &Command) -> Result<Vec<u8>, String> {
 fn told(
     base: &BaseId,
     command: &Command,
-    answer: Result<bytes::Bytes, ExchangeError>,
+    answer: Result<Bytes, ExchangeError>,
     metrics: &Metrics,
 ) -> Option<Event> {
     let name = command.name();
@@ -208,9 +209,9 @@ fn told(
     }
 }
 
-async fn exchange(http: &Http, at: SocketAddr, command: &Command, payload: Vec<u8>) -> Result<bytes::Bytes, ExchangeError> {
+async fn exchange(http: &Http, at: SocketAddr, command: &Command, payload: Vec<u8>) -> Result<Bytes, ExchangeError> {
     let within = if command.is_question() { QUESTION } else { COMMAND };
-    let payload = bytes::Bytes::from(payload);
+    let payload = Bytes::from(payload);
     let tries = async {
         let mut pauses = REFUSED.iter();
         loop {
@@ -228,7 +229,7 @@ async fn exchange(http: &Http, at: SocketAddr, command: &Command, payload: Vec<u
         .unwrap_or_else(|_| Err(ExchangeError::Unanswered(format!("no answer within {} s", within.as_secs()))))
 }
 
-async fn once(http: &Http, at: SocketAddr, path: &str, payload: bytes::Bytes) -> Result<bytes::Bytes, ExchangeError> {
+async fn once(http: &Http, at: SocketAddr, path: &str, payload: Bytes) -> Result<Bytes, ExchangeError> {
     let unanswered = |error: &dyn std::fmt::Display| ExchangeError::Unanswered(error.to_string());
     let request = Request::builder()
         .method(Method::POST)

@@ -12,6 +12,7 @@ mod arklet;
 mod command;
 mod engine;
 mod fleet;
+mod http;
 mod jobs;
 mod link;
 mod module;
@@ -31,6 +32,7 @@ use module::Module;
 use slot::Slot;
 
 pub use fleet::Fleet;
+pub use http::{HttpBase, HttpOptions, post};
 pub use module::BizState;
 pub use options::{Activation, BaseOptions, Generation, UrlBehaviour};
 pub use slot::{Counters, ReceivedCommand};

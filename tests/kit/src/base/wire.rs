@@ -134,7 +134,7 @@ fn metadata(identity: &str, options: &BaseOptions) -> Value {
     json!({"identity": identity, "name": options.name, "version": options.version, "clusterName": options.cluster})
 }
 
-fn health(modules: &[Module], options: &BaseOptions, uptime: f64) -> Value {
+pub(super) fn health(modules: &[Module], options: &BaseOptions, uptime: f64) -> Value {
     let mut listed: Vec<_> = modules.iter().map(brief).collect();
     listed.push(master(options));
     let classes = 8_700 + 40 * modules.len();
