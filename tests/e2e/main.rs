@@ -21,6 +21,7 @@ mod faults_workloads;
 mod generations;
 mod helm;
 mod holding;
+mod http_tunnel;
 mod kubectl;
 mod kubectl_rollout;
 mod lifecycle;
