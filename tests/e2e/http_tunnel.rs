@@ -110,7 +110,7 @@ async fn a_controller_that_was_away_finds_all_as_it_was() -> Result<()> {
     let base = base(&stage, stage.base_options("base-1"), HttpOptions::new(port)).await?;
     stage.create_pod(module_pod(&stage.name, "biz1", &[("biz1", "1")])).await?;
     stage.pod_ready("biz1").await?;
-    stage.controller.kill().await?;
+    stage.controller.kill9().await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
     stage.controller.restart().await?;
     stage.create_pod(module_pod(&stage.name, "biz2", &[("biz2", "1")])).await?;

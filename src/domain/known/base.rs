@@ -56,8 +56,8 @@ pub struct Base {
     pub(in crate::domain) settings: Arc<Settings>,
     /// Since when its JVM runs, as it says.
     pub(super) runs_since: Option<Instant>,
-    /// How many commands it can be at work on and still answer a question.
-    workers: usize,
+    /// What the way to it bears, see [`Link`].
+    pub(in crate::domain) commands_at_a_time: usize,
 }
 
 impl Base {
@@ -82,7 +82,7 @@ impl Base {
             replacements: BTreeMap::new(),
             settings,
             runs_since: None,
-            workers: usize::MAX,
+            commands_at_a_time: usize::MAX,
         }
     }
 
@@ -97,13 +97,9 @@ impl Base {
     }
 
     fn commands_at_a_time(&self) -> usize {
-        self.settings.commands_in_flight.min(self.workers)
+        self.settings.commands_in_flight.min(self.commands_at_a_time)
     }
 
-    /// It can be at work on so many commands and still answer a question.
-    pub fn limit_commands(&mut self, workers: usize) {
-        self.workers = workers;
-    }
 
     /// How many more commands may be on their way.
     pub(in crate::domain) fn free_places(&self, now: Instant) -> usize {

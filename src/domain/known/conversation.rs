@@ -51,6 +51,8 @@ pub struct Conversation {
     /// The answer under way may be older than the end of a command.
     outdated: bool,
     baseline_wanted: bool,
+    /// Of commands that are lost: a question that stays open says nothing about them.
+    loss_is_told: bool,
     /// Versions that have started by our command and that the base keeps deactivated, and what is known of their jars.
     started: BTreeMap<ModuleId, Jar>,
 }
@@ -165,6 +167,10 @@ impl Conversation {
         }
     }
 
+    pub(in crate::domain) fn loss_is_told(&mut self, told: bool) {
+        self.loss_is_told = told;
+    }
+
     pub(in crate::domain) fn ask_now(&mut self) {
         self.ask_now = true;
         self.asked = None;
@@ -209,7 +215,8 @@ impl Conversation {
                 if self.asked.is_some() {
                     // The last question stayed open: the base was away, and with it what we sent.
                     self.unanswered = self.unanswered.saturating_add(1);
-                    self.operations.values_mut().for_each(|o| o.uncertain = true);
+                    let lost = !self.loss_is_told;
+                    self.operations.values_mut().for_each(|o| o.uncertain |= lost);
                 }
                 self.asked = Some(now);
                 self.ask_now = false;

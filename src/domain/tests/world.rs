@@ -363,7 +363,7 @@ impl World {
     /// Something arrives at each moment, unless there is no connection or the broker hangs.
     fn link(&self) -> Link {
         let proven = if self.hangs { self.hangs_since } else { Some(self.now) };
-        Link { proven: proven.filter(|_| !self.base.liveness.is_deaf()), suspected: false }
+        Link { proven: proven.filter(|_| !self.base.liveness.is_deaf()), suspected: false, ..Link::default() }
     }
 
     /// The oldest command reaches the base.

@@ -58,7 +58,6 @@ impl State {
         let first_seen = |pod: &Pod| self.pods.get(&pod.uid).map(|p| (p.commanded, p.first_seen));
         let rejected = reject_beyond(&mut pods, self.config.max_pods, first_seen);
         let link = state.link(self.link_proven, self.suspicion.is_on(), now);
-        state.base.limit_commands(state.workers());
         let plan = state.base.step(&pods, &link, now);
         let overdue = link.suspected && state.base.is_overdue(&link, now);
         let (via, reachability) = (state.via, state.base.reachability(now));

@@ -79,16 +79,17 @@ impl BaseState {
 
     /// Whose silence its silence is. Over HTTP nothing stands between us that could be the silent one.
     pub(in crate::engine) fn link(&self, broker_proven: Option<Instant>, suspected: bool, now: Instant) -> Link {
-        let proven = if self.via == Via::Http { Some(now) } else { broker_proven };
-        Link { proven, suspected }
+        match self.via {
+            Via::Mqtt => Link { proven: broker_proven, suspected, ..Link::default() },
+            Via::Http => {
+                Link { proven: Some(now), suspected, commands_at_a_time: self.workers(), loss_is_told: true }
+            }
+        }
     }
 
     /// How many commands it can be at work on and still answer a question: over HTTP it answers with the threads that
     /// it works with, two for each core.
-    pub(super) fn workers(&self) -> usize {
-        if self.via == Via::Mqtt {
-            return usize::MAX;
-        }
+    fn workers(&self) -> usize {
         let cpus = self.health.as_ref().and_then(|health| health.cpus).and_then(|cpus| usize::try_from(cpus).ok());
         cpus.unwrap_or(1).saturating_mul(2).saturating_sub(1).max(1)
     }
