@@ -14,7 +14,7 @@ mod topic;
 mod traffic;
 
 pub use address::{AddressError, address};
-pub use codec::{CodecError, Health, Heartbeat, Message, decode};
+pub use codec::{CodecError, Health, Heartbeat, Message, Posted, decode, exchanged, posted};
 pub use encode::encode;
 pub use sender::Sender;
 pub use topic::{IdentityError, Kind, Topics};

@@ -3,6 +3,7 @@
 mod commands;
 mod fuzz;
 mod generations;
+mod http;
 mod limits;
 mod recorded;
 mod recording;

@@ -80,7 +80,7 @@ pub(crate) fn topics_of(topic: &str) -> Topics {
 pub(crate) fn describe(message: &Message) -> String {
     let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     match message {
-        Message::Heartbeat(Heartbeat { info, no_address, going_away }) => {
+        Message::Heartbeat(Heartbeat { info, no_address, going_away, .. }) => {
             let leaves = if *going_away { ", leaves" } else { "" };
             let (cluster, ip, host) = (text(&info.cluster), text(&info.ip), text(&info.host_name));
             let refused = no_address.as_ref().map_or_else(String::new, |why| format!(" ({why})"));

@@ -16,22 +16,22 @@ use crate::domain::{Answer, BaseId, Command, ModuleId, Reply};
 
 /// What a base posts.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::tunnel) struct Posted {
+pub struct Posted {
     /// Who it says that it is.
-    pub(in crate::tunnel) identity: String,
+    pub identity: String,
     /// Where it says that it is.
-    pub(in crate::tunnel) address: Option<IpAddr>,
+    pub address: Option<IpAddr>,
     /// The port to which commands go.
-    pub(in crate::tunnel) port: Option<u16>,
+    pub port: Option<u16>,
     /// What it says.
-    pub(in crate::tunnel) message: Message,
+    pub message: Message,
 }
 
 /// Reads what a base posts.
 ///
 /// # Errors
 /// It is malformed, or says from nobody.
-pub(in crate::tunnel) fn posted(kind: Kind, body: &[u8]) -> Result<Posted, CodecError> {
+pub fn posted(kind: Kind, body: &[u8]) -> Result<Posted, CodecError> {
     if kind == Kind::QueryBaseline {
         let raw: RawMetadata = json(kind.as_str(), body)?;
         let identity = raw.identity().ok_or(CodecError::Anonymous("queryBaseline"))?.to_owned();
@@ -50,7 +50,7 @@ pub(in crate::tunnel) fn posted(kind: Kind, body: &[u8]) -> Result<Posted, Codec
 ///
 /// # Errors
 /// It is malformed or cut off, from another base, or refuses to answer a question.
-pub(in crate::tunnel) fn exchanged(base: &BaseId, command: &Command, body: &[u8]) -> Result<Message, CodecError> {
+pub fn exchanged(base: &BaseId, command: &Command, body: &[u8]) -> Result<Message, CodecError> {
     let name = command.name();
     match command {
         Command::QueryModules => Ok(Message::Modules(answered::<RawList>(base, name, body)?.into_modules())),

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::{Kind, address::AddressError};
 use crate::domain::{BaseInfo, ListedModule, Reply};
-pub(super) use exchange::{exchanged, posted};
+pub use exchange::{Posted, exchanged, posted};
 use list::{OldList, RawList};
 
 /// Payloads above this are refused unread. A real list of 1,000 modules is about 200 kB.

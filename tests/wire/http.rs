@@ -1,0 +1,141 @@
+//! What real bases were recorded to say over HTTP, and what is understood.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result, bail};
+use modulet::{
+    domain::{BaseId, Command, ModuleId, ModuleSpec, Origin, Strategy},
+    tunnel::{Kind, Message, exchanged, posted},
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::recording::describe;
+
+/// One recorded exchange.
+#[derive(Debug, Deserialize)]
+struct Line {
+    scenario: String,
+    #[serde(default)]
+    step: String,
+    dir: String,
+    #[serde(default)]
+    path: String,
+    #[serde(default)]
+    body: Value,
+    response: Option<Response>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Response {
+    body: Value,
+}
+
+fn recorded(dir: &str) -> Result<Vec<Line>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/wire/http-recorded.jsonl");
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let lines: Vec<Line> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    Ok(lines.into_iter().filter(|line| line.dir == dir).collect())
+}
+
+/// The command that was recorded, as far as modulet sends it.
+fn command(line: &Line) -> Option<Command> {
+    let text = |field: &str| line.body[field].as_str().unwrap_or_default().to_owned();
+    let id = ModuleId::new(text("bizName"), text("bizVersion"));
+    match line.path.as_str() {
+        "/queryAllBiz" => Some(Command::QueryModules),
+        "/health" => Some(Command::QueryHealth),
+        "/uninstallBiz" => Some(Command::Uninstall(id)),
+        "/installBiz" => {
+            let spec = ModuleSpec {
+                id,
+                origin: Origin::of(&text("bizUrl")),
+                url: text("bizUrl"),
+                args: Vec::new(),
+                envs: std::collections::BTreeMap::new(),
+                unresolved: None,
+            };
+            Some(Command::Install(spec, Strategy::InstallOnly))
+        }
+        _ => None,
+    }
+}
+
+fn understood(line: &Line) -> Option<String> {
+    let (command, response) = (command(line)?, line.response.as_ref()?);
+    // What was no JSON, or nothing at all, is kept apart.
+    let body = match response.body.get("raw").and_then(Value::as_str) {
+        Some(raw) => raw.to_owned(),
+        None => response.body.to_string(),
+    };
+    let base = BaseId::new("192.0.2.2");
+    Some(match exchanged(&base, &command, body.as_bytes()) {
+        Ok(message) => describe(&message),
+        Err(error) => format!("refused: {error}"),
+    })
+}
+
+#[test]
+fn every_recorded_heartbeat_is_understood() -> Result<()> {
+    let mut beats = 0;
+    for line in recorded("from-base")? {
+        let said = posted(Kind::Heart, line.body.to_string().as_bytes())?;
+        assert_eq!(said.identity, "192.0.2.2", "{line:?}");
+        assert!(matches!(said.port, Some(1238 | 1239)), "{line:?}");
+        assert!(said.address.is_some());
+        let Message::Heartbeat(beat) = said.message else { bail!("no heartbeat: {line:?}") };
+        assert!(!beat.going_away && beat.no_address.is_none(), "{beat:?}");
+        beats += 1;
+    }
+    assert!(beats > 20, "only {beats} heartbeats");
+    Ok(())
+}
+
+#[test]
+fn what_bases_answer_is_understood() -> Result<()> {
+    let id = "biz1-web-single-host:0.0.1-SNAPSHOT";
+    let given = [
+        ("query-fresh", "queryAllBiz", "[]".to_owned()),
+        ("install", "first install", format!("installBiz {id} done: it is {id}")),
+        ("install", "the same again", format!("installBiz {id} repeat: it is {id}")),
+        ("uninstall", "unknown version", "uninstallBiz biz1-web-single-host:9.9.9 notfound".to_owned()),
+        (
+            "second-version-same-context",
+            "second version, same web context",
+            "installBiz biz1-web-single-host:0.0.2-SNAPSHOT failed: java.lang.IllegalArgumentException: Child name [biz1] \
+             is not unique"
+                .to_owned(),
+        ),
+        ("conflict", "the same meanwhile", "installBiz mod1:0.0.1 conflict".to_owned()),
+        ("conflict", "uninstall meanwhile", "uninstallBiz mod1:0.0.1 conflict".to_owned()),
+        ("jar-mismatch", "asked for other:7.7", "installBiz other:7.7 done: it is mod1:0.0.1".to_owned()),
+    ];
+    let lines = recorded("to-base")?;
+    for (scenario, step, text) in given {
+        let line = lines.iter().find(|line| line.scenario == scenario && line.step == step);
+        let line = line.with_context(|| format!("{scenario}: {step}"))?;
+        assert_eq!(understood(line).as_deref(), Some(text.as_str()), "{scenario}: {step}");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_answer_is_understood_or_refused_with_a_reason() -> Result<()> {
+    let mut counts = (0, 0);
+    for line in recorded("to-base")? {
+        let Some(text) = understood(&line) else { continue };
+        let code = line.response.as_ref().and_then(|r| r.body.get("code")?.as_str().map(str::to_owned));
+        let question = matches!(line.path.as_str(), "/queryAllBiz" | "/health");
+        if code.as_deref() == Some("SUCCESS") {
+            assert!(!text.starts_with("refused"), "{} {}: {text}", line.scenario, line.step);
+            counts.0 += 1;
+        } else if question || code.is_none() {
+            assert!(text.starts_with("refused: ") && text.len() > 20, "{} {}: {text}", line.scenario, line.step);
+            counts.1 += 1;
+        } else {
+            assert!(!text.contains("Internal Error") && !text.contains("\n"), "{} {}: {text}", line.scenario, line.step);
+        }
+    }
+    assert!(counts.0 > 60 && counts.1 > 4, "{counts:?}");
+    Ok(())
+}
