@@ -4,7 +4,15 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{CommandFactory, FromArgMatches, Parser, builder::Resettable};
 
-use crate::{domain::Settings, k8s::names, telemetry::LogFormat, tunnel::{http::{HttpConfig, Ranges}, mqtt::MqttConfig}};
+use crate::{
+    domain::Settings,
+    k8s::names,
+    telemetry::LogFormat,
+    tunnel::{
+        http::{HttpConfig, Ranges},
+        mqtt::MqttConfig,
+    },
+};
 
 /// The kubelet for modules: makes every Koupleless base a Kubernetes Node and every module a Pod on it.
 ///
@@ -39,7 +47,13 @@ pub struct Args {
 
     /// Networks whose bases may say over HTTP that they are at an address that they do not speak from (behind a proxy, or
     /// NAT), as 10.0.0.0/8,192.168.0.0/16
-    #[arg(long, env = "MODULET_HTTP_TUNNEL_RANGES", default_value = "", value_name = "NETWORKS", hide_default_value = true)]
+    #[arg(
+        long,
+        env = "MODULET_HTTP_TUNNEL_RANGES",
+        default_value = "",
+        value_name = "NETWORKS",
+        hide_default_value = true
+    )]
     http_tunnel_ranges: Ranges,
 
     /// Connect to bases over MQTT

@@ -180,7 +180,8 @@ async fn a_base_at_work_still_answers_questions() -> Result<()> {
     for number in 0..6 {
         let name = format!("biz{number}");
         let mut pod = module_pod(&stage.name, &name, &[(&name, "1")]);
-        pod["spec"]["containers"][0]["image"] = json!(format!("https://modules.example.com/{name}-slow-6000-1-ark-biz.jar"));
+        pod["spec"]["containers"][0]["image"] =
+            json!(format!("https://modules.example.com/{name}-slow-6000-1-ark-biz.jar"));
         stage.create_pod(pod).await?;
     }
     let limit = Duration::from_secs(20);
@@ -229,13 +230,15 @@ async fn what_is_no_heartbeat_is_refused_and_harms_nobody() -> Result<()> {
         let (answer, _) = post(&address, path, &body).await?;
         assert_eq!(answer, status, "{path} {}", body.to_string().chars().take(80).collect::<String>());
     }
-    let (status, baseline) = post(&address, "/queryBaseline", &json!({ "identity": "base-1", "name": "app", "version": "1" })).await?;
+    let (status, baseline) =
+        post(&address, "/queryBaseline", &json!({ "identity": "base-1", "name": "app", "version": "1" })).await?;
     assert_eq!((status, baseline.as_str()), (200, "[]"));
     stage.create_pod(module_pod(&stage.name, "biz1", &[("biz1", "1")])).await?;
     stage.pod_ready("biz1").await?;
     stage.delete_pod("biz1").await?;
-    let nodes = stage.nodes().list(&kube::api::ListParams::default().labels(&format!("virtual-kubelet.koupleless.io/env={}", stage.name)));
-    assert_eq!(nodes.await?.items.len(), 1, "no Node of what was refused");
+    let ours = format!("virtual-kubelet.koupleless.io/env={}", stage.name);
+    let nodes = stage.nodes().list(&kube::api::ListParams::default().labels(&ours)).await?;
+    assert_eq!(nodes.items.len(), 1, "no Node of what was refused");
     stage.ends_quietly().await
 }
 
@@ -257,7 +260,11 @@ async fn a_base_belongs_to_the_tunnel_that_it_was_last_heard_on() -> Result<()> 
     pod["spec"]["nodeName"] = json!(stage.node_name("base-1"));
     stage.create_pod(pod).await?;
     stage.pod_ready("biz2").await?;
-    assert_eq!(moved.received("installBiz") + moved.received("baseline"), 2, "a baseline that is empty, and an install");
+    assert_eq!(
+        moved.received("installBiz") + moved.received("baseline"),
+        2,
+        "a baseline that is empty, and an install"
+    );
     stage.delete_pod("biz2").await?;
     stage.ends_quietly().await
 }

@@ -133,7 +133,12 @@ fn every_answer_is_understood_or_refused_with_a_reason() -> Result<()> {
             assert!(text.starts_with("refused: ") && text.len() > 20, "{} {}: {text}", line.scenario, line.step);
             counts.1 += 1;
         } else {
-            assert!(!text.contains("Internal Error") && !text.contains("\n"), "{} {}: {text}", line.scenario, line.step);
+            assert!(
+                !text.contains("Internal Error") && !text.contains("\n"),
+                "{} {}: {text}",
+                line.scenario,
+                line.step
+            );
         }
     }
     assert!(counts.0 > 60 && counts.1 > 4, "{counts:?}");

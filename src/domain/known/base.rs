@@ -100,7 +100,6 @@ impl Base {
         self.settings.commands_in_flight.min(self.commands_at_a_time)
     }
 
-
     /// How many more commands may be on their way.
     pub(in crate::domain) fn free_places(&self, now: Instant) -> usize {
         let occupied = self.conversation.in_flight().saturating_sub(self.conversation.hanging(now));

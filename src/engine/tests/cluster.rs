@@ -63,6 +63,7 @@ impl Here {
             max_metaspace: known.then(|| self.metaspace()),
             java_version,
             master: Some(("app".into(), "1".into())),
+            ..Health::default()
         }
     }
 }

@@ -15,7 +15,7 @@ const BASE: &str = "base-1";
 fn answers(scene: &mut Scene, used: u64, max: Option<u64>) {
     let (used_metaspace, max_metaspace) = (Some(used << 20), max.map(|max| max << 20));
     let java_version = Some("17".to_owned());
-    scene.say(BASE, Message::Health(Health { max_metaspace, used_metaspace, java_version, master: None }));
+    scene.say(BASE, Message::Health(Health { max_metaspace, used_metaspace, java_version, ..Health::default() }));
 }
 
 /// Time passes; the base beats and answers. Returns how often it was asked for its health.

@@ -17,10 +17,10 @@ use crate::{
     api::{EventSink, Key, Lean, Outcome, Reader, Request, Seen, Watched, WriteError, Writer, Written},
     config::{Args, Config},
     domain::{Answer, BaseId, BaseInfo, Command, ListedModule, ModuleId, ModuleState, Reply},
-    engine::{Edges, state::State},
+    engine::{Commands, Edges, state::State},
     k8s::{Ordered, names, ordered_entry, ordered_name, record_object},
     metrics::Metrics,
-    tunnel::{AddressError, Event, Health, Heartbeat, Message, Topics, mqtt},
+    tunnel::{AddressError, Event, Health, Heartbeat, Message, Sender, Topics, Via},
 };
 
 pub(super) const ENV: &str = "dev";
@@ -60,7 +60,7 @@ impl Scene {
         let (writer, writes) = Writer::new("writes", ROOM);
         let (background, in_background) = Writer::new("background", ROOM);
         let (record, in_record) = Writer::new("record", 1);
-        let (sender, commands) = mqtt::Sender::new();
+        let (sender, commands) = Sender::new();
         let (events, events_kept) = EventSink::new(Arc::clone(&metrics));
         let (reader, reader_kept) = Reader::new();
         let edges = Edges {
@@ -185,13 +185,13 @@ impl Scene {
             Err(why) => (None, Some(why)),
         };
         let info = BaseInfo { name: "app".into(), version: "1".into(), cluster: None, ip, host_name: None };
-        self.say(base, Message::Heartbeat(Heartbeat { info, no_address, going_away: false }));
+        self.say(base, Message::Heartbeat(Heartbeat { info, no_address, going_away: false, out_of_turn: false }));
     }
 
     pub(super) fn beats_from(&mut self, base: &str, ip: &str, going_away: bool) {
         let ip = Some(ip.to_owned());
         let info = BaseInfo { name: "app".into(), version: "1".into(), cluster: None, ip, host_name: None };
-        self.say(base, Message::Heartbeat(Heartbeat { info, no_address: None, going_away }));
+        self.say(base, Message::Heartbeat(Heartbeat { info, no_address: None, going_away, out_of_turn: false }));
     }
 
     /// The connection to the broker proves alive, is lost or comes back.
@@ -202,7 +202,7 @@ impl Scene {
     /// The base says that it goes away.
     pub(super) fn says_goodbye(&mut self, base: &str) {
         let info = BaseInfo { name: "app".into(), version: "1".into(), cluster: None, ip: None, host_name: None };
-        self.say(base, Message::Heartbeat(Heartbeat { info, no_address: None, going_away: true }));
+        self.say(base, Message::Heartbeat(Heartbeat { info, no_address: None, going_away: true, out_of_turn: false }));
     }
 
     /// Events that were told so far.

@@ -182,12 +182,7 @@ fn payload(command: &Command) -> Result<Vec<u8>, String> {
 }
 
 /// What the engine is told of an exchange.
-fn told(
-    base: &BaseId,
-    command: &Command,
-    answer: Result<Bytes, ExchangeError>,
-    metrics: &Metrics,
-) -> Option<Event> {
+fn told(base: &BaseId, command: &Command, answer: Result<Bytes, ExchangeError>, metrics: &Metrics) -> Option<Event> {
     let name = command.name();
     match answer {
         Ok(body) => match codec::exchanged(base, command, &body) {

@@ -43,7 +43,10 @@ impl FromStr for Ranges {
             let bits = bits.map_or(Some(most), |bits| bits.parse().ok()).filter(|bits| *bits <= most)?;
             Some((address, bits))
         };
-        parts.map(|part| range(part).ok_or_else(|| RangeError(printable(part, 100).into_owned()))).collect::<Result<_, _>>().map(Self)
+        parts
+            .map(|part| range(part).ok_or_else(|| RangeError(printable(part, 100).into_owned())))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
@@ -206,8 +209,16 @@ mod tests {
         // It restarted and has another port: at first that looks the same as a second base.
         assert_eq!(contacts.beat(&base, at(1239), after(15)), Beat { out_of_turn: true, alternates: Some(1238) });
         assert_eq!(contacts.of(&base), Some(at(1239)));
-        assert_eq!(contacts.beat(&base, at(1238), after(24)), Beat { out_of_turn: true, alternates: None }, "said before");
-        assert_eq!(contacts.beat(&base, at(1238), after(60)), Beat { out_of_turn: true, alternates: None }, "it was away");
+        assert_eq!(
+            contacts.beat(&base, at(1238), after(24)),
+            Beat { out_of_turn: true, alternates: None },
+            "said before"
+        );
+        assert_eq!(
+            contacts.beat(&base, at(1238), after(60)),
+            Beat { out_of_turn: true, alternates: None },
+            "it was away"
+        );
         assert_eq!(contacts.of(&BaseId::new("other")), None);
     }
 

@@ -103,7 +103,7 @@ impl Server {
     /// What a base says, if it may be believed; or how it is answered at once.
     fn read(&self, kind: Kind, from: SocketAddr, body: &[u8]) -> Result<(crate::domain::BaseId, Message), StatusCode> {
         let now = Instant::now();
-        let refused = |reason: &str, status: StatusCode, error: &dyn std::fmt::Display| {
+        let refused = |reason: &'static str, status: StatusCode, error: &dyn std::fmt::Display| {
             self.metrics.message_refused(reason);
             let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
             if budgets.may_tell(now) {

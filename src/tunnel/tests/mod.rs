@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{
-    Event, Topics,
-    mqtt::{MqttConfig, Sender, start},
+    Event, Sender, Topics,
+    mqtt::{MqttConfig, start},
 };
 use crate::{
     domain::{BaseId, Command, ModuleId, ModuleSpec, Origin, Strategy},

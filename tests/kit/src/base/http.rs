@@ -175,7 +175,13 @@ impl HttpBase {
     ///
     /// # Errors
     /// It is not within that time.
-    pub async fn wait_for_state(&self, name: &str, version: &str, state: Option<BizState>, limit: Duration) -> Result<()> {
+    pub async fn wait_for_state(
+        &self,
+        name: &str,
+        version: &str,
+        state: Option<BizState>,
+        limit: Duration,
+    ) -> Result<()> {
         let mut news = self.shared.news.subscribe();
         let reached = async {
             while self.state_of(name, version) != state {
