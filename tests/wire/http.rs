@@ -100,15 +100,15 @@ fn what_bases_answer_is_understood() -> Result<()> {
         ("install", "the same again", format!("installBiz {id} repeat")),
         ("uninstall", "unknown version", "uninstallBiz biz1-web-single-host:9.9.9 notfound".to_owned()),
         (
-            "second-version-same-context",
-            "second version, same web context",
+            "error-uncut",
+            "second version, same web context, reply uncut",
             "installBiz biz1-web-single-host:0.0.2-SNAPSHOT failed: java.lang.IllegalArgumentException: Child name [biz1] \
              is not unique"
                 .to_owned(),
         ),
         ("conflict", "the same meanwhile", "installBiz mod1:0.0.1 conflict".to_owned()),
         ("conflict", "uninstall meanwhile", "uninstallBiz mod1:0.0.1 conflict".to_owned()),
-        ("jar-mismatch", "asked for other:7.7", "installBiz other:7.7 done: it is mod1:0.0.1".to_owned()),
+        ("jar-mismatch", "asked for other:7.7", format!("installBiz other:7.7 done: it is {id}")),
     ];
     let lines = recorded("to-base")?;
     for (scenario, step, text) in given {
