@@ -87,6 +87,8 @@ struct State {
     received: Vec<(String, Value)>,
     /// Answers that nobody has fetched yet.
     answers: Vec<Answer>,
+    /// Installs and uninstalls under way, and the most there ever were.
+    at_work: (usize, usize),
 }
 
 impl Shared {
@@ -125,7 +127,7 @@ impl HttpBase {
         // Its threads are its workers.
         let options = BaseOptions { workers: 1000, ..options.clone() };
         let arklet = Arklet::new(&options, now, UrlRules::default());
-        State { arklet, begun: now, received: Vec::new(), answers: Vec::new() }
+        State { arklet, begun: now, received: Vec::new(), answers: Vec::new(), at_work: (0, 0) }
     }
 
     async fn run(&self) -> Result<()> {
@@ -169,6 +171,11 @@ impl HttpBase {
         let state = self.shared.lock();
         let orders = state.received.iter().filter(|(name, _)| !matches!(name.as_str(), "queryAllBiz" | "health"));
         orders.cloned().collect()
+    }
+
+    /// The most installs and uninstalls that it ever had at work at once.
+    pub fn busiest(&self) -> usize {
+        self.shared.lock().at_work.1
     }
 
     /// Waits until a module is in a state; `None` means not listed.
@@ -316,13 +323,20 @@ async fn connection(mut stream: TcpStream, shared: &Shared, options: &BaseOption
 
 async fn carry_out(shared: &Shared, options: &BaseOptions, word: &str, command: Command) -> Result<Value> {
     let asked = command.clone();
-    shared.lock().arklet.accept(command);
+    let works = !matches!(command, Command::List | Command::Health);
+    {
+        let mut state = shared.lock();
+        state.arklet.accept(command);
+        state.at_work.0 += usize::from(works);
+        state.at_work.1 = state.at_work.0.max(state.at_work.1);
+    }
     shared.wake.notify_one();
     let mut news = shared.news.subscribe();
     loop {
         let found = {
             let mut state = shared.lock();
             let at = state.answers.iter().position(|answer| answers(answer, word, &asked));
+            state.at_work.0 -= usize::from(works && at.is_some());
             at.map(|at| (state.answers.remove(at), state.begun.elapsed()))
         };
         if let Some((answer, uptime)) = found {
