@@ -155,7 +155,7 @@ fn watched(c: &mut Criterion) {
 }
 
 fn link(now: Instant) -> Link {
-    Link { proven: Some(now), suspected: false }
+    Link { proven: Some(now), suspected: false, ..Link::default() }
 }
 
 /// A Pod with one module that has run.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::operation::{Answer, CommandView, Ended, Operation, Order, QUERY_TIMEOUT, Reply};
+use super::question::Question;
 use crate::domain::{
     Command, ListedModule, ModuleId, ModuleState, Settings, Strategy,
     times::{Later, so_far},
@@ -21,8 +22,6 @@ const LIST_WHILE_BUSY: Duration = Duration::from_secs(5);
 const HANGS_AFTER: Duration = Duration::from_secs(120);
 /// So many at most.
 const HANGING: usize = 4;
-/// Questions that a silent base leaves open are repeated at most this far apart.
-const QUERY_BACKOFF_MAX: Duration = Duration::from_secs(20);
 
 /// Whether a jar that was fetched once can be fetched once more: a switch does that, after it has taken the other
 /// versions away.
@@ -45,9 +44,7 @@ pub struct Conversation {
     list_asked: Option<Instant>,
     /// By module name: at most one command for a name is in flight.
     operations: BTreeMap<String, Operation>,
-    asked: Option<Instant>,
-    unanswered: u32,
-    ask_now: bool,
+    question: Question,
     /// The answer under way may be older than the end of a command.
     outdated: bool,
     baseline_wanted: bool,
@@ -73,7 +70,7 @@ impl Conversation {
     pub(in crate::domain) fn away(&mut self) {
         self.former_list = self.list.take().or(self.former_list.take());
         self.connection_lost();
-        (self.unanswered, self.ask_now) = (0, true);
+        self.question.want_now();
     }
 
     /// The base waits for its baseline.
@@ -140,12 +137,11 @@ impl Conversation {
 
     /// When the list is to be asked for.
     pub(in crate::domain) fn ask_at(&self, settings: &Settings, now: Instant) -> Instant {
-        if let Some(asked) = self.asked {
-            let timeout = QUERY_TIMEOUT.saturating_mul(1 << self.unanswered.min(8));
-            return asked.later(timeout.min(QUERY_BACKOFF_MAX));
+        if let Some(at) = self.question.repeats_at() {
+            return at;
         }
         let Some(listed) = self.listed else { return now };
-        if self.ask_now || self.operations.values().any(|o| o.answer.is_some()) {
+        if self.question.is_wanted() || self.operations.values().any(|o| o.answer.is_some()) {
             return now;
         }
         let regular = listed.later(settings.list_every);
@@ -162,8 +158,8 @@ impl Conversation {
 
     /// A list that is newer than this is needed. One that is under way is waited for first.
     pub(in crate::domain) fn needs_newer_list(&mut self, than: Instant) {
-        if !self.knows(than) && self.asked.is_none() {
-            self.ask_now = true;
+        if !self.knows(than) && !self.question.is_open() {
+            self.question.want();
         }
     }
 
@@ -172,9 +168,7 @@ impl Conversation {
     }
 
     pub(in crate::domain) fn ask_now(&mut self) {
-        self.ask_now = true;
-        self.asked = None;
-        self.unanswered = 0;
+        self.question.want_now();
     }
 
     /// The command about this name never went out.
@@ -185,14 +179,16 @@ impl Conversation {
     }
 
     pub(in crate::domain) fn connection_lost(&mut self) {
-        self.asked = None;
+        self.question.forget();
         self.operations.values_mut().for_each(|operation| operation.uncertain = true);
     }
 
     /// The commands that are open may not have arrived: the next list tells, and is asked for at once.
     pub(in crate::domain) fn commands_uncertain(&mut self) {
         self.operations.values_mut().for_each(|operation| operation.uncertain = true);
-        self.ask_now |= !self.operations.is_empty();
+        if !self.operations.is_empty() {
+            self.question.want();
+        }
     }
 
     /// What was ordered before is void if the JVM is a new one; if it is not, the base says "conflict".
@@ -212,14 +208,10 @@ impl Conversation {
                 specs.iter().cloned().map(Order::Baseline).collect()
             }
             Command::QueryModules => {
-                if self.asked.is_some() {
+                if self.question.sent(now) && !self.loss_is_told {
                     // The last question stayed open: the base was away, and with it what we sent.
-                    self.unanswered = self.unanswered.saturating_add(1);
-                    let lost = !self.loss_is_told;
-                    self.operations.values_mut().for_each(|o| o.uncertain |= lost);
+                    self.operations.values_mut().for_each(|o| o.uncertain = true);
                 }
-                self.asked = Some(now);
-                self.ask_now = false;
                 self.outdated = false;
                 return;
             }
@@ -234,10 +226,10 @@ impl Conversation {
     }
 
     pub(in crate::domain) fn replied(&mut self, reply: Reply) {
-        if self.asked.is_some() {
+        if self.question.is_open() {
             self.outdated = true;
         } else {
-            self.ask_now = true;
+            self.question.want();
         }
         let Reply { command, module, answer } = reply;
         let mut candidates: Vec<_> = self
@@ -262,11 +254,10 @@ impl Conversation {
     }
 
     pub(in crate::domain) fn listed(&mut self, modules: Vec<ListedModule>, now: Instant) -> Vec<Ended> {
-        let was_asked = self.asked.is_some();
-        let asked = self.asked.take().unwrap_or(now);
-        self.unanswered = 0;
-        if std::mem::take(&mut self.outdated) || self.former_list.is_some() && !was_asked {
-            self.ask_now = true;
+        let was_asked = self.question.answered();
+        let asked = was_asked.unwrap_or(now);
+        if std::mem::take(&mut self.outdated) || self.former_list.is_some() && was_asked.is_none() {
+            self.question.want();
             return Vec::new();
         }
         self.former_list = None;

@@ -13,6 +13,7 @@ mod liveness;
 mod memory;
 mod operation;
 mod pods;
+mod question;
 mod replacement;
 mod view;
 

@@ -384,7 +384,7 @@ fn thrown(response: Response) -> Value {
 fn entry(module: &Module) -> Value {
     let records = module.records.iter().map(|record| {
         let mut reason: Vec<char> = record.reason.to_lowercase().chars().collect();
-        reason.iter_mut().take(1).for_each(|first| first.make_ascii_uppercase());
+        reason.iter_mut().take(1).for_each(char::make_ascii_uppercase);
         json!({
             "changeTime": record.at_ms, "state": record.state.lower(), "reason": reason.iter().collect::<String>(),
             "message": record.message,
