@@ -134,7 +134,7 @@ fn every_answer_is_understood_or_refused_with_a_reason() -> Result<()> {
             counts.1 += 1;
         } else {
             assert!(
-                !text.contains("Internal Error") && !text.contains("\n"),
+                !text.contains("Internal Error") && !text.contains('\n'),
                 "{} {}: {text}",
                 line.scenario,
                 line.step
