@@ -114,6 +114,8 @@ pub enum Strategy {
 pub enum Command {
     /// Install a module.
     Install(ModuleSpec, Strategy),
+    /// Have a version that has started and is deactivated take over, where the base offers it.
+    Switch(ModuleSpec),
     /// Uninstall a module.
     Uninstall(ModuleId),
     /// Answer to a base that asked which modules belong on it.
@@ -129,6 +131,7 @@ impl Command {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Install(..) => "installBiz",
+            Self::Switch(_) => "switchBiz",
             Self::Uninstall(_) => "uninstallBiz",
             Self::Baseline(_) => "baseline",
             Self::QueryModules => "queryAllBiz",
@@ -146,12 +149,12 @@ impl Command {
         match self {
             Self::Install(spec, _) => std::slice::from_ref(spec),
             Self::Baseline(specs) => specs,
-            Self::Uninstall(_) | Self::QueryModules | Self::QueryHealth => &[],
+            Self::Switch(_) | Self::Uninstall(_) | Self::QueryModules | Self::QueryHealth => &[],
         }
     }
 
     /// A switch: the new version has started and is to take over.
     pub fn is_switch(&self) -> bool {
-        matches!(self, Self::Install(_, Strategy::UninstallThenInstall))
+        matches!(self, Self::Switch(_) | Self::Install(_, Strategy::UninstallThenInstall))
     }
 }

@@ -150,7 +150,9 @@ impl Budgets {
         let answers: &[Kind] = match command {
             Command::QueryHealth => &[Kind::Health],
             Command::QueryModules => &[Kind::SimpleBiz, Kind::Biz],
-            Command::Install(..) | Command::Uninstall(_) => &[Kind::BizOperation, Kind::SimpleBiz, Kind::Biz],
+            Command::Install(..) | Command::Switch(_) | Command::Uninstall(_) => {
+                &[Kind::BizOperation, Kind::SimpleBiz, Kind::Biz]
+            }
             Command::Baseline(_) => &[Kind::BatchInstallBizResponse, Kind::BizOperation, Kind::SimpleBiz, Kind::Biz],
         };
         let account = self.account(base, now);

@@ -47,7 +47,9 @@ fn raw_install(spec: &ModuleSpec, strategy: Strategy) -> RawInstall<'_> {
 pub fn encode(command: &Command) -> Result<Vec<u8>, serde_json::Error> {
     match command {
         Command::Install(spec, strategy) => serde_json::to_vec(&raw_install(spec, *strategy)),
-        Command::Uninstall(id) => serde_json::to_vec(&RawUninstall { biz_name: &id.name, biz_version: &id.version }),
+        Command::Switch(ModuleSpec { id, .. }) | Command::Uninstall(id) => {
+            serde_json::to_vec(&RawUninstall { biz_name: &id.name, biz_version: &id.version })
+        }
         Command::Baseline(specs) => {
             let elements: Vec<_> = specs.iter().map(|s| raw_install(s, Strategy::InstallOnly)).collect();
             serde_json::to_vec(&elements)

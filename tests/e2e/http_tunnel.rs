@@ -43,6 +43,7 @@ fn told(base: &HttpBase) -> Vec<String> {
             ("installBiz", Some("uninstallThenInstall")) => "switch",
             ("installBiz", _) => "install",
             ("uninstallBiz", _) => "uninstall",
+            ("switchBiz", _) => "switch over",
             _ => "other",
         };
         format!("{word} {}", body["bizVersion"].as_str().unwrap_or_default())
@@ -82,6 +83,36 @@ async fn an_update_and_its_undo_come_out_over_http() -> Result<()> {
     ready_pods(&stage, "1", 1).await?;
     base.wait_for_state("biz1", "2", None, SOON).await?;
     assert_eq!(told(&base), ["install 1", "install 2", "uninstall 1", "install 1", "uninstall 2"]);
+    stage.ends_quietly().await
+}
+
+/// A base with default settings keeps a second version deactivated. Over HTTP it can be told to switch, without fetching
+/// the jar again and without a moment in which nothing serves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_with_default_settings_is_switched_without_a_gap() -> Result<()> {
+    let (stage, port) = set("http-switch").await?;
+    let base = base(&stage, stage.base_options("base-1"), HttpOptions::new(port)).await?;
+    let limits = json!({ "maxSurge": 1, "maxUnavailable": 0 });
+    stage.apply(&deployment(&stage, "biz1", 1, "1", &limits)).await?;
+    rolled_out(&stage, "deployment/biz1").await?;
+    let base = std::sync::Arc::new(base);
+    let looked_at = std::sync::Arc::clone(&base);
+    let looks = tokio::spawn(async move {
+        let mut looks = 0_usize;
+        while looked_at.state_of("biz1", "1").is_some() {
+            let active = looked_at.modules().iter().filter(|m| m.2 == BizState::Activated).count();
+            ensure!(active == 1, "{:?}", looked_at.modules());
+            looks += 1;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(looks)
+    });
+    stage.apply(&deployment(&stage, "biz1", 1, "2", &limits)).await?;
+    rolled_out(&stage, "deployment/biz1").await?;
+    ready_pods(&stage, "2", 1).await?;
+    let looks = tokio::time::timeout(SOON, looks).await???;
+    assert!(looks > 100, "looked {looks} times only");
+    assert_eq!(told(&base), ["install 1", "install 2", "switch over 2", "uninstall 1"]);
     stage.ends_quietly().await
 }
 

@@ -33,7 +33,8 @@ pub(super) fn why_not_active(module: &Module<'_, '_>, pod: &Pod, spec: &ModuleSp
         return (Reason::ConfigError, message.clone());
     }
     let switching = base.conversation.operation(&spec.id.name).is_some_and(|o| {
-        o.order.id() == &spec.id && matches!(o.order, Order::Install(_, Strategy::UninstallThenInstall))
+        o.order.id() == &spec.id
+            && matches!(o.order, Order::Switch(_) | Order::Install(_, Strategy::UninstallThenInstall))
     });
     if switching || base.conversation.has_started(&spec.id) {
         let message = format!("{} has started and takes over from the version before", spec.id);

@@ -58,6 +58,7 @@ pub struct Base {
     pub(super) runs_since: Option<Instant>,
     /// What the way to it bears, see [`Link`].
     pub(in crate::domain) commands_at_a_time: usize,
+    pub(in crate::domain) offers_switch: bool,
 }
 
 impl Base {
@@ -83,6 +84,7 @@ impl Base {
             settings,
             runs_since: None,
             commands_at_a_time: usize::MAX,
+            offers_switch: false,
         }
     }
 

@@ -24,7 +24,10 @@ impl Base {
             }
             Command::Install(spec, Strategy::InstallOnly) => self.starts(spec, pods, now),
             Command::Baseline(specs) => specs.iter().for_each(|spec| self.starts(spec, pods, now)),
-            Command::Install(_, Strategy::UninstallThenInstall) | Command::Uninstall(_) | Command::QueryModules => {}
+            Command::Install(_, Strategy::UninstallThenInstall)
+            | Command::Switch(_)
+            | Command::Uninstall(_)
+            | Command::QueryModules => {}
         }
         self.conversation.sent(command, now);
     }
@@ -33,7 +36,7 @@ impl Base {
     pub fn undeliverable(&mut self, command: &Command, why: &str, now: Instant) {
         let message = why.to_owned();
         match command {
-            Command::Install(spec, _) => {
+            Command::Install(spec, _) | Command::Switch(spec) => {
                 self.conversation.forget_operation(&spec.id);
                 let spec = spec.clone();
                 self.ended(Ended::InstallFailed { spec, reason: Reason::InstallFailed, message }, now);
@@ -51,6 +54,7 @@ impl Base {
     /// A command got no answer, and may never have arrived: the next list tells, and is asked for at once.
     pub fn command_uncertain(&mut self) {
         self.conversation.commands_uncertain();
+        self.conversation.ask_now();
     }
 
     /// Its JVM may be another one: its list is asked for at once.

@@ -202,6 +202,7 @@ impl Conversation {
     pub(in crate::domain) fn sent(&mut self, command: &Command, now: Instant) {
         let orders: Vec<Order> = match command {
             Command::Install(spec, strategy) => vec![Order::Install(spec.clone(), *strategy)],
+            Command::Switch(spec) => vec![Order::Switch(spec.clone())],
             Command::Uninstall(id) => vec![Order::Uninstall(id.clone())],
             Command::Baseline(specs) => {
                 self.baseline_wanted = false;
@@ -286,7 +287,7 @@ fn note_jar(started: &mut BTreeMap<ModuleId, Jar>, operation: &Operation, ended:
         *jar = if *jar == Jar::NotLookedFor { Jar::NoAnswer } else { Jar::CanBeFetched };
         return;
     }
-    let switches = matches!(operation.order, Order::Install(_, Strategy::UninstallThenInstall));
+    let switches = matches!(operation.order, Order::Switch(_) | Order::Install(_, Strategy::UninstallThenInstall));
     if matches!(ended, Ended::Installed(_)) && !switches {
         let jar = started.entry(id.clone()).or_insert(Jar::NotLookedFor);
         if operation.looks {

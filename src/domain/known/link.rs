@@ -13,10 +13,18 @@ pub struct Link {
     pub commands_at_a_time: usize,
     /// A command that is lost is told of, so a question that stays open says nothing about it.
     pub loss_is_told: bool,
+    /// A version that has started can be switched to; else it is installed anew in the place of the others.
+    pub offers_switch: bool,
 }
 
 impl Default for Link {
     fn default() -> Self {
-        Self { proven: None, suspected: false, commands_at_a_time: usize::MAX, loss_is_told: false }
+        Self {
+            proven: None,
+            suspected: false,
+            commands_at_a_time: usize::MAX,
+            loss_is_told: false,
+            offers_switch: false,
+        }
     }
 }

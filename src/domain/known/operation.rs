@@ -75,13 +75,14 @@ pub(in crate::domain) enum Ended {
 pub(in crate::domain) enum Order {
     Install(ModuleSpec, Strategy),
     Baseline(ModuleSpec),
+    Switch(ModuleSpec),
     Uninstall(ModuleId),
 }
 
 impl Order {
     pub(in crate::domain) fn id(&self) -> &ModuleId {
         match self {
-            Self::Install(spec, _) | Self::Baseline(spec) => &spec.id,
+            Self::Install(spec, _) | Self::Baseline(spec) | Self::Switch(spec) => &spec.id,
             Self::Uninstall(id) => id,
         }
     }
@@ -90,6 +91,7 @@ impl Order {
         match self {
             Self::Install(..) => "installBiz",
             Self::Baseline(_) => "baseline",
+            Self::Switch(_) => "switchBiz",
             Self::Uninstall(_) => "uninstallBiz",
         }
     }
@@ -154,6 +156,17 @@ impl Operation {
                     }
                 }),
                 None => self.judge_install_unanswered(spec, listed, asked),
+            },
+            Order::Switch(spec) => match (&self.answer, listed.map(|m| m.state)) {
+                (_, Some(ModuleState::Activated)) => Some(Ended::Installed(id.clone())),
+                (Some(Answer::Failed(message)), _) => Some(failed(spec, Reason::InstallFailed, message.clone())),
+                (Some(Answer::Done { .. }), Some(_)) => {
+                    let message = format!("the base answered SUCCESS to the switch and keeps {id} deactivated");
+                    Some(failed(spec, Reason::InstallFailed, message))
+                }
+                // It is gone, and installed anew.
+                (Some(_), _) => Some(Ended::Lost),
+                (None, _) => self.presumed_lost(asked).then_some(Ended::Lost),
             },
             Order::Uninstall(id) => match (&self.answer, listed) {
                 (_, None) if self.answer.is_some() || asked > self.sent => Some(Ended::Uninstalled(id.clone())),

@@ -2,6 +2,7 @@
 
 mod absence;
 mod conversation;
+mod direct;
 mod extremes;
 mod health;
 mod lifecycle;

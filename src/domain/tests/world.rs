@@ -72,6 +72,7 @@ impl Jvm {
                 Answer::Repeat { .. } if self.silent_repeats => FromBase::AlsoAlive,
                 answer => reply(&spec.id, answer),
             },
+            Command::Switch(spec) => reply(&spec.id, self.switch(&spec.id)),
             Command::Uninstall(id) if self.stuck => reply(id, Answer::Failed("it will not end".into())),
             Command::Uninstall(id) => {
                 let answer = self.list.remove(id).map_or(Answer::NotFound, |_| Answer::Done { actual: None });
@@ -94,6 +95,19 @@ impl Jvm {
             ),
             Command::QueryHealth => FromBase::AlsoAlive,
         }
+    }
+
+    fn switch(&mut self, to: &ModuleId) -> Answer {
+        if self.stuck {
+            return Answer::Failed("it will not switch".into());
+        }
+        if !self.list.contains_key(to) {
+            return Answer::NotFound;
+        }
+        for (id, state) in self.list.iter_mut().filter(|(id, _)| id.name == to.name) {
+            *state = if id == to { ModuleState::Activated } else { ModuleState::Deactivated };
+        }
+        Answer::Done { actual: None }
     }
 
     fn install(&mut self, spec: &ModuleSpec, strategy: Strategy) -> Answer {
@@ -137,6 +151,8 @@ impl Jvm {
 
 /// Everything together.
 pub(super) struct World {
+    /// Nothing stands between it and us: it can be told to switch, and what is lost is told of.
+    pub(super) direct: bool,
     pub(super) jvm: Jvm,
     pub(super) base: Base,
     pub(super) pods: Vec<Pod>,
@@ -182,6 +198,7 @@ impl World {
         let settings = Arc::new(settings);
         let now = Instant::now();
         let mut world = Self {
+            direct: false,
             jvm: Jvm::new(mode),
             base: Base::new(BaseId::new("base-1"), Arc::clone(&settings), now),
             pods: Vec::new(),
@@ -265,7 +282,10 @@ impl World {
         let plan = self.base.step(&pods, &self.link(), self.now);
         self.unrecorded.clone_from(&plan.unrecorded);
         for command in &plan.commands {
-            if matches!(command, Command::Install(..) | Command::Uninstall(_) | Command::Baseline(_)) {
+            if matches!(
+                command,
+                Command::Install(..) | Command::Switch(_) | Command::Uninstall(_) | Command::Baseline(_)
+            ) {
                 self.check_command(command);
                 self.check_record(command);
                 self.sent.push(command.clone());
@@ -363,7 +383,9 @@ impl World {
     /// Something arrives at each moment, unless there is no connection or the broker hangs.
     fn link(&self) -> Link {
         let proven = if self.hangs { self.hangs_since } else { Some(self.now) };
-        Link { proven: proven.filter(|_| !self.base.liveness.is_deaf()), suspected: false, ..Link::default() }
+        let proven = proven.filter(|_| !self.base.liveness.is_deaf());
+        let (loss_is_told, offers_switch) = (self.direct, self.direct);
+        Link { proven, loss_is_told, offers_switch, ..Link::default() }
     }
 
     /// The oldest command reaches the base.
@@ -466,6 +488,7 @@ impl World {
         let order = |command: &Command| match command {
             Command::Install(spec, Strategy::InstallOnly) => Some(format!("install {}", spec.id.version)),
             Command::Install(spec, _) => Some(format!("switch {}", spec.id.version)),
+            Command::Switch(spec) => Some(format!("switch over {}", spec.id.version)),
             Command::Uninstall(id) => Some(format!("uninstall {}", id.version)),
             Command::Baseline(_) => Some("baseline".to_owned()),
             _ => None,

@@ -81,7 +81,13 @@ impl BaseState {
     pub(in crate::engine) fn link(&self, broker_proven: Option<Instant>, suspected: bool, now: Instant) -> Link {
         match self.via {
             Via::Mqtt => Link { proven: broker_proven, suspected, ..Link::default() },
-            Via::Http => Link { proven: Some(now), suspected, commands_at_a_time: self.workers(), loss_is_told: true },
+            Via::Http => Link {
+                proven: Some(now),
+                suspected,
+                commands_at_a_time: self.workers(),
+                loss_is_told: true,
+                offers_switch: true,
+            },
         }
     }
 

@@ -173,6 +173,10 @@ impl State {
                 info!(base = %id, module = %spec.id, switch = command.is_switch(), "installing");
                 self.tell_installing(id, std::slice::from_ref(spec), command.is_switch(), now, out);
             }
+            Command::Switch(spec) => {
+                info!(base = %id, module = %spec.id, "switching");
+                self.tell_installing(id, std::slice::from_ref(spec), true, now, out);
+            }
             Command::Baseline(specs) => {
                 info!(base = %id, modules = specs.len(), "answering with the baseline");
                 self.tell_installing(id, specs, false, now, out);

@@ -313,6 +313,7 @@ impl Scene {
                     assert!(recorded, "{base} is told to install {}, and nobody would know", spec.id);
                     out.push(format!("{base} installs {}", spec.id));
                 }
+                Command::Switch(spec) => out.push(format!("{base} switches to {}", spec.id)),
                 Command::Uninstall(id) => out.push(format!("{base} uninstalls {id}")),
                 _ => {}
             }

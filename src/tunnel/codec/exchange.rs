@@ -55,7 +55,7 @@ pub fn exchanged(base: &BaseId, command: &Command, body: &[u8]) -> Result<Messag
     match command {
         Command::QueryModules => Ok(Message::Modules(answered::<RawList>(base, name, body)?.into_modules())),
         Command::QueryHealth => Ok(Message::Health(health::health_data(answered::<RawHealthData>(base, name, body)?))),
-        Command::Install(spec, _) => ended(base, name, &spec.id, body),
+        Command::Install(spec, _) | Command::Switch(spec) => ended(base, name, &spec.id, body),
         Command::Uninstall(id) => ended(base, name, id, body),
         Command::Baseline(_) => {
             Err(CodecError::Malformed { what: name, reason: "a baseline has no answer".to_owned() })

@@ -70,6 +70,15 @@ impl Response {
         Self::done(json!({"code": "SUCCESS", "message": format!("Uninstall biz: {name}:{version} success.")}))
     }
 
+    pub(super) fn not_found_to_switch(name: &str, version: &str) -> Self {
+        let text = format!("Switch biz: {name}:{version} not found.");
+        Self::refused("switch biz not success!", json!({"code": "NOT_FOUND_BIZ", "message": text}))
+    }
+
+    pub(super) fn switched(name: &str, version: &str) -> Self {
+        Self::done(json!({"code": "SUCCESS", "message": format!("Switch biz: {name}:{version} is activated.")}))
+    }
+
     pub(super) fn installed(module: &Module, cost: Duration, begun_ms: u64, empty: bool) -> Self {
         let text = format!(
             "Install Biz: {}:{} success, cost: {} ms, started at: {}",

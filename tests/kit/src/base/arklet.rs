@@ -137,6 +137,10 @@ impl Arklet {
             Command::List => {}
             Command::Health => job.ending = Ending::Health,
             Command::Uninstall { name, version } => self.begin_uninstall(&mut job, name, version),
+            Command::Switch { name, version } => {
+                let response = self.switch(name.as_deref(), version.as_deref(), now);
+                job.ending = Ending::Said(Answer::Operation { word: "switchBiz", name, version, response });
+            }
             Command::Install(install) => self.begin_install(&mut job, install, now),
             Command::Baseline(Baseline::Elements(elements)) => {
                 self.begin_batch(&mut job, &elements, now);
@@ -271,6 +275,31 @@ impl Arklet {
                 Answer::Batch(Response::batch(done.collect()))
             }
         }
+    }
+
+    fn switch(&mut self, name: Option<&str>, version: Option<&str>, now: Instant) -> Response {
+        let (Some(name), Some(version)) = (name, version) else {
+            return Response::invalid("bizVersion should not be blank");
+        };
+        if let Some(conflict) = self.conflict("switchBiz", name, version) {
+            return conflict;
+        }
+        let at_ms = self.epoch_ms(now);
+        let Some(at) = self.modules.iter().position(|module| module.is(name, version)) else {
+            return Response::not_found_to_switch(name, version);
+        };
+        for module in self.modules.iter_mut().filter(|m| m.name == name && m.version != version) {
+            if module.state() == BizState::Activated {
+                module.turn(
+                    at_ms,
+                    BizState::Deactivated,
+                    "SWITCHED",
+                    format!("switch to new version {name}:{version}"),
+                );
+            }
+        }
+        self.modules[at].turn(at_ms, BizState::Activated, "SWITCHED", "switch from old version".to_owned());
+        Response::switched(name, version)
     }
 
     fn uninstall(&mut self, name: &str, version: &str) -> Response {

@@ -16,7 +16,15 @@ pub(super) struct Install {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     Install(Install),
-    Uninstall { name: Option<String>, version: Option<String> },
+    Uninstall {
+        name: Option<String>,
+        version: Option<String>,
+    },
+    /// Over HTTP only.
+    Switch {
+        name: Option<String>,
+        version: Option<String>,
+    },
     Baseline(Baseline),
     List,
     Health,
@@ -41,7 +49,7 @@ pub(super) enum Ignored {
 
 /// Reads one message; `word` is the last level of its topic.
 pub(super) fn read(word: &str, payload: &[u8]) -> Result<Command, Ignored> {
-    if !matches!(word, "installBiz" | "uninstallBiz" | "queryAllBiz" | "health" | "baseline") {
+    if !matches!(word, "installBiz" | "uninstallBiz" | "switchBiz" | "queryAllBiz" | "health" | "baseline") {
         return Err(Ignored::Unknown);
     }
     // The base's JSON library reads an empty text as null.
@@ -54,6 +62,9 @@ pub(super) fn read(word: &str, payload: &[u8]) -> Result<Command, Ignored> {
         ("installBiz", Value::Object(_)) => Ok(Command::Install(install(&value))),
         ("uninstallBiz", Value::Object(_)) => {
             Ok(Command::Uninstall { name: text(&value, "bizName"), version: text(&value, "bizVersion") })
+        }
+        ("switchBiz", Value::Object(_)) => {
+            Ok(Command::Switch { name: text(&value, "bizName"), version: text(&value, "bizVersion") })
         }
         ("queryAllBiz", Value::Object(_) | Value::Null) => Ok(Command::List),
         ("health", Value::Object(_) | Value::Null) => Ok(Command::Health),

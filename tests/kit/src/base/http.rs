@@ -353,9 +353,10 @@ fn answers(answer: &Answer, word: &str, asked: &Command) -> bool {
         (Answer::Operation { word: of, name, version, .. }, Command::Install(install)) => {
             *of == word && *name == install.name && *version == install.version
         }
-        (Answer::Operation { word: of, name, version, .. }, Command::Uninstall { name: n, version: v }) => {
-            *of == word && name == n && version == v
-        }
+        (
+            Answer::Operation { word: of, name, version, .. },
+            Command::Uninstall { name: n, version: v } | Command::Switch { name: n, version: v },
+        ) => *of == word && name == n && version == v,
         _ => false,
     }
 }

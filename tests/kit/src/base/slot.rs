@@ -186,7 +186,9 @@ impl Slot {
         if word == "baseline" && self.options.generation <= Generation::V2_1_6 {
             return;
         }
-        let read = if self.options.posix_locale {
+        let read = if word == "switchBiz" {
+            Err(Ignored::Unknown)
+        } else if self.options.posix_locale {
             let ascii: Vec<u8> = payload.iter().map(|byte| if byte.is_ascii() { *byte } else { b'?' }).collect();
             command::read(word, &ascii)
         } else {
