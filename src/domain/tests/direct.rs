@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    lifecycle::listed,
-    world::{Mode, World},
+    jvm::Mode,
+    world::{World, listed},
 };
 use crate::domain::*;
 
@@ -88,7 +88,7 @@ fn a_question_that_stays_open_has_nothing_sent_again_but_what_is_told_to_be_lost
     w.step();
     w.record();
     w.silent = true;
-    w.run_for(Duration::from_secs(20));
+    w.run_for(Duration::from_secs(12));
     w.silent = false;
     w.run_for(Duration::from_secs(3));
     assert_eq!(w.orders(), ["install 1", "install 1"], "it may be at work on it");

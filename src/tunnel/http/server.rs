@@ -106,7 +106,7 @@ impl Server {
         let refused = |reason: &'static str, status: StatusCode, error: &dyn std::fmt::Display| {
             self.metrics.message_refused(reason);
             let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-            if budgets.may_tell(now) {
+            if budgets.may_log(now) {
                 warn!(%from, path = kind.as_str(), error = &*printable(&error.to_string(), 300), "message refused");
             }
             status
