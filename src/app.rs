@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     api::{self, Clients, EventSink, Reader, Writer},
-    config::Config,
+    config::{Config, ZonePerBase},
     engine::{self, Edges},
     http::{self, Readiness},
     metrics::Metrics,
@@ -88,7 +88,8 @@ impl Parts {
             http = %listener.local_addr()?,
             "modulet starts"
         );
-        api::watch(&mut tasks, &clients.watches, &config.namespace, &config.env, &watched_to, &metrics);
+        let zones = config.zone_per_base == ZonePerBase::Auto;
+        api::watch(&mut tasks, &clients.watches, &config.namespace, &config.env, zones, &watched_to, &metrics);
         let client = &clients.requests;
         let mut writer = |name, permits| {
             let (report, metrics) = (written_to.clone(), Arc::clone(&metrics));
@@ -172,10 +173,10 @@ mod tests {
         let watches = names.iter().filter(|name| name.starts_with("watch of ")).count();
         assert_eq!(watches, api::Watched::COUNT);
         let writers = ["writer of background", "writer of events", "writer of record", "writer of writes"];
-        for other in [ENGINE, "HTTP server", "reader", "tunnel"].iter().chain(&writers) {
+        for other in [ENGINE, "HTTP server", "reader", "tunnel", "version of the API server"].iter().chain(&writers) {
             assert!(names.iter().any(|name| name == other), "{other} is not among {names:?}");
         }
-        assert_eq!(names.len(), watches + 8, "{names:?}");
+        assert_eq!(names.len(), watches + 9, "{names:?}");
         for name in &names {
             let mut parts = parts().await;
             parts.tasks.break_off(name);

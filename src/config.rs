@@ -2,9 +2,15 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{CommandFactory, FromArgMatches, Parser, builder::Resettable};
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum, builder::Resettable};
+use ipnet::IpNet;
 
-use crate::{domain::Settings, k8s::names, telemetry::LogFormat, tunnel::mqtt::MqttConfig};
+use crate::{
+    domain::Settings,
+    k8s::{ModuleUrls, UrlPrefix, names},
+    telemetry::LogFormat,
+    tunnel::{AddressRanges, mqtt::MqttConfig},
+};
 
 /// The kubelet for modules: makes every Koupleless base a Kubernetes Node and every module a Pod on it.
 ///
@@ -88,9 +94,17 @@ pub struct Args {
     #[arg(long, env = "MODULET_MAX_PODS", default_value_t = 1000, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     max_pods: u32,
 
-    /// Give each Node a zone of its own (topology.kubernetes.io/zone), so that anti-affinity spreads modules one per base
-    #[arg(long, env = "MODULET_ZONE_PER_BASE", default_value_t = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL")]
-    zone_per_base: bool,
+    /// Give each Node a zone of its own (topology.kubernetes.io/zone), so that anti-affinity spreads modules one per base. auto: while no ordinary Node has a zone
+    #[arg(
+        long,
+        env = "MODULET_ZONE_PER_BASE",
+        default_value = "auto",
+        value_enum,
+        ignore_case = true,
+        hide_possible_values = true,
+        value_name = "auto|true|false"
+    )]
+    zone_per_base: ZonePerBase,
 
     /// Add the taint schedule.koupleless.io/node-env={env}:NoExecute, as newer Go controllers do
     #[arg(long, env = "MODULET_ENV_TAINT", default_value_t = false, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
@@ -111,6 +125,47 @@ pub struct Args {
     /// How often each base is asked for its modules when nothing happens, in seconds
     #[arg(long, env = "MODULET_LIST_EVERY", default_value_t = 20, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     list_every: u64,
+
+    /// What modules' URLs must begin with, comma-separated [default: all but the base's own files and addresses of clouds' metadata]
+    #[arg(long, env = "MODULET_MODULE_URLS", value_delimiter = ',', value_name = "URL,…")]
+    module_urls: Vec<UrlPrefix>,
+
+    /// Ranges in which bases' addresses are, comma-separated; others are not believed [default: all]
+    #[arg(long, env = "MODULET_BASE_ADDRESSES", value_delimiter = ',', value_name = "CIDR,…")]
+    base_addresses: Vec<IpNet>,
+
+    /// Whether Pods of several namespaces may use one module name on one base: allow, and tell; or refuse the later one
+    #[arg(
+        long,
+        env = "MODULET_SHARED_MODULE_NAMES",
+        default_value = "allow",
+        value_enum,
+        hide_possible_values = true,
+        value_name = "allow|refuse"
+    )]
+    shared_module_names: SharedModuleNames,
+}
+
+/// Whether each base is a zone of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ZonePerBase {
+    /// While no ordinary Node has a zone.
+    Auto,
+    /// Always.
+    #[value(aliases = ["yes", "on", "1", "y", "t"])]
+    True,
+    /// Never.
+    #[value(aliases = ["no", "off", "0", "n", "f"])]
+    False,
+}
+
+/// What becomes of a module name that Pods of several namespaces use on one base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SharedModuleNames {
+    /// They take each other's place, as revisions do.
+    Allow,
+    /// Who comes later waits.
+    Refuse,
 }
 
 impl Args {
@@ -150,11 +205,17 @@ pub struct Config {
     /// Pods that fit on one base.
     pub max_pods: u32,
     /// A zone for each Node.
-    pub zone_per_base: bool,
+    pub zone_per_base: ZonePerBase,
     /// The second taint.
     pub env_taint: bool,
     /// Times and limits of the core.
     pub settings: Settings,
+    /// Where modules may come from.
+    pub module_urls: ModuleUrls,
+    /// Where bases are.
+    pub base_addresses: AddressRanges,
+    /// Module names of several namespaces.
+    pub shared_module_names: SharedModuleNames,
 }
 
 impl From<Args> for Config {
@@ -183,6 +244,9 @@ impl From<Args> for Config {
             max_pods: args.max_pods,
             zone_per_base: args.zone_per_base,
             env_taint: args.env_taint,
+            module_urls: ModuleUrls::new(args.module_urls),
+            base_addresses: AddressRanges::new(args.base_addresses),
+            shared_module_names: args.shared_module_names,
             settings: Settings {
                 unreachable_after,
                 ask_after: unreachable_after.mul_f64(0.43),
@@ -244,9 +308,26 @@ mod tests {
             ["--client-id", ""],
             ["--mqtt-client-crt-path", "/crt"],
             ["--unreachable-after", "0"],
+            ["--zone-per-base", "maybe"],
+            ["--module-urls", "repo.example.com"],
+            ["--base-addresses", "10.0.0.0/33"],
+            ["--shared-module-names", "maybe"],
         ] {
             assert!(Args::try_parse_from(["modulet"].iter().chain(&bad)).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn lists_and_words_are_read_as_they_were_before_and_as_manifests_write_them() {
+        let read = |args: &[&str]| Config::from(Args::try_parse_from(["modulet"].iter().chain(args)).unwrap());
+        assert_eq!(read(&[]).zone_per_base, ZonePerBase::Auto);
+        for (word, expected) in [("true", ZonePerBase::True), ("False", ZonePerBase::False), ("0", ZonePerBase::False)]
+        {
+            assert_eq!(read(&["--zone-per-base", word]).zone_per_base, expected, "{word}");
+        }
+        let ranges = read(&["--base-addresses", "10.0.0.0/8,2001:db8::/32"]).base_addresses;
+        assert!(ranges.address("10.1.2.3").is_ok() && ranges.address("11.1.2.3").is_err());
+        assert_ne!(read(&["--module-urls", "https://a.example/,file:"]).module_urls, ModuleUrls::default());
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub struct Metrics {
     pub watch_errors: Counter,
     /// Pods on virtual Nodes.
     pub pods: Gauge,
+    /// Bases' Nodes that were given a Pod CIDR, which they never use.
+    pub nodes_with_pod_cidr: Gauge,
     bound_to_command: Histogram,
     reply_to_status: Histogram,
     step: Histogram,
@@ -74,6 +76,7 @@ impl Metrics {
             broker_errors: Counter::default(),
             watch_errors: Counter::default(),
             pods: Gauge::default(),
+            nodes_with_pod_cidr: Gauge::default(),
             bound_to_command: seconds(),
             reply_to_status: seconds(),
             step: Histogram::new(exponential_buckets(0.000_01, 2.0, 15)),
@@ -100,6 +103,12 @@ impl Metrics {
         registry.register("broker_errors", "Failed or lost connections to the broker", metrics.broker_errors.clone());
         registry.register("watch_errors", "Watches of the API server that failed", metrics.watch_errors.clone());
         registry.register("pods", "Pods on virtual Nodes", metrics.pods.clone());
+        let with_cidr = metrics.nodes_with_pod_cidr.clone();
+        registry.register(
+            "nodes_with_pod_cidr",
+            "Bases' Nodes that were given a Pod CIDR, which they never use",
+            with_cidr,
+        );
         registry.register_with_unit(
             "bound_to_command",
             "From seeing a Pod bound to its first install command",

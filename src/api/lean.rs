@@ -8,8 +8,8 @@ use k8s_openapi::{
     api::{
         apps::v1::{ControllerRevision, DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, ReplicaSet},
         core::v1::{
-            ConfigMap, Container, EnvFromSource, EnvVar, EphemeralContainer, Lifecycle, Node, NodeSpec, NodeStatus,
-            Pod, PodReadinessGate, PodSpec, PodStatus, Probe, Volume,
+            Affinity, ConfigMap, Container, EnvFromSource, EnvVar, EphemeralContainer, Lifecycle, Node, NodeSpec,
+            NodeStatus, Pod, PodAffinityTerm, PodAntiAffinity, PodReadinessGate, PodSpec, PodStatus, Probe, Volume,
         },
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
@@ -20,7 +20,7 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 
-use crate::k8s::keep_wanted_annotations;
+use crate::k8s::{keep_wanted_annotations, names};
 
 /// An object of which only what is needed has been read.
 #[derive(Clone, Debug)]
@@ -124,6 +124,8 @@ pub struct Parts<Spec = IgnoredAny, Status = IgnoredAny> {
 #[serde(rename_all = "camelCase")]
 pub struct LeanPodSpec {
     active_deadline_seconds: Option<i64>,
+    affinity: Option<LeanAffinity>,
+    topology_spread_constraints: Option<Vec<Term>>,
     ephemeral_containers: Option<Vec<Named>>,
     restart_policy: Option<String>,
     volumes: Option<Vec<Named>>,
@@ -140,6 +142,52 @@ pub struct LeanPodSpec {
 struct Named {
     #[serde(default)]
     name: String,
+}
+
+/// What a Pod is to be apart from, as far as anybody here looks: the domain.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LeanAffinity {
+    pod_anti_affinity: Option<LeanAntiAffinity>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LeanAntiAffinity {
+    required_during_scheduling_ignored_during_execution: Option<Vec<Term>>,
+    preferred_during_scheduling_ignored_during_execution: Option<Vec<Weighted>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Weighted {
+    pod_affinity_term: Option<Term>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Term {
+    topology_key: Option<String>,
+}
+
+/// One term for all that has to do with zones, whatever it was.
+fn zones(affinity: Option<LeanAffinity>, constraints: Option<Vec<Term>>) -> Option<Affinity> {
+    let apart = affinity.and_then(|affinity| affinity.pod_anti_affinity);
+    let (required, preferred) = apart
+        .map(|apart| {
+            let preferred = apart.preferred_during_scheduling_ignored_during_execution;
+            (apart.required_during_scheduling_ignored_during_execution, preferred)
+        })
+        .unwrap_or_default();
+    let terms = required.into_iter().flatten().chain(constraints.into_iter().flatten());
+    let mut terms = terms.chain(preferred.into_iter().flatten().filter_map(|weighted| weighted.pod_affinity_term));
+    terms.any(|term| term.topology_key.as_deref() == Some(names::ZONE)).then(|| {
+        let term = PodAffinityTerm { topology_key: names::ZONE.to_owned(), ..PodAffinityTerm::default() };
+        let required_during_scheduling_ignored_during_execution = Some(vec![term]);
+        let pod_anti_affinity =
+            Some(PodAntiAffinity { required_during_scheduling_ignored_during_execution, ..PodAntiAffinity::default() });
+        Affinity { pod_anti_affinity, ..Affinity::default() }
+    })
 }
 
 #[derive(Deserialize)]
@@ -186,6 +234,7 @@ impl From<LeanPodSpec> for PodSpec {
         let volume = |v: Named| Volume { name: v.name, ..Volume::default() };
         let ephemeral = |c: Named| EphemeralContainer { name: c.name, ..EphemeralContainer::default() };
         Self {
+            affinity: zones(spec.affinity, spec.topology_spread_constraints),
             active_deadline_seconds: spec.active_deadline_seconds,
             ephemeral_containers: spec.ephemeral_containers.map(|all| all.into_iter().map(ephemeral).collect()),
             restart_policy: spec.restart_policy.filter(|policy| policy != "Always"),
@@ -243,6 +292,17 @@ impl Watchable for PartialObjectMeta<ReplicaSet> {
 
     fn from_parts(parts: Self::Parts) -> Self {
         Self { metadata: parts.metadata.into(), ..Self::default() }
+    }
+}
+
+/// Of Nodes that are not ours.
+impl Watchable for PartialObjectMeta<Node> {
+    type Parts = Parts;
+
+    fn from_parts(parts: Self::Parts) -> Self {
+        let meta = Meta { name: parts.metadata.name, labels: parts.metadata.labels, ..Meta::default() };
+        let resource_version = parts.metadata.resource_version;
+        Self { metadata: ObjectMeta { resource_version, ..meta.into() }, ..Self::default() }
     }
 }
 
@@ -349,10 +409,27 @@ mod tests {
                 ("/spec/tolerations", json!([{ "operator": "Exists" }])),
                 ("/spec/containers/0/volumeMounts", json!([{ "name": "v", "mountPath": "/v" }])),
                 ("/spec/containers/0/resources", json!({ "limits": { "cpu": "1" } })),
+                ("/spec/affinity", json!({ "nodeAffinity": {}, "podAntiAffinity": {} })),
+                ("/spec/topologySpreadConstraints", json!([{ "topologyKey": names::HOSTNAME }])),
             ],
         );
         assert_ne!(serde_json::from_value::<Pod>(all.clone()).unwrap(), read(&all), "there is more in it");
         assert_eq!(read::<Pod>(&all), serde_json::from_value(needed).unwrap());
+    }
+
+    #[test]
+    fn that_a_pod_is_to_be_spread_over_zones_is_read_and_not_from_what() {
+        let term = json!({ "topologyKey": names::ZONE, "labelSelector": { "matchLabels": { "app": "biz1" } } });
+        let weighted = json!([{ "weight": 1, "podAffinityTerm": term }]);
+        for spec in [
+            json!({ "affinity": { "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [term] } } }),
+            json!({ "affinity": { "podAntiAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": weighted } } }),
+            json!({ "topologySpreadConstraints": [{ "maxSkew": 1, "topologyKey": names::ZONE }] }),
+        ] {
+            let pod = read::<Pod>(&json!({ "spec": spec }));
+            assert!(crate::k8s::spreads_over_zones(&pod), "{spec}");
+            assert!(!format!("{pod:?}").contains("biz1"));
+        }
     }
 
     #[test]

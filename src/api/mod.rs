@@ -6,6 +6,7 @@ mod forward;
 mod lean;
 mod patience;
 mod reader;
+mod version;
 mod watch;
 mod writer;
 

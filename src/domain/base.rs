@@ -109,6 +109,8 @@ pub struct Base {
     absent: BTreeMap<ModuleId, Instant>,
     /// Updates that need the old version out of the way first, by module name.
     pub(super) replacements: BTreeMap<String, Replacement>,
+    /// It has a Node. Nothing goes to one that has none: anybody can say a name.
+    pub admitted: bool,
     pub(super) settings: Arc<Settings>,
 }
 
@@ -134,6 +136,7 @@ impl Base {
             expected_until: now,
             absent: BTreeMap::new(),
             replacements: BTreeMap::new(),
+            admitted: true,
             settings,
         }
     }
@@ -282,11 +285,16 @@ impl Base {
     pub fn asked_for_baseline(&mut self, expected: Vec<ModuleSpec>, now: Instant) {
         self.liveness.beat(now);
         self.jvm.is_new(now);
-        self.expected = expected;
-        self.expected_until = now.later(EXPECTED_FOR);
+        self.expects(expected, now);
         self.replacements.clear();
         self.installing_since.clear();
         self.talk.asked_for_baseline();
+    }
+
+    /// Modules whose Pods will come to it are known later than its question.
+    pub fn expects(&mut self, expected: Vec<ModuleSpec>, now: Instant) {
+        self.expected = expected;
+        self.expected_until = now.later(EXPECTED_FOR);
     }
 
     /// A module that is to wait on the base for its Pod.

@@ -37,6 +37,6 @@ pub use plan::{ContainerOutcome, Phase, Plan, PodOutcome, Reason, Rejection};
 pub use pod::{Container, ContainerHistory, Content, Pod, PodUid, Role, Workload};
 pub use reconcile::reconcile;
 pub use settings::Settings;
-pub use text::{printable, printable_bytes};
+pub use text::{printable, printable_bytes, without_credentials};
 pub use times::{FAR, Later};
 pub use view::{BaseView, CommandView, FailureView};

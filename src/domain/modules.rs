@@ -222,7 +222,7 @@ impl<'c, 'l> Module<'c, 'l> {
         if has_run && self.state(&spec.id.version).is_none() {
             return (Reason::ModuleGone, format!("the base no longer lists {}; installing it again{so_far}", spec.id));
         }
-        (Reason::Installing, format!("installing {} from {}{so_far}", spec.id, spec.url))
+        (Reason::Installing, format!("installing {} from {}{so_far}", spec.id, spec.shown_url()))
     }
 
     /// Another Pod has the version, from another jar; or this one had it, and is changed.
@@ -230,7 +230,7 @@ impl<'c, 'l> Module<'c, 'l> {
         let id = &want.spec.id;
         let has_it = |p: &&&Pod| p.uid != want.pod.uid && self.is_kept_by(p, id);
         let Some(other) = self.pods().iter().find(has_it) else {
-            return (Reason::Replacing, format!("installing {id} anew, from {}", want.spec.url));
+            return (Reason::Replacing, format!("installing {id} anew, from {}", want.spec.shown_url()));
         };
         let message = format!(
             "the base has {id} for Pod {} with another image, and cannot have it twice. Give the module \

@@ -81,7 +81,7 @@ pub fn reconcile(base: &Base, pods: &[&Pod], now: Instant) -> Plan {
         }
         cx.replacements = replacements;
     }
-    if connected && cx.reachability == Reachability::Online {
+    if connected && base.admitted && cx.reachability == Reachability::Online {
         order(&cx, &mut ledger, &mut plan);
     }
     for pod in pods {

@@ -13,6 +13,7 @@ mod pictures;
 mod record;
 mod references;
 mod state;
+mod surroundings;
 mod suspicion;
 #[cfg(test)]
 mod tests;
@@ -199,6 +200,8 @@ impl State {
             *count = count.saturating_add(1);
         }
         states.into_iter().for_each(|(state, count)| self.metrics.set_bases(state, count));
+        let with_cidr = self.bases.values().filter(|state| state.pod_cidr().is_some()).count();
+        self.metrics.nodes_with_pod_cidr.set(i64::try_from(with_cidr).unwrap_or(i64::MAX));
         self.metrics.pods.set(i64::try_from(self.pods.len()).unwrap_or(i64::MAX));
         edges.depths().into_iter().for_each(|(queue, depth)| self.metrics.set_queue(queue, depth));
     }

@@ -16,6 +16,7 @@ use super::{
     notes::Notes,
     record::Record,
     references::References,
+    surroundings::Surroundings,
     suspicion::Suspicion,
 };
 use crate::{
@@ -71,6 +72,9 @@ pub(super) struct State {
     /// When something last arrived from the broker on the present connection.
     pub(super) link_proven: Option<Instant>,
     pub(super) suspicion: Suspicion,
+    pub(super) surroundings: Surroundings,
+    /// That Nodes of bases are given Pod CIDRs is in the log.
+    pub(super) told_pod_cidrs: bool,
     pub(super) notes: Notes,
     pub(super) pictures: Arc<Pictures>,
     /// Somebody looks, and of these bases there is no picture yet.
@@ -82,6 +86,7 @@ impl State {
         Self {
             settings: Arc::new(config.settings.clone()),
             record: Record::new(&config.namespace, &config.env, &config.instance),
+            surroundings: Surroundings::new(config.zone_per_base),
             config,
             topics,
             metrics,
@@ -106,6 +111,7 @@ impl State {
             admission: Admission::default(),
             link_proven: None,
             suspicion: Suspicion::default(),
+            told_pod_cidrs: false,
             notes: Notes::default(),
             pictures: Arc::default(),
             untaken_pictures: None,
@@ -116,10 +122,11 @@ impl State {
     pub(super) fn begin(&mut self, now: Instant) -> bool {
         let synced = self.pods_synced
             && self.nodes_synced
-            && self.peers.synced
+            && self.peers.is_synced()
             && self.daemon_sets.synced
             && self.record.synced
-            && self.owners_synced.len().saturating_add(Watched::SINGLE) == Watched::COUNT;
+            && self.surroundings.are_known()
+            && self.owners_synced.len() == Watched::OF_OWNERS;
         if !synced || std::mem::replace(&mut self.begun, true) {
             return synced;
         }
@@ -189,12 +196,13 @@ impl State {
         if !self.bases.contains_key(id) && !self.admission.admits(id, self.bases.len(), &self.metrics, now) {
             return;
         }
-        let metrics = Arc::clone(&self.metrics);
+        let (metrics, addresses) = (Arc::clone(&self.metrics), self.config.base_addresses.clone());
         self.heard_somebody(now);
         let Some(state) = self.base_mut(id, now) else { return };
         state.base.liveness.heard(now);
         match message {
-            Message::Heartbeat(Heartbeat { info, no_address, going_away }) => {
+            Message::Heartbeat(heartbeat) => {
+                let Heartbeat { info, no_address, going_away } = addresses.admit(heartbeat);
                 if going_away {
                     info!(base = %id, "the base says that it goes away");
                     state.base.liveness.said_goodbye(now);
@@ -241,10 +249,11 @@ impl State {
                 }
                 state.base.replied(reply);
             }
-            Message::QueryBaseline(info) => {
-                let expected = self.expected_modules(id, info.as_ref());
+            Message::QueryBaseline(_) => {
+                let expected = self.expected_modules(id);
                 info!(base = %id, expected = expected.len(), "the base asks for its baseline");
                 if let Some(state) = self.bases.get_mut(id) {
+                    state.asked_before_its_node = !state.node.object.exists();
                     state.base.asked_for_baseline(expected, now);
                 }
             }
@@ -309,7 +318,9 @@ impl State {
                 self.record.seen(*seen, at, now);
                 self.schedule.wake(&Task::Record, now);
             }
-            Watched::Deployment(seen) => self.peers.seen(*seen, now, &mut self.schedule),
+            Watched::Deployment(watch, seen) => self.peers.seen(watch, *seen, now, &mut self.schedule),
+            Watched::ZonedNode(seen) => self.zoned_node_seen(&seen),
+            Watched::ApiServer(version) => self.api_server_seen(version.as_deref()),
             Watched::ReplicaSet(watch, seen) => match seen {
                 Seen::Applied(set) => self.revisions_changed |= self.revisions.replica_set(watch, &set.metadata),
                 Seen::Gone(set) => self.revisions.replica_set_gone(watch, &set.metadata),
@@ -341,8 +352,9 @@ impl State {
                     listing.insert(name.clone());
                 }
                 let Some(id) = self.topics.base_of(&name) else { return };
+                let addresses = self.config.base_addresses.clone();
                 if let Some(state) = self.base_mut(&id, now) {
-                    state.node_shown(object, now);
+                    state.node_shown(object, &addresses, now);
                 }
                 self.view_pods_of(&id);
                 self.dirty.insert(id);

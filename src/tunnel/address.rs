@@ -1,7 +1,10 @@
 //! Which addresses of a base are believed: those under which others can reach it.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
+use ipnet::IpNet;
+
+use super::Heartbeat;
 use crate::domain::printable;
 
 /// Why what a base says is no address for its Node and Pods. The API server would refuse some, and others would send
@@ -19,6 +22,39 @@ pub enum AddressError {
         /// What it is.
         what: &'static str,
     },
+    /// Not where bases are.
+    #[error("{0} is in none of the ranges where bases are (MODULET_BASE_ADDRESSES)")]
+    OutOfRange(String),
+}
+
+/// Where bases are. None: everywhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddressRanges(Arc<[IpNet]>);
+
+impl AddressRanges {
+    /// In these ranges.
+    pub fn new(ranges: Vec<IpNet>) -> Self {
+        Self(ranges.into())
+    }
+
+    /// The address in the form in which the API server has it.
+    ///
+    /// # Errors
+    /// As [`address`], and it is in none of the ranges.
+    pub fn address(&self, said: &str) -> Result<String, AddressError> {
+        let ip = address(said)?;
+        let inside = |parsed: &IpAddr| self.0.iter().any(|range| range.contains(parsed));
+        let allowed = self.0.is_empty() || ip.parse().is_ok_and(|parsed| inside(&parsed));
+        if allowed { Ok(ip) } else { Err(AddressError::OutOfRange(ip)) }
+    }
+
+    /// The heartbeat, without an address that is in none of the ranges.
+    pub fn admit(&self, mut heartbeat: Heartbeat) -> Heartbeat {
+        if let Some(Err(why)) = heartbeat.info.ip.as_deref().map(|ip| self.address(ip)) {
+            (heartbeat.info.ip, heartbeat.no_address) = (None, Some(why));
+        }
+        heartbeat
+    }
 }
 
 /// The address in the form in which the API server has it.
@@ -48,6 +84,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::BaseInfo;
 
     #[test]
     fn addresses_that_lead_to_a_base_are_taken_in_their_usual_form() {
@@ -100,6 +137,27 @@ mod tests {
             assert!(matches!(&error, AddressError::Special { said, .. } if said == special), "{error}");
             assert!(error.to_string().contains(special));
         }
+    }
+
+    #[test]
+    fn where_ranges_are_given_others_are_refused() {
+        let ranges = |all: &[&str]| AddressRanges::new(all.iter().map(|range| range.parse().unwrap()).collect());
+        let some = ranges(&["10.1.0.0/16", "2001:db8::/32", "192.0.2.10/32"]);
+        for inside in ["10.1.255.1", "2001:db8::1", "192.0.2.10", "::ffff:10.1.0.1"] {
+            assert_eq!(some.address(inside), address(inside), "{inside}");
+        }
+        for outside in ["10.2.0.1", "2001:db9::1", "192.0.2.11", "8.8.8.8"] {
+            let why = some.address(outside).unwrap_err();
+            assert_eq!(why, AddressError::OutOfRange(outside.to_owned()));
+            assert!(why.to_string().contains("MODULET_BASE_ADDRESSES"), "{why}");
+            assert_eq!(ranges(&[]).address(outside).as_deref(), Ok(outside));
+        }
+        // A range does not make a special address believable.
+        assert!(matches!(ranges(&["0.0.0.0/0"]).address("127.0.0.1"), Err(AddressError::Special { .. })));
+        let info = BaseInfo { ip: Some("10.2.0.1".to_owned()), ..BaseInfo::default() };
+        let heartbeat = some.admit(Heartbeat { info, no_address: None, going_away: false });
+        assert_eq!(heartbeat.info.ip, None);
+        assert_eq!(heartbeat.no_address, Some(AddressError::OutOfRange("10.2.0.1".to_owned())));
     }
 
     proptest! {

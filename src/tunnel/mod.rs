@@ -11,7 +11,7 @@ mod tests;
 mod topic;
 mod traffic;
 
-pub use address::{AddressError, address};
+pub use address::{AddressError, AddressRanges, address};
 pub use codec::{CodecError, Health, Heartbeat, Message, decode};
 pub use encode::encode;
 pub use topic::{IdentityError, Kind, Topics};

@@ -275,6 +275,14 @@ impl Stage {
         Ok(())
     }
 
+    /// Applies an object in another namespace.
+    pub(crate) async fn kubectl_at(&self, namespace: &str, object: &Value) -> Result<()> {
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), object.to_string())?;
+        self.kubectl(&["-n", namespace, "apply", "-f", &file.path().display().to_string()]).await?;
+        Ok(())
+    }
+
     /// Applies a file of `examples/` after changing some words in it.
     pub(crate) async fn apply_example(&self, file: &str, changes: &[(&str, &str)]) -> Result<()> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(file);

@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use super::super::state::State;
+use super::{super::state::State, neighbours::share_names};
 use crate::{
     domain::{BaseId, Later, Link, ModuleId, Phase, Plan, Pod, PodOutcome, PodUid, Reachability, Rejection},
     planning::{Effect, Task},
@@ -50,13 +50,17 @@ impl State {
         let task = Task::Base(id.clone());
         self.schedule.clear(&task);
         self.suspect(id, now, out);
+        self.expect_modules(id, now);
         let Some(state) = self.bases.get_mut(id) else {
             self.plan_without_base(id, &task, now, out);
             return;
         };
         let mut pods: Vec<_> = state.pods.iter().filter_map(|uid| self.pods.get(uid)).map(|p| &p.pod).collect();
         let first_seen = |pod: &Pod| self.pods.get(&pod.uid).map(|p| (p.commanded, p.first_seen));
-        let rejected = reject_beyond(&mut pods, self.config.max_pods, first_seen);
+        let mut rejected = reject_beyond(&mut pods, self.config.max_pods, first_seen);
+        let (told, held) = share_names(&mut pods, &self.pods, self.config.shared_module_names, out);
+        rejected.extend(held);
+        state.base.admitted = state.node.object.exists();
         let link = Link { proven: self.link_proven, suspected: self.suspicion.is_on() };
         let plan = state.base.step(&pods, &link, now);
         let overdue = link.suspected && state.base.is_overdue(&link, now);
@@ -65,7 +69,10 @@ impl State {
             state.becomes(reachability, now);
             self.tell_reachability(id, reachability, now, out);
         }
+        self.told_shared(told);
         self.tell_metaspace(id, out);
+        self.tell_pod_cidr(id, out);
+        self.tell_without_zones(id, out);
         if let Some(at) = plan.wake {
             self.schedule.wake(&task, at);
         }

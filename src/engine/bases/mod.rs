@@ -4,6 +4,7 @@ mod decide;
 mod index;
 mod lease;
 mod metaspace;
+mod neighbours;
 mod node;
 mod pods;
 mod registration;

@@ -13,7 +13,7 @@ use crate::{
     domain::{BaseId, BaseInfo, Later, Ledger, Reachability},
     k8s::{NodeWriter, Ready, names, node_says_metaspace_low, node_says_ready},
     planning::{Effect, Lane, MayWrite, Task, Tracked, version},
-    tunnel::{Health, address},
+    tunnel::{AddressRanges, Health},
 };
 
 /// A status that has not changed is written this often, like a kubelet's `nodeStatusReportFrequency`.
@@ -57,6 +57,11 @@ impl NodeState {
         serde_json::from_str(annotations.get(names::LEDGER)?).ok().filter(|ledger| *ledger != Ledger::default())
     }
 
+    /// What it should say may be something else now.
+    pub(in crate::engine) fn look_again(&mut self) {
+        self.said = None;
+    }
+
     fn path(&self) -> String {
         format!("/api/v1/nodes/{}", self.name)
     }
@@ -64,12 +69,12 @@ impl NodeState {
 
 impl BaseState {
     /// The watch shows the Node.
-    pub(in crate::engine) fn node_shown(&mut self, mut object: Node, now: Instant) {
+    pub(in crate::engine) fn node_shown(&mut self, mut object: Node, addresses: &AddressRanges, now: Instant) {
         if self.node.object.is_outdated(version(&object.metadata)) {
             return;
         }
         if self.base.info.is_none() {
-            self.base.info = info_from(&object);
+            self.base.info = info_from(&object, addresses);
         }
         if self.health.is_none() && !self.node.object.exists() {
             self.low_metaspace.found(node_says_metaspace_low(&object));
@@ -179,7 +184,8 @@ impl State {
             low_metaspace: state.low_metaspace.says.as_deref(),
             java_version: health.and_then(|h| h.java_version.as_deref()),
             max_pods: config.max_pods,
-            zone_per_base: config.zone_per_base,
+            kubelet_version: self.surroundings.kubelet_version(),
+            zone_per_base: self.surroundings.has_zone_per_base(),
             env_taint: config.env_taint,
             now: Timestamp::now(),
         };
@@ -238,7 +244,7 @@ impl State {
 }
 
 /// What a Node tells of its base: all there is after a restart, until the base is heard.
-fn info_from(node: &Node) -> Option<BaseInfo> {
+fn info_from(node: &Node, ranges: &AddressRanges) -> Option<BaseInfo> {
     let labels = node.metadata.labels.as_ref()?;
     let label = |key: &str| labels.get(key).cloned();
     let addresses = node.status.iter().filter_map(|s| s.addresses.as_ref()).flatten();
@@ -247,10 +253,7 @@ fn info_from(node: &Node) -> Option<BaseInfo> {
         name: label(names::BASE_NAME)?,
         version: label(names::BASE_VERSION)?,
         cluster: label(names::BASE_CLUSTER),
-        ip: of_type("InternalIP").and_then(|ip| address(&ip).ok()),
-        // The Node's own name stands there where the base told none.
-        host_name: of_type("Hostname")
-            .filter(|host| Some(host) != node.metadata.name.as_ref())
-            .or_else(|| label(names::BASE_HOST)),
+        ip: of_type("InternalIP").and_then(|ip| ranges.address(&ip).ok()),
+        host_name: label(names::BASE_HOST),
     })
 }

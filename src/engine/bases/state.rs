@@ -28,6 +28,10 @@ pub(in crate::engine) struct BaseState {
     /// What it said last, without what changes all the time.
     pub(in crate::engine) health: Option<Health>,
     pub(super) low_metaspace: LowMetaspace,
+    /// That its Node has a Pod CIDR was told.
+    pub(super) told_pod_cidr: bool,
+    /// It asked for its baseline, and has no Node yet.
+    pub(in crate::engine) asked_before_its_node: bool,
     pub(in crate::engine) created: Instant,
     pub(in crate::engine) pods: BTreeSet<PodUid>,
     /// When its last list came, for the latency of the statuses that follow.
@@ -52,6 +56,8 @@ impl BaseState {
             lease_due: None,
             health: None,
             low_metaspace: LowMetaspace::default(),
+            told_pod_cidr: false,
+            asked_before_its_node: false,
             created: now,
             pods,
             listed_at: None,
@@ -108,6 +114,10 @@ pub(in crate::engine) struct PodState {
     /// A command went out for it.
     pub(in crate::engine) commanded: bool,
     pub(in crate::engine) told: Told,
+    /// It is to be spread over zones, and was not told yet what that means where there are none.
+    pub(in crate::engine) spreads_over_zones: bool,
+    /// It was told that it shares a module's name with a Pod of another namespace.
+    pub(in crate::engine) told_shared: bool,
     /// What the status was last found to say already; none after any change of the Pod.
     pub(in crate::engine) said: Option<PodOutcome>,
 }

@@ -69,7 +69,7 @@ fn key(reason: Option<&str>, message: Option<&str>, restarts: i32) -> String {
 
 impl PodState {
     /// An Event about it.
-    pub(super) fn note(&self, warning: bool, reason: &'static str, message: String) -> Option<Effect> {
+    pub(in crate::engine) fn note(&self, warning: bool, reason: &'static str, message: String) -> Option<Effect> {
         let (namespace, name) = self.pod.name.split_once('/')?;
         let subject = Subject::Pod(namespace.to_owned(), name.to_owned(), self.pod.uid.to_string());
         Some(Effect::Note(Note { subject, warning, reason, message }))
@@ -204,7 +204,7 @@ impl State {
             let (reason, message) = if switch {
                 (Reason::Switching, format!("{} has started; switching to it", spec.id))
             } else {
-                (Reason::Installing, format!("installing {} from {}", spec.id, spec.url))
+                (Reason::Installing, format!("installing {} from {}", spec.id, spec.shown_url()))
             };
             out.extend(pod.note(false, reason.as_str(), message));
             if !std::mem::replace(&mut pod.commanded, true) {
