@@ -109,7 +109,7 @@ pub struct Base {
     absent: BTreeMap<ModuleId, Instant>,
     /// Updates that need the old version out of the way first, by module name.
     pub(super) replacements: BTreeMap<String, Replacement>,
-    /// It has a Node. Nothing goes to one that has none: anybody can say a name.
+    /// It has a Node. Before it is told which modules belong on it: anybody can say a name.
     pub admitted: bool,
     pub(super) settings: Arc<Settings>,
 }

@@ -81,7 +81,7 @@ pub fn reconcile(base: &Base, pods: &[&Pod], now: Instant) -> Plan {
         }
         cx.replacements = replacements;
     }
-    if connected && base.admitted && cx.reachability == Reachability::Online {
+    if connected && cx.reachability == Reachability::Online {
         order(&cx, &mut ledger, &mut plan);
     }
     for pod in pods {
@@ -122,6 +122,9 @@ fn ask(cx: &Context<'_>, plan: &mut Plan) {
 fn order(cx: &Context<'_>, ledger: &mut Ledger, plan: &mut Plan) {
     let mut commands = Vec::new();
     if cx.base.talk.baseline_wanted() {
+        if !cx.base.admitted {
+            return; // what belongs on it is not known before its Node is there
+        }
         let wanted = names(cx).into_iter().filter_map(|name| modules::first_wanted(cx, name, ledger));
         let expected = cx.base.expected(cx.now).iter().filter(|e| cx.pods_of(&e.id.name).is_empty());
         let specs = wanted.chain(expected).cloned().collect();

@@ -109,7 +109,7 @@ async fn an_address_outside_the_ranges_of_bases_is_not_believed() -> Result<()> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_that_names_an_application_gets_none_of_its_modules_and_secrets() -> Result<()> {
-    let stage = Stage::set("neighbour-stranger").await?;
+    let stage = Stage::set("neighbour-baseline").await?;
     let honest = stage.base(stage.base_options("base-1")).await?;
     stage.kubectl(&["create", "secret", "generic", "database", "--from-literal=password=s3cret"]).await?;
     let mut template = module_template(&stage.name, &[("biz1", "1")]);
@@ -143,7 +143,7 @@ async fn a_stranger_that_names_an_application_gets_none_of_its_modules_and_secre
         all.iter().find(|message| message.topic.contains("base-1") && message.text().contains("s3cret")).cloned()
     })
     .await?;
-    let to_stranger = |message: &modulet_testkit::broker::Message| message.topic.contains("stranger");
+    let to_stranger = |message: &modulet_testkit::broker::Message| message.topic.contains("/stranger/");
     assert_eq!(spy.count(to_stranger), 0, "{:?}", spy.messages());
     // A new base that says who it is has a Node first, and then all at once.
     let new = stage.base(stage.base_options("base-2")).await?;
@@ -156,8 +156,11 @@ async fn a_stranger_that_names_an_application_gets_none_of_its_modules_and_secre
 async fn modules_come_from_where_they_may_come_from() -> Result<()> {
     let mut stage = Stage::set_with("neighbour-urls", |options| options.env("MODULET_MODULE_URLS", "")).await?;
     let base = stage.base(stage.base_options("base-1")).await?;
+    let some = bound(&stage, "base-1", "some", "1");
     let with_url = |name: &str, url: &str| {
-        let mut pod = bound(&stage, "base-1", name, "1");
+        let mut pod = some.clone();
+        pod["metadata"]["name"] = json!(name);
+        pod["spec"]["containers"][0]["name"] = json!(name);
         pod["spec"]["containers"][0]["image"] = json!(url);
         pod
     };

@@ -81,7 +81,9 @@ impl Stage {
         let client = cluster.client().await?;
         cluster.create_namespace(name).await?;
         let options = ControllerOptions::new(env!("CARGO_BIN_EXE_modulet"), cluster.kubeconfig(), broker.address())
-            .env("ENV", name);
+            .env("ENV", name)
+            // Real bases of tests have their modules from this machine.
+            .env("MODULET_MODULE_URLS", "file:///,http://,https://");
         let controller = Controller::start(adapt(options)).await?;
         Ok(Self { cluster, client, name: name.to_owned(), broker, controller, ended: AtomicBool::new(false) })
     }

@@ -68,7 +68,8 @@ fn what_another_controller_left_is_put_right_in_two_writes_and_then_never_again(
         assert_eq!(object["metadata"]["annotations"], json!({ "note": "keep" }));
         let capacity = &object["status"]["capacity"];
         assert_eq!((&capacity["example.com/gpu"], &capacity["pods"]), (&json!("2"), &json!("1k")));
-        assert_eq!(capacity["memory"].is_null(), metaspace.is_none(), "{capacity}");
+        let memory = if metaspace.is_some() { "268435456" } else { "100T" };
+        assert_eq!((&capacity["memory"], &capacity["cpu"]), (&json!(memory), &json!("100k")));
         let addresses = object["status"]["addresses"].to_string();
         assert!(addresses.contains("ExternalDNS") && !addresses.contains("192.0.2.9"), "{addresses}");
         assert!(object["status"]["conditions"].to_string().contains("Fancy"));
@@ -111,4 +112,49 @@ fn low_metaspace_is_memory_pressure_that_is_written_once_and_its_taint_is_left_a
     object["spec"]["taints"] = json!([{ "key": MEMORY_PRESSURE_TAINT, "effect": "NoSchedule" }]);
     settle(&has_memory, &mut object);
     assert!(object["spec"]["taints"].to_string().contains(MEMORY_PRESSURE_TAINT), "{object}");
+}
+
+#[test]
+fn the_version_is_one_that_tools_compare_with_the_api_servers() {
+    let ours = env!("CARGO_PKG_VERSION");
+    for (api_server, expected) in [
+        (Some("v1.36.1"), "1.36.1"),
+        (Some("v1.30.5+k3s1"), "1.30.5"),
+        (Some("v1.29.3-gke.1282000"), "1.29.3"),
+        (Some("v1.36"), "0.0.0"),
+        (Some("1.36.1"), "0.0.0"),
+        (Some("v1.036.1"), "0.0.0"),
+        (Some("v1.36.1.2"), "0.0.0"),
+        (Some(""), "0.0.0"),
+        (None, "0.0.0"),
+    ] {
+        assert_eq!(kubelet_version(api_server), format!("v{expected}-modulet-v{ours}"), "{api_server:?}");
+    }
+}
+
+#[test]
+fn what_controllers_of_networks_and_zones_write_is_left_to_them() {
+    let info = BaseInfo { name: "app".into(), version: "1".into(), ..BaseInfo::default() };
+    let writes = writer(&info, true, false, None);
+    let mut object = left_by_another_controller();
+    object["metadata"]["labels"][names::ZONE] = json!("of-the-cloud");
+    let no_route = json!({ "type": "NetworkUnavailable", "status": "True", "reason": "NoRouteCreated" });
+    object["status"]["conditions"].as_array_mut().unwrap().push(no_route);
+    settle(&writes, &mut object);
+    assert_eq!(object["metadata"]["labels"][names::ZONE], "of-the-cloud");
+    let conditions = object["status"]["conditions"].to_string();
+    assert!(conditions.contains("NoRouteCreated") && !conditions.contains("BaseNetwork"), "{conditions}");
+    let node: Node = serde_json::from_value(object).unwrap();
+    assert!(!writes.heartbeat(&node).to_string().contains("NetworkUnavailable"));
+}
+
+#[test]
+fn a_zone_of_our_own_is_taken_back_where_it_is_not_wanted_any_more_and_given_once() {
+    let info = BaseInfo { name: "app".into(), version: "1".into(), ..BaseInfo::default() };
+    let mut object = left_by_another_controller();
+    settle(&writer(&info, true, false, None), &mut object);
+    assert_eq!(object["metadata"]["labels"][names::ZONE], "vnode.base-1.dev");
+    assert_eq!(settle(&writer(&info, false, false, None), &mut object), 1);
+    assert!(object["metadata"]["labels"][names::ZONE].is_null());
+    assert_eq!(settle(&writer(&info, true, false, None), &mut object), 1);
 }
