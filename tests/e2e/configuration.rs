@@ -53,6 +53,9 @@ async fn help_names_every_option_and_its_variable() -> Result<()> {
         ("--dead-after", "MODULET_DEAD_AFTER"),
         ("--superseded-ttl", "MODULET_SUPERSEDED_TTL"),
         ("--list-every", "MODULET_LIST_EVERY"),
+        ("--module-urls", "MODULET_MODULE_URLS"),
+        ("--base-addresses", "MODULET_BASE_ADDRESSES"),
+        ("--shared-module-names", "MODULET_SHARED_MODULE_NAMES"),
     ] {
         assert!(text.contains(&format!(" {option} ")), "{option} is not in:\n{text}");
         let named = [format!("[env: {variable}="), format!("[env: {variable}]")];
