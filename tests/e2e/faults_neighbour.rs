@@ -124,8 +124,8 @@ async fn zones_of_bases_stop_nobodys_spread() -> Result<()> {
 }
 
 /// Rolls a `DaemonSet` out, and the next version over it.
-async fn rolled(stage: &Stage, name: &str, spec: &Value) -> Result<()> {
-    for version in ["1", "2", "3"] {
+async fn rolled(stage: &Stage, name: &str, spec: &Value, versions: &[&str]) -> Result<()> {
+    for version in versions {
         stage.apply(&ordinary("DaemonSet", name, version, spec.clone())).await?;
         rolled_out(stage, &format!("daemonset/{name}")).await?;
         let ordinary = eventually(&format!("{name} {version} on both"), SOON, async || {
@@ -142,7 +142,8 @@ async fn rolled(stage: &Stage, name: &str, spec: &Value) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn daemon_sets_that_tolerate_everything_are_rolled_out_on_ordinary_nodes() -> Result<()> {
     let cluster = own_cluster(&[]).await?;
-    let stage = Stage::set_on(cluster, "neighbour-daemons", |options| options).await?;
+    let stage =
+        Stage::set_on(cluster, "neighbour-daemons", |options| options.env("MODULET_UNREACHABLE_AFTER", "5")).await?;
     let bases = bases(&stage, 3, Activation::Default).await?;
     let _ordinary = OrdinaryNodes::with(&stage.client, &[("ordinary-a", None), ("ordinary-b", None)]).await?;
     let log = PodLog::start(&stage).await?;
@@ -151,7 +152,7 @@ async fn daemon_sets_that_tolerate_everything_are_rolled_out_on_ordinary_nodes()
     // As kube-proxy does it: such Pods never come to a base.
     let mut like_kube_proxy = everything.clone();
     like_kube_proxy["nodeSelector"] = json!({ "kubernetes.io/os": "linux" });
-    rolled(&stage, "proxy", &like_kube_proxy).await?;
+    rolled(&stage, "proxy", &like_kube_proxy, &["1", "2", "3"]).await?;
     for base in 0..3 {
         assert_eq!(log.on(&stage.node_name(&format!("base-{base}"))), 0);
     }
@@ -165,7 +166,7 @@ async fn daemon_sets_that_tolerate_everything_are_rolled_out_on_ordinary_nodes()
         .await?;
     let endpoints = Endpoints::watch(&stage, "agent").await?;
     let made = log.created();
-    rolled(&stage, "agent", &everything).await?;
+    rolled(&stage, "agent", &everything, &["1", "2", "3"]).await?;
     let ready = endpoints.are(2).await?;
     assert!(ready.iter().all(|endpoint| endpoint.starts_with("203.0.113.")), "{ready:?}");
     for pod in stage.pods_with("app=agent").await? {
@@ -191,9 +192,16 @@ async fn daemon_sets_that_tolerate_everything_are_rolled_out_on_ordinary_nodes()
         Ok(())
     })
     .await?;
+    // A base that is away changes nothing of it: Kubernetes marks its Pods not Ready once, and nobody fights over that.
+    bases[2].hang();
+    stage.node_ready(&stage.node_name("base-2"), "Unknown").await?;
+    stage.ends_quietly().await?;
+    rolled(&stage, "agent", &everything, &["4"]).await?;
+    bases[2].resume();
+    stage.node_ready(&stage.node_name("base-2"), "True").await?;
     stage.ends_quietly().await?;
     // No loop: one Pod for each Node and version, and the one of the Deployment.
-    assert_eq!(log.created() - made, 5 * 3 + 1);
+    assert_eq!(log.created() - made, 5 * 4 + 1);
     for base in bases.iter() {
         assert_eq!(base.received("installBiz"), 0);
     }
