@@ -86,7 +86,7 @@ async fn describe_node_tells_all_about_the_base() -> Result<()> {
     assert!(has_line(conditions, &["Ready", "True", "BaseReady", "the base answers"]), "{text}");
     assert!(has_line(conditions, &["MemoryPressure", "False"]), "{text}");
     assert!(has_line(section(&text, "Addresses"), &["InternalIP:", "192.0.2.10"]), "{text}");
-    assert!(has_line(section(&text, "Addresses"), &["Hostname:", "base-host"]), "{text}");
+    assert!(has_line(section(&text, "Addresses"), &["Hostname:", &name]), "{text}");
     for part in ["Capacity", "Allocatable"] {
         assert!(has_line(section(&text, part), &["memory:", "268435456"]), "{text}");
         assert!(has_line(section(&text, part), &["pods:", "1k"]), "{text}");
