@@ -6,6 +6,7 @@ mod cluster;
 mod extremes;
 mod jvm;
 mod metaspace;
+mod neighbours;
 mod pictures;
 mod properties;
 mod scene;
