@@ -1,4 +1,4 @@
-//! What is watched.
+//! Which objects are watched.
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -11,6 +11,7 @@ use kube::{Api, Client, core::PartialObjectMeta, runtime::watcher};
 use tokio::sync::mpsc;
 
 use super::{
+    changes::{LABELS, Seen, Watched},
     client::WATCHES_FOR,
     forward::{Start, forward},
     lean::{Lean, Watchable},
@@ -18,68 +19,7 @@ use super::{
 };
 use crate::{k8s::names, metrics::Metrics, tasks::Tasks};
 
-/// One change of an object, or a mark in the stream.
-#[derive(Debug)]
-pub enum Seen<K> {
-    /// The object is there, as given.
-    Applied(K),
-    /// The object is gone.
-    Gone(K),
-    /// A list begins: what is not in it is gone.
-    ListBegins,
-    /// The list is complete.
-    ListEnds,
-}
-
-/// A change of something that is watched. The number tells apart the watches of one kind.
-#[derive(Debug)]
-pub enum Watched {
-    /// A Pod bound to some Node.
-    Pod(Box<Seen<Pod>>),
-    /// A virtual Node of our environment.
-    Node(Box<Seen<Node>>),
-    /// A replica set with module Pods.
-    ReplicaSet(usize, Seen<PartialObjectMeta<ReplicaSet>>),
-    /// A revision of a `DaemonSet` or `StatefulSet` with module Pods.
-    ControllerRevision(usize, Box<Seen<ControllerRevision>>),
-    /// A Deployment that asks for peer deployment.
-    Deployment(usize, Box<Seen<Deployment>>),
-    /// A Node that is no base's and has a zone. Only the first one is shown.
-    ZonedNode(Seen<PartialObjectMeta<Node>>),
-    /// The API server's version; none where it does not tell.
-    ApiServer(Option<String>),
-    /// Some `DaemonSet`: whether its Pods are modules stands in its template, which can't be selected by.
-    DaemonSet(Box<Seen<DaemonSet>>),
-    /// An object of modulet's own record.
-    Record(Box<Seen<ConfigMap>>),
-}
-
-impl Watched {
-    /// How many watches there are: readiness waits for the first list of each.
-    pub const COUNT: usize = 7 + Self::OF_OWNERS;
-    /// Those of what owns module Pods.
-    pub const OF_OWNERS: usize = 2 * LABELS.len();
-
-    /// Comes before every attempt to list, so it is no sign that the API server answers.
-    pub(super) fn is_attempt(&self) -> bool {
-        match self {
-            Self::Pod(seen) => matches!(**seen, Seen::ListBegins),
-            Self::Node(seen) => matches!(**seen, Seen::ListBegins),
-            Self::ReplicaSet(_, seen) => matches!(seen, Seen::ListBegins),
-            Self::ControllerRevision(_, seen) => matches!(**seen, Seen::ListBegins),
-            Self::Deployment(_, seen) => matches!(**seen, Seen::ListBegins),
-            Self::ZonedNode(seen) => matches!(seen, Seen::ListBegins),
-            Self::ApiServer(_) => false,
-            Self::DaemonSet(seen) => matches!(**seen, Seen::ListBegins),
-            Self::Record(seen) => matches!(**seen, Seen::ListBegins),
-        }
-    }
-}
-
-/// Both component labels that module Pods may have; their owners inherit them from the template.
-const LABELS: [&str; 2] = [names::COMPONENT, names::COMPONENT_OLD];
-
-/// Starts all watches; `zones`: that for Nodes with zones too.
+/// Starts all watches; `zones`: that of Nodes with zones too.
 pub fn watch(
     tasks: &mut Tasks,
     client: &Client,
@@ -114,12 +54,9 @@ pub fn watch(
     }
 
     if zones {
-        let ordinary = which().labels(&format!("{},{}!=vnode", names::ZONE, names::COMPONENT));
-        run(
-            "Nodes with zones",
-            first_ordinary(changes::<PartialObjectMeta<Node>>(client, ordinary, Watched::ZonedNode)),
-            None,
-        );
+        let with_zone = which().labels(&format!("{},{}!=vnode", names::ZONE, names::COMPONENT));
+        let changes = changes::<PartialObjectMeta<Node>>(client, with_zone, Watched::ZonedNode);
+        run("Nodes with zones", first_ordinary(changes), None);
     }
 
     let wrap = |seen| Watched::DaemonSet(Box::new(seen));

@@ -3,53 +3,16 @@
 
 use std::time::Instant;
 
-use k8s_openapi::api::{
-    apps::v1::DaemonSet,
-    core::v1::{Pod, PodTemplateSpec, Toleration},
-};
+use k8s_openapi::api::core::v1::Toleration;
 
-use super::state::State;
+use super::{daemon_sets::as_pod, state::State};
 use crate::{
-    api::Seen,
     domain::{BaseId, ModuleSpec},
-    k8s::{MEMORY_PRESSURE_TAINT, Sources, admits, component, pod_from},
+    k8s::{MEMORY_PRESSURE_TAINT, Sources, admits, pod_from},
 };
 
 /// Taints that say that a base is away, or has no metaspace left: the one that asks is not, and is a new JVM.
 const OUTDATED: [&str; 3] = ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready", MEMORY_PRESSURE_TAINT];
-
-/// `DaemonSet`s whose Pods are modules.
-#[derive(Debug, Default)]
-pub(super) struct DaemonSets {
-    all: Vec<DaemonSet>,
-    listing: Option<Vec<DaemonSet>>,
-    pub(super) synced: bool,
-}
-
-impl DaemonSets {
-    /// A fact from the watch.
-    pub(super) fn seen(&mut self, seen: Seen<DaemonSet>) {
-        match seen {
-            Seen::Applied(set) => {
-                let all = self.listing.as_mut().unwrap_or(&mut self.all);
-                all.retain(|s| s.metadata.uid != set.metadata.uid);
-                let modules =
-                    set.spec.as_ref().is_some_and(|s| component(&as_pod(&s.template, None)) == Some("module"));
-                if modules && set.metadata.deletion_timestamp.is_none() {
-                    all.push(set);
-                }
-            }
-            Seen::Gone(set) => self.all.retain(|s| s.metadata.uid != set.metadata.uid),
-            Seen::ListBegins => self.listing = Some(Vec::new()),
-            Seen::ListEnds => {
-                if let Some(listed) = self.listing.take() {
-                    self.all = listed;
-                }
-                self.synced = true;
-            }
-        }
-    }
-}
 
 impl State {
     /// A base that asked before it had a Node is answered once it has one: nothing but its Node says which modules are
@@ -71,7 +34,7 @@ impl State {
         if let Some(taints) = node.spec.as_mut().and_then(|s| s.taints.as_mut()) {
             taints.retain(|t| !OUTDATED.contains(&t.key.as_str()));
         }
-        let daemons = self.daemon_sets.all.iter().filter_map(|set| {
+        let daemons = self.daemon_sets.all().filter_map(|set| {
             let mut template = set.spec.as_ref()?.template.clone();
             // Its controller adds this toleration: daemons run on cordoned Nodes too (Kubernetes convention).
             let cordon = Toleration {
@@ -95,10 +58,4 @@ impl State {
             })
             .collect()
     }
-}
-
-fn as_pod(template: &PodTemplateSpec, namespace: Option<String>) -> Pod {
-    let mut metadata = template.metadata.clone().unwrap_or_default();
-    metadata.namespace = namespace;
-    Pod { metadata, spec: template.spec.clone(), status: None }
 }

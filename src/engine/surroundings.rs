@@ -18,18 +18,17 @@ pub(super) struct Surroundings {
     /// An ordinary Node has a zone. It stays so for as long as this process lives, also when that Node goes: zones that
     /// come and go with an autoscaler's Nodes would move other people's Pods.
     zoned: bool,
-    zones_known: bool,
     kubelet_version: Option<String>,
 }
 
 impl Surroundings {
     pub(super) fn new(zone_per_base: ZonePerBase) -> Self {
-        Self { zone_per_base, zoned: false, zones_known: zone_per_base != ZonePerBase::Auto, kubelet_version: None }
+        Self { zone_per_base, zoned: false, kubelet_version: None }
     }
 
-    /// Whether all is known that Nodes depend on.
+    /// Whether all is known that Nodes depend on, and that no watch tells.
     pub(super) fn are_known(&self) -> bool {
-        self.zones_known && self.kubelet_version.is_some()
+        self.kubelet_version.is_some()
     }
 
     /// Whether a base is a zone of its own. Where ordinary Nodes have zones that would stop hard spreads of other
@@ -51,15 +50,9 @@ impl Surroundings {
 impl State {
     /// A fact from the watch of Nodes that are not ours and have a zone.
     pub(super) fn zoned_node_seen<K>(&mut self, seen: &Seen<K>) {
-        let surroundings = &mut self.surroundings;
-        match seen {
-            Seen::Applied(_) if !surroundings.zoned => {
-                (surroundings.zoned, surroundings.zones_known) = (true, true);
-                info!("ordinary Nodes have zones: bases have none of their own ({})", names::ZONE);
-                self.look_at_all_nodes();
-            }
-            Seen::ListEnds => surroundings.zones_known = true,
-            Seen::Applied(_) | Seen::Gone(_) | Seen::ListBegins => {}
+        if matches!(seen, Seen::Applied(_)) && !std::mem::replace(&mut self.surroundings.zoned, true) {
+            info!("ordinary Nodes have zones: bases have none of their own ({})", names::ZONE);
+            self.look_at_all_nodes();
         }
     }
 
@@ -77,7 +70,7 @@ impl State {
     }
 
     /// Tells Pods that were to be spread over zones that this has no effect.
-    pub(super) fn tell_without_zones(&mut self, id: &BaseId, out: &mut Vec<Effect>) {
+    pub(super) fn report_without_zones(&mut self, id: &BaseId, out: &mut Vec<Effect>) {
         if self.surroundings.has_zone_per_base() {
             return;
         }

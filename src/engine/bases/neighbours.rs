@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use tracing::warn;
 
-use super::{super::state::State, BaseState, PodState};
 use crate::{
     api::{Note, Subject},
     config::SharedModuleNames,
     domain::{BaseId, ContainerOutcome, Phase, Pod, PodOutcome, PodUid, Reason},
+    engine::{
+        known::{BaseState, PodState},
+        state::State,
+    },
     planning::Effect,
 };
 
@@ -36,7 +39,7 @@ impl State {
     }
 
     /// Tells of what was done to the Node: once.
-    pub(super) fn tell_pod_cidr(&mut self, id: &BaseId, out: &mut Vec<Effect>) {
+    pub(super) fn report_pod_cidr(&mut self, id: &BaseId, out: &mut Vec<Effect>) {
         let Some(state) = self.bases.get_mut(id) else { return };
         let Some(cidr) = state.pod_cidr().filter(|_| !state.told_pod_cidr).map(str::to_owned) else { return };
         state.told_pod_cidr = true;
