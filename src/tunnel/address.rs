@@ -4,7 +4,6 @@ use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 
-use super::Heartbeat;
 use crate::domain::printable;
 
 /// Why what a base says is no address for its Node and Pods. The API server would refuse some, and others would send
@@ -48,12 +47,13 @@ impl AddressRanges {
         if allowed { Ok(ip) } else { Err(AddressError::OutOfRange(ip)) }
     }
 
-    /// The heartbeat, without an address that is in none of the ranges.
-    pub fn admit(&self, mut heartbeat: Heartbeat) -> Heartbeat {
-        if let Some(Err(why)) = heartbeat.info.ip.as_deref().map(|ip| self.address(ip)) {
-            (heartbeat.info.ip, heartbeat.no_address) = (None, Some(why));
+    /// What a base says of its address, without one that is in none of the ranges.
+    pub fn admit(&self, ip: Option<String>, refused: Option<AddressError>) -> (Option<String>, Option<AddressError>) {
+        match ip.map(|ip| self.address(&ip)) {
+            Some(Err(why)) => (None, Some(why)),
+            Some(Ok(ip)) => (Some(ip), refused),
+            None => (None, refused),
         }
-        heartbeat
     }
 }
 
@@ -84,7 +84,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::BaseInfo;
 
     #[test]
     fn addresses_that_lead_to_a_base_are_taken_in_their_usual_form() {
@@ -154,10 +153,10 @@ mod tests {
         }
         // A range does not make a special address believable.
         assert!(matches!(ranges(&["0.0.0.0/0"]).address("127.0.0.1"), Err(AddressError::Special { .. })));
-        let info = BaseInfo { ip: Some("10.2.0.1".to_owned()), ..BaseInfo::default() };
-        let heartbeat = some.admit(Heartbeat { info, no_address: None, going_away: false });
-        assert_eq!(heartbeat.info.ip, None);
-        assert_eq!(heartbeat.no_address, Some(AddressError::OutOfRange("10.2.0.1".to_owned())));
+        let refused = AddressError::OutOfRange("10.2.0.1".to_owned());
+        assert_eq!(some.admit(Some("10.2.0.1".to_owned()), None), (None, Some(refused.clone())));
+        assert_eq!(some.admit(None, Some(refused.clone())), (None, Some(refused)));
+        assert_eq!(some.admit(Some("10.1.0.1".to_owned()), None), (Some("10.1.0.1".to_owned()), None));
     }
 
     proptest! {

@@ -2,6 +2,7 @@ use kube::core::WatchEvent;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::k8s::names;
 
 fn read<K: Watchable>(object: &Value) -> K {
     // As the API server writes it: the type comes first.

@@ -12,6 +12,7 @@ use crate::{
         known::{BaseState, PodState},
         state::State,
     },
+    k8s::names,
     planning::Effect,
 };
 
@@ -31,6 +32,26 @@ impl BaseState {
 }
 
 impl State {
+    /// Tells Pods that were to be spread over zones that this has no effect.
+    pub(super) fn report_without_zones(&mut self, id: &BaseId, out: &mut Vec<Effect>) {
+        if self.surroundings.has_zone_per_base() {
+            return;
+        }
+        let uids: Vec<_> =
+            self.pods_of(id).filter(|pod| pod.spreads_over_zones).map(|pod| pod.pod.uid.clone()).collect();
+        for uid in uids {
+            let Some(pod) = self.pods.get_mut(&uid) else { continue };
+            pod.spreads_over_zones = false;
+            let message = format!(
+                "it is to be spread over {}, and bases have no zone of their own here (MODULET_ZONE_PER_BASE): that \
+                 does not keep it apart from others on one base; use the topologyKey {}",
+                names::ZONE,
+                names::HOSTNAME
+            );
+            out.extend(pod.note(true, "ZonesNotUsed", message));
+        }
+    }
+
     /// These Pods were told that they share a name.
     pub(super) fn told_shared(&mut self, pods: Vec<PodUid>) {
         for uid in pods {

@@ -56,8 +56,9 @@ impl State {
         let Some(state) = self.base_mut(id, now) else { return };
         state.base.liveness.heard(now);
         match message {
-            Message::Heartbeat(heartbeat) => {
-                let Heartbeat { info, no_address, going_away } = ranges.admit(heartbeat);
+            Message::Heartbeat(Heartbeat { mut info, no_address, going_away }) => {
+                let (ip, no_address) = ranges.admit(info.ip.take(), no_address);
+                info.ip = ip;
                 if going_away {
                     info!(base = %id, "the base says that it goes away");
                     state.base.liveness.said_goodbye(now);

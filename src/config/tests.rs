@@ -1,0 +1,45 @@
+use super::*;
+
+#[test]
+fn the_command_line_is_well_formed() {
+    Args::command().debug_assert();
+}
+
+#[test]
+fn values_that_cannot_work_are_refused() {
+    for bad in [
+        ["--env", "a.b"],
+        ["--env", "has space"],
+        ["--mqtt-broker", "tcp://broker"],
+        ["--mqtt-port", "0"],
+        ["--mqtt-port", "x"],
+        ["--http-address", "8080"],
+        ["--client-id", ""],
+        ["--mqtt-client-crt-path", "/crt"],
+        ["--unreachable-after", "0"],
+        ["--zone-per-base", "maybe"],
+        ["--module-urls", "repo.example.com"],
+        ["--base-addresses", "10.0.0.0/33"],
+        ["--shared-module-names", "maybe"],
+    ] {
+        assert!(Args::try_parse_from(["modulet"].iter().chain(&bad)).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn lists_and_words_are_read_as_they_were_before_and_as_manifests_write_them() {
+    let read = |args: &[&str]| Config::from(Args::try_parse_from(["modulet"].iter().chain(args)).unwrap());
+    assert_eq!(read(&[]).zone_per_base, ZonePerBase::Auto);
+    for (word, expected) in [("true", ZonePerBase::True), ("False", ZonePerBase::False), ("0", ZonePerBase::False)] {
+        assert_eq!(read(&["--zone-per-base", word]).zone_per_base, expected, "{word}");
+    }
+    let ranges = read(&["--base-addresses", "10.0.0.0/8,2001:db8::/32"]).base_addresses;
+    assert!(ranges.address("10.1.2.3").is_ok() && ranges.address("11.1.2.3").is_err());
+    assert_ne!(read(&["--module-urls", "https://a.example/,file:"]).module_urls, ModuleUrls::default());
+}
+
+#[test]
+fn the_environment_is_folded_to_lower_case() {
+    let config = Config::from(Args::try_parse_from(["modulet", "--env", "TEST"]).unwrap());
+    assert_eq!(config.env, "test");
+}
