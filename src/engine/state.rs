@@ -67,8 +67,6 @@ pub(super) struct State {
     pub(super) last_arrival: Option<Instant>,
     pub(super) suspicion: Suspicion,
     pub(super) surroundings: Surroundings,
-    /// That Nodes of bases are given Pod CIDRs is in the log.
-    pub(super) told_pod_cidrs: bool,
     pub(super) notes: Notes,
     pub(super) pictures: Arc<Pictures>,
     /// Somebody looks, and of these bases there is no picture yet.
@@ -104,7 +102,6 @@ impl State {
             admission: Admission::default(),
             last_arrival: None,
             suspicion: Suspicion::default(),
-            told_pod_cidrs: false,
             notes: Notes::default(),
             pictures: Arc::default(),
             untaken_pictures: None,

@@ -10,11 +10,13 @@ pub(super) struct Surroundings {
     /// come and go with an autoscaler's Nodes would move other people's Pods.
     pub(super) zoned: bool,
     pub(super) kubelet_version: Option<String>,
+    /// That Nodes of bases are given Pod CIDRs is in the log.
+    pub(super) told_pod_cidrs: bool,
 }
 
 impl Surroundings {
     pub(super) fn new(zone_per_base: ZonePerBase) -> Self {
-        Self { zone_per_base, zoned: false, kubelet_version: None }
+        Self { zone_per_base, zoned: false, kubelet_version: None, told_pod_cidrs: false }
     }
 
     /// Whether all is known that Nodes depend on, and that no watch tells.

@@ -69,7 +69,7 @@ impl State {
              pool; switch the allocation of CIDRs off, or make it large enough for all bases"
         );
         let subject = Subject::Node(state.node.name.clone());
-        if !std::mem::replace(&mut self.told_pod_cidrs, true) {
+        if !std::mem::replace(&mut self.surroundings.told_pod_cidrs, true) {
             warn!(base = %id, cidr, "Nodes of bases are given Pod CIDRs, which they never use; see the metric modulet_nodes_with_pod_cidr");
         }
         out.push(Effect::Note(Note { subject, warning: true, reason: "PodCIDRAssigned", message }));
