@@ -1,6 +1,6 @@
 //! One watch, kept alive for ever.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use futures::{StreamExt, stream::BoxStream};
 use kube::runtime::watcher;
@@ -14,7 +14,7 @@ use super::{
     Watched,
     patience::{Failure, Patience},
 };
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, said::Said};
 
 /// The changes of a kind of objects.
 type Changes = BoxStream<'static, Result<Watched, watcher::Error>>;
@@ -31,15 +31,15 @@ pub(super) async fn forward(
     metrics: Arc<Metrics>,
 ) {
     let (mut stream, mut patience) = (start(), Patience::default());
-    // What was said of the present outage, by code: one line for each.
-    let mut said = BTreeSet::new();
+    // Of the present outage: one line for each cause.
+    let mut said = Said::default();
     loop {
         let works_from = patience.works_from();
         let event = tokio::select! {
             event = stream.next() => event,
             () = sleep_until(works_from.map_or_else(Instant::now, Instant::from_std)), if works_from.is_some() => {
                 patience.works();
-                if !std::mem::take(&mut said).is_empty() {
+                if said.clear() {
                     info!(what, "watching again");
                 }
                 continue;
@@ -59,8 +59,9 @@ pub(super) async fn forward(
                 metrics.watch_errors.inc();
                 let answer = Answer::of(&error);
                 let forbidden = matches!(answer, Answer::Refused(Some(403)));
+                let cause = words(error);
                 if let Some(nothing) = without.take_if(|_| forbidden) {
-                    said.insert(answer);
+                    said.is_new(&cause);
                     warn!(what, "not allowed to watch; going on without");
                     for event in nothing {
                         if to.send(event).await.is_err() {
@@ -68,8 +69,8 @@ pub(super) async fn forward(
                         }
                     }
                 }
-                if said.insert(answer) {
-                    warn!(what, error = words(error), "cannot watch, trying again");
+                if said.is_new(&cause) {
+                    warn!(what, error = cause, "cannot watch, trying again");
                 }
                 if answer == Answer::Expired {
                     stream = start();

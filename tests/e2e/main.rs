@@ -17,6 +17,7 @@ mod faults_broker;
 mod faults_commands;
 mod faults_help;
 mod faults_pods;
+mod faults_start;
 mod faults_workloads;
 mod generations;
 mod helm;
