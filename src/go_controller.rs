@@ -49,8 +49,11 @@ pub fn not_supported(value: impl Fn(&str) -> Option<String>) -> Option<String> {
         let as_we_are = SWITCHES.contains(&name) && !is_on || ALWAYS_ON.contains(&name) && is_on;
         (!as_we_are).then_some(())
     };
-    let named: Vec<_> =
-        OTHERS.iter().filter(|(name, _)| asked(name).is_some()).map(|(name, advice)| format!("{name} ({advice})")).collect();
+    let named: Vec<_> = OTHERS
+        .iter()
+        .filter(|(name, _)| asked(name).is_some())
+        .map(|(name, advice)| format!("{name} ({advice})"))
+        .collect();
     (!named.is_empty()).then(|| named.join("; "))
 }
 

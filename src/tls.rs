@@ -63,10 +63,14 @@ pub enum TlsError {
 /// What is in a file.
 ///
 /// # Errors
-/// It can't be read, or is far too large for what it should be.
+/// It can't be read, is no regular file, or is far too large for what it should be.
 pub fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     let error = |source| TlsError::File { path: path.to_owned(), source };
     let mut bytes = Vec::new();
+    // A pipe would be waited for, and could be read once only.
+    if !path.metadata().map_err(error)?.is_file() {
+        return Err(error(io::Error::other("it is not a regular file")));
+    }
     File::open(path).and_then(|file| file.take(FILE_MAX + 1).read_to_end(&mut bytes)).map_err(error)?;
     if bytes.len() as u64 > FILE_MAX {
         return Err(error(io::Error::other(format!("it has more than {FILE_MAX} bytes"))));
@@ -135,5 +139,52 @@ impl ResolvesClientCert for Rotating {
 
     fn has_certs(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixture(name: &str) -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/certificates").join(name)
+    }
+
+    #[test]
+    fn a_client_certificate_that_is_renewed_is_shown_and_a_broken_one_is_not() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let directory = tempfile::tempdir().unwrap();
+        let (certificate, key) = (directory.path().join("crt"), directory.path().join("key"));
+        let put = |name: &str| {
+            std::fs::copy(fixture(&format!("{name}.crt")), &certificate).unwrap();
+            std::fs::copy(fixture(&format!("{name}.key")), &key).unwrap();
+        };
+        put("good");
+        let rotating = Rotating::new(certificate.clone(), key.clone()).unwrap();
+        let shown = || rotating.resolve(&[], &[]).unwrap().cert.clone();
+        let of = |name: &str| certificates(&fixture(name)).unwrap();
+        assert_eq!(shown(), of("good.crt"));
+        put("version-1-client");
+        assert_eq!(shown(), of("version-1-client.crt"));
+        // In the midst of being renewed.
+        std::fs::copy(fixture("good.crt"), &certificate).unwrap();
+        assert_eq!(shown(), of("version-1-client.crt"));
+        std::fs::remove_file(&key).unwrap();
+        assert_eq!(shown(), of("version-1-client.crt"));
+        put("good");
+        assert_eq!(shown(), of("good.crt"));
+        std::fs::remove_file(&certificate).unwrap();
+        assert!(matches!(Rotating::new(certificate, key), Err(TlsError::File { .. })));
+    }
+
+    #[test]
+    fn what_is_no_file_or_far_too_large_is_refused_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = read(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("not a regular file"), "{error}");
+        assert!(read(Path::new("/dev/zero")).unwrap_err().to_string().contains("not a regular file"));
+        let large = directory.path().join("large");
+        File::create(&large).unwrap().set_len(FILE_MAX + 1).unwrap();
+        assert!(read(&large).unwrap_err().to_string().contains("more than 4194304 bytes"));
     }
 }

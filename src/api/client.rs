@@ -116,7 +116,9 @@ fn tls(config: &Config) -> Result<ClientConfig, ClientError> {
         (user.client_certificate, user.client_key) = (None, None);
     }
     let mut tls = config.rustls_client_config().map_err(|error| match &error {
-        kube::Error::RustlsTls(cause) if cause.to_string().contains("UnsupportedCertVersion") => ClientError::VersionOne,
+        kube::Error::RustlsTls(cause) if cause.to_string().contains("UnsupportedCertVersion") => {
+            ClientError::VersionOne
+        }
         _ => error.into(),
     })?;
     if let Some(files) = files {
@@ -156,12 +158,12 @@ fn through(config: &Config, tls: ClientConfig, proxy: Option<&Proxy>) -> Result<
         return Ok(client!(config, tls, direct));
     };
     Ok(match at.scheme_str() {
-        Some("http") => client!(config, tls, tunnel(at, authorization, direct)),
+        Some("http") => client!(config, tls, tunnel(at, authorization.as_ref(), direct)),
         Some("https") => {
             let to_proxy = ClientConfig::builder().with_platform_verifier();
             let to_proxy = to_proxy.map_err(|error| ClientError::Rustls(error.to_string()))?.with_no_client_auth();
             let to_proxy = HttpsConnectorBuilder::new().with_tls_config(to_proxy).https_only().enable_http1();
-            client!(config, tls, tunnel(at, authorization, to_proxy.wrap_connector(direct)))
+            client!(config, tls, tunnel(at, authorization.as_ref(), to_proxy.wrap_connector(direct)))
         }
         Some("socks5" | "socks5h") => {
             let mut socks = SocksV5::new(at.clone(), direct);
@@ -174,7 +176,7 @@ fn through(config: &Config, tls: ClientConfig, proxy: Option<&Proxy>) -> Result<
     })
 }
 
-fn tunnel<C>(at: &http::Uri, authorization: &Option<HeaderValue>, connector: C) -> Tunnel<C> {
+fn tunnel<C>(at: &http::Uri, authorization: Option<&HeaderValue>, connector: C) -> Tunnel<C> {
     let tunnel = Tunnel::new(at.clone(), connector);
     match authorization {
         Some(authorization) => tunnel.with_auth(authorization.clone()),

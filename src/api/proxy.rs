@@ -53,7 +53,8 @@ impl Proxies {
     pub(super) fn to(&self, cluster: &Config) -> Option<Proxy> {
         let server = &cluster.cluster_url;
         // What the library read from the variable is looked at again; what stands in the kubeconfig holds in any case.
-        let of_kubeconfig = cluster.proxy_url.as_ref().filter(|url| self.https.parse::<Uri>().ok().as_ref() != Some(url));
+        let of_kubeconfig =
+            cluster.proxy_url.as_ref().filter(|url| self.https.parse::<Uri>().ok().as_ref() != Some(url));
         let matcher = Matcher::builder();
         let matcher = match of_kubeconfig {
             Some(url) => matcher.all(url.to_string()),

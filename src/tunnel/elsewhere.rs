@@ -74,7 +74,11 @@ impl Elsewhere<'_> {
             let text = found.text(listened.err());
             if self.looks.said.as_ref() != Some(&text) {
                 let environment = self.topics.env();
-                warn!(environment, others = text, "no base of this environment is heard: is ENV the one the bases have?");
+                warn!(
+                    environment,
+                    others = text,
+                    "no base of this environment is heard: is ENV the one the bases have?"
+                );
                 self.looks.said = Some(text);
             }
             pause = AGAIN.delay(self.looks.count);
@@ -104,7 +108,9 @@ impl Elsewhere<'_> {
         let until = Instant::now() + LISTENS;
         for _ in 0..MESSAGES_MAX {
             match timeout_at(until, eventloop.poll()).await {
-                Ok(Ok(rumqttc::Event::Incoming(Packet::Publish(message)))) if !message.retain => found.note(&message.topic),
+                Ok(Ok(rumqttc::Event::Incoming(Packet::Publish(message)))) if !message.retain => {
+                    found.note(&message.topic);
+                }
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) | Err(_) => break,
             }

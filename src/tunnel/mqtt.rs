@@ -15,15 +15,15 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-pub use super::{
-    broker::{MqttConfig, MqttError, Secret},
-    trust::Tls,
-};
 use super::{
     Event, Kind, Topics,
     broker::words,
     elsewhere::{Elsewhere, Looks},
     traffic::{Books, End, Traffic},
+};
+pub use super::{
+    broker::{MqttConfig, MqttError, Secret},
+    trust::Tls,
 };
 use crate::{
     domain::{Backoff, BaseId, Command},

@@ -135,7 +135,9 @@ pub(super) fn advice(error: &Error) -> Option<&'static str> {
         }
         Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => "the broker's certificate must have the name of MQTT_BROKER as a subjectAltName; the common name does not count",
+        ) => {
+            "the broker's certificate must have the name of MQTT_BROKER as a subjectAltName; the common name does not count"
+        }
         Error::InvalidCertificate(why) if is_out_of_time(why) => {
             "renew the broker's certificate, or set this machine's clock"
         }

@@ -30,7 +30,7 @@ fn options_of(help: &str) -> BTreeMap<String, String> {
     let (mut options, mut last) = (BTreeMap::new(), String::new());
     for line in help.lines().map(str::trim) {
         if let Some(at) = line.find("--").filter(|at| *at == 0 || line.starts_with("-h") || line.starts_with("-V")) {
-            last = line[at..].split([' ', '=']).next().unwrap_or_default().trim_end_matches(',').to_owned();
+            line[at..].split([' ', '=']).next().unwrap_or_default().trim_end_matches(',').clone_into(&mut last);
         }
         if let Some((_, rest)) = line.split_once("[env: ") {
             let variable = rest.split(['=', ']']).next().unwrap_or_default();
@@ -129,6 +129,10 @@ async fn what_keeps_it_from_starting_is_told_in_one_line() -> Result<()> {
     }
     let tls = [("KUBECONFIG", &*good), ("MODULET_HTTP_ADDRESS", free), ("MQTT_CA_PATH", &*missing)];
     one_line(&tls, &[&missing, "No such file"]).await?;
+    let proxy = [("KUBECONFIG", &*good), ("MODULET_HTTP_ADDRESS", free), ("HTTPS_PROXY", "http://me:a secret@proxy")];
+    one_line(&proxy, &["proxy url"]).await?;
+    let password = [("KUBECONFIG", &*good), ("MODULET_HTTP_ADDRESS", free), ("MQTT_PASSWORD_FILE", "/dev/zero")];
+    one_line(&[&password[..], &[("MQTT_USERNAME", "me")]].concat(), &["/dev/zero", "not a regular file"]).await?;
     one_line(&[("MODULET_HTTP_ADDRESS", free)], &["no cluster", "KUBECONFIG"]).await?;
     one_line(&[("MODULET_LOG", "modulet=loud")], &["modulet=loud"]).await
 }
@@ -138,7 +142,7 @@ async fn one_line(variables: &[(&str, &str)], words: &[&str]) -> Result<()> {
     assert_eq!(output.status.code(), Some(1), "{variables:?}");
     let text = String::from_utf8(output.stderr)?;
     assert_eq!(text.lines().count(), 1, "{text}");
-    assert!(text.starts_with("modulet: "), "{text}");
+    assert!(text.starts_with("modulet: ") && !text.contains("a secret"), "{text}");
     for word in words {
         assert!(text.contains(word), "{word} is not in {text}");
     }

@@ -184,11 +184,8 @@ fn certificate(name: &str) -> String {
 async fn broker_with(certificate_name: &str, further: &str) -> Result<(Mosquitto, u16)> {
     let port = free_port()?;
     let (crt, key) = (format!("{certificate_name}.crt"), format!("{certificate_name}.key"));
-    let listener = format!(
-        "listener {port} 127.0.0.1\ncertfile {}\nkeyfile {}\n{further}",
-        certificate(&crt),
-        certificate(&key)
-    );
+    let listener =
+        format!("listener {port} 127.0.0.1\ncertfile {}\nkeyfile {}\n{further}", certificate(&crt), certificate(&key));
     Ok((Mosquitto::start_configured(&listener).await?, port))
 }
 
@@ -239,7 +236,7 @@ async fn a_client_certificate_of_version_1_is_shown_to_those_who_take_it() -> Re
         .env("MQTT_CLIENT_KEY_PATH", certificate("version-1-client.key"));
     Controller::start(options).await?;
 
-    // The API server does not know its authority, and says so: it was shown.
+    // In a kubeconfig, as files: the API server does not know its authority, and says so, so it was shown.
     let directory = tempfile::tempdir()?;
     let mut config: Value = serde_json::from_str(&fs::read_to_string(cluster.kubeconfig())?)?;
     let files = ["client-certificate", "client-key"].map(str::to_owned);
@@ -251,7 +248,23 @@ async fn a_client_certificate_of_version_1_is_shown_to_those_who_take_it() -> Re
     fs::write(&path, config.to_string())?;
     let controller = Controller::start_unready(self::options(&path, &broker, "start-version-1"))?;
     says(&controller, &["WARN", "cannot watch", "Unauthorized"]).await?;
+    drop(controller);
+
+    // And inside of it: it does not start, and says what to do.
+    config["users"][0]["user"] = json!({
+        "client-certificate-data": base64(&fs::read(certificate("version-1-client.crt"))?),
+        "client-key-data": base64(&fs::read(certificate("version-1-client.key"))?),
+    });
+    fs::write(&path, config.to_string())?;
+    let controller = Controller::start_unready(self::options(&path, &broker, "start-version-1"))?;
+    says(&controller, &["modulet: ", "X.509 version 1", "client-certificate and client-key (files)"]).await?;
+    assert_eq!(controller.process()?.wait().await?.code(), Some(1));
     Ok(())
+}
+
+/// As a kubeconfig has it: what a Secret's data is written as.
+fn base64(bytes: &[u8]) -> Value {
+    json!(k8s_openapi::ByteString(bytes.to_vec()))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -280,7 +280,8 @@ pub async fn client_with(kubeconfig: &Path) -> Result<Client> {
     let read = Kubeconfig::read_from(kubeconfig).with_context(|| format!("{name}"))?;
     let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
     // No proxy leads back to this machine, whatever HTTPS_PROXY says: so with kubectl and Helm.
-    config.proxy_url = config.proxy_url.filter(|_| !matches!(config.cluster_url.host(), Some("127.0.0.1" | "localhost")));
+    config.proxy_url =
+        config.proxy_url.filter(|_| !matches!(config.cluster_url.host(), Some("127.0.0.1" | "localhost")));
     Ok(Client::try_from(config)?)
 }
 
