@@ -97,8 +97,23 @@ fn words(error: watcher::Error) -> String {
     };
     match status {
         Some(status) => format!("{} ({})", status.message, status.code),
-        None => format!("{:#}", anyhow::Error::from(error)),
+        None => chain(&error),
     }
+}
+
+/// What each cause adds: the libraries repeat the causes in their own words.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = error.source();
+    }
+    line
 }
 
 /// What the API server answered.
@@ -159,6 +174,9 @@ mod tests {
     fn an_error_is_said_in_the_words_of_the_api_server() {
         assert_eq!(words(watcher::Error::InitialListFailed(refused(403))), "no (403)");
         assert!(words(watcher::Error::WatchFailed(not_json())).starts_with("watch stream failed"));
+        let twice = std::io::Error::other(std::io::Error::other("reset"));
+        let error = words(watcher::Error::WatchFailed(kube::Error::ReadEvents(twice)));
+        assert_eq!(error.matches("reset").count(), 1, "{error}");
     }
 
     #[test]
