@@ -4,6 +4,7 @@
 //! broker and a controller of its own.
 
 mod baseline;
+mod certificates;
 mod configuration;
 mod debug;
 mod documented_manifest;
