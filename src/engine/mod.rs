@@ -7,8 +7,12 @@
 mod admission;
 mod baseline;
 mod bases;
+mod daemon_sets;
 mod effects;
+mod facts;
+mod known;
 mod notes;
+mod peers;
 mod pictures;
 mod record;
 mod references;
@@ -16,7 +20,6 @@ mod state;
 mod suspicion;
 #[cfg(test)]
 mod tests;
-mod workloads;
 
 pub use effects::Edges;
 
