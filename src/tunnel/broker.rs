@@ -3,12 +3,9 @@
 
 use std::{error::Error, fmt, path::PathBuf, time::Duration};
 
-use rumqttc::{MqttOptions, TlsConfiguration, Transport};
+use rumqttc::{AsyncClient, EventLoop, MqttOptions, TlsConfiguration, Transport};
 
-use super::{
-    traffic::MAX_COMMAND,
-    trust::{Tls, advice},
-};
+use super::trust::{Tls, advice};
 use crate::tls::{TlsError, read};
 
 /// A broker that says nothing for about twice this has hung, and the connection is made anew.
@@ -16,6 +13,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// The largest packet that is read, in bytes. The client library ends the connection at a larger one, so it is far
 /// above what is understood (`codec::MAX_PAYLOAD`): one such message must not keep us from all bases.
 const MAX_PACKET: usize = 256 * 1024 * 1024;
+
+/// The largest command that is sent, in bytes.
+pub(super) const MAX_COMMAND: usize = 1024 * 1024;
 
 /// A user name or a password.
 #[derive(Clone, Default)]
@@ -105,6 +105,17 @@ impl MqttConfig {
         }
         Ok(options)
     }
+}
+
+/// A client of the library, which connects when it is polled.
+pub(super) fn client(options: MqttOptions) -> (AsyncClient, EventLoop) {
+    let (client, mut eventloop) = AsyncClient::new(options, 256);
+    // Commands are small and urgent: with Nagle's algorithm each waits 40 ms for the one before.
+    let mut network = eventloop.network_options();
+    network.set_tcp_nodelay(true);
+    network.set_connection_timeout(5);
+    eventloop.set_network_options(network);
+    (client, eventloop)
 }
 
 /// An error in words, with what to do about it where the certificates are the reason.

@@ -13,7 +13,7 @@ use rumqttc::{MqttOptions, Packet, QoS, SubscribeReasonCode};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::warn;
 
-use super::{Topics, mqtt::client, traffic::Books};
+use super::{Topics, broker::client, traffic::Books};
 use crate::{
     domain::{Backoff, printable},
     metrics::Metrics,

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rumqttc::{AsyncClient, EventLoop, MqttOptions, Packet, QoS, SubscribeFilter, SubscribeReasonCode};
+use rumqttc::{AsyncClient, EventLoop, Packet, QoS, SubscribeFilter, SubscribeReasonCode};
 use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
@@ -17,7 +17,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     Event, Kind, Topics,
-    broker::words,
+    broker::{client, words},
     elsewhere::{Elsewhere, Looks},
     traffic::{Books, End, Traffic},
 };
@@ -193,15 +193,4 @@ impl Tunnel {
             refused.join(", ")
         )))
     }
-}
-
-/// A client of the library, which connects when it is polled.
-pub(super) fn client(options: MqttOptions) -> (AsyncClient, EventLoop) {
-    let (client, mut eventloop) = AsyncClient::new(options, 256);
-    // Commands are small and urgent: with Nagle's algorithm each waits 40 ms for the one before.
-    let mut network = eventloop.network_options();
-    network.set_tcp_nodelay(true);
-    network.set_connection_timeout(5);
-    eventloop.set_network_options(network);
-    (client, eventloop)
 }

@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 
 use super::{
     Event, Topics,
-    broker::words,
+    broker::{MAX_COMMAND, words},
     budget::Budgets,
     codec::MAX_PAYLOAD,
     decode, encode,
@@ -27,8 +27,6 @@ use crate::{
 
 /// The engine is sent this at most this often: that something arrives at all.
 const ALIVE_EVERY: Duration = Duration::from_secs(1);
-/// The largest command that is sent, in bytes.
-pub(super) const MAX_COMMAND: usize = 1024 * 1024;
 
 /// Why a connection ended.
 pub(super) enum End {
