@@ -16,6 +16,7 @@ fn values_that_cannot_work_are_refused() {
         ["--http-address", "8080"],
         ["--client-id", ""],
         ["--mqtt-client-crt-path", "/crt"],
+        ["--mqtt-client-key-path", "/key"],
         ["--unreachable-after", "0"],
         ["--zone-per-base", "maybe"],
         ["--module-urls", "repo.example.com"],
@@ -24,6 +25,25 @@ fn values_that_cannot_work_are_refused() {
     ] {
         assert!(Args::try_parse_from(["modulet"].iter().chain(&bad)).is_err(), "{bad:?}");
     }
+}
+
+#[test]
+fn any_of_its_options_switches_tls_on() {
+    let config = |args: &[&str]| {
+        let args = Args::try_parse_from([&["modulet"], args].concat()).unwrap();
+        Config::from(args).mqtt.unwrap()
+    };
+    assert!(config(&[]).tls.is_none());
+    assert!(config(&["--mqtt-tls"]).tls.unwrap().ca.is_none());
+    assert!(config(&["--mqtt-ca-path", "/ca"]).tls.unwrap().ca.is_some());
+    let identity = ["--mqtt-client-crt-path", "/crt", "--mqtt-client-key-path", "/key"];
+    assert!(config(&identity).tls.unwrap().identity.is_some());
+}
+
+#[test]
+fn no_password_is_in_what_is_printed_for_developers() {
+    let args = Args::try_parse_from(["modulet", "--mqtt-username", "u", "--mqtt-password", "do not show"]).unwrap();
+    assert!(!format!("{:?}", Config::from(args)).contains("do not show"));
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The edge to the bases: MQTT in, MQTT out. Nothing behind it sees bytes or topics.
 
 mod address;
+mod broker;
 mod budget;
 mod codec;
+mod elsewhere;
 mod encode;
 pub mod mqtt;
 mod outbox;
@@ -10,6 +12,7 @@ mod outbox;
 mod tests;
 mod topic;
 mod traffic;
+mod trust;
 
 pub use address::{AddressError, AddressRanges, address};
 pub use codec::{CodecError, Health, Heartbeat, Message, decode};

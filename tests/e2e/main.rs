@@ -4,6 +4,7 @@
 //! broker and a controller of its own.
 
 mod baseline;
+mod certificates;
 mod configuration;
 mod debug;
 mod documented_manifest;
@@ -19,6 +20,7 @@ mod faults_help;
 mod faults_neighbour;
 mod faults_neighbour_trust;
 mod faults_pods;
+mod faults_start;
 mod faults_workloads;
 mod generations;
 mod helm;
