@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{CommandFactory, FromArgMatches, Parser, builder::Resettable};
 
-use crate::{domain::Settings, k8s::names, telemetry::LogFormat, tunnel::mqtt::MqttConfig};
+use crate::{check::CheckArgs, domain::Settings, k8s::names, telemetry::LogFormat, tunnel::mqtt::MqttConfig};
 
 /// The kubelet for modules: makes every Koupleless base a Kubernetes Node and every module a Pod on it.
 ///
@@ -111,6 +111,18 @@ pub struct Args {
     /// How often each base is asked for its modules when nothing happens, in seconds
     #[arg(long, env = "MODULET_LIST_EVERY", default_value_t = 20, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     list_every: u64,
+
+    #[command(subcommand)]
+    command: Option<Subcommand>,
+}
+
+/// What to do instead of running.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Subcommand {
+    /// Look at the cluster and the broker, say what modulet will meet there, and change nothing.
+    ///
+    /// Takes the options of the controller too. Exit code: 0 all well, 1 something will not work, 2 could not look.
+    Check(CheckArgs),
 }
 
 impl Args {
@@ -119,10 +131,17 @@ impl Args {
     pub fn from_command_line() -> Self {
         let command = Self::command().mut_args(|arg| {
             let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+            // A subcommand takes all options too.
+            let arg = arg.global(true);
             if empty { arg.env(Resettable::Reset) } else { arg }
         });
         let matches = command.get_matches();
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// What to do instead of running, if anything.
+    pub fn subcommand(&self) -> Option<Subcommand> {
+        self.command.clone()
     }
 }
 

@@ -11,11 +11,15 @@
 //! - [`domain`]: the decisions: pure, no I/O, no clock.
 //! - [`k8s`]: what is decided, as Kubernetes objects: pure.
 //!
+//! Beside them: [`check`], which looks at a cluster and a broker before modulet runs there.
+//!
 //! Around them: [`config`], [`app`] (wiring), [`tasks`] (what must not end), [`http`] (health, metrics), [`metrics`],
 //! [`picture`] and [`debug`] (what is known, for people who look), [`telemetry`].
 
 pub mod api;
 pub mod app;
+#[cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice))]
+pub mod check;
 pub mod config;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice))]
 pub mod controllers;

@@ -8,6 +8,7 @@ mod admission;
 mod baseline;
 mod bases;
 mod effects;
+mod intruders;
 mod notes;
 mod pictures;
 mod record;

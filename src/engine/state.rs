@@ -13,6 +13,7 @@ use super::{
     admission::Admission,
     baseline::DaemonSets,
     bases::{BaseState, PodIndex, PodState},
+    intruders::Intruders,
     notes::Notes,
     record::Record,
     references::References,
@@ -23,7 +24,7 @@ use crate::{
     config::Config,
     controllers::peers::Peers,
     domain::{Answer, Base, BaseId, BaseInfo, Later, Ledger, PodUid},
-    k8s::{Revisions, names},
+    k8s::{Revisions, names, typical_base},
     metrics::Metrics,
     picture::Pictures,
     planning::{Schedule, Task, version},
@@ -54,6 +55,7 @@ pub(super) struct State {
     pub(super) references: References,
     pub(super) peers: Peers,
     pub(super) daemon_sets: DaemonSets,
+    intruders: Intruders,
     pub(super) record: Record,
     /// Bases that something happened to.
     pub(super) dirty: HashSet<BaseId>,
@@ -79,6 +81,7 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(config: Arc<Config>, topics: Topics, metrics: Arc<Metrics>) -> Self {
+        let typical = typical_base(&config.env, config.max_pods, config.zone_per_base, config.env_taint);
         Self {
             settings: Arc::new(config.settings.clone()),
             record: Record::new(&config.namespace, &config.env, &config.instance),
@@ -94,6 +97,7 @@ impl State {
             references: References::default(),
             peers: Peers::default(),
             daemon_sets: DaemonSets::default(),
+            intruders: Intruders::new(typical),
             dirty: HashSet::new(),
             schedule: Schedule::default(),
             connected: false,
@@ -300,7 +304,10 @@ impl State {
                 self.node_seen(*seen, now);
                 self.peers.changed(now, &mut self.schedule);
             }
-            Watched::DaemonSet(seen) => self.daemon_sets.seen(*seen),
+            Watched::DaemonSet(seen) => {
+                self.intruders.seen(&seen);
+                self.daemon_sets.seen(*seen);
+            }
             Watched::Record(seen) => {
                 let at = match &*seen {
                     Seen::Applied(object) | Seen::Gone(object) => version(&object.metadata),

@@ -6,6 +6,7 @@ mod codec;
 mod encode;
 pub mod mqtt;
 mod outbox;
+pub mod probe;
 #[cfg(test)]
 mod tests;
 mod topic;

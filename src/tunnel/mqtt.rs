@@ -111,6 +111,19 @@ pub fn start(
     events: mpsc::Sender<Event>,
     metrics: Arc<Metrics>,
 ) -> Result<Sender, MqttError> {
+    let options = options(config)?;
+    let (commands, queue) = Sender::new();
+    let broker = format!("{}:{}", config.host, config.port);
+    let tunnel = Tunnel { options, topics, events, metrics, broker, queue, connected: false, complaint: None };
+    tasks.spawn("tunnel", tunnel.run());
+    Ok(commands)
+}
+
+/// What the client library needs to know.
+///
+/// # Errors
+/// A TLS file can't be read.
+pub(super) fn options(config: &MqttConfig) -> Result<MqttOptions, MqttError> {
     let mut options = MqttOptions::new(&config.client_id, &config.host, config.port);
     options.set_keep_alive(KEEP_ALIVE);
     options.set_clean_session(true);
@@ -132,11 +145,7 @@ pub fn start(
         }
         options.set_transport(Transport::Tls(TlsConfiguration::Simple { ca: authority, alpn: None, client_auth }));
     }
-    let (commands, queue) = Sender::new();
-    let broker = format!("{}:{}", config.host, config.port);
-    let tunnel = Tunnel { options, topics, events, metrics, broker, queue, connected: false, complaint: None };
-    tasks.spawn("tunnel", tunnel.run());
-    Ok(commands)
+    Ok(options)
 }
 
 /// One connection after the other, each with a client of its own: the library's keeps packet ids and what it had not

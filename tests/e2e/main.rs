@@ -4,6 +4,7 @@
 //! broker and a controller of its own.
 
 mod baseline;
+mod check;
 mod configuration;
 mod debug;
 mod documented_manifest;
@@ -25,6 +26,7 @@ mod kubectl;
 mod kubectl_rollout;
 mod lifecycle;
 mod main_job;
+mod migration;
 mod nodes;
 mod peers;
 mod quiet;
