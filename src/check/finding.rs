@@ -71,11 +71,7 @@ impl Report {
     /// 0: all well. 1: something will not work. 2: could not look.
     pub(super) fn exit_code(&self, strict: bool) -> u8 {
         let any = |level| self.0.iter().any(|finding| finding.level == level);
-        if any(Level::NoCluster) {
-            2
-        } else {
-            u8::from(any(Level::Problem) || (strict && any(Level::Warning)))
-        }
+        if any(Level::NoCluster) { 2 } else { u8::from(any(Level::Problem) || (strict && any(Level::Warning))) }
     }
 
     /// For people.
@@ -97,7 +93,8 @@ impl Report {
 
     /// For programs.
     pub(super) fn json(&self, strict: bool) -> String {
-        json!({ "exitCode": self.exit_code(strict), "conclusion": self.conclusion(strict), "findings": self.0 }).to_string()
+        json!({ "exitCode": self.exit_code(strict), "conclusion": self.conclusion(strict), "findings": self.0 })
+            .to_string()
     }
 
     fn conclusion(&self, strict: bool) -> String {

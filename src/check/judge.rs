@@ -82,7 +82,11 @@ fn rights(facts: &Facts) -> Vec<Finding> {
         return vec![blind];
     }
     if missing.is_empty() {
-        return vec![Finding::new(RIGHTS, Level::Ok, format!("{who} has all {} that modulet needs", facts.rights.len()))];
+        return vec![Finding::new(
+            RIGHTS,
+            Level::Ok,
+            format!("{who} has all {} that modulet needs", facts.rights.len()),
+        )];
     }
     let said = |(without, names): (Option<&str>, Vec<String>)| {
         let (level, effect) = match without {
@@ -204,10 +208,9 @@ fn pod_cidrs(facts: &Facts) -> Vec<Finding> {
             of_bases.len(),
             some(&of_bases)
         );
-        return vec![
-            Finding::new(POD_CIDRS, Level::Warning, text)
-                .advise("Count your bases when you choose --cluster-cidr and --node-cidr-mask-size: docs/in-your-cluster.md"),
-        ];
+        return vec![Finding::new(POD_CIDRS, Level::Warning, text).advise(
+            "Count your bases when you choose --cluster-cidr and --node-cidr-mask-size: docs/in-your-cluster.md",
+        )];
     }
     if of_others.is_empty() {
         return vec![Finding::new(POD_CIDRS, Level::Ok, "no Node was given one")];
@@ -239,7 +242,9 @@ fn controllers(facts: &Facts) -> Vec<Finding> {
         Err(blind) => found.push(blind),
         Ok(leases) => {
             let mut holders = BTreeMap::<&str, usize>::new();
-            for lease in leases.iter().filter(|l| l.metadata.name.as_deref().is_some_and(|name| ours.contains_key(name))) {
+            for lease in
+                leases.iter().filter(|l| l.metadata.name.as_deref().is_some_and(|name| ours.contains_key(name)))
+            {
                 let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
                 if let Some(holder) = holder.filter(|holder| !holder.is_empty()) {
                     let count = holders.entry(holder).or_default();
@@ -249,9 +254,11 @@ fn controllers(facts: &Facts) -> Vec<Finding> {
             let named: Vec<_> = holders.iter().map(|(holder, count)| format!("{holder} ({count} Nodes)")).collect();
             found.push(match holders.len() {
                 0 => Finding::new(CONTROLLERS, Level::Ok, format!("nobody holds a Ready base of environment {env}")),
-                1 if holders.contains_key(me.as_str()) => {
-                    Finding::new(CONTROLLERS, Level::Ok, format!("{me} holds the bases of environment {env}, and nobody else"))
-                }
+                1 if holders.contains_key(me.as_str()) => Finding::new(
+                    CONTROLLERS,
+                    Level::Ok,
+                    format!("{me} holds the bases of environment {env}, and nobody else"),
+                ),
                 1 => one(env, &some(&named)),
                 _ => Finding::new(
                     CONTROLLERS,
@@ -274,8 +281,11 @@ fn controllers(facts: &Facts) -> Vec<Finding> {
         }
     }
     let version = |node: &Node| Some(node.status.as_ref()?.node_info.as_ref()?.kubelet_version.clone());
-    let strangers: Vec<_> =
-        ours.iter().filter(|(_, node)| version(node).is_none_or(|v| !v.contains("modulet"))).map(|(name, _)| *name).collect();
+    let strangers: Vec<_> = ours
+        .iter()
+        .filter(|(_, node)| version(node).is_none_or(|v| !v.contains("modulet")))
+        .map(|(name, _)| *name)
+        .collect();
     if !strangers.is_empty() {
         let text = format!("{} are kept by a controller that is not modulet", some(&strangers));
         found.push(

@@ -48,7 +48,9 @@ const RULES: [(&str, &[&str], &[&str], Scope, Option<&str>); 9] = [
         &["replicasets", "controllerrevisions", "daemonsets"],
         &["list", "watch"],
         Scope::Cluster,
-        Some("which revision of a workload is the current one is not known, and a base's baseline lacks DaemonSets' modules"),
+        Some(
+            "which revision of a workload is the current one is not known, and a base's baseline lacks DaemonSets' modules",
+        ),
     ),
     ("apps", &["deployments"], &["list", "watch"], Scope::Cluster, Some(NO_PEERS)),
     ("apps", &["deployments/scale"], &["patch"], Scope::Cluster, Some(NO_PEERS)),
@@ -61,14 +63,15 @@ const NO_RECORD: &str = "after a restart modules whose Pods went meanwhile stay 
 
 /// All of them.
 pub(super) fn all() -> Vec<Right> {
-    let rule = |(group, resources, verbs, scope, without): &(_, &'static [&'static str], &'static [&'static str], _, _)| {
-        let (group, scope, without) = (*group, *scope, *without);
-        let of = move |resource: &&'static str| {
-            let resource = *resource;
-            verbs.iter().map(move |verb| Right { verb, group, resource, scope, without })
+    let rule =
+        |(group, resources, verbs, scope, without): &(_, &'static [&'static str], &'static [&'static str], _, _)| {
+            let (group, scope, without) = (*group, *scope, *without);
+            let of = move |resource: &&'static str| {
+                let resource = *resource;
+                verbs.iter().map(move |verb| Right { verb, group, resource, scope, without })
+            };
+            resources.iter().flat_map(of).collect::<Vec<_>>()
         };
-        resources.iter().flat_map(of).collect::<Vec<_>>()
-    };
     let record = RECORD.iter().map(|verb| Right {
         verb,
         group: "",
@@ -87,7 +90,8 @@ mod tests {
 
     /// What stands between brackets behind a key.
     fn list(line: &str, key: &str) -> Option<Vec<String>> {
-        let text = line.trim().trim_start_matches("- ").strip_prefix(key)?.trim().strip_prefix('[')?.strip_suffix(']')?;
+        let text =
+            line.trim().trim_start_matches("- ").strip_prefix(key)?.trim().strip_prefix('[')?.strip_suffix(']')?;
         Some(text.split(',').map(|word| word.trim().trim_matches('"').to_owned()).collect())
     }
 
@@ -113,7 +117,9 @@ mod tests {
     #[test]
     fn their_names_are_those_of_kubectl() {
         let names: Vec<_> = all().iter().map(Right::name).collect();
-        for name in ["create nodes", "patch nodes/status", "patch deployments.apps/scale", "create events.events.k8s.io"] {
+        for name in
+            ["create nodes", "patch nodes/status", "patch deployments.apps/scale", "create events.events.k8s.io"]
+        {
             assert!(names.iter().any(|n| n == name), "{name}: {names:?}");
         }
     }

@@ -114,7 +114,8 @@ async fn hear(config: &MqttConfig, topics: &Topics, listens: Duration, seen: &mu
 
     let needed = topics.needed();
     let granted = subscribe(&client, &mut eventloop, needed.clone(), topics, seen).await?;
-    seen.not_heard = needed.into_iter().zip(granted).filter(|(_, granted)| !granted).map(|(filter, _)| filter).collect();
+    seen.not_heard =
+        needed.into_iter().zip(granted).filter(|(_, granted)| !granted).map(|(filter, _)| filter).collect();
     seen.kept = Some(BTreeSet::new());
     let granted = subscribe(&client, &mut eventloop, topics.commands_to("+"), topics, seen).await?;
     if granted.contains(&false) {
@@ -234,7 +235,9 @@ fn refusal(error: ConnectionError, tls: bool) -> Refusal {
         ConnectionError::Io(error) if tls => Refusal::Tls(text(&error)),
         ConnectionError::ConnectionRefused(code) => Refusal::Login(match code {
             ConnectReturnCode::BadUserNamePassword => "user name or password is wrong".to_owned(),
-            ConnectReturnCode::NotAuthorized => "not authorized: user name or password is wrong, or has no right to connect".to_owned(),
+            ConnectReturnCode::NotAuthorized => {
+                "not authorized: user name or password is wrong, or has no right to connect".to_owned()
+            }
             ConnectReturnCode::BadClientId => "it does not take the client id".to_owned(),
             other => format!("{other:?}"),
         }),

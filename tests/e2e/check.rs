@@ -61,7 +61,13 @@ impl Said {
 }
 
 /// Runs a check in the environment `env`, with further arguments and variables.
-async fn check(kubeconfig: &Path, broker: &BrokerAddress, env: &str, args: &[&str], more: &[(&str, &str)]) -> Result<Said> {
+async fn check(
+    kubeconfig: &Path,
+    broker: &BrokerAddress,
+    env: &str,
+    args: &[&str],
+    more: &[(&str, &str)],
+) -> Result<Said> {
     let port = broker.port.to_string();
     let mut command = tokio::process::Command::new(BINARY);
     command
@@ -264,7 +270,8 @@ async fn what_will_not_work_is_named_and_the_patch_that_is_offered_mends_it() ->
     stage.log_line(&["WARN", "kube-system/agent", "kubectl patch daemonset agent"]).await?;
 
     // What it offers is run as it is.
-    let command = said.text.lines().find(|line| line.contains("kubectl patch")).context("no command")?.trim().to_owned();
+    let command =
+        said.text.lines().find(|line| line.contains("kubectl patch")).context("no command")?.trim().to_owned();
     let kubectl = Tool::ControlPlane.program("kubectl").await?;
     let path = kubectl.parent().context("no directory")?.display().to_string();
     let shell = tokio::process::Command::new("/bin/sh")
@@ -274,7 +281,8 @@ async fn what_will_not_work_is_named_and_the_patch_that_is_offered_mends_it() ->
         .output()
         .await?;
     ensure!(shell.status.success(), "{command}: {}", String::from_utf8_lossy(&shell.stderr));
-    let newer = json!({ "spec": { "template": { "spec": { "containers": [{ "name": "agent", "image": "agent:2" }] } } } });
+    let newer =
+        json!({ "spec": { "template": { "spec": { "containers": [{ "name": "agent", "image": "agent:2" }] } } } });
     sets.patch("agent", &PatchParams::default(), &Patch::Strategic(newer)).await?;
     eventually("the update on both machines, and nothing on the base", SOON * 2, async || {
         kubelets(&client).await?;
@@ -310,7 +318,8 @@ async fn a_right_that_is_missing_is_named_and_a_cluster_that_is_away_is_not_call
         { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "patch"] },
         { "apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch", "create", "patch"] },
     ]);
-    create(&Api::<ClusterRole>::all(client.clone()), json!({ "metadata": { "name": "check-rights" }, "rules": rules })).await?;
+    create(&Api::<ClusterRole>::all(client.clone()), json!({ "metadata": { "name": "check-rights" }, "rules": rules }))
+        .await?;
     let binding = json!({
         "metadata": { "name": "check-rights" },
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "check-rights" },
@@ -352,9 +361,11 @@ async fn each_way_in_which_the_broker_refuses_is_named() -> Result<()> {
         check(kubeconfig, broker, "check-broker", &["--listen", "0"], more).await
     };
     let broker = Mosquitto::start().await?;
-    let said = ask(broker.address(), &[("MQTT_PASSWORD", "wrong")]).await?;
-    said.has(&["[PROBLEM]", "refuses the login", "user name or password is wrong"]).has(&["MQTT_PASSWORD"]).ends_with(1);
-    said.has_not("wrong\"");
+    let said = ask(broker.address(), &[("MQTT_PASSWORD", "hunter-7")]).await?;
+    said.has(&["[PROBLEM]", "refuses the login", "user name or password is wrong"])
+        .has(&["MQTT_PASSWORD"])
+        .ends_with(1);
+    said.has_not("hunter-7");
     broker.stop().await?;
     let said = ask(broker.address(), &[]).await?;
     said.has(&["[PROBLEM]", "cannot be reached", "onnection refused"]).ends_with(1);

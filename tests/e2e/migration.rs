@@ -85,9 +85,7 @@ fn manifest(stage: &Stage, module: &str, version: &str) -> Value {
     let within = |key: &str, value: &str| json!({ "key": format!("base.koupleless.io/{key}"), "operator": "In", "values": [value] });
     let terms = json!([{ "matchExpressions": [
         within("name", &stage.name), within("version", "1.0.0"), within("cluster-name", "default")] }]);
-    let tolerated = |key: &str, value: &str| {
-        json!({ "key": format!("schedule.koupleless.io/{key}"), "operator": "Equal", "value": value, "effect": "NoExecute" })
-    };
+    let tolerated = |key: &str, value: &str| json!({ "key": format!("schedule.koupleless.io/{key}"), "operator": "Equal", "value": value, "effect": "NoExecute" });
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {
@@ -116,7 +114,8 @@ fn manifest(stage: &Stage, module: &str, version: &str) -> Value {
 fn status_by_the_go_controller(pod: &Pod) -> Value {
     let now = "2026-01-01T00:00:00Z";
     let container = pod.spec.as_ref().and_then(|spec| spec.containers.first()).cloned().unwrap_or_default();
-    let condition = |type_: &str| json!({ "type": type_, "status": "True", "lastProbeTime": now, "lastTransitionTime": null });
+    let condition =
+        |type_: &str| json!({ "type": type_, "status": "True", "lastProbeTime": now, "lastTransitionTime": null });
     json!({ "status": {
         "phase": "Running", "podIP": "192.0.2.7", "podIPs": [{ "ip": "192.0.2.7" }],
         "conditions": [condition("Ready"), condition("ContainersReady")],

@@ -35,9 +35,11 @@ pub(super) fn broker(facts: &Facts) -> Vec<Finding> {
             Finding::new(BROKER, Level::Problem, format!("refuses to publish to {}", topics.join(", ")))
                 .advise("Grant modulet's user to write these in the broker's access list")
         }
-        Err(why) => {
-            Finding::new(BROKER, Level::CannotLook, format!("whether commands may be published only MQTT 5 tells: {why}"))
-        }
+        Err(why) => Finding::new(
+            BROKER,
+            Level::CannotLook,
+            format!("whether commands may be published only MQTT 5 tells: {why}"),
+        ),
     });
     found.push(heard(facts, probe));
     found.extend(kept(probe));
@@ -47,7 +49,9 @@ pub(super) fn broker(facts: &Facts) -> Vec<Finding> {
 fn refused(probe: &Probe, refusal: &Refusal) -> Finding {
     let advice = match refusal {
         Refusal::File(_) => "Set MQTT_CA_PATH, MQTT_CLIENT_CRT_PATH and MQTT_CLIENT_KEY_PATH to PEM files",
-        Refusal::Unreachable(_) => "Compare MQTT_BROKER and MQTT_PORT with the broker's listener; look at the network between",
+        Refusal::Unreachable(_) => {
+            "Compare MQTT_BROKER and MQTT_PORT with the broker's listener; look at the network between"
+        }
         Refusal::Tls(_) => {
             "Compare MQTT_CA_PATH with the authority that signed the broker's certificate, its names with MQTT_BROKER, and the \
              listener's port; a broker may want a client certificate"

@@ -134,9 +134,15 @@ fn what_cannot_be_seen_names_the_right_and_is_no_failure() {
 fn missing_rights_are_named_with_what_is_not_done_without_them() {
     let mut facts = well();
     for (right, granted) in &mut facts.rights {
-        *granted = Ok(!["create nodes", "patch deployments.apps/scale", "create leases.coordination.k8s.io"].contains(&&*right.name()));
+        *granted = Ok(!["create nodes", "patch deployments.apps/scale", "create leases.coordination.k8s.io"]
+            .contains(&&*right.name()));
     }
-    finds(&facts, RIGHTS, Level::Problem, &["admin may not create nodes, create leases.coordination.k8s.io in kube-node-lease"]);
+    finds(
+        &facts,
+        RIGHTS,
+        Level::Problem,
+        &["admin may not create nodes, create leases.coordination.k8s.io in kube-node-lease"],
+    );
     finds(&facts, RIGHTS, Level::Warning, &["patch deployments.apps/scale", "peer Deployments"]);
     assert_eq!(exit(&facts), (1, 1));
     for (right, granted) in &mut facts.rights {
@@ -160,7 +166,8 @@ fn daemon_sets_that_come_to_bases_are_named_with_the_patch() {
     finds(&facts, DAEMON_SETS, Level::Ok, &["none of 1"]);
     let mut on_delete = daemon_set("slow", json!({}));
     on_delete["spec"]["updateStrategy"] = json!({ "type": "OnDelete" });
-    facts.daemon_sets = objects(&[daemon_set("good", json!({ "tolerations": [] })), daemon_set("bad", json!({})), on_delete]);
+    facts.daemon_sets =
+        objects(&[daemon_set("good", json!({ "tolerations": [] })), daemon_set("bad", json!({})), on_delete]);
     finds(&facts, DAEMON_SETS, Level::Problem, &["ns/bad", "kubectl patch daemonset bad --namespace ns", "NotIn"]);
     finds(&facts, DAEMON_SETS, Level::Warning, &["ns/slow"]);
     assert!(!format!("{:?}", all(&facts)).contains("ns/good"));
@@ -224,17 +231,24 @@ fn deployment(name: &str, spec: Value) -> Value {
 fn modules_that_rely_on_a_zone_of_each_base_are_named_where_there_is_none() {
     let term = |key: &str| json!({ "topologyKey": key, "labelSelector": {} });
     let apart = |kind: &str, key: &str| {
-        let terms = if kind.starts_with("required") { term(key) } else { json!({ "weight": 1, "podAffinityTerm": term(key) }) };
+        let terms =
+            if kind.starts_with("required") { term(key) } else { json!({ "weight": 1, "podAffinityTerm": term(key) }) };
         json!({ "affinity": { "podAntiAffinity": { kind: [terms] } } })
     };
     let deployments = objects(&[
         deployment("hard", apart("requiredDuringSchedulingIgnoredDuringExecution", names::ZONE)),
         deployment("soft", apart("preferredDuringSchedulingIgnoredDuringExecution", names::ZONE)),
         deployment("right", apart("requiredDuringSchedulingIgnoredDuringExecution", names::HOSTNAME)),
-        deployment("spread", json!({ "topologySpreadConstraints": [
-            { "maxSkew": 1, "topologyKey": names::ZONE, "whenUnsatisfiable": "DoNotSchedule" }] })),
-        deployment("anyway", json!({ "topologySpreadConstraints": [
-            { "maxSkew": 1, "topologyKey": names::ZONE, "whenUnsatisfiable": "ScheduleAnyway" }] })),
+        deployment(
+            "spread",
+            json!({ "topologySpreadConstraints": [
+            { "maxSkew": 1, "topologyKey": names::ZONE, "whenUnsatisfiable": "DoNotSchedule" }] }),
+        ),
+        deployment(
+            "anyway",
+            json!({ "topologySpreadConstraints": [
+            { "maxSkew": 1, "topologyKey": names::ZONE, "whenUnsatisfiable": "ScheduleAnyway" }] }),
+        ),
     ]);
     let facts = Facts { nodes: objects(&[ordinary("a", json!({ names::ZONE: "z1" }))]), deployments, ..well() };
     finds(&facts, ZONES, Level::Problem, &["anti-affinity", "ns/hard, ns/soft", "topologyKey: kubernetes.io/hostname"]);
@@ -259,11 +273,10 @@ fn ranges_of_pod_addresses_are_named() {
 
 #[test]
 fn limit_ranges_matter_where_modules_are() {
-    let limits = |namespace: &str, limit: Value| {
-        json!({ "metadata": { "namespace": namespace, "name": "limits" }, "spec": { "limits": [limit] } })
-    };
+    let limits = |namespace: &str, limit: Value| json!({ "metadata": { "namespace": namespace, "name": "limits" }, "spec": { "limits": [limit] } });
     let mut base = base_node();
-    base.status.as_mut().unwrap().allocatable = serde_json::from_value(json!({ "pods": "1k", "memory": "1Ti" })).unwrap();
+    base.status.as_mut().unwrap().allocatable =
+        serde_json::from_value(json!({ "pods": "1k", "memory": "1Ti" })).unwrap();
     let facts = Facts {
         base: Some(base),
         module_namespaces: Ok(BTreeSet::from(["pods".to_owned()])),

@@ -27,19 +27,25 @@ pub(super) fn spread_over_zones(facts: &Facts) -> Vec<Finding> {
         Err(blind) => return vec![blind],
     };
     let of = |wanted: fn(&PodSpec) -> bool| -> Vec<_> {
-        let template = |d: &&Deployment| d.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()).is_some_and(wanted);
+        let template =
+            |d: &&Deployment| d.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()).is_some_and(wanted);
         deployments.iter().filter(template).map(name).collect()
     };
     let (apart, spread, together) = (of(keeps_apart), of(spreads), of(keeps_together));
     let mut found = Vec::new();
     if !apart.is_empty() {
-        let text = format!("anti-affinity over {} spreads nothing where bases have no zone: {}", names::ZONE, some(&apart));
+        let text =
+            format!("anti-affinity over {} spreads nothing where bases have no zone: {}", names::ZONE, some(&apart));
         found.push(Finding::new(ZONES, Level::Problem, text).advise(format!("Use topologyKey: {}", names::HOSTNAME)));
     }
     let stuck: BTreeSet<_> = spread.into_iter().chain(together).collect();
     if !stuck.is_empty() {
         let stuck: Vec<_> = stuck.into_iter().collect();
-        let text = format!("no base without a zone admits what must be spread or kept together by {}: {}", names::ZONE, some(&stuck));
+        let text = format!(
+            "no base without a zone admits what must be spread or kept together by {}: {}",
+            names::ZONE,
+            some(&stuck)
+        );
         found.push(Finding::new(ZONES, Level::Problem, text).advise(format!("Use topologyKey: {}", names::HOSTNAME)));
     }
     found
@@ -74,7 +80,8 @@ pub(super) fn limit_ranges(facts: &Facts) -> Vec<Finding> {
     let mut namespaces: BTreeSet<&str> = facts.module_namespaces.iter().flatten().map(String::as_str).collect();
     namespaces.extend(facts.deployments.iter().flatten().filter_map(|d| d.metadata.namespace.as_deref()));
     let status = facts.base.as_ref().and_then(|base| base.status.as_ref());
-    let offers = |resource: &str| status.and_then(|s| s.allocatable.as_ref()).is_some_and(|all| all.contains_key(resource));
+    let offers =
+        |resource: &str| status.and_then(|s| s.allocatable.as_ref()).is_some_and(|all| all.contains_key(resource));
     let mut found = Vec::new();
     for range in limits {
         let namespace = range.metadata.namespace.as_deref().unwrap_or_default();
@@ -104,7 +111,10 @@ pub(super) fn limit_ranges(facts: &Facts) -> Vec<Finding> {
                 "{namespace}/{name} makes module Pods ask for memory: on a base with -XX:MaxMetaspaceSize only as many fit as \
                  add up to it"
             );
-            found.push(Finding::new(LIMIT_RANGES, Level::Warning, text).advise("Set the modules' own requests in their template"));
+            found.push(
+                Finding::new(LIMIT_RANGES, Level::Warning, text)
+                    .advise("Set the modules' own requests in their template"),
+            );
         }
     }
     if found.is_empty() {
