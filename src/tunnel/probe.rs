@@ -24,6 +24,8 @@ const STEP: Duration = Duration::from_secs(10);
 const KEPT_WITHIN: Duration = Duration::from_secs(1);
 /// And no longer than this, however much it is.
 const KEPT_AT_MOST: Duration = Duration::from_secs(5);
+/// A goodbye is on its way by then, whether the broker answers it or not.
+const LEAVES_WITHIN: Duration = Duration::from_secs(1);
 /// Kept commands that are counted.
 const KEPT_MAX: usize = 10_000;
 /// Characters of what a broker or its certificate says.
@@ -139,7 +141,7 @@ async fn hear(config: &MqttConfig, topics: &Topics, listens: Duration, seen: &mu
         }
     }
     let _ = client.try_disconnect();
-    let _ = timeout(STEP, async { while eventloop.poll().await.is_ok() {} }).await;
+    let _ = timeout(LEAVES_WITHIN, async { while eventloop.poll().await.is_ok() {} }).await;
     Ok(())
 }
 
@@ -219,7 +221,7 @@ async fn say(config: &MqttConfig, topics: &Topics) -> Result<Vec<String>, String
         }
     }
     let _ = client.try_disconnect();
-    while eventloop.poll().await.is_ok() {}
+    let _ = timeout(LEAVES_WITHIN, async { while eventloop.poll().await.is_ok() {} }).await;
     Ok(refused)
 }
 
@@ -231,7 +233,6 @@ fn nobody() -> String {
 fn refusal(error: ConnectionError, tls: bool) -> Refusal {
     match error {
         ConnectionError::Tls(error) => Refusal::Tls(text(&error)),
-        // With TLS 1.3 a client certificate that is missing or refused shows in what is read first.
         ConnectionError::Io(error) if tls => Refusal::Tls(text(&error)),
         ConnectionError::ConnectionRefused(code) => Refusal::Login(match code {
             ConnectReturnCode::BadUserNamePassword => "user name or password is wrong".to_owned(),
@@ -241,6 +242,8 @@ fn refusal(error: ConnectionError, tls: bool) -> Refusal {
             ConnectReturnCode::BadClientId => "it does not take the client id".to_owned(),
             other => format!("{other:?}"),
         }),
+        // With TLS 1.3 a client certificate that is missing or refused shows in what is read first.
+        other if tls && other.to_string().contains("received fatal alert") => Refusal::Tls(text(&other)),
         other => Refusal::Odd(text(&other)),
     }
 }

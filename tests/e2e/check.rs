@@ -242,7 +242,7 @@ async fn what_will_not_work_is_named_and_the_patch_that_is_offered_mends_it() ->
     let sets = Api::<DaemonSet>::namespaced(client.clone(), "kube-system");
     create(&sets, agent()).await?;
     let limits = json!({ "metadata": { "name": "limits" }, "spec": { "limits": [
-        { "type": "Container", "defaultRequest": { "example.com/gpu": "1" } }] } });
+        { "type": "Container", "default": { "example.com/gpu": "1" } }] } });
     create(&Api::<LimitRange>::namespaced(client.clone(), "unwell"), limits).await?;
     stage.create_pod(crate::stage::module_pod("unwell", "module", &[("biz1", "1")])).await?;
 

@@ -25,6 +25,8 @@ pub(super) struct Rules {
     pub(super) largest: Option<usize>,
     /// It acknowledges each but this one, counted from 1 on each connection.
     pub(super) withholds: Option<usize>,
+    /// It grants no subscription.
+    pub(super) refuses: bool,
 }
 
 /// What it saw.
@@ -136,7 +138,8 @@ impl Client<'_> {
                     lock(self.seen).subscribed += 1;
                     let filters = filters(&body);
                     let mut answer = vec![0x90, 2 + filters, body[0], body[1]];
-                    answer.extend(std::iter::repeat_n(1, filters.into()));
+                    let code = if self.rules.refuses { 0x80 } else { 1 };
+                    answer.extend(std::iter::repeat_n(code, filters.into()));
                     answer
                 }
                 PUBLISH => self.publish(&body),
