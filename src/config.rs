@@ -129,14 +129,17 @@ impl Args {
     /// Reads command line and environment; ends the process where they can't be understood.
     /// A variable that is empty counts as not set: that is how manifests leave something out.
     pub fn from_command_line() -> Self {
-        let command = Self::command().mut_args(|arg| {
+        let command = Self::whole_command().mut_args(|arg| {
             let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
-            // A subcommand takes all options too.
-            let arg = arg.global(true);
             if empty { arg.env(Resettable::Reset) } else { arg }
         });
         let matches = command.get_matches();
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// A subcommand takes all options too, before its name and behind it.
+    fn whole_command() -> clap::Command {
+        Self::command().mut_args(|arg| arg.global(true))
     }
 
     /// What to do instead of running, if anything.
@@ -248,7 +251,30 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Args::command().debug_assert();
+        Args::whole_command().debug_assert();
+    }
+
+    #[test]
+    fn a_subcommand_takes_the_options_on_both_sides_of_its_name() {
+        let read = |words: &[&str]| {
+            let matches = Args::whole_command().try_get_matches_from([&["modulet"], words].concat())?;
+            let args = Args::from_arg_matches(&matches)?;
+            let checks = args.subcommand().is_some();
+            Ok::<_, clap::Error>((Config::from(args).env, checks))
+        };
+        assert_eq!(read(&["--env", "one"]).unwrap(), ("one".to_owned(), false));
+        for words in [&["--env", "one", "check", "--strict"][..], &["check", "--strict", "--env", "one"]] {
+            assert_eq!(read(words).unwrap(), ("one".to_owned(), true), "{words:?}");
+        }
+        for bad in [
+            &["chekc"][..],
+            &["check", "--env", "a.b"],
+            &["check", "--listen", "x"],
+            &["--strict"],
+            &["check", "--service-account", "x"],
+        ] {
+            assert!(read(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

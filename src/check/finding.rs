@@ -104,8 +104,8 @@ impl Report {
             1 => "Not well",
             _ => "Could not look at the cluster",
         };
-        let (problems, warnings, blind) =
-            (count(Level::Problem), count(Level::Warning), count(Level::CannotLook) + count(Level::NoCluster));
+        let (problems, warnings) = (count(Level::Problem), count(Level::Warning));
+        let blind = count(Level::CannotLook).saturating_add(count(Level::NoCluster));
         format!("{verdict}: problems {problems}, warnings {warnings}, could not be looked at {blind}.")
     }
 }

@@ -36,8 +36,10 @@ impl Right {
     }
 }
 
-/// Rules in the order of the chart's file: group, resources, verbs, where, what is not done without.
-const RULES: [(&str, &[&str], &[&str], Scope, Option<&str>); 9] = [
+/// Group, resources, verbs, where, what is not done without.
+type Rule = (&'static str, &'static [&'static str], &'static [&'static str], Scope, Option<&'static str>);
+/// In the order of the chart's file.
+const RULES: [Rule; 9] = [
     ("", &["nodes"], &["list", "watch", "create", "patch", "delete"], Scope::Cluster, None),
     ("", &["nodes/status"], &["patch"], Scope::Cluster, None),
     ("", &["pods"], &["list", "watch", "delete"], Scope::Cluster, None),
@@ -63,8 +65,7 @@ const NO_RECORD: &str = "after a restart modules whose Pods went meanwhile stay 
 
 /// All of them.
 pub(super) fn all() -> Vec<Right> {
-    let rule =
-        |(group, resources, verbs, scope, without): &(_, &'static [&'static str], &'static [&'static str], _, _)| {
+    let rule = |(group, resources, verbs, scope, without): &Rule| {
             let (group, scope, without) = (*group, *scope, *without);
             let of = move |resource: &&'static str| {
                 let resource = *resource;

@@ -49,6 +49,7 @@ fn well() -> Facts {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as facts have them")]
 fn objects<T: serde::de::DeserializeOwned>(all: &[Value]) -> Look<Vec<T>> {
     Ok(all.iter().map(|value| serde_json::from_value(value.clone()).unwrap()).collect())
 }
