@@ -236,7 +236,7 @@ impl Meter {
 }
 
 /// What modulet says of a Node.
-fn with_node<T>(number: usize, version: &str, write: impl FnOnce(&NodeWriter<'_>) -> T) -> T {
+pub(crate) fn with_node<T>(number: usize, version: &str, write: impl FnOnce(&NodeWriter<'_>) -> T) -> T {
     let name = format!("ceiling-{number}");
     let info = BaseInfo {
         name: "testbase".to_owned(),
@@ -261,11 +261,16 @@ fn with_node<T>(number: usize, version: &str, write: impl FnOnce(&NodeWriter<'_>
 
 /// What modulet says of a Pod whose module is active.
 fn ready(pod: &Pod) -> Value {
+    active(pod, 0)
+}
+
+/// The same after so many restarts.
+pub(crate) fn active(pod: &Pod, restarts: u32) -> Value {
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let outcome = PodOutcome {
         uid: uid.as_str().into(),
         phase: Phase::Running,
-        containers: vec![ContainerOutcome::Active { restarts: 0 }],
+        containers: vec![ContainerOutcome::Active { restarts }],
         reachable: true,
         rejected: None,
         leaving: None,

@@ -16,6 +16,7 @@ mod soak;
 mod stage;
 mod table;
 mod usage;
+mod ways;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -63,6 +64,10 @@ struct Options {
     #[arg(long, default_value_t = 20, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1000))]
     soak_rate: u32,
 
+    /// Compare two ways to write statuses instead, patches and server-side apply, without modulet
+    #[arg(long)]
+    ways: bool,
+
     /// Write all figures into this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -99,6 +104,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: Options) -> Result<()> {
+    if options.ways {
+        return ways::compare(&options).await;
+    }
     let mut report = Report::new(&options)?;
     if report.machine.load_before > 0.5 {
         let load = report.machine.load_before;

@@ -33,8 +33,8 @@ const OURSELVES: &str = "bases and bench";
 const GLANCE: Duration = Duration::from_millis(25);
 /// Nothing written for that long: it is quiet. Ledgers wait for 10 s before they are written.
 const QUIET: Duration = Duration::from_secs(11);
-/// It must become quiet within this.
-const QUIET_LIMIT: Duration = Duration::from_mins(3);
+/// It must become quiet within this: 5,000 updates alone are 15,000 Events.
+const QUIET_LIMIT: Duration = Duration::from_mins(10);
 
 /// All parts.
 pub(crate) struct Stage {

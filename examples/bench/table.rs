@@ -37,7 +37,8 @@ pub(crate) fn markdown(report: &Report) -> String {
     text
 }
 
-fn table(text: &mut String, head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+/// One table.
+pub(crate) fn table(text: &mut String, head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let head: Vec<_> = head.iter().map(|h| (*h).to_owned()).collect();
     let _ = text.write_str(&line(&head));

@@ -5,38 +5,30 @@
 //! methods of [`Base`], decisions go out as a [`Plan`] of [`reconcile()`].
 
 mod backoff;
-mod base;
-mod conversation;
-mod health;
-mod ledger;
-mod link;
-mod liveness;
-mod memory;
+mod decide;
+mod identity;
+mod known;
 mod module;
-mod modules;
-mod plan;
+mod outcome;
 mod pod;
-mod reconcile;
-mod replace;
+mod reason;
 mod settings;
 #[cfg(test)]
 pub(crate) mod tests;
 mod text;
 mod times;
-mod view;
 
 pub use backoff::Backoff;
-pub use base::{Base, BaseId, BaseInfo};
-pub use conversation::{Answer, Conversation, Reply};
-pub use health::Metaspace;
-pub use ledger::{Claim, Ledger};
-pub use link::Link;
-pub use liveness::{Liveness, Reachability};
+pub use decide::{Plan, reconcile};
+pub use identity::{BaseId, BaseInfo};
+pub use known::{
+    Answer, Base, BaseView, Claim, CommandView, Conversation, FailureView, Ledger, Link, Liveness, Metaspace,
+    Reachability, Reply,
+};
 pub use module::{Command, ListedModule, ModuleId, ModuleSpec, ModuleState, Origin, Strategy};
-pub use plan::{ContainerOutcome, Phase, Plan, PodOutcome, Reason, Rejection};
+pub use outcome::{ContainerOutcome, Phase, PodOutcome, Rejection};
 pub use pod::{Container, ContainerHistory, Content, Pod, PodUid, Role, Workload};
-pub use reconcile::reconcile;
+pub use reason::Reason;
 pub use settings::Settings;
 pub use text::{printable, printable_bytes};
 pub use times::{FAR, Later};
-pub use view::{BaseView, CommandView, FailureView};

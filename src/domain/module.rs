@@ -135,4 +135,18 @@ impl Command {
             Self::QueryHealth => "health",
         }
     }
+
+    /// The modules that it brings to the base.
+    pub(super) fn installs(&self) -> &[ModuleSpec] {
+        match self {
+            Self::Install(spec, _) => std::slice::from_ref(spec),
+            Self::Baseline(specs) => specs,
+            Self::Uninstall(_) | Self::QueryModules | Self::QueryHealth => &[],
+        }
+    }
+
+    /// A switch: the new version has started and is to take over.
+    pub fn is_switch(&self) -> bool {
+        matches!(self, Self::Install(_, Strategy::UninstallThenInstall))
+    }
 }

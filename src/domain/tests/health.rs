@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::domain::health::{JvmKnowledge, Metaspace};
+use crate::domain::{Metaspace, known::JvmKnowledge};
 
 /// Questions in this many seconds, each answered at once.
 fn questions(jvm: &mut JvmKnowledge, start: Instant, seconds: u64, complete: impl Fn(u32) -> bool) -> u32 {

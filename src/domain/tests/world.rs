@@ -286,7 +286,8 @@ impl World {
     /// No module that serves for a Pod is taken away from it.
     fn check_command(&self, command: &Command) {
         let Command::Uninstall(id) = command else { return };
-        let active = self.base.talk.list().and_then(|l| l.get(id)).is_some_and(|m| m.state == ModuleState::Activated);
+        let active =
+            self.base.conversation.list().and_then(|l| l.get(id)).is_some_and(|m| m.state == ModuleState::Activated);
         let fits = |m: &ModuleSpec| m.id == *id && self.base.ledger.origin(id).is_none_or(|o| o == m.origin);
         let wanted = self.pods.iter().any(|p| p.is_live() && p.modules().any(fits));
         let makes_room =
@@ -298,7 +299,7 @@ impl World {
 
     /// Nothing is installed that the next controller would not know of.
     fn check_record(&self, command: &Command) {
-        for id in command.installs().map(|spec| &spec.id) {
+        for id in command.installs().iter().map(|spec| &spec.id) {
             assert!(self.saved.installed(id) || self.journal.contains(id), "{id} is ordered and not on record");
         }
     }
@@ -310,10 +311,10 @@ impl World {
             let spec = container.module().unwrap();
             let id = &spec.id;
             let fits = self.base.ledger.origin(id).is_none_or(|origin| origin == spec.origin);
-            let listed = self.base.talk.list().and_then(|l| l.get(id)).map(|m| m.state);
+            let listed = self.base.conversation.list().and_then(|l| l.get(id)).map(|m| m.state);
             let memory = &self.base.pods[&pod.uid];
             let has_run = memory.containers.get(&container.name).is_some_and(|c| c.has_run);
-            let newer = has_run || memory.first_seen.is_none_or(|at| self.base.talk.knows(at));
+            let newer = has_run || memory.first_seen.is_none_or(|at| self.base.conversation.knows(at));
             assert_eq!(said.active(), newer && fits && listed == Some(ModuleState::Activated), "{id} of {}", pod.name);
         }
     }
@@ -372,7 +373,7 @@ impl World {
         }
         let Some(command) = self.to_base.pop_front().filter(|_| !self.silent) else { return };
         if let Command::Install(spec, _) = &command {
-            let same = |(_, c): &(Instant, Command)| c.installs().any(|s| s.id == spec.id);
+            let same = |(_, c): &(Instant, Command)| c.installs().iter().any(|s| s.id == spec.id);
             if self.at_work.iter().any(same) {
                 let (module, answer) = (Some(spec.id.clone()), Answer::Conflict);
                 self.from_base.push_back(FromBase::Reply(Reply { command: "installBiz", module, answer }));

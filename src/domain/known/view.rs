@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Base, Claim, ListedModule, ModuleId};
+use super::{base::Base, ledger::Claim, operation::CommandView};
+use crate::domain::{ListedModule, ModuleId};
 
 /// A base at one moment, with the times of what is in it.
 #[derive(Clone, Debug, Default)]
@@ -19,21 +20,6 @@ pub struct BaseView {
     pub claims: Vec<(String, Claim)>,
     /// What was installed by us, as far as is known.
     pub installed: Vec<ModuleId>,
-}
-
-/// A command that has not ended.
-#[derive(Clone, Debug)]
-pub struct CommandView {
-    /// Its name on the wire.
-    pub command: &'static str,
-    /// What it is about.
-    pub module: ModuleId,
-    /// Since when it is under way.
-    pub sent: Instant,
-    /// The base has answered; its next list tells how it ended.
-    pub answered: bool,
-    /// It may not have arrived.
-    pub uncertain: bool,
 }
 
 /// What failed.
@@ -56,7 +42,7 @@ pub struct FailureView {
 impl Base {
     /// What is known of it now. Copies all of that, so it is for when somebody looks.
     pub fn view(&self) -> BaseView {
-        let installs = self.failures().map(|(id, failure)| FailureView {
+        let installs = self.failures.installs().map(|(id, failure)| FailureView {
             command: "installBiz",
             module: id.clone(),
             count: failure.count,
@@ -64,7 +50,7 @@ impl Base {
             message: failure.message.clone(),
             retry_at: failure.retry_at,
         });
-        let uninstalls = self.uninstall_failures.iter().map(|(id, failure)| FailureView {
+        let uninstalls = self.failures.uninstalls().map(|(id, failure)| FailureView {
             command: "uninstallBiz",
             module: id.clone(),
             count: failure.count,
@@ -80,8 +66,8 @@ impl Base {
         });
         BaseView {
             modules: self.modules().map(|list| list.cloned().collect()),
-            listed: self.talk.last_listed(),
-            commands: self.talk.under_way().collect(),
+            listed: self.conversation.last_listed(),
+            commands: self.conversation.under_way().collect(),
             failures,
             claims: claims.collect(),
             installed: self.ledger.all_installed().collect(),

@@ -6,67 +6,22 @@
 //! does not start all the same, what the old Pods ask for is installed again, and this Pod does not try a second time:
 //! each try costs the module's callers an outage.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{
-    Ledger, ModuleId, ModuleSpec, Plan, Pod, PodUid, Reason,
-    modules::{Module, Want},
-    reconcile::Context,
+    context::Context,
+    module::{Module, Want},
+    plan::Plan,
+};
+use crate::domain::{
+    Ledger, ModuleId, Pod, Reason,
+    known::{Replacement, Stage},
     times::Later,
 };
 
 /// How long requests have to end where the old Pod has no `lifecycle.preStop.sleep`: proxies learn within seconds that
 /// an endpoint is gone.
 const DRAINS_FOR: Duration = Duration::from_secs(5);
-
-/// One version is to take the place of the others on a base.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Replacement {
-    /// For whom.
-    pub(super) pod: PodUid,
-    pub(super) spec: ModuleSpec,
-    pub(super) stage: Stage,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// The others' Pods are to be shown not Ready.
-    Leaving,
-    /// They are, and requests have until then to end.
-    Draining(Instant),
-    /// The others are being uninstalled.
-    Emptying,
-    /// Nothing is in the way any more.
-    Installing,
-    /// It did not start. It is tried again when nothing else is wanted.
-    Failed,
-}
-
-impl Replacement {
-    /// The others have to go.
-    pub(super) fn empties(&self) -> bool {
-        self.stage == Stage::Emptying
-    }
-
-    /// Whether what a Pod wants may be installed: only the new version while room is made for it, and all others
-    /// after it has failed.
-    pub(super) fn may_install(&self, pod: &Pod) -> bool {
-        match self.stage {
-            Stage::Leaving | Stage::Draining(_) => true,
-            Stage::Emptying | Stage::Installing => self.is_for(pod),
-            Stage::Failed => !self.is_for(pod),
-        }
-    }
-
-    /// It goes on.
-    pub(super) fn lasts(&self) -> bool {
-        self.stage != Stage::Failed
-    }
-
-    pub(super) fn is_for(&self, pod: &Pod) -> bool {
-        self.pod == pod.uid
-    }
-}
 
 /// Where the replacement of what is loaded under `name` stands, if there is one.
 pub(super) fn replacement(cx: &Context<'_>, name: &str, ledger: &Ledger, plan: &mut Plan) -> Option<Replacement> {
@@ -87,7 +42,7 @@ pub(super) fn replacement(cx: &Context<'_>, name: &str, ledger: &Ledger, plan: &
         Stage::Leaving | Stage::Draining(_) => return begins(&module, &wants, known.stage, plan),
         Stage::Emptying if module.others_of_ours(want).any(|id| refuses_to_go(cx, id)) => Stage::Failed,
         // The failure is of the try without the others: that of the try beside them was dropped before it.
-        Stage::Installing if cx.base.failure(want.spec).is_some() => Stage::Failed,
+        Stage::Installing if cx.base.failures.of(want.spec).is_some() => Stage::Failed,
         // Also what comes late, by a command from before.
         Stage::Emptying | Stage::Installing if module.others_of_ours(want).next().is_some() => Stage::Emptying,
         Stage::Emptying | Stage::Installing => Stage::Installing,
@@ -114,7 +69,7 @@ fn is_in_the_way(module: &Module<'_, '_>, want: Want<'_>) -> bool {
 
 /// The base has said lately that it cannot uninstall it.
 fn refuses_to_go(cx: &Context<'_>, id: &ModuleId) -> bool {
-    cx.base.uninstall_failures.get(id).is_some_and(|f| f.retry_at > cx.now)
+    cx.base.failures.of_uninstall(id).is_some_and(|f| f.retry_at > cx.now)
 }
 
 /// The next step towards an empty place, before anything is uninstalled.
@@ -139,7 +94,7 @@ pub(super) fn why(module: &Module<'_, '_>, pod: &Pod) -> Option<(Reason, String)
     let replacement = module.replacement()?;
     let new = &replacement.spec.id;
     if !replacement.lasts() {
-        let failure = module.base().failure(&replacement.spec);
+        let failure = module.base().failures.of(&replacement.spec);
         let cause = failure.map_or("the base does not uninstall it", |f| f.message.as_str());
         let message = format!(
             "{new} could not take the place of what serves: {cause}. What other Pods ask for is back; a new Pod tries again"

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{ModuleId, Origin, Workload};
+use crate::domain::{ModuleId, Origin, Workload};
 
 /// More workloads than this never contend for one module name on one base; the oldest are forgotten.
 const MAX_CLAIMS: usize = 16;
@@ -21,14 +21,14 @@ pub struct Ledger {
 
 /// The record of one module name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(super) struct Entry {
+pub(in crate::domain) struct Entry {
     /// Versions that this controller told the base to install, and what they were made from as far as that is known.
     /// Others are never uninstalled.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "installed")]
-    pub(super) installed: BTreeMap<String, Option<Origin>>,
+    pub(in crate::domain) installed: BTreeMap<String, Option<Origin>>,
     /// Workloads whose version was active here, the latest last; one entry for each revision of each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) claims: Vec<Claim>,
+    pub(in crate::domain) claims: Vec<Claim>,
 }
 
 /// Version 0.1 wrote no more than the versions.
@@ -63,12 +63,12 @@ pub struct Claim {
 }
 
 impl Claim {
-    pub(super) fn is_same(&self, other: &Self) -> bool {
+    pub(in crate::domain) fn is_same(&self, other: &Self) -> bool {
         (&self.workload, self.revision, &self.version) == (&other.workload, other.revision, &other.version)
     }
 
     /// A bare replica set's template can be edited, so the version tells two claims apart too.
-    pub(super) fn is_of(&self, workload: &Workload, version: &str) -> bool {
+    pub(in crate::domain) fn is_of(&self, workload: &Workload, version: &str) -> bool {
         *self.workload == *workload.uid && self.revision == workload.revision && self.version == version
     }
 }
@@ -80,7 +80,7 @@ impl Ledger {
     }
 
     /// What that module was made from, as far as it was told to be installed and that is known.
-    pub(super) fn origin(&self, id: &ModuleId) -> Option<Origin> {
+    pub(in crate::domain) fn origin(&self, id: &ModuleId) -> Option<Origin> {
         *self.modules.get(&id.name)?.installed.get(&id.version)?
     }
 
@@ -91,7 +91,7 @@ impl Ledger {
 
     /// Records that the base is told to install that module, made from that. A command for the same version that was
     /// lost, as far as can be told, may still arrive before. Returns whether that is news.
-    pub(super) fn install_from(&mut self, id: &ModuleId, origin: Origin) -> bool {
+    pub(in crate::domain) fn install_from(&mut self, id: &ModuleId, origin: Origin) -> bool {
         let installed = &mut self.entry(&id.name).installed;
         let before = installed.get(&id.version).copied();
         // What was adopted and is gone was ordered by nobody; what a process before this one ordered may be late, which
@@ -103,7 +103,7 @@ impl Ledger {
     }
 
     /// The base has answered that it could not install that module: no command for it is on its way any more.
-    pub(super) fn settle_origin(&mut self, id: &ModuleId, origin: Origin) {
+    pub(in crate::domain) fn settle_origin(&mut self, id: &ModuleId, origin: Origin) {
         let installed = self.modules.get_mut(&id.name).and_then(|entry| entry.installed.get_mut(&id.version));
         installed.into_iter().filter(|known| **known == Some(origin)).for_each(|known| *known = None);
     }
@@ -134,28 +134,28 @@ impl Ledger {
         }
     }
 
-    pub(super) fn claims(&self, name: &str) -> &[Claim] {
+    pub(in crate::domain) fn claims(&self, name: &str) -> &[Claim] {
         self.modules.get(name).map_or(&[], |e| &e.claims)
     }
 
-    pub(super) fn claim_of(&self, id: &ModuleId, workload: &Workload) -> Option<&Claim> {
+    pub(in crate::domain) fn claim_of(&self, id: &ModuleId, workload: &Workload) -> Option<&Claim> {
         self.claims(&id.name).iter().find(|c| c.is_of(workload, &id.version))
     }
 
     /// The claim of a newer revision of the same workload.
-    pub(super) fn claim_of_newer(&self, name: &str, workload: &Workload) -> Option<&Claim> {
+    pub(in crate::domain) fn claim_of_newer(&self, name: &str, workload: &Workload) -> Option<&Claim> {
         let newer = |c: &&Claim| *c.workload == *workload.uid && c.revision > workload.revision;
         self.claims(name).iter().rfind(newer)
     }
 
     /// The latest claim: whoever it superseded is held until it ends.
-    pub(super) fn holder(&self, name: &str) -> Option<&Claim> {
+    pub(in crate::domain) fn holder(&self, name: &str) -> Option<&Claim> {
         self.claims(name).last()
     }
 
     /// The workload's version is active: its claim becomes the latest, and every claim on a
     /// version that is not in `active` is superseded.
-    pub(super) fn take_over(&mut self, id: &ModuleId, workload: &Workload, active: &BTreeSet<&str>) {
+    pub(in crate::domain) fn take_over(&mut self, id: &ModuleId, workload: &Workload, active: &BTreeSet<&str>) {
         let entry = self.entry(&id.name);
         entry.claims.retain(|c| !c.is_of(workload, &id.version));
         for claim in &mut entry.claims {
@@ -173,7 +173,7 @@ impl Ledger {
     }
 
     /// A version that was active before anything on record and is on record no more.
-    pub(super) fn recall(&mut self, id: &ModuleId, workload: &Workload) {
+    pub(in crate::domain) fn recall(&mut self, id: &ModuleId, workload: &Workload) {
         // With a claim of an older revision the record is whole: the template became the current one again (an
         // undo), and a claim that it had before does not speak for what it wants now.
         let same = |c: &Claim| *c.workload == *workload.uid && c.version == id.version;
@@ -185,7 +185,7 @@ impl Ledger {
     }
 
     /// The base made another version active and keeps this one deactivated.
-    pub(super) fn supersede(&mut self, id: &ModuleId, workload: &Workload) {
+    pub(in crate::domain) fn supersede(&mut self, id: &ModuleId, workload: &Workload) {
         if let Some(entry) = self.modules.get_mut(&id.name)
             && let Some(claim) = entry.claims.iter_mut().find(|c| c.is_of(workload, &id.version))
         {
@@ -195,7 +195,7 @@ impl Ledger {
 
     /// Ends claims that nobody on the base stands for any more. When all that took over are
     /// gone, the latest of the superseded has its turn again.
-    pub(super) fn end_claims(&mut self, name: &str, mut lasts: impl FnMut(&Claim) -> bool) {
+    pub(in crate::domain) fn end_claims(&mut self, name: &str, mut lasts: impl FnMut(&Claim) -> bool) {
         let Some(entry) = self.modules.get_mut(name) else { return };
         loop {
             entry.claims.retain(|c| c.superseded || lasts(c));
@@ -212,7 +212,7 @@ impl Ledger {
     /// Drops superseded claims that nobody on the base stands for and that two newer revisions of the same workload have
     /// claims beside: those hold whoever comes again from the older ones. (The last but one is what an undo goes back
     /// to, and what it had before is told from what it takes by its old claim.)
-    pub(super) fn drop_what_newer_revisions_say(&mut self, name: &str, stands: impl Fn(&Claim) -> bool) {
+    pub(in crate::domain) fn drop_what_newer_revisions_say(&mut self, name: &str, stands: impl Fn(&Claim) -> bool) {
         let Some(entry) = self.modules.get_mut(name) else { return };
         if entry.claims.len() < 3 {
             return;
@@ -226,12 +226,12 @@ impl Ledger {
     }
 
     /// Drops records that say nothing.
-    pub(super) fn tidy(&mut self) {
+    pub(in crate::domain) fn tidy(&mut self) {
         self.modules.retain(|_, e| !e.installed.is_empty() || !e.claims.is_empty());
     }
 
     /// Module names on record.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+    pub(in crate::domain) fn names(&self) -> impl Iterator<Item = &str> {
         self.modules.keys().map(String::as_str)
     }
 

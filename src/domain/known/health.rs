@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Backoff, times::Later};
+use crate::domain::{Backoff, times::Later};
 
 /// Between health questions about the JVM that stay open or are answered in part: 10 s, 20 s … 5 min.
 const QUESTIONS: Backoff = Backoff { initial: Duration::from_secs(10), max: Duration::from_secs(300) };
@@ -53,7 +53,7 @@ impl Metaspace {
 
 /// What is known of a base's JVM.
 #[derive(Clone, Debug)]
-pub(super) struct JvmKnowledge {
+pub(in crate::domain) struct JvmKnowledge {
     complete: bool,
     /// There was another JVM before: an answer to a question from its time is about that one.
     renewed: bool,
@@ -69,7 +69,7 @@ pub(super) struct JvmKnowledge {
 
 impl JvmKnowledge {
     /// Nothing is known.
-    pub(super) fn new(now: Instant) -> Self {
+    pub(in crate::domain) fn new(now: Instant) -> Self {
         Self {
             complete: false,
             renewed: false,
@@ -82,20 +82,20 @@ impl JvmKnowledge {
     }
 
     /// What was known was about another JVM.
-    pub(super) fn is_new(&mut self, now: Instant) {
+    pub(in crate::domain) fn is_new(&mut self, now: Instant) {
         let ask_at = self.last_asked.map_or(now, |asked| asked.later(AT_MOST_EVERY).max(now));
         *self = Self { renewed: true, last_asked: self.last_asked, ..Self::new(ask_at) };
     }
 
     /// A health question went out, whatever for.
-    pub(super) fn asked(&mut self, now: Instant) {
+    pub(in crate::domain) fn asked(&mut self, now: Instant) {
         self.asked = self.asked.saturating_add(1);
         self.last_asked = Some(now);
         self.ask_at = now.later(QUESTIONS.delay(self.asked));
     }
 
     /// Health came; `complete`: it names the JVM. What was known of this JVM stays known.
-    pub(super) fn answered(&mut self, complete: bool) {
+    pub(in crate::domain) fn answered(&mut self, complete: bool) {
         self.complete |= complete && (self.asked > 0 || !self.renewed);
         if self.last_asked >= self.install_ended {
             self.install_ended = None;
@@ -103,21 +103,21 @@ impl JvmKnowledge {
     }
 
     /// It said how much metaspace it uses, or that it has no limit.
-    pub(super) fn measured(&mut self, metaspace: Option<Metaspace>, now: Instant) {
+    pub(in crate::domain) fn measured(&mut self, metaspace: Option<Metaspace>, now: Instant) {
         self.metaspace = metaspace.map(|m| (m, now));
     }
 
     /// An install has ended, well or not: both load classes.
-    pub(super) fn install_ended(&mut self, now: Instant) {
+    pub(in crate::domain) fn install_ended(&mut self, now: Instant) {
         self.install_ended = Some(now);
     }
 
-    pub(super) fn is_complete(&self) -> bool {
+    pub(in crate::domain) fn is_complete(&self) -> bool {
         self.complete
     }
 
     /// When to ask, where anything is left to know.
-    pub(super) fn ask_at(&self) -> Option<Instant> {
+    pub(in crate::domain) fn ask_at(&self) -> Option<Instant> {
         if !self.complete {
             return Some(self.ask_at);
         }

@@ -1,0 +1,55 @@
+//! What a decision looks at.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use crate::domain::{
+    Base, Pod, Reachability,
+    known::{PodMemory, Replacement},
+    pod::by_module_name,
+    times::Later,
+};
+
+/// Everything a decision may look at.
+pub(super) struct Context<'a> {
+    pub(super) base: &'a Base,
+    pub(super) now: Instant,
+    pub(super) reachability: Reachability,
+    /// Pods by the names of their modules.
+    pub(super) by_name: BTreeMap<&'a str, Vec<&'a Pod>>,
+    /// Updates that need the old version out of the way, by module name.
+    pub(super) replacements: BTreeMap<String, Replacement>,
+}
+
+/// What is remembered about a Pod that was never seen.
+static NOTHING: PodMemory =
+    PodMemory { first_seen: None, deletion_seen: None, superseded_seen: None, containers: BTreeMap::new() };
+
+impl<'a> Context<'a> {
+    pub(super) fn new(base: &'a Base, pods: &'a [&'a Pod], now: Instant) -> Self {
+        Self {
+            base,
+            now,
+            reachability: base.reachability(now),
+            by_name: by_module_name(pods),
+            replacements: BTreeMap::new(),
+        }
+    }
+
+    /// The Pods with a module of that name.
+    pub(super) fn pods_of(&self, name: &str) -> &[&'a Pod] {
+        self.by_name.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn memory(&self, pod: &Pod) -> &'a PodMemory {
+        self.base.pods.get(&pod.uid).unwrap_or(&NOTHING)
+    }
+}
+
+/// When `lifecycle.preStop.sleep` is over; counted from when this process saw the deletion, so
+/// that no two machines' clocks are compared.
+pub(super) fn pre_stop_ends(pod: &Pod, memory: &PodMemory, now: Instant) -> Instant {
+    memory.deletion_seen.unwrap_or(now).later(pod.deleting.unwrap_or(Duration::ZERO))
+}

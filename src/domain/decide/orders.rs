@@ -1,0 +1,109 @@
+//! What to order next about a module name.
+
+use std::time::Instant;
+
+use super::{
+    context::Context,
+    module::{Module, Want},
+    plan::Plan,
+};
+use crate::domain::{Command, Ledger, ModuleId, ModuleSpec, ModuleState, Strategy};
+
+/// The version of `name` that a fresh base should have first.
+pub(super) fn first_wanted<'a>(cx: &'a Context<'a>, name: &str, ledger: &Ledger) -> Option<&'a ModuleSpec> {
+    let module = Module::new(cx, name, ledger);
+    let first = module
+        .wants()
+        .into_iter()
+        .find(|w| w.spec.unresolved.is_none() && module.held_by(&w.pod.workload, &w.spec.id).is_none());
+    first.map(|w| w.spec)
+}
+
+/// The next command about `name`, if one is due.
+pub(super) fn next_command(cx: &Context<'_>, name: &str, ledger: &Ledger, plan: &mut Plan) -> Option<Command> {
+    let base = cx.base;
+    if base.conversation.operation(name).is_some() {
+        return None;
+    }
+    let module = Module::new(cx, name, ledger);
+    for listed in module.listed().filter(|m| m.state != ModuleState::Resolved && ledger.installed(&m.id)) {
+        if !module.is_kept(&listed.id) || makes_room(&module, &listed.id) {
+            match base.failures.of_uninstall(&listed.id).filter(|f| f.retry_at > cx.now) {
+                Some(failure) => plan.wake_at(failure.retry_at),
+                None => return Some(Command::Uninstall(listed.id.clone())),
+            }
+        }
+    }
+    for pod in cx.pods_of(name).iter().filter(|p| p.superseded) {
+        let until = module.drains_until(pod);
+        if until > cx.now {
+            plan.wake_at(until);
+        }
+    }
+    for want in module.wants() {
+        let (id, unresolved) = (&want.spec.id, want.spec.unresolved.is_some());
+        if module.replacement().is_some_and(|r| !r.may_install(want.pod)) || module.clashes(want) {
+            continue;
+        }
+        if unresolved || module.held_by(&want.pod.workload, id).is_some() || module.is_active(&id.version) {
+            continue;
+        }
+        if module.is_kept_out(want) {
+            continue; // until the other version goes
+        }
+        if let Some(retry_at) = backs_off_until(cx, want) {
+            plan.wake_at(retry_at);
+            continue;
+        }
+        match install(&module, want) {
+            Next::Order(command) => return Some(command),
+            Next::Wait => return None,
+            Next::Skip => {}
+        }
+    }
+    None
+}
+
+/// It is in the way of a version that takes its place.
+fn makes_room(module: &Module<'_, '_>, id: &ModuleId) -> bool {
+    let replacement = module.replacement().filter(|r| r.empties());
+    replacement.is_some_and(|r| *id != r.spec.id || !module.fits(&r.spec))
+}
+
+enum Next {
+    Order(Command),
+    /// The base is at work on this name.
+    Wait,
+    /// Nothing can be done for this Pod now.
+    Skip,
+}
+
+fn install(module: &Module<'_, '_>, want: Want<'_>) -> Next {
+    let spec = want.spec;
+    if module.listed().any(|m| m.state == ModuleState::Resolved) {
+        return Next::Wait;
+    }
+    let others_active = module.active().iter().any(|v| *v != spec.id.version);
+    match module.state(&spec.id.version) {
+        None => Next::Order(Command::Install(spec.clone(), Strategy::InstallOnly)),
+        Some(ModuleState::Deactivated) if module.foreign_active().is_some() => Next::Skip,
+        // A leftover of an earlier release: starting it anew first proves that it still starts,
+        // while the other version goes on serving.
+        Some(ModuleState::Deactivated) if others_active && !module.base().conversation.has_started(&spec.id) => {
+            Next::Order(Command::Uninstall(spec.id.clone()))
+        }
+        // The switch takes the other version away before it fetches the jar: that it still can be is looked at first.
+        Some(ModuleState::Deactivated) if others_active && !module.base().conversation.can_switch_to(&spec.id) => {
+            Next::Order(Command::Install(spec.clone(), Strategy::InstallOnly))
+        }
+        Some(ModuleState::Deactivated) => Next::Order(Command::Install(spec.clone(), Strategy::UninstallThenInstall)),
+        // Installing over it would be refused, and uninstallThenInstall would take the other versions with it.
+        Some(ModuleState::Broken | ModuleState::Unknown) => Next::Order(Command::Uninstall(spec.id.clone())),
+        Some(ModuleState::Activated | ModuleState::Resolved) => Next::Wait,
+    }
+}
+
+fn backs_off_until(cx: &Context<'_>, want: Want<'_>) -> Option<Instant> {
+    let failure = cx.base.failures.of(want.spec)?;
+    (failure.tried_for.contains(&want.pod.uid) && failure.retry_at > cx.now).then_some(failure.retry_at)
+}

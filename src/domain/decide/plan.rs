@@ -1,0 +1,33 @@
+//! What comes out of a reconciliation.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use crate::domain::{Command, Ledger, ModuleId, PodOutcome, PodUid, known::Replacement};
+
+/// Everything to be done for one base now, and when to look again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Messages to the base, in order.
+    pub commands: Vec<Command>,
+    /// Installs that wait for being on record: one that nobody knows of after a death could never be undone.
+    pub unrecorded: Vec<ModuleId>,
+    /// What each Pod's status should say. A Pod that is missing here keeps the status it has.
+    pub pods: Vec<PodOutcome>,
+    /// Pods whose deletion can be completed: their modules are gone.
+    pub finished: Vec<PodUid>,
+    /// Superseded Pods whose time to live is over.
+    pub expired: Vec<PodUid>,
+    /// The ledger, where it differs from the base's.
+    pub ledger: Option<Ledger>,
+    /// When time alone changes the answer.
+    pub wake: Option<Instant>,
+    /// Updates that need the old version out of the way first, by module name.
+    pub(in crate::domain) replacements: BTreeMap<String, Replacement>,
+}
+
+impl Plan {
+    /// Looks again at `at`, or earlier where that was asked already.
+    pub(in crate::domain) fn wake_at(&mut self, at: Instant) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+}

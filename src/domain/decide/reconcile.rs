@@ -1,0 +1,107 @@
+//! The heart: what is wanted and what was seen → what to do.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+
+use super::{claims, context::Context, orders, outcomes, plan::Plan, replace};
+use crate::domain::{Base, Command, Ledger, ModuleSpec, Pod, Reachability};
+
+/// Decides what to tell the base and what to tell Kubernetes. Pure: the same facts at the same
+/// time give the same plan, and a plan that has been carried out and seen gives an empty one.
+///
+/// `pods` are all Pods bound to the base's Node, whatever they are.
+pub fn reconcile(base: &Base, pods: &[&Pod], now: Instant) -> Plan {
+    let mut cx = Context::new(base, pods, now);
+    let mut plan = Plan::default();
+    let mut ledger = base.ledger.clone();
+
+    if !base.expected(now).is_empty() {
+        plan.wake_at(base.expected_until);
+    }
+    base.handed_over.values().for_each(|until| plan.wake_at(*until));
+    let connected = !base.liveness.is_deaf();
+    if connected && !base.liveness.is_stopped() {
+        ask(&cx, &mut plan);
+    } else if let Some(at) = base.liveness.changes_at(&base.settings, false, now).filter(|at| *at > now) {
+        plan.wake_at(at);
+    }
+    if base.conversation.list().is_some() {
+        let mut replacements = BTreeMap::new();
+        for name in names(&cx) {
+            claims::claim(&cx, name, &mut ledger, &mut plan);
+            if let Some(replacement) = replace::replacement(&cx, name, &ledger, &mut plan) {
+                replacements.insert(name.to_owned(), replacement);
+            }
+        }
+        cx.replacements = replacements;
+    }
+    if connected && cx.reachability == Reachability::Online {
+        order(&cx, &mut ledger, &mut plan);
+    }
+    for pod in pods {
+        outcomes::conclude(&cx, pod, &ledger, &mut plan);
+    }
+    ledger.tidy();
+    if ledger != base.ledger {
+        plan.ledger = Some(ledger);
+    }
+    plan.replacements = cx.replacements;
+    plan
+}
+
+/// Module names that a Pod, the base's list or the ledger speaks of.
+fn names<'a>(cx: &Context<'a>) -> BTreeSet<&'a str> {
+    let listed = cx.base.conversation.list().into_iter().flatten().map(|(id, _)| id.name.as_str());
+    cx.by_name.keys().copied().chain(listed).chain(cx.base.ledger.names()).collect()
+}
+
+/// Questions: for the list, and for a sign of life.
+fn ask(cx: &Context<'_>, plan: &mut Plan) {
+    let Context { base, now, .. } = *cx;
+    let (list_at, health_at) = base.asks_at(now);
+    for (at, question) in [(list_at, Command::QueryModules), (health_at, Command::QueryHealth)] {
+        match at {
+            Some(at) if at <= now => plan.commands.push(question),
+            Some(at) => plan.wake_at(at),
+            None => {}
+        }
+    }
+    if let Some(at) = base.liveness.changes_at(&base.settings, base.is_busy(), now).filter(|at| *at > now) {
+        plan.wake_at(at);
+    }
+}
+
+/// Installs and uninstalls: one in flight for each module name, a few for each base. An install that is not
+/// on record waits until it is.
+fn order(cx: &Context<'_>, ledger: &mut Ledger, plan: &mut Plan) {
+    let mut commands = Vec::new();
+    if cx.base.conversation.baseline_wanted() {
+        let wanted = names(cx).into_iter().filter_map(|name| orders::first_wanted(cx, name, ledger));
+        let expected = cx.base.expected(cx.now).iter().filter(|e| cx.pods_of(&e.id.name).is_empty());
+        let specs = wanted.chain(expected).cloned().collect();
+        commands.push(Command::Baseline(specs));
+    } else if cx.base.conversation.list().is_some() {
+        let free = cx.base.free_places(cx.now);
+        for name in names(cx) {
+            if commands.len() >= free {
+                break;
+            }
+            commands.extend(orders::next_command(cx, name, ledger, plan));
+        }
+    }
+    for command in commands {
+        let mut unrecorded = Vec::new();
+        for ModuleSpec { id, origin, .. } in command.installs() {
+            if ledger.install_from(id, *origin) || !cx.base.is_recorded(id) {
+                unrecorded.push(id.clone());
+            }
+        }
+        if unrecorded.is_empty() {
+            plan.commands.push(command);
+        } else {
+            plan.unrecorded.extend(unrecorded);
+        }
+    }
+}

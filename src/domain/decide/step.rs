@@ -1,0 +1,57 @@
+//! One step of a base: take note, decide, take the commands as sent.
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use super::{plan::Plan, reconcile};
+use crate::domain::{Base, Link, Pod, known::Replacement};
+
+impl Base {
+    /// Takes note of the Pods and of the time, decides, and takes the commands of the plan as sent.
+    pub fn step(&mut self, pods: &[&Pod], link: &Link, now: Instant) -> Plan {
+        let busy = self.is_busy();
+        let settings = Arc::clone(&self.settings);
+        self.liveness.tick(&settings, busy, link, now);
+        if self.liveness.is_lost() {
+            self.conversation.away();
+            self.jvm.is_new(now);
+        }
+        self.observe_pods(pods, now);
+        let mut plan = reconcile(self, pods, now);
+        if let Some(ledger) = &plan.ledger {
+            self.ledger = ledger.clone();
+        }
+        self.no_longer_recorded(&plan.unrecorded);
+        for (name, replacement) in &plan.replacements {
+            let before = self.replacements.get(name).is_some_and(Replacement::empties);
+            if replacement.empties() && !before {
+                // That it failed beside the others says nothing of it alone.
+                self.failures.forget_install(&replacement.spec);
+                let tried = self.pods.get_mut(&replacement.pod).and_then(|p| p.containers.get_mut(name));
+                tried.into_iter().for_each(|c| c.failed = false);
+            }
+        }
+        self.replacements.clone_from(&plan.replacements);
+        for command in &plan.commands {
+            self.sent(command, pods, now);
+        }
+        // What was sent now may be lost: it is looked after, whatever else happens.
+        let (list_at, health_at) = self.asks_at(now);
+        list_at.into_iter().chain(health_at).filter(|at| *at > now).for_each(|at| plan.wake_at(at));
+        self.remember_runs(&plan, pods);
+        plan
+    }
+
+    /// What is active now has run, whatever comes.
+    fn remember_runs(&mut self, plan: &Plan, pods: &[&Pod]) {
+        let by_uid: HashMap<_, _> = pods.iter().map(|p| (&p.uid, *p)).collect();
+        for outcome in &plan.pods {
+            let containers = by_uid.get(&outcome.uid).map_or(&[][..], |p| p.containers());
+            for (container, _) in containers.iter().zip(&outcome.containers).filter(|(_, said)| said.active()) {
+                let memory = self.pods.entry(outcome.uid.clone()).or_default();
+                if let Some(c) = memory.containers.get_mut(&container.name) {
+                    c.has_run = true;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! A base: what it said, what it was told, what is remembered about it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    conversation::Conversation,
+    failures::Failures,
+    health::{JvmKnowledge, Metaspace},
+    ledger::{Claim, Ledger},
+    link::Link,
+    liveness::{Liveness, Reachability},
+    memory::PodMemory,
+    operation::{Answer, Reply},
+    replacement::Replacement,
+};
+use crate::domain::{BaseId, BaseInfo, ListedModule, ModuleId, ModuleSpec, PodUid, Settings, times::Later};
+
+/// A module that came with a baseline waits this long for its Pod.
+const EXPECTED_FOR: Duration = Duration::from_secs(60);
+
+/// One base and all that is known about it.
+#[derive(Clone, Debug)]
+pub struct Base {
+    /// Its identity.
+    pub id: BaseId,
+    /// What is known of its JVM.
+    pub(in crate::domain) jvm: JvmKnowledge,
+    /// Known since its first heartbeat, or from its Node.
+    pub info: Option<BaseInfo>,
+    /// Whether it can be reached.
+    pub liveness: Liveness,
+    /// The record that outlives Pods and restarts.
+    pub ledger: Ledger,
+    pub(in crate::domain) conversation: Conversation,
+    pub(in crate::domain) failures: Failures,
+    /// When the first command for an install that is under way was sent.
+    pub(in crate::domain) installing_since: BTreeMap<ModuleId, Instant>,
+    /// Modules of Pods that were evicted while the base could not be reached: they stay for a successor until then.
+    pub(in crate::domain) handed_over: BTreeMap<ModuleId, Instant>,
+    /// Installs that are on record where a death of this process does not reach them.
+    pub(super) recorded: BTreeSet<ModuleId>,
+    pub(in crate::domain) pods: HashMap<PodUid, PodMemory>,
+    /// Module name and claim: since when no Pod stands for it.
+    pub(in crate::domain) claims_without_pod: Vec<(String, Claim, Instant)>,
+    /// Modules that were part of a baseline before their Pods.
+    pub(super) expected: Vec<ModuleSpec>,
+    pub(in crate::domain) expected_until: Instant,
+    /// Since when a module on record as installed is not listed.
+    pub(super) absent: BTreeMap<ModuleId, Instant>,
+    /// Updates that need the old version out of the way first, by module name.
+    pub(in crate::domain) replacements: BTreeMap<String, Replacement>,
+    pub(in crate::domain) settings: Arc<Settings>,
+}
+
+impl Base {
+    /// A base of which nothing is known yet.
+    pub fn new(id: BaseId, settings: Arc<Settings>, now: Instant) -> Self {
+        Self {
+            id,
+            info: None,
+            jvm: JvmKnowledge::new(now),
+            liveness: Liveness::new(now),
+            ledger: Ledger::default(),
+            conversation: Conversation::default(),
+            failures: Failures::default(),
+            installing_since: BTreeMap::new(),
+            handed_over: BTreeMap::new(),
+            recorded: BTreeSet::new(),
+            pods: HashMap::new(),
+            claims_without_pod: Vec::new(),
+            expected: Vec::new(),
+            expected_until: now,
+            absent: BTreeMap::new(),
+            replacements: BTreeMap::new(),
+            settings,
+        }
+    }
+
+    /// Whether it can be reached.
+    pub fn reachability(&self, now: Instant) -> Reachability {
+        self.liveness.at(&self.settings, now)
+    }
+
+    /// All its workers are occupied by our own commands.
+    pub(in crate::domain) fn is_busy(&self) -> bool {
+        self.conversation.in_flight() >= self.settings.commands_in_flight
+    }
+
+    /// How many more commands may be on their way.
+    pub(in crate::domain) fn free_places(&self, now: Instant) -> usize {
+        let occupied = self.conversation.in_flight().saturating_sub(self.conversation.hanging(now));
+        self.settings.commands_in_flight.saturating_sub(occupied)
+    }
+
+    /// It was asked, and is silent over a link that has proven alive, for so long that it would be given up if we did
+    /// not suspect ourselves.
+    pub fn is_overdue(&self, link: &Link, now: Instant) -> bool {
+        self.liveness.is_overdue(&self.settings, self.is_busy(), link, now)
+    }
+
+    /// It was asked some seconds ago and has not answered.
+    pub fn is_unanswered(&self, now: Instant) -> bool {
+        self.liveness.is_unanswered(&self.settings, now)
+    }
+
+    /// It has been asked in vain for so long that what is remembered of it can go.
+    pub fn is_forgotten(&self, now: Instant) -> bool {
+        self.liveness.is_forgotten(&self.settings, now)
+    }
+
+    /// Health came; `complete`: it names the JVM.
+    pub fn health_answered(&mut self, complete: bool) {
+        self.jvm.answered(complete);
+    }
+
+    /// Its health tells of its metaspace: none where there is no limit. Says whether that is about this JVM, and not a
+    /// late word of the one before.
+    pub fn measured(&mut self, metaspace: Option<Metaspace>, now: Instant) -> bool {
+        let counts = self.jvm.is_complete();
+        if counts {
+            self.jvm.measured(metaspace, now);
+        }
+        counts
+    }
+
+    /// Whether health that leaves the JVM out may be completed by what was known before.
+    pub fn knows_its_jvm(&self) -> bool {
+        self.jvm.is_complete()
+    }
+
+    /// The modules it listed last, if it has since we started.
+    pub fn modules(&self) -> Option<impl Iterator<Item = &ListedModule>> {
+        self.conversation.last_list().map(|list| list.values())
+    }
+
+    /// Commands the base has not answered yet.
+    pub fn in_flight(&self) -> usize {
+        self.conversation.in_flight()
+    }
+
+    /// It answered a command.
+    pub fn replied(&mut self, reply: Reply) {
+        if let Answer::Done { actual: Some(actual) } = &reply.answer
+            && reply.module.as_ref().is_some_and(|asked| asked != actual)
+            && self.conversation.ends_an_install(&reply)
+        {
+            // The jar is another module than the Pod says. It came by our command, since what had been
+            // there before would have been refused as repeated (protocol fact): ours to remove.
+            self.ledger.install(actual);
+        }
+        self.conversation.replied(reply);
+    }
+
+    /// These installs are on record now, so they can be ordered.
+    pub fn recorded(&mut self, installs: impl IntoIterator<Item = ModuleId>) {
+        self.recorded.extend(installs);
+    }
+
+    /// What is on record of these may be another origin.
+    pub(in crate::domain) fn no_longer_recorded(&mut self, installs: &[ModuleId]) {
+        self.recorded.retain(|id| !installs.contains(id));
+    }
+
+    pub(in crate::domain) fn is_recorded(&self, install: &ModuleId) -> bool {
+        self.recorded.contains(install)
+    }
+
+    /// It asked which modules belong on it: a fresh JVM, or one that was never answered. `expected`
+    /// are modules whose Pods will come to this base but are not bound to it yet.
+    pub fn asked_for_baseline(&mut self, expected: Vec<ModuleSpec>, now: Instant) {
+        self.liveness.beat(now);
+        self.jvm.is_new(now);
+        self.expected = expected;
+        self.expected_until = now.later(EXPECTED_FOR);
+        self.replacements.clear();
+        self.installing_since.clear();
+        self.conversation.asked_for_baseline();
+    }
+
+    /// A module that is to wait on the base for its Pod.
+    pub(in crate::domain) fn expected(&self, now: Instant) -> &[ModuleSpec] {
+        if now < self.expected_until { &self.expected } else { &[] }
+    }
+
+    /// Our connection to the broker was lost: what was sent may not have arrived.
+    pub fn connection_lost(&mut self, now: Instant) {
+        self.liveness.deaf(now);
+        self.conversation.connection_lost();
+    }
+
+    /// Commands could not be handed over: ask, and send again what the list does not show.
+    pub fn commands_lost(&mut self) {
+        self.conversation.connection_lost();
+        self.liveness.not_asked();
+    }
+
+    /// Our connection to the broker is there again.
+    pub fn connection_back(&mut self, now: Instant) {
+        self.liveness.listening(now);
+        self.conversation.ask_now();
+    }
+
+    /// When it is to be asked for its list, and when for its health.
+    pub(in crate::domain) fn asks_at(&self, now: Instant) -> (Option<Instant>, Option<Instant>) {
+        if self.liveness.is_deaf() || self.liveness.is_stopped() {
+            return (None, None);
+        }
+        let alive = self.liveness.ask_at(&self.settings);
+        if self.liveness.is_lost() {
+            // One that is away is asked for a sign of life only: its JVM may be another one when it is back.
+            return (None, alive);
+        }
+        (Some(self.conversation.ask_at(&self.settings, now)), alive.into_iter().chain(self.jvm.ask_at()).min())
+    }
+}

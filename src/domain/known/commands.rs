@@ -1,0 +1,139 @@
+//! What became of commands: they were sent, could not be, ended; and what the base's list says of that.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use super::{base::Base, failures::recognised, memory::ContainerMemory, operation::Ended};
+use crate::domain::{Command, ListedModule, ModuleId, ModuleSpec, Pod, Reason, Strategy, times::Later};
+
+/// A command that is this late does not arrive any more.
+const FORGET_AFTER: Duration = Duration::from_secs(300);
+
+impl Base {
+    /// A command of the plan is on its way.
+    pub(in crate::domain) fn sent(&mut self, command: &Command, pods: &[&Pod], now: Instant) {
+        match command {
+            Command::QueryHealth => {
+                self.liveness.asked(now);
+                self.jvm.asked(now);
+            }
+            Command::Install(spec, Strategy::InstallOnly) => self.starts(spec, pods, now),
+            Command::Baseline(specs) => specs.iter().for_each(|spec| self.starts(spec, pods, now)),
+            Command::Install(_, Strategy::UninstallThenInstall) | Command::Uninstall(_) | Command::QueryModules => {}
+        }
+        self.conversation.sent(command, now);
+    }
+
+    /// A command can't be sent, and never will be as it is: it has failed.
+    pub fn undeliverable(&mut self, command: &Command, why: &str, now: Instant) {
+        let message = why.to_owned();
+        match command {
+            Command::Install(spec, _) => {
+                self.conversation.forget_operation(&spec.id);
+                let spec = spec.clone();
+                self.ended(Ended::InstallFailed { spec, reason: Reason::InstallFailed, message }, now);
+            }
+            // Its modules are installed one by one, and only the one that is too large fails.
+            Command::Baseline(specs) => specs.iter().for_each(|spec| self.conversation.forget_operation(&spec.id)),
+            Command::Uninstall(id) => {
+                self.conversation.forget_operation(id);
+                self.ended(Ended::UninstallFailed { id: id.clone(), message }, now);
+            }
+            Command::QueryModules | Command::QueryHealth => {}
+        }
+    }
+
+    /// It answered the question for its modules, or sent its list unasked.
+    pub fn listed(&mut self, modules: Vec<ListedModule>, now: Instant) {
+        let before: Vec<_> = self.conversation.list().into_iter().flat_map(|list| list.keys().cloned()).collect();
+        let all_ended = self.conversation.listed(modules, now);
+        let went = |id: &ModuleId| all_ended.iter().any(|s| matches!(s, Ended::Uninstalled(gone) if gone == id));
+        let stayed = before.into_iter().filter(|id| !went(id)).collect();
+        if self.lost_all(stayed) {
+            // A JVM that restarted without a word: what was sent to the one before is void.
+            self.jvm.is_new(now);
+            self.conversation.commands_uncertain();
+        }
+        for ended in all_ended {
+            self.ended(ended, now);
+        }
+        self.forget_absent(now);
+    }
+
+    /// Of these, which it listed before and was not told to uninstall, it has none any more: of ours, if there are any
+    /// of ours among them. A JVM may bring modules of its own.
+    fn lost_all(&self, before: Vec<ModuleId>) -> bool {
+        let (ours, others): (Vec<_>, Vec<_>) = before.into_iter().partition(|id| self.ledger.installed(id));
+        let looked_for = if ours.is_empty() { others } else { ours };
+        let Some(list) = self.conversation.list().filter(|_| !looked_for.is_empty()) else { return false };
+        looked_for.iter().all(|id| !list.contains_key(id))
+    }
+
+    /// A module that was told to be installed and is not listed may still come: commands can be
+    /// late. Its record goes when it has not come for a long time.
+    fn forget_absent(&mut self, now: Instant) {
+        let Some(list) = self.conversation.list() else { return };
+        let mut absent = BTreeMap::new();
+        for id in self.ledger.all_installed().filter(|id| !list.contains_key(id)) {
+            let since = self.absent.get(&id).copied().unwrap_or(now);
+            absent.insert(id, since);
+        }
+        self.absent = absent;
+        for (id, since) in &self.absent {
+            if self.conversation.operation(&id.name).is_none() && now >= since.later(FORGET_AFTER) {
+                self.ledger.forget_install(id);
+            }
+        }
+        self.ledger.tidy();
+    }
+
+    fn ended(&mut self, ended: Ended, now: Instant) {
+        if matches!(ended, Ended::Installed(_) | Ended::InstallFailed { .. } | Ended::Unanswered(_)) {
+            self.jvm.install_ended(now);
+        }
+        match ended {
+            Ended::Installed(id) => {
+                self.installing_since.remove(&id);
+                self.failures.installed(&id);
+            }
+            Ended::Uninstalled(id) => {
+                self.ledger.forget_install(&id);
+                self.failures.uninstalled(&id, now);
+            }
+            Ended::InstallFailed { spec, reason, message } => self.install_failed(spec, reason, message, now),
+            Ended::UninstallFailed { id, message } => {
+                self.failures.uninstall_failed(id, message, &self.settings.backoff, now);
+            }
+            Ended::Lost => {}
+            Ended::Unanswered(spec) => {
+                // Bases up to 2.1.6 say nothing when a module throws at its start.
+                if !self.failures.unanswered(&spec.id) {
+                    let message = "the base answers no install of it, and does not list it".to_owned();
+                    let (id, origin) = (spec.id.clone(), spec.origin);
+                    self.ended(Ended::InstallFailed { spec, reason: Reason::InstallFailed, message }, now);
+                    // It may still arrive.
+                    self.ledger.install_from(&id, origin);
+                }
+            }
+        }
+    }
+
+    fn install_failed(&mut self, spec: ModuleSpec, reason: Reason, message: String, now: Instant) {
+        self.installing_since.remove(&spec.id);
+        self.ledger.settle_origin(&spec.id, spec.origin);
+        let other_version = self.modules().is_some_and(|mut m| m.any(|m| m.id.name == spec.id.name && m.id != spec.id));
+        let cause = recognised(&spec.id, other_version, reason, message);
+        let (mut tried_for, mut failed_before) = (BTreeSet::new(), 0);
+        for (uid, memory) in &mut self.pods {
+            let same = |c: &&mut ContainerMemory| c.module.as_ref() == Some(&spec.id);
+            let Some(container) = memory.containers.get_mut(&spec.id.name).filter(same) else { continue };
+            container.failed = true;
+            tried_for.insert(uid.clone());
+            // Of a container that has run, most restarts are no failed starts.
+            failed_before = failed_before.max(if container.has_run { 0 } else { container.restarts });
+        }
+        self.failures.install_failed(spec, cause, tried_for, failed_before, (&self.settings.backoff, now));
+    }
+}

@@ -1,0 +1,298 @@
+//! The conversation with one base: its list, what was asked, what was ordered.
+//!
+//! Protocol facts behind it: replies have no request id and may be lost, doubled or late; the
+//! list is the truth, but an answer may have been computed before a command that ended
+//! meanwhile; a base that is busy with the same command says "conflict" at once.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use super::operation::{Answer, CommandView, Ended, Operation, Order, QUERY_TIMEOUT, Reply};
+use crate::domain::{
+    Command, ListedModule, ModuleId, ModuleState, Settings, Strategy,
+    times::{Later, so_far},
+};
+
+/// While a command is unanswered, the list is asked for this often: replies get lost.
+const LIST_WHILE_BUSY: Duration = Duration::from_secs(5);
+/// A command that lasts longer does not hold its place any more: others are sent beside it.
+const HANGS_AFTER: Duration = Duration::from_secs(120);
+/// So many at most.
+const HANGING: usize = 4;
+/// Questions that a silent base leaves open are repeated at most this far apart.
+const QUERY_BACKOFF_MAX: Duration = Duration::from_secs(20);
+
+/// Whether a jar that was fetched once can be fetched once more: a switch does that, after it has taken the other
+/// versions away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Jar {
+    NotLookedFor,
+    /// A look went unanswered once.
+    NoAnswer,
+    CanBeFetched,
+}
+
+/// State of the conversation.
+#[derive(Clone, Debug, Default)]
+pub struct Conversation {
+    list: Option<BTreeMap<ModuleId, ListedModule>>,
+    /// The last list of a base that was away since: it may have other modules now.
+    former_list: Option<BTreeMap<ModuleId, ListedModule>>,
+    listed: Option<Instant>,
+    /// When the list was asked for: what happened later it may not know.
+    list_asked: Option<Instant>,
+    /// By module name: at most one command for a name is in flight.
+    operations: BTreeMap<String, Operation>,
+    asked: Option<Instant>,
+    unanswered: u32,
+    ask_now: bool,
+    /// The answer under way may be older than the end of a command.
+    outdated: bool,
+    baseline_wanted: bool,
+    /// Versions that have started by our command and that the base keeps deactivated, and what is known of their jars.
+    started: BTreeMap<ModuleId, Jar>,
+}
+
+impl Conversation {
+    /// The last list that can be trusted.
+    pub fn list(&self) -> Option<&BTreeMap<ModuleId, ListedModule>> {
+        self.list.as_ref()
+    }
+
+    /// The last list, also of a base that has been away since.
+    pub(in crate::domain) fn last_list(&self) -> Option<&BTreeMap<ModuleId, ListedModule>> {
+        self.list.as_ref().or(self.former_list.as_ref())
+    }
+
+    /// The base is away: what it listed is not believed until it lists again, for which it is asked as soon as it is
+    /// back, and what was ordered may not have arrived.
+    pub(in crate::domain) fn away(&mut self) {
+        self.former_list = self.list.take().or(self.former_list.take());
+        self.connection_lost();
+        (self.unanswered, self.ask_now) = (0, true);
+    }
+
+    /// The base waits for its baseline.
+    pub(in crate::domain) fn baseline_wanted(&self) -> bool {
+        self.baseline_wanted
+    }
+
+    /// It has started by our command, and the base keeps it deactivated.
+    pub(in crate::domain) fn has_started(&self, id: &ModuleId) -> bool {
+        self.started.contains_key(id)
+    }
+
+    /// That, and its jar could be fetched once more since, or the base says nothing of that.
+    pub(in crate::domain) fn can_switch_to(&self, id: &ModuleId) -> bool {
+        self.started.get(id) == Some(&Jar::CanBeFetched)
+    }
+
+    /// Whether it answers an install that is open.
+    pub(in crate::domain) fn ends_an_install(&self, reply: &Reply) -> bool {
+        let asked = reply.module.as_ref();
+        let open = asked.and_then(|id| self.operations.get(&id.name)).filter(|o| o.answer.is_none());
+        open.is_some_and(|o| matches!(o.order, Order::Install(..)) && Some(o.order.id()) == asked)
+    }
+
+    pub(in crate::domain) fn operation(&self, name: &str) -> Option<&Operation> {
+        self.operations.get(name)
+    }
+
+    /// When the last list came.
+    pub(in crate::domain) fn last_listed(&self) -> Option<Instant> {
+        self.listed
+    }
+
+    /// Commands that have not ended.
+    pub(in crate::domain) fn under_way(&self) -> impl Iterator<Item = CommandView> {
+        self.operations.values().map(|operation| CommandView {
+            command: operation.order.command(),
+            module: operation.order.id().clone(),
+            sent: operation.sent,
+            answered: operation.answer.is_some(),
+            uncertain: operation.uncertain,
+        })
+    }
+
+    /// Commands that occupy a worker of the base. A baseline is one command.
+    pub(in crate::domain) fn in_flight(&self) -> usize {
+        let open = || self.operations.values().filter(|o| o.answer.is_none());
+        let single = open().filter(|o| !matches!(o.order, Order::Baseline(_))).count();
+        single.saturating_add(usize::from(open().count() > single))
+    }
+
+    /// How many of them have lasted for so long that they keep no others waiting any more.
+    pub(in crate::domain) fn hanging(&self, now: Instant) -> usize {
+        let hangs = |o: &&Operation| !matches!(o.order, Order::Baseline(_)) && now >= o.sent.later(HANGS_AFTER);
+        self.operations.values().filter(|o| o.answer.is_none()).filter(hangs).count().min(HANGING)
+    }
+
+    /// What the base is at work on for longer than is usual, and since when.
+    pub(in crate::domain) fn lasting(&self, now: Instant) -> Vec<(&ModuleId, Duration)> {
+        let lasted = |o: &Operation| now.saturating_duration_since(o.sent);
+        let open = self.operations.values().filter(|o| o.answer.is_none() && so_far(lasted(o)).is_some());
+        open.map(|o| (o.order.id(), lasted(o))).collect()
+    }
+
+    /// When the list is to be asked for.
+    pub(in crate::domain) fn ask_at(&self, settings: &Settings, now: Instant) -> Instant {
+        if let Some(asked) = self.asked {
+            let timeout = QUERY_TIMEOUT.saturating_mul(1 << self.unanswered.min(8));
+            return asked.later(timeout.min(QUERY_BACKOFF_MAX));
+        }
+        let Some(listed) = self.listed else { return now };
+        if self.ask_now || self.operations.values().any(|o| o.answer.is_some()) {
+            return now;
+        }
+        let regular = listed.later(settings.list_every);
+        match self.operations.values().map(|o| o.sent).min() {
+            Some(sent) => regular.min(sent.later(QUERY_TIMEOUT).max(listed.later(LIST_WHILE_BUSY))),
+            None => regular,
+        }
+    }
+
+    /// Whether the list was asked for at that time or later.
+    pub(in crate::domain) fn knows(&self, at: Instant) -> bool {
+        self.list_asked.is_some_and(|asked| asked >= at)
+    }
+
+    /// A list that is newer than this is needed. One that is under way is waited for first.
+    pub(in crate::domain) fn needs_newer_list(&mut self, than: Instant) {
+        if !self.knows(than) && self.asked.is_none() {
+            self.ask_now = true;
+        }
+    }
+
+    pub(in crate::domain) fn ask_now(&mut self) {
+        self.ask_now = true;
+        self.asked = None;
+        self.unanswered = 0;
+    }
+
+    /// The command about this name never went out.
+    pub(in crate::domain) fn forget_operation(&mut self, id: &ModuleId) {
+        if self.operations.get(&id.name).is_some_and(|operation| operation.order.id() == id) {
+            self.operations.remove(&id.name);
+        }
+    }
+
+    pub(in crate::domain) fn connection_lost(&mut self) {
+        self.asked = None;
+        self.operations.values_mut().for_each(|operation| operation.uncertain = true);
+    }
+
+    /// The commands that are open may not have arrived: the next list tells, and is asked for at once.
+    pub(in crate::domain) fn commands_uncertain(&mut self) {
+        self.operations.values_mut().for_each(|operation| operation.uncertain = true);
+        self.ask_now |= !self.operations.is_empty();
+    }
+
+    /// What was ordered before is void if the JVM is a new one; if it is not, the base says "conflict".
+    pub(in crate::domain) fn asked_for_baseline(&mut self) {
+        self.operations.clear();
+        self.started.clear();
+        self.baseline_wanted = true;
+        self.ask_now();
+    }
+
+    pub(in crate::domain) fn sent(&mut self, command: &Command, now: Instant) {
+        let orders: Vec<Order> = match command {
+            Command::Install(spec, strategy) => vec![Order::Install(spec.clone(), *strategy)],
+            Command::Uninstall(id) => vec![Order::Uninstall(id.clone())],
+            Command::Baseline(specs) => {
+                self.baseline_wanted = false;
+                specs.iter().cloned().map(Order::Baseline).collect()
+            }
+            Command::QueryModules => {
+                if self.asked.is_some() {
+                    // The last question stayed open: the base was away, and with it what we sent.
+                    self.unanswered = self.unanswered.saturating_add(1);
+                    self.operations.values_mut().for_each(|o| o.uncertain = true);
+                }
+                self.asked = Some(now);
+                self.ask_now = false;
+                self.outdated = false;
+                return;
+            }
+            Command::QueryHealth => return,
+        };
+        for order in orders {
+            let looks =
+                matches!(&order, Order::Install(spec, Strategy::InstallOnly) if self.started.contains_key(&spec.id));
+            let operation = Operation { sent: now, uncertain: false, at_work: false, looks, answer: None, order };
+            self.operations.insert(operation.order.id().name.clone(), operation);
+        }
+    }
+
+    pub(in crate::domain) fn replied(&mut self, reply: Reply) {
+        if self.asked.is_some() {
+            self.outdated = true;
+        } else {
+            self.ask_now = true;
+        }
+        let Reply { command, module, answer } = reply;
+        let mut candidates: Vec<_> = self
+            .operations
+            .values_mut()
+            .filter(|o| {
+                o.answer.is_none()
+                    && o.order.command() == command
+                    && module.as_ref().is_none_or(|id| id == o.order.id())
+            })
+            .collect();
+        if command != "baseline" && candidates.len() > 1 {
+            return; // Without a name it could be the answer to any of them; the list will tell.
+        }
+        for operation in &mut candidates {
+            if answer == Answer::Conflict {
+                (operation.uncertain, operation.at_work) = (false, true);
+            } else {
+                operation.answer = Some(answer.clone());
+            }
+        }
+    }
+
+    pub(in crate::domain) fn listed(&mut self, modules: Vec<ListedModule>, now: Instant) -> Vec<Ended> {
+        let was_asked = self.asked.is_some();
+        let asked = self.asked.take().unwrap_or(now);
+        self.unanswered = 0;
+        if std::mem::take(&mut self.outdated) || self.former_list.is_some() && !was_asked {
+            self.ask_now = true;
+            return Vec::new();
+        }
+        self.former_list = None;
+        let list: BTreeMap<_, _> = modules.into_iter().map(|m| (m.id.clone(), m)).collect();
+        let mut all_ended = Vec::new();
+        let started = &mut self.started;
+        self.operations.retain(|_, operation| {
+            let Some(ended) = operation.judge(&list, asked) else { return true };
+            note_jar(started, operation, &ended);
+            all_ended.push(ended);
+            false
+        });
+        started.retain(|id, _| list.get(id).is_some_and(|m| m.state == ModuleState::Deactivated));
+        self.list = Some(list);
+        (self.listed, self.list_asked) = (Some(now), Some(asked));
+        all_ended
+    }
+}
+
+/// What the end of an operation says about the jar of what it was about.
+fn note_jar(started: &mut BTreeMap<ModuleId, Jar>, operation: &Operation, ended: &Ended) {
+    let id = operation.order.id();
+    if operation.looks && operation.answer.is_none() && !operation.uncertain {
+        // The second look that goes unanswered: it is one of those bases that say nothing of a module which they have.
+        let jar = started.entry(id.clone()).or_insert(Jar::NotLookedFor);
+        *jar = if *jar == Jar::NotLookedFor { Jar::NoAnswer } else { Jar::CanBeFetched };
+        return;
+    }
+    let switches = matches!(operation.order, Order::Install(_, Strategy::UninstallThenInstall));
+    if matches!(ended, Ended::Installed(_)) && !switches {
+        let jar = started.entry(id.clone()).or_insert(Jar::NotLookedFor);
+        if operation.looks {
+            *jar = Jar::CanBeFetched;
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! What is known of a base: what it said, what it was told, what is on record and what is remembered.
+//!
+//! Facts change it; nothing is decided here.
+
+mod base;
+mod commands;
+mod conversation;
+mod failures;
+mod health;
+mod ledger;
+mod link;
+mod liveness;
+mod memory;
+mod operation;
+mod pods;
+mod replacement;
+mod view;
+
+pub use base::Base;
+pub use conversation::Conversation;
+#[cfg(test)]
+pub(super) use health::JvmKnowledge;
+pub use health::Metaspace;
+pub use ledger::{Claim, Ledger};
+pub use link::Link;
+pub use liveness::{Liveness, Reachability};
+pub(super) use memory::PodMemory;
+pub(super) use operation::Order;
+pub use operation::{Answer, CommandView, Reply};
+pub(super) use pods::has_a_pod;
+pub(super) use replacement::{Replacement, Stage};
+pub use view::{BaseView, FailureView};
