@@ -66,13 +66,13 @@ const NO_RECORD: &str = "after a restart modules whose Pods went meanwhile stay 
 /// All of them.
 pub(super) fn all() -> Vec<Right> {
     let rule = |(group, resources, verbs, scope, without): &Rule| {
-            let (group, scope, without) = (*group, *scope, *without);
-            let of = move |resource: &&'static str| {
-                let resource = *resource;
-                verbs.iter().map(move |verb| Right { verb, group, resource, scope, without })
-            };
-            resources.iter().flat_map(of).collect::<Vec<_>>()
+        let (group, scope, without) = (*group, *scope, *without);
+        let of = move |resource: &&'static str| {
+            let resource = *resource;
+            verbs.iter().map(move |verb| Right { verb, group, resource, scope, without })
         };
+        resources.iter().flat_map(of).collect::<Vec<_>>()
+    };
     let record = RECORD.iter().map(|verb| Right {
         verb,
         group: "",
