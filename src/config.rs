@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{CommandFactory, FromArgMatches, Parser, builder::Resettable};
 
-use crate::{check::CheckArgs, domain::Settings, k8s::names, telemetry::LogFormat, tunnel::mqtt::MqttConfig};
+use crate::{check::Subcommand, domain::Settings, k8s::names, telemetry::LogFormat, tunnel::mqtt::MqttConfig};
 
 /// The kubelet for modules: makes every Koupleless base a Kubernetes Node and every module a Pod on it.
 ///
@@ -114,15 +114,6 @@ pub struct Args {
 
     #[command(subcommand)]
     command: Option<Subcommand>,
-}
-
-/// What to do instead of running.
-#[derive(Clone, Debug, clap::Subcommand)]
-pub enum Subcommand {
-    /// Look at the cluster and the broker, say what modulet will meet there, and change nothing.
-    ///
-    /// Takes the options of the controller too. Exit code: 0 all well, 1 something will not work, 2 could not look.
-    Check(CheckArgs),
 }
 
 impl Args {

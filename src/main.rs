@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use modulet::{
-    app, check,
-    config::{Args, Config, Subcommand},
+    app,
+    check::{self, Subcommand},
+    config::{Args, Config},
     domain::printable,
     telemetry,
 };

@@ -17,6 +17,15 @@ use crate::{
 };
 use finding::Report;
 
+/// What to do instead of running.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Subcommand {
+    /// Look at the cluster and the broker, say what modulet will meet there, and change nothing.
+    ///
+    /// Takes the options of the controller too. Exit code: 0 all well, 1 something will not work, 2 could not look.
+    Check(CheckArgs),
+}
+
 /// How to look, and how to say what was seen.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CheckArgs {

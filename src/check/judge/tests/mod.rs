@@ -1,14 +1,18 @@
+mod broker;
+mod workloads;
+
 use std::collections::BTreeSet;
 
+use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
 use super::{
-    super::{finding::Report, rights},
+    super::{facts::Zones, finding::Report, rights},
     *,
 };
 use crate::{
-    k8s::typical_base,
-    tunnel::probe::{Probe, Refusal},
+    k8s::{names, typical_base},
+    tunnel::probe::Probe,
 };
 
 fn base_node() -> Node {
@@ -219,48 +223,6 @@ fn zones_of_ordinary_nodes_decide_for_those_of_bases() {
     finds(&alone, ZONES, Level::Ok, &["each base gets its own"]);
 }
 
-fn deployment(name: &str, spec: Value) -> Value {
-    let mut template = json!({ "containers": [] });
-    template.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
-    json!({
-        "metadata": { "namespace": "ns", "name": name },
-        "spec": { "selector": {}, "template": { "metadata": { "labels": { names::COMPONENT: "module" } }, "spec": template } },
-    })
-}
-
-#[test]
-fn modules_that_rely_on_a_zone_of_each_base_are_named_where_there_is_none() {
-    let term = |key: &str| json!({ "topologyKey": key, "labelSelector": {} });
-    let apart = |kind: &str, key: &str| {
-        let terms =
-            if kind.starts_with("required") { term(key) } else { json!({ "weight": 1, "podAffinityTerm": term(key) }) };
-        json!({ "affinity": { "podAntiAffinity": { kind: [terms] } } })
-    };
-    let deployments = objects(&[
-        deployment("hard", apart("requiredDuringSchedulingIgnoredDuringExecution", names::ZONE)),
-        deployment("soft", apart("preferredDuringSchedulingIgnoredDuringExecution", names::ZONE)),
-        deployment("right", apart("requiredDuringSchedulingIgnoredDuringExecution", names::HOSTNAME)),
-        deployment(
-            "spread",
-            json!({ "topologySpreadConstraints": [
-            { "maxSkew": 1, "topologyKey": names::ZONE, "whenUnsatisfiable": "DoNotSchedule" }] }),
-        ),
-        deployment(
-            "anyway",
-            json!({ "topologySpreadConstraints": [
-            { "maxSkew": 1, "topologyKey": names::ZONE, "whenUnsatisfiable": "ScheduleAnyway" }] }),
-        ),
-    ]);
-    let facts = Facts { nodes: objects(&[ordinary("a", json!({ names::ZONE: "z1" }))]), deployments, ..well() };
-    finds(&facts, ZONES, Level::Problem, &["anti-affinity", "ns/hard, ns/soft", "topologyKey: kubernetes.io/hostname"]);
-    finds(&facts, ZONES, Level::Problem, &["no base", "ns/spread"]);
-    let text = format!("{:?}", found(&facts, ZONES));
-    assert!(!text.contains("ns/right") && !text.contains("ns/anyway"), "{text}");
-    // Where each base has its own, all is well.
-    let alone = Facts { nodes: Ok(Vec::new()), ..facts };
-    assert_eq!(exit(&alone), (0, 0));
-}
-
 #[test]
 fn ranges_of_pod_addresses_are_named() {
     let spec = json!({ "spec": { "podCIDR": "10.1.0.0/24", "podCIDRs": ["10.1.0.0/24"] } });
@@ -270,30 +232,6 @@ fn ranges_of_pod_addresses_are_named() {
     finds(&facts, POD_CIDRS, Level::Ok, &["1 Nodes", "10.1.0.0/24", "each base takes one too"]);
     let facts = Facts { nodes: objects(&[machine, base("vnode.base-1.dev", spec)]), ..well() };
     finds(&facts, POD_CIDRS, Level::Warning, &["1 bases", "--node-cidr-mask-size"]);
-}
-
-#[test]
-fn limit_ranges_matter_where_modules_are() {
-    let limits = |namespace: &str, limit: Value| json!({ "metadata": { "namespace": namespace, "name": "limits" }, "spec": { "limits": [limit] } });
-    let mut base = base_node();
-    base.status.as_mut().unwrap().allocatable =
-        serde_json::from_value(json!({ "pods": "1k", "memory": "1Ti" })).unwrap();
-    let facts = Facts {
-        base: Some(base),
-        module_namespaces: Ok(BTreeSet::from(["pods".to_owned()])),
-        deployments: objects(&[deployment("d", json!({}))]),
-        limit_ranges: objects(&[
-            limits("pods", json!({ "type": "Container", "default": { "memory": "1Gi" } })),
-            limits("ns", json!({ "type": "Container", "defaultRequest": { "cpu": "1" } })),
-            limits("elsewhere", json!({ "type": "Container", "defaultRequest": { "cpu": "1" } })),
-            limits("pods", json!({ "type": "PersistentVolumeClaim", "min": { "storage": "1Gi" } })),
-            limits("pods", json!({ "type": "Container", "max": { "cpu": "1" } })),
-        ]),
-        ..well()
-    };
-    finds(&facts, "LimitRanges", Level::Problem, &["ns/limits", "cpu", "Pending"]);
-    finds(&facts, "LimitRanges", Level::Warning, &["pods/limits", "memory"]);
-    assert_eq!(found(&facts, "LimitRanges").len(), 2);
 }
 
 #[test]
@@ -328,50 +266,4 @@ fn without_the_right_to_see_leases_record_and_nodes_tell_who_is_at_work() {
     finds(&facts, CONTROLLERS, Level::Warning, &["vnode.a.dev", "not modulet", "docs/migration.md"]);
     let facts = Facts { writer: Ok(Some("me/modulet-1".into())), ..facts };
     finds(&facts, CONTROLLERS, Level::Ok, &["me"]);
-}
-
-#[test]
-fn what_ends_the_way_to_the_broker_is_named() {
-    for (refusal, words) in [
-        (Refusal::Unreachable("Connection refused".into()), ["cannot be reached", "MQTT_PORT"]),
-        (Refusal::Tls("UnknownIssuer".into()), ["TLS", "MQTT_CA_PATH"]),
-        (Refusal::Login("not authorized".into()), ["refuses the login", "MQTT_PASSWORD"]),
-        (Refusal::Odd("closed".into()), ["does not answer", "MQTT_CA_PATH"]),
-        (Refusal::File("cannot read /ca".into()), ["/ca", "PEM"]),
-    ] {
-        let facts = Facts { broker: Some(Probe { connected: Err(refusal), ..probe() }), ..well() };
-        finds(&facts, "broker", Level::Problem, &words);
-        assert_eq!(found(&facts, "broker").len(), 1, "nothing else can be said of it");
-        assert_eq!(exit(&facts).0, 1);
-    }
-    finds(&Facts { broker: None, ..well() }, "broker", Level::Problem, &["ENABLE_MQTT_TUNNEL"]);
-}
-
-#[test]
-fn what_the_broker_does_not_grant_is_named() {
-    let refusing = Probe {
-        not_heard: vec!["koupleless_dev/+/base/heart".into()],
-        not_said: Ok(vec!["koupleless_dev/modulet-check-1/installBiz".into()]),
-        ..probe()
-    };
-    let facts = Facts { broker: Some(refusing), ..well() };
-    finds(&facts, "broker", Level::Problem, &["subscription to koupleless_dev/+/base/heart"]);
-    finds(&facts, "broker", Level::Problem, &["publish to koupleless_dev/{base}/installBiz"]);
-    let old = Probe { not_said: Err("it does not speak MQTT 5".into()), kept: None, ..probe() };
-    let facts = Facts { broker: Some(old), ..well() };
-    finds(&facts, "broker", Level::CannotLook, &["MQTT 5"]);
-    finds(&facts, "broker", Level::CannotLook, &["retained"]);
-    assert_eq!(exit(&facts), (0, 0));
-}
-
-#[test]
-fn a_silent_environment_and_kept_commands_are_named() {
-    let facts = Facts { broker: Some(Probe { heard: None, ..probe() }), ..well() };
-    finds(&facts, "broker", Level::Ok, &["no base", "dev"]);
-    let others = BTreeSet::from(["default".to_owned()]);
-    let facts = Facts { broker: Some(Probe { heard: None, others, ..probe() }), ..well() };
-    finds(&facts, "broker", Level::Warning, &["bases of default", "ENV"]);
-    let kept = (0..9).map(|n| format!("koupleless_dev/base-{n}/installBiz")).collect();
-    let facts = Facts { broker: Some(Probe { kept: Some(kept), ..probe() }), ..well() };
-    finds(&facts, "broker", Level::Warning, &["keeps 9 commands", "base-4/installBiz and 4 more", "--null-message"]);
 }
