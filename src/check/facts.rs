@@ -62,6 +62,8 @@ pub(super) struct Facts {
     pub(super) module_namespaces: Look<BTreeSet<String>>,
     /// All of them.
     pub(super) limit_ranges: Look<Vec<LimitRange>>,
+    /// Namespaces with module Pods that refer to objects of this kind, and whether modulet may read them.
+    pub(super) referred: Vec<(String, &'static str, Look<bool>)>,
     /// Leases of Nodes.
     pub(super) leases: Look<Vec<Lease>>,
     /// Who wrote the record of this environment last, if there is one and it says.

@@ -33,6 +33,7 @@ pub(super) fn all(facts: &Facts) -> Vec<Finding> {
     };
     if facts.version.is_ok() {
         found.extend(rights(facts));
+        found.extend(environments(facts));
         found.extend(nodes::daemon_sets(facts));
         found.extend(nodes::zones(facts));
         found.extend(nodes::pod_cidrs(facts));
@@ -94,6 +95,24 @@ fn rights(facts: &Facts) -> Vec<Finding> {
         };
         Finding::new(RIGHTS, level, format!("{who} may not {}: {effect}", names.join(", ")))
             .advise("The chart's role has all of them: charts/modulet/templates/rbac.yaml")
+    };
+    missing.into_iter().map(said).collect()
+}
+
+/// Rights to read what the environments of modules refer to: the chart gives them by namespace.
+fn environments(facts: &Facts) -> Vec<Finding> {
+    let mut missing = BTreeMap::<_, Vec<&str>>::new();
+    for (namespace, kind, granted) in &facts.referred {
+        if granted == &Ok(false) {
+            missing.entry(*kind).or_default().push(namespace);
+        }
+    }
+    let who = facts.who.as_deref().unwrap_or("the user of the kubeconfig");
+    let said = |(kind, namespaces): (&str, Vec<&str>)| {
+        let text =
+            format!("{who} may not get {kind} in {}: modules there that refer to them do not start", some(&namespaces));
+        Finding::new(RIGHTS, Level::Problem, text)
+            .advise("The chart's value rbac.environmentFrom names these namespaces")
     };
     missing.into_iter().map(said).collect()
 }

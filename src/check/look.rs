@@ -16,7 +16,6 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client, Error,
     api::{ListParams, PostParams},
-    core::PartialObjectMeta,
 };
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -31,7 +30,7 @@ use crate::{
     app,
     config::Config,
     domain::printable,
-    k8s::{self, is_module, names},
+    k8s::{self, Reference, is_module, names},
 };
 
 /// A question takes no longer.
@@ -41,6 +40,8 @@ const PAGE: u32 = 500;
 const PAGES: usize = 200;
 /// Questions for rights at a time.
 const AT_ONCE: usize = 8;
+/// Namespaces and kinds whose reading is asked for.
+const REFERRED: usize = 100;
 /// Where the Leases of Nodes are.
 const NODE_LEASES: &str = "kube-node-lease";
 /// Characters of what the API server says.
@@ -61,6 +62,7 @@ pub(super) async fn look(config: &Config, account: Option<&Account>) -> Facts {
         deployments: not_looked(),
         module_namespaces: not_looked(),
         limit_ranges: not_looked(),
+        referred: Vec::new(),
         leases: not_looked(),
         writer: not_looked(),
         broker: None,
@@ -111,7 +113,20 @@ async fn see(client: &Client, config: &Config, account: Option<&Account>, facts:
     let all = list::<Lean<Deployment>>(Api::all(client.clone()), "list deployments.apps", "").await;
     let of_modules = |d: &Deployment| d.spec.as_ref().is_some_and(|spec| is_module(&spec.template));
     facts.deployments = all.map(|all| all.into_iter().map(|Lean(object)| object).filter(of_modules).collect());
-    facts.module_namespaces = module_namespaces(client).await;
+    let (namespaces, read) = match module_pods(client).await {
+        Ok((namespaces, read)) => (Ok(namespaces), read),
+        Err(blind) => (Err(blind), BTreeSet::new()),
+    };
+    facts.module_namespaces = namespaces;
+    for (namespace, resource) in read.into_iter().take(REFERRED) {
+        let attributes = ResourceAttributes {
+            verb: Some("get".to_owned()),
+            resource: Some(resource.to_owned()),
+            namespace: Some(namespace.clone()),
+            ..ResourceAttributes::default()
+        };
+        facts.referred.push((namespace, resource, allowed(client, account, attributes).await));
+    }
     facts.limit_ranges = list::<LimitRange>(Api::all(client.clone()), "list limitranges", "").await;
     let in_leases = format!("list leases.coordination.k8s.io in {NODE_LEASES}");
     facts.leases = list::<Lease>(Api::namespaced(client.clone(), NODE_LEASES), &in_leases, "").await;
@@ -121,15 +136,20 @@ async fn see(client: &Client, config: &Config, account: Option<&Account>, facts:
     facts.writer = record.map(|all| all.iter().find_map(k8s::writer_of).map(str::to_owned));
 }
 
-/// Namespaces with module Pods.
-async fn module_namespaces(client: &Client) -> Look<BTreeSet<String>> {
-    let mut found = BTreeSet::new();
+/// Namespaces with module Pods, and what is to be read there for their environments.
+async fn module_pods(client: &Client) -> Look<(BTreeSet<String>, BTreeSet<(String, &'static str)>)> {
+    let (mut namespaces, mut read) = (BTreeSet::new(), BTreeSet::new());
     for label in [names::COMPONENT, names::COMPONENT_OLD] {
-        let api = Api::<PartialObjectMeta<Pod>>::all(client.clone());
-        let pods = list(api, "list pods", &format!("{label}=module")).await?;
-        found.extend(pods.into_iter().filter_map(|pod| pod.metadata.namespace));
+        let pods = list::<Lean<Pod>>(Api::all(client.clone()), "list pods", &format!("{label}=module")).await?;
+        for Lean(pod) in pods {
+            read.extend(k8s::references(&pod).into_iter().map(|reference| match reference {
+                Reference::ConfigMap(namespace, _) => (namespace, "configmaps"),
+                Reference::Secret(namespace, _) => (namespace, "secrets"),
+            }));
+            namespaces.extend(pod.metadata.namespace);
+        }
     }
-    Ok(found)
+    Ok((namespaces, read))
 }
 
 /// All objects, page by page.
@@ -168,6 +188,7 @@ async fn whoami(client: &Client) -> Option<String> {
     Some(printable(&user, TEXT_MAX).into_owned())
 }
 
+/// Whether modulet has that right.
 async fn granted(client: &Client, config: &Config, account: Option<&Account>, right: Right) -> Look<bool> {
     let (resource, subresource) = match right.resource.split_once('/') {
         Some((resource, sub)) => (resource, Some(sub.to_owned())),
@@ -185,6 +206,11 @@ async fn granted(client: &Client, config: &Config, account: Option<&Account>, ri
         },
         ..ResourceAttributes::default()
     };
+    allowed(client, account, attributes).await
+}
+
+/// The API server's word on it.
+async fn allowed(client: &Client, account: Option<&Account>, attributes: ResourceAttributes) -> Look<bool> {
     let post = PostParams::default();
     let asked = async {
         let Some(account) = account else {

@@ -16,7 +16,7 @@ use modulet_testkit::{broker::Mosquitto, control_plane::ControlPlane, tools::Too
 use serde_json::{Value, json};
 
 use super::{check, create, own_cluster};
-use crate::stage::{SOON, Stage};
+use crate::stage::{SOON, Stage, module_pod};
 
 /// As kube-proxy and many agents have it.
 fn agent() -> Value {
@@ -80,7 +80,7 @@ async fn what_will_not_work_is_named_and_the_patch_that_is_offered_mends_it() ->
     let limits = json!({ "metadata": { "name": "limits" }, "spec": { "limits": [
         { "type": "Container", "default": { "example.com/gpu": "1" } }] } });
     create(&Api::<LimitRange>::namespaced(client.clone(), "unwell"), limits).await?;
-    stage.create_pod(crate::stage::module_pod("unwell", "module", &[("biz1", "1")])).await?;
+    stage.create_pod(module_pod("unwell", "module", &[("biz1", "1")])).await?;
 
     let zones = [("MODULET_ZONE_PER_BASE", "true")];
     let said = check(cluster.kubeconfig(), &address, "unwell", &[], &zones).await?;
@@ -163,6 +163,9 @@ async fn a_right_that_is_missing_is_named_and_a_cluster_that_is_away_is_not_call
         "subjects": [{ "kind": "ServiceAccount", "namespace": "check-rights", "name": "half" }],
     });
     create(&Api::<ClusterRoleBinding>::all(client), binding).await?;
+    let mut pod = module_pod("check-rights", "module", &[("biz1", "1")]);
+    pod["spec"]["containers"][0]["envFrom"] = json!([{ "secretRef": { "name": "login" } }]);
+    create(&Api::<Pod>::namespaced(cluster.client().await?, "check-rights"), pod).await?;
     let said = eventually("the rights", SOON, async || {
         let said = check(&account, broker.address(), "check-rights", &["--listen", "0"], &[]).await?;
         ensure!(!said.text.contains("may not list nodes"), "{}", said.text);
@@ -172,6 +175,7 @@ async fn a_right_that_is_missing_is_named_and_a_cluster_that_is_away_is_not_call
     said.has(&["[PROBLEM] system:serviceaccount:check-rights:half may not create nodes: "])
         .has(&["[warning]", "may not list daemonsets.apps, watch daemonsets.apps: "])
         .has(&["[warning]", "list deployments.apps", "patch deployments.apps/scale", "peer Deployments"])
+        .has(&["[PROBLEM]", "may not get secrets in ", "check-rights"])
         .has(&["[cannot look] needs the right to list daemonsets.apps"])
         .ends_with(1);
 

@@ -47,6 +47,7 @@ fn well() -> Facts {
         deployments: Ok(Vec::new()),
         module_namespaces: Ok(BTreeSet::new()),
         limit_ranges: Ok(Vec::new()),
+        referred: vec![("ns".into(), "secrets", Ok(true))],
         leases: Ok(Vec::new()),
         writer: Ok(None),
         broker: Some(probe()),
@@ -154,6 +155,15 @@ fn missing_rights_are_named_with_what_is_not_done_without_them() {
         *granted = Ok(right.without.is_none());
     }
     assert_eq!(exit(&facts), (0, 1));
+}
+
+#[test]
+fn environments_that_cannot_be_read_are_named_by_namespace() {
+    let referred = ["a", "b"].map(|namespace| (namespace.to_owned(), "secrets", Ok(false)));
+    let mut facts = Facts { referred: referred.to_vec(), ..well() };
+    facts.referred.push(("c".into(), "configmaps", Err(Blind::Failed("no answer".into()))));
+    finds(&facts, RIGHTS, Level::Problem, &["may not get secrets in a, b", "rbac.environmentFrom"]);
+    assert!(!format!("{:?}", found(&facts, RIGHTS)).contains("in c"));
 }
 
 fn daemon_set(name: &str, spec: Value) -> Value {
