@@ -134,28 +134,20 @@ struct Publisher {
 impl Publisher {
     async fn publish(&self, Queued { note, at, .. }: Queued) {
         // Events about Nodes are kept in the namespace default (Kubernetes convention).
-        let (namespace, name, regarding) = match note.subject {
-            Subject::Pod(namespace, name, uid) => {
-                let regarding =
-                    json!({ "apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name, "uid": uid });
-                (namespace, name, regarding)
-            }
-            Subject::Deployment(namespace, name, uid) => {
-                let regarding = json!({
-                    "apiVersion": "apps/v1", "kind": "Deployment", "namespace": namespace, "name": name, "uid": uid,
-                });
-                (namespace, name, regarding)
-            }
-            Subject::ConfigMap(namespace, name) => {
-                let regarding =
-                    json!({ "apiVersion": "v1", "kind": "ConfigMap", "namespace": namespace, "name": name });
-                (namespace, name, regarding)
-            }
-            Subject::Node(name) => {
-                let regarding = json!({ "apiVersion": "v1", "kind": "Node", "name": name, "uid": name });
-                ("default".to_owned(), name, regarding)
-            }
+        let (version, kind, namespace, name, uid) = match note.subject {
+            Subject::Pod(namespace, name, uid) => ("v1", "Pod", Some(namespace), name, Some(uid)),
+            Subject::Deployment(namespace, name, uid) => ("apps/v1", "Deployment", Some(namespace), name, Some(uid)),
+            Subject::ConfigMap(namespace, name) => ("v1", "ConfigMap", Some(namespace), name, None),
+            Subject::Node(name) => ("v1", "Node", None, name.clone(), Some(name)),
         };
+        let mut regarding = json!({ "apiVersion": version, "kind": kind, "name": name });
+        for (field, value) in [("namespace", &namespace), ("uid", &uid)] {
+            if let Some(value) = value {
+                regarding[field] = json!(value);
+            }
+        }
+        // Events about Nodes are kept in the namespace default (Kubernetes convention).
+        let namespace = namespace.unwrap_or_else(|| "default".to_owned());
         // Names of objects have up to 253 characters.
         let of: String = name.chars().take(220).collect();
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! The edge to the API server: watches in, writes out.
 
+mod changes;
 mod client;
 mod events;
 mod forward;
@@ -9,9 +10,10 @@ mod reader;
 mod watch;
 mod writer;
 
+pub use changes::{Seen, Watched};
 pub use client::Clients;
 pub use events::{EventSink, Note, Subject};
 pub use lean::{Lean, Watchable};
 pub use reader::{Read, Reader};
-pub use watch::{Seen, Watched, watch};
+pub use watch::watch;
 pub use writer::{Key, Outcome, Request, WriteError, Writer, Written};

@@ -1,4 +1,4 @@
-//! What is watched.
+//! Which objects are watched.
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -11,66 +11,12 @@ use kube::{Api, Client, core::PartialObjectMeta, runtime::watcher};
 use tokio::sync::mpsc;
 
 use super::{
+    changes::{LABELS, Seen, Watched},
     client::WATCHES_FOR,
     forward::{Start, forward},
     lean::{Lean, Watchable},
 };
 use crate::{k8s::names, metrics::Metrics, tasks::Tasks};
-
-/// One change of an object, or a mark in the stream.
-#[derive(Debug)]
-pub enum Seen<K> {
-    /// The object is there, as given.
-    Applied(K),
-    /// The object is gone.
-    Gone(K),
-    /// A list begins: what is not in it is gone.
-    ListBegins,
-    /// The list is complete.
-    ListEnds,
-}
-
-/// A change of something that is watched. The number tells apart the watches of one kind.
-#[derive(Debug)]
-pub enum Watched {
-    /// A Pod bound to some Node.
-    Pod(Box<Seen<Pod>>),
-    /// A virtual Node of our environment.
-    Node(Box<Seen<Node>>),
-    /// A replica set with module Pods.
-    ReplicaSet(usize, Seen<PartialObjectMeta<ReplicaSet>>),
-    /// A revision of a `DaemonSet` or `StatefulSet` with module Pods.
-    ControllerRevision(usize, Box<Seen<ControllerRevision>>),
-    /// A Deployment that asks for peer deployment.
-    Deployment(Box<Seen<Deployment>>),
-    /// Some `DaemonSet`: whether its Pods are modules stands in its template, which can't be selected by.
-    DaemonSet(Box<Seen<DaemonSet>>),
-    /// An object of modulet's own record.
-    Record(Box<Seen<ConfigMap>>),
-}
-
-impl Watched {
-    /// How many watches there are: readiness waits for the first list of each.
-    pub const COUNT: usize = Self::SINGLE + 2 * LABELS.len();
-    /// Kinds with one watch.
-    pub const SINGLE: usize = 5;
-
-    /// Comes before every attempt to list, so it is no sign that the API server answers.
-    pub(super) fn is_attempt(&self) -> bool {
-        match self {
-            Self::Pod(seen) => matches!(**seen, Seen::ListBegins),
-            Self::Node(seen) => matches!(**seen, Seen::ListBegins),
-            Self::ReplicaSet(_, seen) => matches!(seen, Seen::ListBegins),
-            Self::ControllerRevision(_, seen) => matches!(**seen, Seen::ListBegins),
-            Self::Deployment(seen) => matches!(**seen, Seen::ListBegins),
-            Self::DaemonSet(seen) => matches!(**seen, Seen::ListBegins),
-            Self::Record(seen) => matches!(**seen, Seen::ListBegins),
-        }
-    }
-}
-
-/// Both component labels that module Pods may have; their owners inherit them from the template.
-const LABELS: [&str; 2] = [names::COMPONENT, names::COMPONENT_OLD];
 
 /// Starts all watches.
 pub fn watch(

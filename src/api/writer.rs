@@ -136,6 +136,12 @@ impl WriteError {
         matches!(self, Self::Refused { code: 404, .. })
     }
 
+    /// Whether the object is there, where the answer tells: not where it was to be changed, or there where it was to be
+    /// created.
+    pub fn exists(&self) -> Option<bool> {
+        if self.is_gone() { Some(false) } else { self.is_conflict().then_some(true) }
+    }
+
     /// The API server was not there, or had no time: another try may do.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Refused { code: 429 | 500..=599, .. })

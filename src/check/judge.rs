@@ -1,26 +1,19 @@
 //! What follows from what was seen.
 
-use std::collections::BTreeMap;
-
-use super::{
-    facts::{Blind, Facts, Look},
-    finding::{Finding, Level},
-    rights::Scope,
-};
-
 mod broker;
 mod controllers;
 mod nodes;
+mod words;
 mod workloads;
 
-const API_SERVER: &str = "API server";
-const RIGHTS: &str = "rights";
-const DAEMON_SETS: &str = "DaemonSets";
-const ZONES: &str = "zones";
-const POD_CIDRS: &str = "Pod CIDRs";
-const CONTROLLERS: &str = "other controllers";
-/// Names in one line.
-const NAMED: usize = 5;
+use std::collections::BTreeMap;
+
+use super::{
+    facts::Facts,
+    finding::{Finding, Level},
+    rights::Scope,
+};
+use words::{API_SERVER, RIGHTS, seen, some};
 
 /// All findings, section by section.
 pub(super) fn all(facts: &Facts) -> Vec<Finding> {
@@ -42,22 +35,6 @@ pub(super) fn all(facts: &Facts) -> Vec<Finding> {
     }
     found.extend(broker::broker(facts));
     found
-}
-
-/// What was seen, or the finding that it was not.
-fn seen<'l, T>(section: &'static str, look: &'l Look<T>) -> Result<&'l T, Finding> {
-    look.as_ref().map_err(|blind| match blind {
-        Blind::Needs(right) => Finding::new(section, Level::CannotLook, format!("needs the right to {right}")),
-        Blind::Failed(why) => Finding::new(section, Level::CannotLook, why.clone()),
-    })
-}
-
-/// The first few names.
-fn some<S: AsRef<str>>(names: &[S]) -> String {
-    let shown: Vec<_> = names.iter().take(NAMED).map(AsRef::as_ref).collect();
-    let more = names.len().saturating_sub(shown.len());
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
-    format!("{}{more}", shown.join(", "))
 }
 
 fn rights(facts: &Facts) -> Vec<Finding> {

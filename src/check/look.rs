@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::{
-    Account,
+    args::Account,
     facts::{Blind, Facts, Look, Zones},
     rights::{self, Right, Scope},
 };

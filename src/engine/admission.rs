@@ -17,46 +17,45 @@ const MANY: usize = 16_000;
 const BURST: u32 = 10_000;
 /// and then one in this time.
 const EVERY: Duration = Duration::from_millis(20);
-/// Refused identities whose refusal was told are remembered up to this number.
-const TOLD: usize = 1_000;
+/// Refused identities whose refusal was logged are remembered up to this number.
+const WARNED: usize = 1_000;
 
 /// The door.
 #[derive(Debug)]
 pub(super) struct Admission {
     pace: Pace,
-    told_many: bool,
-    told_full: bool,
+    warned_many: bool,
+    warned_full: bool,
     refused: HashSet<BaseId>,
 }
 
 impl Default for Admission {
     fn default() -> Self {
         let pace = Pace::new(BURST, EVERY);
-        Self { pace, told_many: false, told_full: false, refused: HashSet::new() }
+        Self { pace, warned_many: false, warned_full: false, refused: HashSet::new() }
     }
 }
 
 impl Admission {
     /// Whether an identity that is not known becomes a base now.
     pub(super) fn admits(&mut self, id: &BaseId, bases: usize, metrics: &Metrics, now: Instant) -> bool {
-        if bases >= MANY && !std::mem::replace(&mut self.told_many, true) {
+        if bases >= MANY && !std::mem::replace(&mut self.warned_many, true) {
             warn!(bases, most = MOST, "there are very many bases; beyond the most, new ones are refused");
         }
-        if bases < MOST && self.pace.next(now) <= now {
-            self.pace.take(now);
-            self.told_full = false;
+        if bases < MOST && self.pace.try_take(now) {
+            self.warned_full = false;
             return true;
         }
         metrics.overflow("bases");
-        if !std::mem::replace(&mut self.told_full, true) {
+        if !std::mem::replace(&mut self.warned_full, true) {
             warn!(base = %id, bases, "new identities are refused: there are too many, or they come too fast");
         }
         false
     }
 
-    /// Whether the refusal of this identity is to be told: once for each, and not for more than there can be bases.
-    pub(super) fn tells_refusal(&mut self, id: &BaseId) -> bool {
-        self.refused.len() < TOLD && self.refused.insert(id.clone())
+    /// Whether the refusal of this identity is to be logged: once for each, and not for more than there can be bases.
+    pub(super) fn logs_refusal(&mut self, id: &BaseId) -> bool {
+        self.refused.len() < WARNED && self.refused.insert(id.clone())
     }
 }
 
@@ -83,8 +82,8 @@ mod tests {
     #[test]
     fn refusals_are_told_once_for_each_identity_and_not_for_ever_more() {
         let mut door = Admission::default();
-        let told = (0..5_000).filter(|number| door.tells_refusal(&BaseId::new(format!("bad-{number}")))).count();
-        assert_eq!(told, TOLD);
-        assert!(!door.tells_refusal(&BaseId::new("bad-1")));
+        let logged = (0..5_000).filter(|number| door.logs_refusal(&BaseId::new(format!("bad-{number}")))).count();
+        assert_eq!(logged, WARNED);
+        assert!(!door.logs_refusal(&BaseId::new("bad-1")));
     }
 }

@@ -1,54 +1,17 @@
 //! What belongs on a base that asks, beyond the Pods bound to it: the modules of `DaemonSet`s and peer
 //! Deployments that admit it, so that it need not wait for controllers and scheduler.
 
-use k8s_openapi::api::{
-    apps::v1::DaemonSet,
-    core::v1::{Node, Pod, PodTemplateSpec, Toleration},
-};
+use k8s_openapi::api::core::v1::{Node, Toleration};
 use serde_json::json;
 
-use super::state::State;
+use super::{daemon_sets::as_pod, state::State};
 use crate::{
-    api::Seen,
     domain::{BaseId, BaseInfo, ModuleSpec},
-    k8s::{MEMORY_PRESSURE_TAINT, NodeWriter, Sources, admits, component, pod_from},
+    k8s::{MEMORY_PRESSURE_TAINT, NodeWriter, Sources, admits, pod_from},
 };
 
 /// Taints that say that a base is away, or has no metaspace left: the one that asks is not, and is a new JVM.
 const OUTDATED: [&str; 3] = ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready", MEMORY_PRESSURE_TAINT];
-
-/// `DaemonSet`s whose Pods are modules.
-#[derive(Debug, Default)]
-pub(super) struct DaemonSets {
-    all: Vec<DaemonSet>,
-    listing: Option<Vec<DaemonSet>>,
-    pub(super) synced: bool,
-}
-
-impl DaemonSets {
-    /// A fact from the watch.
-    pub(super) fn seen(&mut self, seen: Seen<DaemonSet>) {
-        match seen {
-            Seen::Applied(set) => {
-                let all = self.listing.as_mut().unwrap_or(&mut self.all);
-                all.retain(|s| s.metadata.uid != set.metadata.uid);
-                let modules =
-                    set.spec.as_ref().is_some_and(|s| component(&as_pod(&s.template, None)) == Some("module"));
-                if modules && set.metadata.deletion_timestamp.is_none() {
-                    all.push(set);
-                }
-            }
-            Seen::Gone(set) => self.all.retain(|s| s.metadata.uid != set.metadata.uid),
-            Seen::ListBegins => self.listing = Some(Vec::new()),
-            Seen::ListEnds => {
-                if let Some(listed) = self.listing.take() {
-                    self.all = listed;
-                }
-                self.synced = true;
-            }
-        }
-    }
-}
 
 impl State {
     /// The modules of Pods that will come to the base, as far as their templates tell.
@@ -57,7 +20,7 @@ impl State {
         if let Some(taints) = node.spec.as_mut().and_then(|s| s.taints.as_mut()) {
             taints.retain(|t| !OUTDATED.contains(&t.key.as_str()));
         }
-        let daemons = self.daemon_sets.all.iter().filter_map(|set| {
+        let daemons = self.daemon_sets.all().filter_map(|set| {
             let mut template = set.spec.as_ref()?.template.clone();
             // Its controller adds this toleration: daemons run on cordoned Nodes too (Kubernetes convention).
             let cordon = Toleration {
@@ -83,13 +46,13 @@ impl State {
 
     /// The base's Node as it is, or as it will be made.
     fn node_of(&self, id: &BaseId, info: Option<&BaseInfo>) -> Option<Node> {
-        let record = self.bases.get(id)?;
-        if let Some(node) = record.node.object.object() {
+        let state = self.bases.get(id)?;
+        if let Some(node) = state.node.object.object() {
             return Some(node.clone());
         }
-        let info = record.base.info.as_ref().or(info)?;
+        let info = state.base.info.as_ref().or(info)?;
         let writes = NodeWriter {
-            name: &record.node.name,
+            name: &state.node.name,
             env: &self.config.env,
             info,
             max_metaspace: None,
@@ -101,15 +64,9 @@ impl State {
             now: jiff::Timestamp::UNIX_EPOCH,
         };
         let node = json!({
-            "metadata": { "name": &record.node.name, "labels": writes.labels() },
+            "metadata": { "name": &state.node.name, "labels": writes.labels() },
             "spec": { "taints": writes.taints() },
         });
         serde_json::from_value(node).ok()
     }
-}
-
-fn as_pod(template: &PodTemplateSpec, namespace: Option<String>) -> Pod {
-    let mut metadata = template.metadata.clone().unwrap_or_default();
-    metadata.namespace = namespace;
-    Pod { metadata, spec: template.spec.clone(), status: None }
 }

@@ -7,9 +7,13 @@
 mod admission;
 mod baseline;
 mod bases;
+mod daemon_sets;
 mod effects;
+mod facts;
 mod intruders;
+mod known;
 mod notes;
+mod peers;
 mod pictures;
 mod record;
 mod references;
@@ -17,7 +21,6 @@ mod state;
 mod suspicion;
 #[cfg(test)]
 mod tests;
-mod workloads;
 
 pub use effects::Edges;
 

@@ -65,11 +65,7 @@ impl Notes {
             None if room => self.subjects.entry(subject.clone()).or_insert(Pace::new(BURST, EVERY)),
             None => &mut self.others,
         };
-        let admitted = pace.next(now) <= now;
-        if admitted {
-            pace.take(now);
-        }
-        admitted
+        pace.try_take(now)
     }
 }
 

@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::state::State;
 use crate::{
     api::Read,
     domain::{Backoff, Later, PodUid},
@@ -85,7 +84,7 @@ impl References {
     }
 
     /// An object was read. Returns the Pods that see something else now.
-    fn read(&mut self, read: Read, now: Instant, schedule: &mut Schedule) -> Vec<PodUid> {
+    pub(super) fn read(&mut self, read: Read, now: Instant, schedule: &mut Schedule) -> Vec<PodUid> {
         let Read { reference, referred } = read;
         let Some(referral) = self.referrals.get_mut(&reference) else { return Vec::new() };
         (referral.read_at, referral.reading) = (Some(now), false);
@@ -107,14 +106,6 @@ impl References {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.known.len() + self.referrals.len() + self.by_pod.len()
-    }
-}
-
-impl State {
-    /// An object was read.
-    pub(super) fn reference_read(&mut self, read: Read, now: Instant) {
-        let users = self.references.read(read, now, &mut self.schedule);
-        users.iter().for_each(|uid| self.view_again(uid));
     }
 }
 

@@ -27,6 +27,15 @@ impl Pace {
         since.later(self.every.saturating_mul(missing)).max(now)
     }
 
+    /// Takes one if there may be one now.
+    pub fn try_take(&mut self, now: Instant) -> bool {
+        let may = self.next(now) <= now;
+        if may {
+            self.take(now);
+        }
+        may
+    }
+
     /// Whether it is as if none had ever been taken.
     pub fn is_full(&self, now: Instant) -> bool {
         self.since.is_none_or(|since| since.later(self.every.saturating_mul(self.used)) <= now)

@@ -40,6 +40,11 @@ impl Schedule {
         }
     }
 
+    /// Decides on the base again at `at`, or earlier.
+    pub fn wake_base(&mut self, base: &BaseId, at: Instant) {
+        self.wake(&Task::Base(base.clone()), at);
+    }
+
     /// Forgets its wake-up: it is being looked at, or is gone.
     pub fn clear(&mut self, task: &Task) {
         if let Some(at) = self.by_task.remove(task) {

@@ -22,17 +22,6 @@ pub fn version(meta: &ObjectMeta) -> u64 {
     meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX)
 }
 
-/// Whether a write can go out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MayWrite {
-    /// Now.
-    Now,
-    /// Not before then: the last one failed, the watch has yet to show what it did, or there were many.
-    At(Instant),
-    /// The end of the write on its way will tell.
-    WhenEnded,
-}
-
 /// What is known of one object `K`: as the watch showed it, and what the write `W` on its way does to it.
 ///
 /// Resource versions of one kind are ordered (Kubernetes convention); an object that is shown with an older version
@@ -101,7 +90,7 @@ impl<K, W> Tracked<K, W> {
     }
 
     /// The watch shows it. False if that is from before our own write, and was not taken.
-    pub fn shown(&mut self, object: K, version: u64) -> bool {
+    pub fn observed(&mut self, object: K, version: u64) -> bool {
         if self.is_outdated(version) {
             return false;
         }
@@ -115,14 +104,12 @@ impl<K, W> Tracked<K, W> {
         (self.object, self.echo_by) = (None, None);
     }
 
-    /// Whether a write can go out now.
-    pub fn may_write(&self, now: Instant) -> MayWrite {
-        if self.writing.is_some() {
-            return MayWrite::WhenEnded;
-        }
+    /// When a write can go out: now, or later if the last one failed, the watch has yet to show what it did, or there
+    /// were many. None: the end of the write on its way will tell.
+    pub fn next_write(&self, now: Instant) -> Option<Instant> {
         let paced = self.pace.map_or(now, |pace| pace.next(now));
         let at = [self.not_before, self.echo_by].into_iter().flatten().fold(paced, Instant::max);
-        if at > now { MayWrite::At(at) } else { MayWrite::Now }
+        self.writing.is_none().then_some(at)
     }
 
     /// A write goes out.
@@ -145,8 +132,8 @@ impl<K, W> Tracked<K, W> {
         self.failures > 0
     }
 
-    /// Whether a failure now is worth telling: the first, and then ever more seldom.
-    pub fn tells_failure(&self) -> bool {
+    /// Whether a failure now is worth reporting: the first, and then ever more seldom.
+    pub fn reports_failure(&self) -> bool {
         self.failures.is_power_of_two()
     }
 
@@ -177,6 +164,26 @@ impl<K, W> Tracked<K, W> {
     }
 }
 
+/// An object of which nothing but its existence matters: a write that succeeds tells all that a watch would.
+impl<W> Tracked<(), W> {
+    /// The write ended well: the object is there, with this version. Returns what it did.
+    pub fn created_or_updated(&mut self, version: u64) -> Option<W> {
+        self.observed((), version);
+        self.succeeded(version)
+    }
+
+    /// The write failed; `exists` is whether the object is there, where the answer tells. Returns what it would have
+    /// done.
+    pub fn failed_with(&mut self, exists: Option<bool>, now: Instant) -> Option<W> {
+        match exists {
+            Some(true) => drop(self.observed((), u64::MAX)),
+            Some(false) => self.gone(),
+            None => {}
+        }
+        self.failed(now)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,15 +192,15 @@ mod tests {
     fn one_write_at_a_time_and_the_next_when_its_echo_has_come() {
         let now = Instant::now();
         let mut tracked = Tracked::<&str, &str>::of("old");
-        assert_eq!(tracked.may_write(now), MayWrite::Now);
+        assert_eq!(tracked.next_write(now), Some(now));
         tracked.write("new", now);
-        assert_eq!(tracked.may_write(now), MayWrite::WhenEnded);
+        assert_eq!(tracked.next_write(now), None);
         assert_eq!(tracked.succeeded(7), Some("new"));
         tracked.await_echo(now);
-        assert_eq!(tracked.may_write(now), MayWrite::At(now + ECHO));
-        assert!(!tracked.shown("older", 6), "from before the write");
-        assert!(tracked.shown("new", 7));
-        assert_eq!((tracked.object(), tracked.may_write(now)), (Some(&"new"), MayWrite::Now));
+        assert_eq!(tracked.next_write(now), Some(now + ECHO));
+        assert!(!tracked.observed("older", 6), "from before the write");
+        assert!(tracked.observed("new", 7));
+        assert_eq!((tracked.object(), tracked.next_write(now)), (Some(&"new"), Some(now)));
     }
 
     #[test]
@@ -202,17 +209,17 @@ mod tests {
         for shown in [7, 8] {
             let mut tracked = Tracked::<&str>::of("old");
             tracked.write((), now);
-            assert!(tracked.shown("new", shown));
+            assert!(tracked.observed("new", shown));
             tracked.succeeded(7);
             tracked.await_echo(now);
-            assert_eq!(tracked.may_write(now), MayWrite::Now, "version {shown} was shown");
+            assert_eq!(tracked.next_write(now), Some(now), "version {shown} was shown");
         }
         let mut tracked = Tracked::<&str>::of("old");
         tracked.write((), now);
-        assert!(tracked.shown("by somebody else, before ours", 6));
+        assert!(tracked.observed("by somebody else, before ours", 6));
         tracked.succeeded(7);
         tracked.await_echo(now);
-        assert_eq!(tracked.may_write(now), MayWrite::At(now + ECHO), "what was shown is from before it");
+        assert_eq!(tracked.next_write(now), Some(now + ECHO), "what was shown is from before it");
     }
 
     #[test]
@@ -223,26 +230,26 @@ mod tests {
         tracked.gone();
         tracked.succeeded(7);
         tracked.await_echo(now);
-        assert_eq!(tracked.may_write(now), MayWrite::Now, "it went before the answer: there is nothing to wait for");
+        assert_eq!(tracked.next_write(now), Some(now), "it went before the answer: there is nothing to wait for");
         tracked.write((), now);
         tracked.succeeded(8);
         tracked.await_echo(now);
-        assert_eq!(tracked.may_write(now + ECHO), MayWrite::Now);
+        assert_eq!(tracked.next_write(now + ECHO), Some(now + ECHO));
     }
 
     #[test]
     fn failures_are_spaced_out_and_told_ever_more_seldom() {
         let (start, mut tracked) = (Instant::now(), Tracked::<&str>::default());
-        let (mut now, mut told) = (start, 0);
+        let (mut now, mut reported) = (start, 0);
         for _ in 0..100 {
             tracked.write((), now);
             tracked.failed(now);
-            told += usize::from(tracked.tells_failure());
-            if let MayWrite::At(at) = tracked.may_write(now) {
+            reported += usize::from(tracked.reports_failure());
+            if let Some(at) = tracked.next_write(now) {
                 now = at;
             }
         }
-        assert_eq!(told, 7);
+        assert_eq!(reported, 7);
         assert!(now - start > Duration::from_secs(15 * 90), "{:?}", now - start);
     }
 }

@@ -3,6 +3,9 @@
 //! What we ask for is always read: each question and each command allows for its answers. The rest, which a base says by
 //! itself, has an allowance that is far above what real bases say.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
@@ -39,10 +42,10 @@ const BYTES: Allowance = allowance(256.0 * 1024.0 * 1024.0, 8.0 * 1024.0 * 1024.
 const ANSWERS: u16 = 4000;
 /// Bases that an account is kept of. Those that were quiet for a time need none.
 const ACCOUNTS: usize = 32 * 1024;
-/// One base's refused messages are told of once in this time,
-const TELLS_EVERY: Duration = Duration::from_secs(60);
+/// One base's refused messages are logged once in this time,
+const LOGS_EVERY: Duration = Duration::from_secs(60);
 /// and those of all bases so many at once, and then so many in a second.
-const TELLS: Allowance = allowance(50.0, 2.0);
+const LOGS: Allowance = allowance(50.0, 2.0);
 
 const KINDS: usize = Kind::ALL.len();
 
@@ -74,8 +77,8 @@ struct Account {
     unasked: [Bucket; KINDS],
     bytes: Bucket,
     answers: [u16; KINDS],
-    told: Option<Instant>,
-    untold: u64,
+    logged: Option<Instant>,
+    unlogged: u64,
 }
 
 impl Account {
@@ -85,8 +88,8 @@ impl Account {
             unasked: [Bucket::default(); KINDS],
             bytes: Bucket::default(),
             answers: [0; KINDS],
-            told: None,
-            untold: 0,
+            logged: None,
+            unlogged: 0,
         }
     }
 
@@ -102,9 +105,9 @@ impl Account {
     /// A new account would say the same.
     fn is_idle(&mut self, now: Instant) -> bool {
         self.refill(now);
-        let told = self.told.is_some_and(|at| now.saturating_duration_since(at) < TELLS_EVERY);
+        let logged = self.logged.is_some_and(|at| now.saturating_duration_since(at) < LOGS_EVERY);
         let used = self.unasked.iter().chain([&self.bytes]).any(|bucket| bucket.used > 0.0);
-        !told && !used && self.answers == [0; KINDS]
+        !logged && !used && self.answers == [0; KINDS]
     }
 }
 
@@ -112,8 +115,8 @@ impl Account {
 #[derive(Debug, Default)]
 pub(super) struct Budgets {
     accounts: HashMap<BaseId, Account>,
-    tells: Bucket,
-    tells_at: Option<Instant>,
+    logs: Bucket,
+    logs_at: Option<Instant>,
     swept: Option<Instant>,
 }
 
@@ -178,140 +181,27 @@ impl Budgets {
         account.bytes.take(bytes, BYTES)
     }
 
-    /// A message of the base was refused. Returns how many there were since that was last told, if it is to be told
+    /// A message of the base was refused. Returns how many there were since that was last logged, if it is to be logged
     /// now.
-    pub(super) fn tells(&mut self, base: &BaseId, now: Instant) -> Option<u64> {
+    pub(super) fn logs(&mut self, base: &BaseId, now: Instant) -> Option<u64> {
         let account = self.account(base, now);
-        account.untold = account.untold.saturating_add(1);
-        if account.told.is_some_and(|at| now.saturating_duration_since(at) < TELLS_EVERY) {
+        account.unlogged = account.unlogged.saturating_add(1);
+        if account.logged.is_some_and(|at| now.saturating_duration_since(at) < LOGS_EVERY) {
             return None;
         }
-        if !self.may_tell(now) {
+        if !self.may_log(now) {
             return None;
         }
         let account = self.account(base, now);
-        account.told = Some(now);
-        Some(std::mem::take(&mut account.untold))
+        account.logged = Some(now);
+        Some(std::mem::take(&mut account.unlogged))
     }
 
     /// The same for somebody who is no base at all.
-    pub(super) fn may_tell(&mut self, now: Instant) -> bool {
-        let passed = self.tells_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        self.tells_at = Some(now);
-        self.tells.refill(passed, TELLS);
-        self.tells.take(1.0, TELLS)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::{ModuleId, ModuleSpec, Origin, Strategy};
-
-    fn id(name: &str) -> BaseId {
-        BaseId::new(name)
-    }
-
-    fn spec(number: usize) -> ModuleSpec {
-        ModuleSpec {
-            id: ModuleId::new(format!("biz{number}"), "1"),
-            origin: Origin::default(),
-            url: "https://modules.example.com/biz.jar".into(),
-            args: Vec::new(),
-            envs: std::collections::BTreeMap::new(),
-            unresolved: None,
-        }
-    }
-
-    #[test]
-    fn a_flood_is_read_at_the_pace_of_its_allowance() {
-        let (start, mut budgets) = (Instant::now(), Budgets::default());
-        for (kind, burst, in_a_minute) in [
-            (Kind::Heart, 60, 60),
-            (Kind::SimpleBiz, 60, 60),
-            (Kind::BizOperation, 200, 60),
-            (Kind::QueryBaseline, 20, 12),
-        ] {
-            let read = (0..60_000_u64)
-                .filter(|ms| budgets.admits(&id("loud"), kind, 100, start + Duration::from_millis(*ms)))
-                .count();
-            assert!((burst + in_a_minute - 1..=burst + in_a_minute).contains(&read), "{kind:?}: {read}");
-        }
-        assert!(budgets.admits(&id("quiet"), Kind::Heart, 100, start));
-    }
-
-    #[test]
-    fn what_was_asked_for_is_read_however_much_it_is() {
-        let (now, mut budgets, base) = (Instant::now(), Budgets::default(), id("base-1"));
-        // All that it may say unasked is used up.
-        while budgets.admits(&base, Kind::BizOperation, 100, now) {}
-        while budgets.admits(&base, Kind::SimpleBiz, 100, now) {}
-        for number in 0..1000 {
-            budgets.asked(&base, &Command::Install(spec(number), Strategy::InstallOnly), now);
-            budgets.asked(&base, &Command::QueryModules, now);
-        }
-        // All at the end, as when the link was away: a reply each, and two lists.
-        for _ in 0..1000 {
-            assert!(budgets.admits(&base, Kind::BizOperation, 12_000, now));
-            assert!(budgets.admits(&base, Kind::SimpleBiz, 100_000, now));
-            assert!(budgets.admits(&base, Kind::SimpleBiz, 100, now));
-        }
-        assert!(!budgets.admits(&base, Kind::BizOperation, 100, now));
-        budgets.asked(&base, &Command::Baseline((0..1000).map(spec).collect()), now);
-        assert!((0..1000).all(|_| budgets.admits(&base, Kind::BizOperation, 100, now)));
-        assert!(budgets.admits(&base, Kind::BatchInstallBizResponse, 1_000_000, now));
-    }
-
-    #[test]
-    fn a_base_that_is_asked_again_after_a_refusal_is_read() {
-        let (now, mut budgets, base) = (Instant::now(), Budgets::default(), id("base-1"));
-        while budgets.admits(&base, Kind::SimpleBiz, 4 << 20, now) {}
-        // The question after next, 20 s later at most.
-        let later = now + Duration::from_secs(20);
-        budgets.asked(&base, &Command::QueryModules, later);
-        assert!(budgets.admits(&base, Kind::SimpleBiz, 4 << 20, later));
-    }
-
-    #[test]
-    fn a_heart_of_any_generation_is_always_read() {
-        let (start, mut budgets) = (Instant::now(), Budgets::default());
-        let read = |budgets: &mut Budgets, seconds| {
-            budgets.admits(&id("base-1"), Kind::Heart, 400, start + Duration::from_secs(seconds))
-        };
-        assert!((0..3600).all(|beat| read(&mut budgets, 10 * beat)));
-    }
-
-    #[test]
-    fn accounts_are_bounded_whoever_invents_identities() {
-        let (start, mut budgets) = (Instant::now(), Budgets::default());
-        for number in 0..100_000_u64 {
-            let now = start + Duration::from_micros(100 * number);
-            assert!(budgets.admits(&id(&format!("invented-{number}")), Kind::Heart, 400, now));
-            assert!(budgets.accounts.len() <= ACCOUNTS);
-        }
-        // Quiet ones go first: nobody else loses an account.
-        let mut budgets = Budgets::default();
-        for number in 0..ACCOUNTS - 1 {
-            budgets.admits(&id(&format!("quiet-{number}")), Kind::Heart, 400, start);
-        }
-        let now = start + Duration::from_secs(600);
-        while budgets.admits(&id("loud"), Kind::QueryBaseline, 400, now) {}
-        assert!(budgets.admits(&id("one-more"), Kind::Heart, 400, now));
-        assert!(!budgets.admits(&id("loud"), Kind::QueryBaseline, 400, now));
-        assert_eq!(budgets.accounts.len(), 2);
-    }
-
-    #[test]
-    fn refusals_are_told_once_a_minute_for_a_base_and_not_too_many_in_all() {
-        let (start, mut budgets) = (Instant::now(), Budgets::default());
-        let told: Vec<_> = (0..600_000_u64)
-            .step_by(10)
-            .filter_map(|ms| budgets.tells(&id("loud"), start + Duration::from_millis(ms)))
-            .collect();
-        assert_eq!(told.len(), 10);
-        assert_eq!(told[..3], [1, 6000, 6000]);
-        let now = start + Duration::from_secs(1000);
-        let told = (0..10_000).filter(|n| budgets.tells(&id(&format!("invented-{n}")), now).is_some()).count();
-        assert_eq!(told, 50);
+    pub(super) fn may_log(&mut self, now: Instant) -> bool {
+        let passed = self.logs_at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.logs_at = Some(now);
+        self.logs.refill(passed, LOGS);
+        self.logs.take(1.0, LOGS)
     }
 }

@@ -27,7 +27,7 @@ pub enum Event {
     /// The broker is gone.
     Disconnected,
     /// Something arrived from the broker: it lives, and so does the link.
-    Proven,
+    Alive,
     /// This command can't be sent.
     Undeliverable {
         /// To whom.

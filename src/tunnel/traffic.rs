@@ -21,8 +21,8 @@ use crate::{
     metrics::Metrics,
 };
 
-/// The engine is told at most this often that something arrives at all.
-const PROVEN_EVERY: Duration = Duration::from_secs(1);
+/// The engine is sent this at most this often: that something arrives at all.
+const ALIVE_EVERY: Duration = Duration::from_secs(1);
 /// The largest command that is sent, in bytes.
 pub(super) const MAX_COMMAND: usize = 1024 * 1024;
 
@@ -123,7 +123,7 @@ impl Traffic<'_> {
 
     /// Reads until the connection ends.
     pub(super) async fn read(&self, eventloop: &mut EventLoop) -> End {
-        let mut proven = Instant::now();
+        let mut reported = Instant::now();
         loop {
             let packet = match eventloop.poll().await {
                 Ok(rumqttc::Event::Incoming(packet)) => packet,
@@ -147,9 +147,9 @@ impl Traffic<'_> {
                 }
                 _ => None,
             };
-            if proven.elapsed() >= PROVEN_EVERY {
-                proven = Instant::now();
-                if self.events.send(Event::Proven).await.is_err() {
+            if reported.elapsed() >= ALIVE_EVERY {
+                reported = Instant::now();
+                if self.events.send(Event::Alive).await.is_err() {
                     return End::Closed;
                 }
             }
@@ -168,7 +168,7 @@ impl Traffic<'_> {
             Ok(base) => base,
             Err(error) => {
                 self.metrics.message_refused("identity");
-                if budgets.may_tell(now) {
+                if budgets.may_log(now) {
                     warn!(identity = &*printable(identity, 80), topic = kind.as_str(), %error, "message refused");
                 }
                 return None;
@@ -188,7 +188,7 @@ impl Traffic<'_> {
             }
         };
         self.metrics.message_refused(reason);
-        if let Some(count) = budgets.tells(&base, now) {
+        if let Some(count) = budgets.logs(&base, now) {
             warn!(%base, topic = kind.as_str(), bytes = payload.len(), count, error, "message refused");
         }
         None

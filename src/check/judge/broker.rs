@@ -1,11 +1,9 @@
 //! What the broker lets modulet do.
 
-use super::{
-    super::{
-        facts::Facts,
-        finding::{Finding, Level},
-    },
-    some,
+use super::words::some;
+use crate::check::{
+    facts::Facts,
+    finding::{Finding, Level},
 };
 use crate::tunnel::probe::{Probe, Refusal};
 

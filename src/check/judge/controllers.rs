@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Node;
 
 use super::{
-    super::{
-        facts::Facts,
-        finding::{Finding, Level},
-    },
-    CONTROLLERS,
     nodes::is_base,
-    seen, some,
+    words::{CONTROLLERS, seen, some},
+};
+use crate::check::{
+    facts::Facts,
+    finding::{Finding, Level},
 };
 use crate::k8s::node_says_ready;
 

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::Node;
 
 use super::{
-    super::{
-        facts::{Facts, Zones},
-        finding::{Finding, Level},
-    },
-    DAEMON_SETS, POD_CIDRS, ZONES, seen, some, workloads,
+    words::{DAEMON_SETS, POD_CIDRS, ZONES, seen, some},
+    workloads,
+};
+use crate::check::{
+    facts::{Facts, Zones},
+    finding::{Finding, Level},
 };
 use crate::k8s::{intruder, names};
 

@@ -4,12 +4,10 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::PodSpec};
 
-use super::{
-    super::{
-        facts::Facts,
-        finding::{Finding, Level},
-    },
-    ZONES, seen, some,
+use super::words::{ZONES, seen, some};
+use crate::check::{
+    facts::Facts,
+    finding::{Finding, Level},
 };
 use crate::k8s::names;
 

@@ -7,7 +7,7 @@ use crate::domain::{Backoff, Later};
 /// So many changes are put back at once: a person's mistake.
 const AT_ONCE: u32 = 3;
 /// After these it is something that does not give up, such as a `HorizontalPodAutoscaler`.
-const TRUCE: Backoff = Backoff { initial: Duration::from_secs(30), max: Duration::from_secs(600) };
+const STANDS: Backoff = Backoff { initial: Duration::from_secs(30), max: Duration::from_secs(600) };
 /// Quiet for so long: the next change is a first one again.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
@@ -22,10 +22,10 @@ impl Contest {
     /// When the next change may be put back.
     pub(super) fn next(&mut self, now: Instant) -> Instant {
         let Some(last) = self.last else { return now };
-        if now >= last.later(FORGOTTEN.max(self.truce().saturating_mul(2))) {
+        if now >= last.later(FORGOTTEN.max(self.stands_for().saturating_mul(2))) {
             *self = Self::default();
         }
-        if self.rounds == 0 { now } else { last.later(self.truce()) }
+        if self.rounds == 0 { now } else { last.later(self.stands_for()) }
     }
 
     /// A change is put back.
@@ -35,8 +35,8 @@ impl Contest {
     }
 
     /// How long the next change stands; zero for as long as it looks like a mistake.
-    pub(super) fn truce(&self) -> Duration {
-        self.rounds.checked_sub(AT_ONCE).map_or(Duration::ZERO, |more| TRUCE.delay(more.saturating_add(1)))
+    pub(super) fn stands_for(&self) -> Duration {
+        self.rounds.checked_sub(AT_ONCE).map_or(Duration::ZERO, |more| STANDS.delay(more.saturating_add(1)))
     }
 }
 
@@ -71,6 +71,6 @@ mod tests {
         }
         let later = now + Duration::from_secs(600);
         assert_eq!(contest.next(later), later);
-        assert_eq!(contest.truce(), Duration::ZERO);
+        assert_eq!(contest.stands_for(), Duration::ZERO);
     }
 }

@@ -2,28 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Node, PodSpec, Taint, Toleration};
+use k8s_openapi::api::core::v1::{PodSpec, Taint, Toleration};
 
-use crate::{
-    domain::BaseId,
-    k8s::{MEMORY_PRESSURE_TAINT, admits, is_tolerated, node_says_stopped},
-};
+use super::facts::PeerNode;
+use crate::k8s::{MEMORY_PRESSURE_TAINT, admits, is_tolerated, node_says_stopped};
 
 /// Taints that say that a Node is away. Its Pods stay for as long as they tolerate that.
 const AWAY: [&str; 2] = ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"];
 /// What the API server gives every Pod that says nothing itself (Kubernetes convention, `DefaultTolerationSeconds`).
 const DEFAULT: Duration = Duration::from_secs(300);
-
-/// A base's Node.
-#[derive(Clone, Copy, Debug)]
-pub struct PeerNode<'a> {
-    /// Which base.
-    pub base: &'a BaseId,
-    /// Its Node.
-    pub node: &'a Node,
-    /// Since when its Ready condition is not True.
-    pub not_ready_since: Option<Instant>,
-}
 
 /// Whether a Node counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +63,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::domain::BaseId;
 
     fn judge(tolerations: &[Value], unschedulable: bool, not_ready_for: Option<u64>) -> Counts {
         let virtual_node = json!({ "key": "schedule.koupleless.io/virtual-node", "operator": "Exists" });

@@ -2,6 +2,7 @@
 
 mod contest;
 mod count;
+mod facts;
 mod surplus;
 
 use std::{
@@ -15,53 +16,29 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use contest::Contest;
-pub use count::PeerNode;
 use count::{Counts, counts};
+pub use facts::{PeerFacts, PeerNode, PeerPod};
 use surplus::Marks;
 
 use crate::{
     api::{Key, Note, Outcome, Request, Seen, Subject, WriteError},
-    domain::{BaseId, Later, PodUid},
+    domain::{Later, PodUid},
     k8s::names,
-    planning::{Effect, Lane, MayWrite, Schedule, Task, Tracked, version},
+    planning::{Effect, Lane, Listing, Schedule, Task, Tracked, version},
 };
 
 /// Many bases that come at once are counted once.
-const SETTLES: Duration = Duration::from_millis(200);
+const COLLECTS: Duration = Duration::from_millis(200);
 /// Marks of Pods are on their way.
 const MARKS: Duration = Duration::from_millis(50);
-
-/// What a plan may look at.
-#[derive(Clone, Copy)]
-pub struct PeerFacts<'a> {
-    /// The environment.
-    pub env: &'a str,
-    /// All Nodes of bases.
-    pub nodes: &'a [PeerNode<'a>],
-    /// The live Pods of a workload, by its uid.
-    pub pods_of: &'a dyn Fn(&str) -> Vec<PeerPod<'a>>,
-}
-
-/// A live Pod of a peer Deployment.
-#[derive(Clone, Copy, Debug)]
-pub struct PeerPod<'a> {
-    /// Its uid.
-    pub uid: &'a PodUid,
-    /// `namespace/name`.
-    pub name: &'a str,
-    /// Where it runs.
-    pub base: &'a BaseId,
-    /// [`names::DELETION_COST`].
-    pub deletion_cost: Option<&'a str>,
-}
 
 /// A Deployment with the label that asks for it.
 #[derive(Debug)]
 struct Peer {
     /// The Deployment, and the number that the write on its way gives it.
     object: Tracked<Deployment, i32>,
-    /// What it was told last.
-    told: Option<i32>,
+    /// The number of replicas that was written last, or found right.
+    replicas: Option<i32>,
     contest: Contest,
     marks: Marks,
 }
@@ -70,16 +47,14 @@ struct Peer {
 #[derive(Debug, Default)]
 pub struct Peers {
     by_uid: HashMap<String, Peer>,
-    listing: Option<HashSet<String>>,
-    /// The first list has been delivered.
-    pub synced: bool,
+    listing: Listing<String>,
 }
 
 impl Peers {
     /// Bases or Deployments have changed.
     pub fn changed(&mut self, now: Instant, schedule: &mut Schedule) {
         if !self.by_uid.is_empty() {
-            schedule.wake(&Task::Peers, now.later(SETTLES));
+            schedule.wake(&Task::Peers, now.later(COLLECTS));
         }
     }
 
@@ -94,15 +69,14 @@ impl Peers {
         match seen {
             Seen::Applied(object) => {
                 let uid = object.metadata.uid.clone().unwrap_or_default();
-                if let Some(listing) = &mut self.listing {
-                    listing.insert(uid.clone());
-                }
-                let shown = version(&object.metadata);
+                self.listing.has(uid.clone());
+                let version = version(&object.metadata);
                 match self.by_uid.get_mut(&uid) {
-                    Some(peer) => drop(peer.object.shown(object, shown)),
+                    Some(peer) => drop(peer.object.observed(object, version)),
                     None => {
                         let object = Tracked::of(object);
-                        let peer = Peer { object, told: None, contest: Contest::default(), marks: Marks::default() };
+                        let peer =
+                            Peer { object, replicas: None, contest: Contest::default(), marks: Marks::default() };
                         self.by_uid.insert(uid, peer);
                     }
                 }
@@ -110,12 +84,11 @@ impl Peers {
             Seen::Gone(object) => {
                 self.by_uid.remove(object.metadata.uid.as_deref().unwrap_or_default());
             }
-            Seen::ListBegins => self.listing = Some(HashSet::new()),
+            Seen::ListBegins => self.listing.begins(),
             Seen::ListEnds => {
-                if let Some(listed) = self.listing.take() {
-                    self.by_uid.retain(|uid, _| listed.contains(uid));
+                for gone in self.listing.ends(self.by_uid.keys().cloned()) {
+                    self.by_uid.remove(&gone);
                 }
-                self.synced = true;
             }
         }
         self.changed(now, schedule);
@@ -133,7 +106,7 @@ impl Peers {
             }
             Err(error) => {
                 peer.object.failed(now);
-                if peer.object.tells_failure() {
+                if peer.object.reports_failure() {
                     let name = peer.object.object().and_then(|d| d.metadata.name.as_deref());
                     warn!(deployment = name, %error, "cannot scale, trying again");
                 }
@@ -182,20 +155,19 @@ impl Peer {
         }
         let later = |at: Instant| Some(changes.map_or(at, |c| c.min(at)));
         let wanted = i32::try_from(counted.len()).unwrap_or(i32::MAX);
-        if wanted == 0 && self.told.is_none() && !names_env(deployment) {
+        if wanted == 0 && self.replicas.is_none() && !names_env(deployment) {
             return changes; // it may be for the bases of another environment, which has a controller of its own
         }
         let has = spec.replicas.unwrap_or(1);
         if has == wanted {
-            self.told = Some(wanted);
+            self.replicas = Some(wanted);
             return changes;
         }
-        match self.object.may_write(now) {
-            MayWrite::Now => {}
-            MayWrite::At(at) => return later(at),
-            MayWrite::WhenEnded => return changes,
+        let Some(at) = self.object.next_write(now) else { return changes };
+        if at > now {
+            return later(at);
         }
-        let by_others = self.told == Some(wanted);
+        let by_others = self.replicas == Some(wanted);
         let from = if by_others { self.contest.next(now) } else { now };
         if from > now {
             return later(from);
@@ -209,12 +181,12 @@ impl Peer {
         let body = json!({ "metadata": { "uid": uid }, "spec": { "replicas": wanted } });
         out.push(Effect::Write(Lane::Status, Key::Scale(uid.to_owned()), Request::merge_patch(path, &body)));
         self.object.write(wanted, now);
-        self.told = Some(wanted);
+        self.replicas = Some(wanted);
         self.marks.done();
         info!(deployment = name, namespace, from = has, to = wanted, "scaling to the number of bases");
         let (warning, reason, message) = if by_others {
             self.contest.put_back(now);
-            (true, "PeerReplicasPutBack", put_back_message(has, wanted, self.contest.truce()))
+            (true, "PeerReplicasPutBack", put_back_message(has, wanted, self.contest.stands_for()))
         } else {
             (false, "PeerReplicas", format!("scaled from {has} to {wanted}: as many bases admit its Pods"))
         };
@@ -224,17 +196,17 @@ impl Peer {
     }
 }
 
-fn put_back_message(has: i32, wanted: i32, truce: Duration) -> String {
+fn put_back_message(has: i32, wanted: i32, stands_for: Duration) -> String {
     let mut message = format!(
         "replicas were set to {has}; with the label {}=peer they follow the number of bases, which is {wanted}",
         names::STRATEGY
     );
-    if truce > Duration::ZERO {
+    if stands_for > Duration::ZERO {
         let _ = write!(
             message,
             "; something else steers them too (a HorizontalPodAutoscaler?), so what it sets next stands for {} s: \
              remove it, or opt out by the label {}=true",
-            truce.as_secs(),
+            stands_for.as_secs(),
             names::REPLICAS_CONTROL
         );
     }

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::json;
 
-use super::PeerPod;
+use super::facts::PeerPod;
 use crate::{
     api::{Key, Request},
     domain::{BaseId, PodUid},

@@ -22,7 +22,7 @@ const LOOKS_FOR: Duration = Duration::from_secs(5);
 /// A base's reply to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// Name of the command it answers, as in [`Command::name`].
+    /// Name of the command it answers, as in [`Command::name`](crate::domain::Command::name).
     pub command: &'static str,
     /// Which module was asked for; older bases leave it out where something failed.
     pub module: Option<ModuleId>,

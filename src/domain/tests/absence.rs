@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::world::{Mode, World};
+use super::{jvm::Mode, world::World};
 use crate::domain::*;
 
 /// Time passes, and we look each second; the base says what it can.
@@ -28,9 +28,7 @@ fn count(commands: &[Command], what: &Command) -> usize {
 
 /// A base with a module, which has fallen silent and was given up.
 fn away() -> (World, PodUid) {
-    let mut w = World::new(Mode::Default);
-    let pod = w.pod("a", 1, &[("biz1", "1")]);
-    w.settle();
+    let (mut w, pod) = World::serving(Mode::Default);
     assert!(w.is_ready(&pod));
     w.silent = true;
     pass(&mut w, 60);
@@ -158,9 +156,7 @@ fn a_list_that_suddenly_has_none_of_ours_is_another_jvms() {
 
 #[test]
 fn what_was_sent_to_a_jvm_that_restarted_without_a_word_is_sent_to_the_new_one_at_once() {
-    let mut w = World::new(Mode::Default);
-    w.pod("a", 1, &[("biz1", "1")]);
-    w.settle();
+    let mut w = World::serving(Mode::Default).0;
     let other = w.pod("b", 1, &[("biz2", "1")]);
     w.step();
     // It dies before it gets the command.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::world::{Mode, World};
+use super::{jvm::Mode, world::World};
 use crate::domain::*;
 
 /// A world in which the base has reported and one install is on the wire.
@@ -108,9 +108,7 @@ fn a_slow_start_is_waited_for() {
 
 #[test]
 fn a_silent_base_is_asked_and_then_called_unreachable_within_thirty_seconds() {
-    let mut w = World::new(Mode::Default);
-    let pod = w.pod("a", 1, &[("biz1", "1")]);
-    w.settle();
+    let (mut w, pod) = World::serving(Mode::Default);
     let silent_since = w.now;
     let mut asked_health = false;
     while w.base.reachability(w.now) == Reachability::Online {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::world::{Mode, World};
+use super::{jvm::Mode, world::World};
 use crate::domain::{Backoff, Content, Link, Pod, Settings, times::FAR};
 
 fn time() -> impl Strategy<Value = Duration> {

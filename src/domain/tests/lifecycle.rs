@@ -2,23 +2,18 @@
 
 use std::time::Duration;
 
-use super::world::{Mode, World};
+use super::{
+    jvm::{MODES, Mode},
+    world::{World, listed},
+};
 use crate::domain::*;
 
-use ModuleState::{Activated, Deactivated};
-
-pub(super) const MODES: [Mode; 3] = [Mode::Default, Mode::ActivateNew, Mode::MultiActive];
-
-pub(super) fn listed(modules: &[(&str, ModuleState)]) -> Vec<(String, ModuleState)> {
-    modules.iter().map(|(id, s)| ((*id).to_owned(), *s)).collect()
-}
+use ModuleState::Activated;
 
 #[test]
 fn one_install_and_one_uninstall_for_a_module_in_the_quiet_case() {
     for mode in MODES {
-        let mut w = World::new(mode);
-        let pod = w.pod("a", 1, &[("biz1", "1")]);
-        w.settle();
+        let (mut w, pod) = World::serving(mode);
         assert!(w.is_ready(&pod));
         w.delete(&pod);
         w.settle();
@@ -31,172 +26,10 @@ fn one_install_and_one_uninstall_for_a_module_in_the_quiet_case() {
 }
 
 #[test]
-fn an_update_on_a_base_that_activates_new_versions_has_one_install_and_one_uninstall() {
-    let mut w = World::new(Mode::ActivateNew);
-    let old = w.pod("a", 1, &[("biz1", "1")]);
-    w.settle();
-    let new = w.pod("a", 2, &[("biz1", "2")]);
-    w.settle();
-    assert!(w.is_ready(&new));
-    assert_eq!(w.says(&old), "Superseded");
-    assert_eq!(w.on_base(), listed(&[("biz1:1", Deactivated), ("biz1:2", Activated)]), "it may finish its requests");
-    w.delete(&old);
-    w.settle();
-    assert_eq!(w.on_base(), listed(&[("biz1:2", Activated)]));
-    assert_eq!((w.installs(), w.uninstalls()), (2, 1));
-}
-
-#[test]
-fn an_update_on_a_base_with_default_settings_switches_once_the_new_version_has_started() {
-    let mut w = World::new(Mode::Default);
-    let old = w.pod("a", 1, &[("biz1", "1")]);
-    w.settle();
-    let new = w.pod("a", 2, &[("biz1", "2")]);
-    w.settle();
-    assert!(w.is_ready(&new));
-    assert_eq!(w.says(&old), "Superseded");
-    assert_eq!(w.on_base(), listed(&[("biz1:2", Activated)]));
-    let switch = w.sent.last().unwrap();
-    assert!(switch.is_switch(), "{switch:?}");
-    assert_eq!(
-        (w.installs(), w.uninstalls()),
-        (4, 0),
-        "started, looked whether the jar can be fetched again, switched"
-    );
-}
-
-#[test]
-fn a_base_that_keeps_several_versions_active_has_both_pods_ready() {
-    let mut w = World::new(Mode::MultiActive);
-    let old = w.pod("a", 1, &[("biz1", "1")]);
-    w.settle();
-    let new = w.pod("a", 2, &[("biz1", "2")]);
-    w.run_for(Duration::from_secs(600));
-    assert!(w.is_ready(&old) && w.is_ready(&new));
-    w.delete(&old);
-    w.settle();
-    assert!(!w.exists(&old) && w.is_ready(&new));
-    assert_eq!(w.on_base(), listed(&[("biz1:2", Activated)]));
-}
-
-#[test]
-fn a_broken_update_leaves_the_old_version_serving_and_backs_off() {
-    for mode in MODES {
-        let mut w = World::new(mode);
-        w.jvm.broken.insert("2".into());
-        let old = w.pod("a", 1, &[("biz1", "1")]);
-        w.settle();
-        let new = w.pod("a", 2, &[("biz1", "2")]);
-        w.settle();
-        assert!(w.is_ready(&old));
-        assert_eq!(w.says(&new), "InstallFailed");
-        let Some(ContainerOutcome::Waiting { message, .. }) = w.outcomes[&new].containers.first() else { panic!() };
-        assert!(message.contains("broken on purpose"), "{message}");
-        w.run_for(Duration::from_secs(60));
-        assert_eq!(w.installs(), 1 + 3, "at 0, 10 and 30 s");
-        assert!(w.is_ready(&old));
-        w.jvm.broken.clear();
-        w.run_for(Duration::from_secs(60));
-        assert!(w.is_ready(&new), "it is mended and tried again");
-    }
-}
-
-#[test]
-fn the_superseded_version_leaves_the_base_after_its_grace_and_its_pod_after_its_time_to_live() {
-    let mut w = World::new(Mode::ActivateNew);
-    let old = w.pod("a", 1, &[("biz1", "1")]);
-    w.settle();
-    let new = w.pod("a", 2, &[("biz1", "2")]);
-    w.run_for(Duration::from_secs(25));
-    assert_eq!(w.on_base().len(), 2, "within the 30 s of grace");
-    w.run_for(Duration::from_secs(20));
-    assert_eq!(w.on_base(), listed(&[("biz1:2", Activated)]));
-    assert!(w.exists(&old));
-    w.run_for(Duration::from_secs(30));
-    assert!(!w.exists(&old));
-    assert!(w.is_ready(&new));
-    let late = w.pod("a", 1, &[("biz1", "1")]);
-    w.run_for(Duration::from_secs(600));
-    assert_eq!(w.says(&late), "Held", "what was superseded by whom is not forgotten with the Pod");
-    assert!(w.is_ready(&new));
-}
-
-#[test]
-fn replacements_of_an_old_revision_are_held_and_never_flip_the_base_back() {
-    for mode in [Mode::Default, Mode::ActivateNew] {
-        let mut w = World::new(mode);
-        w.replaces = true;
-        w.pod("a", 1, &[("biz1", "1")]);
-        w.settle();
-        let new = w.pod("a", 2, &[("biz1", "2")]);
-        w.run_for(Duration::from_secs(1800));
-        assert!(w.is_ready(&new));
-        assert_eq!(w.created, 3, "one replacement, and no replacement of the replacement");
-        let held = w.pods.iter().find(|p| p.uid.starts_with("a-1-")).unwrap().uid.clone();
-        assert_eq!(w.says(&held), "Held");
-        let Some(ContainerOutcome::Waiting { message, .. }) = w.outcomes[&held].containers.first() else { panic!() };
-        assert!(message.contains("biz1:2") && message.contains(&*new), "it names what it waits for: {message}");
-        assert_eq!(w.on_base(), listed(&[("biz1:2", Activated)]));
-    }
-}
-
-#[test]
-fn rollout_undo_makes_the_older_version_active_again() {
-    for mode in [Mode::Default, Mode::ActivateNew] {
-        let mut w = World::new(mode);
-        w.replaces = true;
-        w.pod("a", 1, &[("biz1", "1")]);
-        w.settle();
-        let new = w.pod("a", 2, &[("biz1", "2")]);
-        w.settle();
-        w.replaces = false;
-        // Undo: the old replica set becomes the newest revision; its held Pod has its turn.
-        w.set_revision("a", 1, 3);
-        w.settle();
-        let held = w.pods.iter().find(|p| p.uid.starts_with("a-1-") && !p.terminal).unwrap().uid.clone();
-        assert!(w.is_ready(&held), "{mode:?}: {}", w.says(&held));
-        assert_eq!(w.says(&new), "Superseded");
-        w.run_for(Duration::from_secs(600));
-        assert!(w.is_ready(&held));
-        assert_eq!(w.on_base(), listed(&[("biz1:1", Activated)]));
-    }
-}
-
-#[test]
-fn rollout_undo_counts_at_every_moment_of_the_update() {
-    const MOMENTS: usize = 60;
-    for (mode, moment) in [Mode::Default, Mode::ActivateNew].into_iter().flat_map(|m| (0..MOMENTS).map(move |n| (m, n)))
-    {
-        let mut w = World::new(mode);
-        w.replaces = true;
-        w.pod("a", 1, &[("biz1", "1")]);
-        w.settle();
-        w.pod("a", 2, &[("biz1", "2")]);
-        for part in 0..moment {
-            match part % 4 {
-                0 => drop(w.step()),
-                1 => w.deliver_command(),
-                2 => w.deliver_answer(false),
-                _ => w.write_status(),
-            }
-            w.save();
-        }
-        w.set_revision("a", 1, 3);
-        w.settle();
-        let live = w.pods.iter().find(|p| p.workload.revision == 3 && p.is_live()).unwrap().uid.clone();
-        assert!(w.is_ready(&live), "{mode:?}, moment {moment}: {}", w.says(&live));
-        w.run_for(Duration::from_secs(600));
-        assert_eq!(w.on_base(), listed(&[("biz1:1", Activated)]), "{mode:?}, moment {moment}");
-    }
-}
-
-#[test]
 fn of_two_workloads_the_later_takes_over_once_and_the_first_comes_back_when_it_goes() {
     for mode in [Mode::Default, Mode::ActivateNew] {
-        let mut w = World::new(mode);
+        let mut w = World::serving(mode).0;
         w.replaces = true;
-        w.pod("a", 1, &[("biz1", "1")]);
-        w.settle();
         let second = w.pod("b", 1, &[("biz1", "2")]);
         w.run_for(Duration::from_secs(1800));
         assert!(w.is_ready(&second));
@@ -213,10 +46,8 @@ fn of_two_workloads_the_later_takes_over_once_and_the_first_comes_back_when_it_g
 
 #[test]
 fn a_replaced_pod_of_the_holder_finds_its_claim_unbroken() {
-    let mut w = World::new(Mode::ActivateNew);
+    let mut w = World::serving(Mode::ActivateNew).0;
     w.replaces = true;
-    w.pod("a", 1, &[("biz1", "1")]);
-    w.settle();
     let second = w.pod("b", 1, &[("biz1", "2")]);
     w.run_for(Duration::from_secs(120));
     let before = w.installs();
@@ -233,9 +64,7 @@ fn a_replaced_pod_of_the_holder_finds_its_claim_unbroken() {
 #[test]
 fn two_pods_with_one_version_share_the_module_until_the_last_goes() {
     for mode in MODES {
-        let mut w = World::new(mode);
-        let one = w.pod("a", 1, &[("biz1", "1")]);
-        w.settle();
+        let (mut w, one) = World::serving(mode);
         let two = w.pod("b", 1, &[("biz1", "1")]);
         w.settle();
         assert!(w.is_ready(&one) && w.is_ready(&two));
@@ -248,20 +77,6 @@ fn two_pods_with_one_version_share_the_module_until_the_last_goes() {
         assert_eq!(w.on_base(), []);
         assert_eq!((w.installs(), w.uninstalls()), (1, 1));
     }
-}
-
-#[test]
-fn a_daemon_set_updates_by_uninstall_then_install() {
-    let mut w = World::new(Mode::Default);
-    let old = w.pod("a", 1, &[("biz1", "1")]);
-    w.settle();
-    w.delete(&old);
-    w.settle();
-    assert_eq!(w.on_base(), []);
-    let new = w.pod("a", 2, &[("biz1", "2")]);
-    w.settle();
-    assert!(w.is_ready(&new));
-    assert_eq!((w.installs(), w.uninstalls()), (2, 1), "no switch is needed");
 }
 
 #[test]
@@ -282,9 +97,7 @@ fn a_pod_with_several_modules_is_ready_when_all_are() {
 
 #[test]
 fn a_module_that_disappears_is_installed_again_and_counted() {
-    let mut w = World::new(Mode::Default);
-    let pod = w.pod("a", 1, &[("biz1", "1")]);
-    w.settle();
+    let (mut w, pod) = World::serving(Mode::Default);
     w.jvm.list.clear();
     w.run_for(Duration::from_secs(30));
     assert!(w.is_ready(&pod));
@@ -333,31 +146,13 @@ fn at_most_four_commands_are_in_flight_on_a_base() {
 
 #[test]
 fn pre_stop_sleep_delays_the_uninstall() {
-    let mut w = World::new(Mode::Default);
-    let pod = w.pod("a", 1, &[("biz1", "1")]);
-    w.settle();
+    let (mut w, pod) = World::serving(Mode::Default);
     w.pods[0].deleting = Some(Duration::from_secs(7));
     w.run_for(Duration::from_secs(6));
     assert_eq!(w.on_base(), listed(&[("biz1:1", Activated)]));
     w.run_for(Duration::from_secs(3));
     assert_eq!(w.on_base(), []);
     assert!(!w.exists(&pod));
-}
-
-#[test]
-fn a_pod_that_is_deleted_as_its_successor_becomes_ready_still_says_what_it_gave_way_to() {
-    let mut w = World::new(Mode::ActivateNew);
-    let old = w.pod("a", 1, &[("biz1", "1")]);
-    w.settle();
-    let new = w.pod("a", 2, &[("biz1", "2")]);
-    w.pods[0].deleting = Some(Duration::from_secs(7));
-    w.run_for(Duration::from_secs(6));
-    assert!(w.is_ready(&new));
-    assert_eq!(w.says(&old), "Superseded");
-    assert_eq!(w.on_base().len(), 2, "it may finish its requests for as long as preStop.sleep lasts");
-    w.run_for(Duration::from_secs(3));
-    assert!(!w.exists(&old) && w.is_ready(&new));
-    assert_eq!(w.on_base(), listed(&[("biz1:2", Activated)]));
 }
 
 #[test]
@@ -377,24 +172,7 @@ fn a_jar_that_is_another_module_is_removed_and_named() {
     w.jvm.broken.insert("9".into());
     w.settle();
     assert_eq!(w.says(&pod), "ModuleMismatch");
-    let Some(ContainerOutcome::Waiting { message, .. }) = w.outcomes[&pod].containers.first() else { panic!() };
+    let message = w.message(&pod);
     assert!(message.contains("biz1:1") && message.contains("biz9:9"), "{message}");
     assert_eq!(w.on_base(), [], "the stray module is removed");
-}
-
-#[test]
-fn a_module_without_a_successor_stays_though_its_pod_gave_way() {
-    let mut w = World::new(Mode::ActivateNew);
-    w.jvm.broken.insert("bad".into());
-    let old = w.pod("a", 1, &[("biz1", "1"), ("biz2", "1")]);
-    w.settle();
-    let new = w.pod("b", 1, &[("biz1", "2"), ("biz2", "bad")]);
-    w.run_for(Duration::from_secs(300));
-    assert_eq!(w.says(&old), "Superseded");
-    assert!(w.on_base().contains(&("biz2:1".to_owned(), Activated)), "{:?}", w.on_base());
-    assert!(w.exists(&old));
-    w.jvm.broken.clear();
-    w.run_for(Duration::from_secs(600));
-    assert!(w.is_ready(&new) && !w.exists(&old));
-    assert_eq!(w.on_base(), listed(&[("biz1:2", Activated), ("biz2:bad", Activated)]));
 }

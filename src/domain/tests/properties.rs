@@ -4,8 +4,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use proptest::prelude::*;
 
-use super::world::{Mode, World};
-use crate::domain::{Command, Content, ModuleState, Origin, Pod, Role};
+use super::{
+    jvm::Mode,
+    world::{World, change_jar},
+};
+use crate::domain::{Command, ModuleState};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -65,16 +68,6 @@ struct Jar {
 
 fn jar() -> impl Strategy<Value = Jar> {
     (prop::bool::weighted(0.2), any::<bool>()).prop_map(|(another, replaces)| Jar { another, replaces })
-}
-
-/// Another jar of the same version.
-fn change_jar(pod: &mut Pod) {
-    let Content::Modules(containers) = &mut pod.content else { return };
-    for container in containers {
-        let Role::Module(spec) = &mut container.role else { continue };
-        spec.url.push_str("-fixed");
-        spec.origin = Origin::of(&spec.url);
-    }
 }
 
 fn mode() -> impl Strategy<Value = Mode> {

@@ -1,8 +1,11 @@
-//! What a base cannot load beside what it has: web modules with one context path, and one version twice.
+//! What a base cannot load beside what it has makes room: web modules with one context path, and one version twice.
 
 use std::time::Duration;
 
-use super::world::{Mode, World};
+use super::{
+    jvm::Mode,
+    world::{World, change_jar},
+};
 use crate::domain::*;
 
 use ModuleState::Activated;
@@ -26,11 +29,6 @@ fn replacing(w: &mut World, version: &str) -> PodUid {
     new
 }
 
-/// Names and versions of what was ordered, from the second install on.
-fn orders(w: &World) -> Vec<String> {
-    w.orders().split_off(1)
-}
-
 fn is_on_base(w: &World, version: &str) {
     assert_eq!(w.on_base(), [(format!("biz1:{version}"), Activated)]);
 }
@@ -42,7 +40,7 @@ fn without_the_annotation_the_old_version_serves_on() {
     w.run_for(10 * MINUTE);
     assert!(w.is_ready(&old));
     assert_eq!(w.says(&new), "WebContextInUse");
-    assert_eq!(orders(&w), ["install 2"]);
+    assert_eq!(w.orders()[1..], ["install 2"]);
 }
 
 #[test]
@@ -62,7 +60,7 @@ fn the_old_pod_leaves_its_services_and_its_requests_end_before_it_makes_room() {
         assert!(w.is_ready(&new));
         assert_eq!(w.says(&old), "Superseded");
         w.run_for(10 * MINUTE);
-        assert_eq!(orders(&w), ["install 2", "uninstall 1", "install 2"]);
+        assert_eq!(w.orders()[1..], ["install 2", "uninstall 1", "install 2"]);
         assert!(!w.ever_said(&new, "InstallFailed") && !w.ever_said(&new, "WebContextInUse"), "{:?}", w.words);
         assert_eq!(w.restarts(&new), 0);
     }
@@ -102,11 +100,10 @@ fn a_version_that_does_not_start_gives_the_place_back_and_is_not_tried_again() {
     for words in ["broken on purpose", "is back"] {
         assert!(w.message(&new).contains(words), "{}", w.message(&new));
     }
-    assert_eq!(orders(&w), ["install 2", "uninstall 1", "install 2", "install 1"]);
+    assert_eq!(w.orders()[1..], ["install 2", "uninstall 1", "install 2", "install 1"]);
 
     // Also not by a process that knows only what the Pods' statuses say.
-    w.restart_controller();
-    w.base.liveness.heard(w.now);
+    w.restart_controller_and_hear();
     w.run_for(30 * MINUTE);
     is_on_base(&w, "1");
     assert!(w.is_ready(&old));
@@ -169,8 +166,7 @@ fn a_restart_of_us_or_of_the_base_at_any_moment_ends_the_same() {
             if base {
                 w.restart_base(true);
             } else {
-                w.restart_controller();
-                w.base.liveness.heard(w.now);
+                w.restart_controller_and_hear();
             }
             w.run_for(5 * MINUTE);
             is_on_base(&w, "2");
@@ -192,63 +188,6 @@ fn a_context_that_another_module_has_is_said_and_backs_off() {
     assert!(w.installs() <= 4, "{} installs in a minute", w.installs());
 }
 
-/// Another jar of the same version, as `kubectl set image` asks for it.
-fn fixed(pod: &mut Pod) {
-    let Content::Modules(containers) = &mut pod.content else { panic!("no modules") };
-    let Role::Module(spec) = &mut containers[0].role else { panic!("no module") };
-    spec.url = "https://modules.example.com/fixed.jar".to_owned();
-    spec.origin = Origin::of(&spec.url);
-}
-
-#[test]
-fn a_changed_image_of_the_same_version_is_installed_anew_and_counts_as_a_restart() {
-    for mode in [Mode::Default, Mode::ActivateNew, Mode::MultiActive] {
-        let mut w = World::new(mode);
-        let pod = w.pod("a", 1, &[("biz1", "1")]);
-        w.change(&pod, fixed);
-        w.settle();
-        let first = w.jvm.urls.values().next().cloned();
-        w.change(&pod, |pod| {
-            fixed(pod);
-            let Content::Modules(containers) = &mut pod.content else { panic!("no modules") };
-            let Role::Module(spec) = &mut containers[0].role else { panic!("no module") };
-            spec.url.push('2');
-            spec.origin = Origin::of(&spec.url);
-        });
-        w.settle();
-        assert!(w.is_ready(&pod));
-        assert_ne!(w.jvm.urls.values().next().cloned(), first);
-        assert_eq!(w.orders(), ["install 1", "uninstall 1", "install 1"]);
-        assert_eq!(w.restarts(&pod), 1);
-        w.run_for(10 * MINUTE);
-        assert_eq!(w.orders().len(), 3);
-        // Another process finds on record what it was made from.
-        w.restart_controller();
-        w.base.liveness.heard(w.now);
-        w.run_for(10 * MINUTE);
-        assert_eq!(w.orders().len(), 3);
-    }
-}
-
-#[test]
-fn a_pod_that_asks_for_another_jar_of_a_version_waits_until_the_other_pod_has_gone() {
-    let mut w = World::new(Mode::Default);
-    let old = w.pod("a", 1, &[("biz1", "1")]);
-    w.settle();
-    let new = w.pod("a", 2, &[("biz1", "1")]);
-    w.change(&new, fixed);
-    w.run_for(5 * MINUTE);
-    assert!(w.is_ready(&old));
-    assert_eq!(w.says(&new), "VersionInUse");
-    assert!(w.message(&new).contains("a-1-1"), "{}", w.message(&new));
-    assert_eq!(w.orders(), ["install 1"]);
-    w.delete(&old);
-    w.settle();
-    assert!(w.is_ready(&new) && !w.exists(&old));
-    assert_eq!(w.orders(), ["install 1", "uninstall 1", "install 1"]);
-    assert!(w.jvm.urls.values().all(|url| url.contains("fixed")));
-}
-
 #[test]
 fn a_pod_that_asks_for_room_gets_it_also_from_the_same_version_and_only_once() {
     let mut w = World::new(Mode::Default);
@@ -256,7 +195,7 @@ fn a_pod_that_asks_for_room_gets_it_also_from_the_same_version_and_only_once() {
     w.change(&old, |pod| pod.replaces = true);
     w.settle();
     let new = replacing(&mut w, "1");
-    w.change(&new, fixed);
+    w.change(&new, change_jar);
     w.run_for(10 * MINUTE);
     assert!(w.is_ready(&new));
     assert!(!w.is_ready(&old));
@@ -265,51 +204,4 @@ fn a_pod_that_asks_for_room_gets_it_also_from_the_same_version_and_only_once() {
     w.run_for(MINUTE);
     assert!(w.is_ready(&new) && !w.exists(&old));
     assert_eq!(w.orders().len(), 3);
-}
-
-#[test]
-fn a_jar_that_cannot_be_fetched_a_second_time_takes_nothing_away() {
-    let mut w = World::new(Mode::Default);
-    let old = w.pod("a", 1, &[("biz1", "1")]);
-    w.settle();
-    w.jvm.fetches.insert("2".into(), 1);
-    let new = w.pod("a", 2, &[("biz1", "2")]);
-    w.run_for(10 * MINUTE);
-    assert!(w.is_ready(&old), "{}", w.says(&old));
-    assert_eq!(w.says(&new), "InstallFailed");
-    assert!(w.message(&new).contains("not there any more"), "{}", w.message(&new));
-    assert!(!w.orders().contains(&"switch 2".to_owned()), "{:?}", w.orders());
-    // As soon as it can be fetched again the update goes through.
-    w.jvm.fetches.clear();
-    w.run_for(6 * MINUTE);
-    assert!(w.is_ready(&new));
-    is_on_base(&w, "2");
-}
-
-#[test]
-fn a_base_that_says_nothing_of_what_it_has_already_is_switched_all_the_same() {
-    let mut w = World::new(Mode::Default);
-    let old = w.pod("a", 1, &[("biz1", "1")]);
-    w.settle();
-    w.jvm.silent_repeats = true;
-    let new = w.pod("a", 2, &[("biz1", "2")]);
-    w.run_for(Duration::from_secs(20));
-    assert!(w.is_ready(&new), "{}: {:?}", w.says(&new), w.orders());
-    assert_eq!(w.says(&old), "Superseded");
-    assert_eq!(orders(&w), ["install 2", "install 2", "install 2", "switch 2"]);
-}
-
-#[test]
-fn a_jar_that_takes_long_to_fetch_is_switched_to_when_it_has_been_looked_at() {
-    let mut w = World::new(Mode::Default);
-    let old = w.pod("a", 1, &[("biz1", "1")]);
-    w.settle();
-    w.slow = Some(Duration::from_secs(60));
-    let new = w.pod("a", 2, &[("biz1", "2")]);
-    w.run_for(Duration::from_secs(150));
-    assert!(w.is_ready(&old), "{:?}", w.orders());
-    w.run_for(Duration::from_secs(60));
-    assert!(w.is_ready(&new), "{}: {:?}", w.says(&new), w.orders());
-    // The start, the look and the switch, each with one repeat that the base answers with "conflict".
-    assert!(orders(&w).len() <= 6, "{:?}", w.orders());
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    lifecycle::{MODES, listed},
-    world::{Mode, World, spec},
+    jvm::{MODES, Mode},
+    world::{World, listed, spec},
 };
 use crate::domain::*;
 
@@ -13,9 +13,7 @@ use ModuleState::Activated;
 #[test]
 fn force_deleted_pods_leave_nothing_behind_also_over_a_restart() {
     for restart in [false, true] {
-        let mut w = World::new(Mode::Default);
-        w.pod("a", 1, &[("biz1", "1")]);
-        w.settle();
+        let mut w = World::serving(Mode::Default).0;
         w.pods.clear();
         if restart {
             w.restart_controller();
@@ -57,12 +55,9 @@ fn a_death_right_after_an_install_was_ordered_leaves_nothing_behind() {
 
 #[test]
 fn no_uninstall_before_the_base_has_reported() {
-    let mut w = World::new(Mode::Default);
-    w.pod("a", 1, &[("biz1", "1")]);
-    w.settle();
+    let mut w = World::serving(Mode::Default).0;
     w.pods.clear();
-    w.restart_controller();
-    w.base.liveness.heard(w.now);
+    w.restart_controller_and_hear();
     let plan = w.step();
     assert_eq!(plan.commands, [Command::QueryModules]);
 }
@@ -86,9 +81,7 @@ fn a_base_that_asks_for_its_baseline_gets_all_its_modules_in_one_batch() {
 #[test]
 fn a_restarted_base_that_asks_nothing_is_made_whole_too() {
     for mode in MODES {
-        let mut w = World::new(mode);
-        let old = w.pod("a", 1, &[("biz1", "1")]);
-        w.settle();
+        let (mut w, old) = World::serving(mode);
         let new = w.pod("a", 2, &[("biz1", "2")]);
         w.run_for(Duration::from_secs(200));
         w.restart_base(false);
@@ -104,9 +97,7 @@ fn a_restarted_base_that_asks_nothing_is_made_whole_too() {
 fn an_update_survives_a_restart_of_the_controller_at_every_point() {
     for mode in MODES {
         for point in 0..12 {
-            let mut w = World::new(mode);
-            let old = w.pod("a", 1, &[("biz1", "1")]);
-            w.settle();
+            let (mut w, old) = World::serving(mode);
             let new = w.pod("a", 2, &[("biz1", "2")]);
             for _ in 0..point {
                 w.step();
@@ -131,7 +122,7 @@ fn a_baseline_brings_modules_before_their_pods_and_takes_them_back_if_none_comes
     for comes in [true, false] {
         let mut w = World::new(Mode::Default);
         w.settle();
-        w.base.asked_for_baseline(vec![super::world::spec("biz1", "1")], w.now);
+        w.base.asked_for_baseline(vec![spec("biz1", "1")], w.now);
         w.settle();
         assert_eq!(w.on_base(), listed(&[("biz1:1", Activated)]));
         if comes {
@@ -149,7 +140,7 @@ fn a_baseline_brings_modules_before_their_pods_and_takes_them_back_if_none_comes
 fn a_module_that_came_with_a_baseline_goes_with_its_pod() {
     let mut w = World::new(Mode::Default);
     w.settle();
-    w.base.asked_for_baseline(vec![super::world::spec("biz1", "1")], w.now);
+    w.base.asked_for_baseline(vec![spec("biz1", "1")], w.now);
     w.settle();
     let pod = w.pod("daemons", 1, &[("biz1", "1")]);
     w.settle();
@@ -161,9 +152,7 @@ fn a_module_that_came_with_a_baseline_goes_with_its_pod() {
 
 #[test]
 fn an_update_survives_a_kill_before_anything_is_on_record() {
-    let mut w = World::new(Mode::ActivateNew);
-    let old = w.pod("a", 1, &[("biz1", "1")]);
-    w.settle();
+    let (mut w, old) = World::serving(Mode::ActivateNew);
     let new = w.pod("b", 1, &[("biz1", "2")]);
     w.step();
     w.deliver_command();

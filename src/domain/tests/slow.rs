@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::world::{Mode, World};
+use super::{jvm::Mode, world::World};
 use crate::domain::*;
 
 use ModuleState::Activated;
@@ -73,9 +73,7 @@ fn modules_that_hang_are_named_where_others_wait_for_them_and_do_not_hold_their_
 
 #[test]
 fn a_new_version_s_first_failure_is_its_first_though_an_older_one_restarted_often() {
-    let mut w = World::new(Mode::Default);
-    let old = w.pod("a", 1, &[("biz1", "1")]);
-    w.settle();
+    let (mut w, old) = World::serving(Mode::Default);
     for _ in 0..5 {
         w.jvm.list.clear();
         w.run_for(MINUTE);
@@ -97,8 +95,7 @@ fn failed_starts_of_the_same_container_are_remembered_over_our_restart() {
     w.pod("a", 1, &[("biz1", "1")]);
     w.run_for(Duration::from_secs(75));
     assert_eq!(w.installs(), 4, "at 0, 10, 30 and 70 s");
-    w.restart_controller();
-    w.base.liveness.heard(w.now);
+    w.restart_controller_and_hear();
     w.settle();
     let before = w.installs();
     assert_eq!(before, 5);

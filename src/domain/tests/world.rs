@@ -1,139 +1,17 @@
 //! A world in miniature: one base, the wire to it, the Pods on it, and a clock.
 
+mod checks;
+mod wire;
+mod words;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use super::jvm::{FromBase, Jvm, Mode};
 use crate::domain::*;
-
-/// What a second version of a module does on the base.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// It starts and stays deactivated.
-    Default,
-    /// It takes over.
-    ActivateNew,
-    /// Both are active.
-    MultiActive,
-}
-
-/// A base as the recordings show it, answering at once.
-#[derive(Debug)]
-pub(crate) struct Jvm {
-    pub(crate) mode: Mode,
-    pub(crate) list: BTreeMap<ModuleId, ModuleState>,
-    /// Versions that fail to start.
-    pub(crate) broken: BTreeSet<String>,
-    /// Modules are web contexts: two versions of one cannot be loaded.
-    pub(super) web: bool,
-    /// Versions whose jar can be fetched so often and not again.
-    pub(super) fetches: BTreeMap<String, usize>,
-    /// What each loaded module was made from.
-    pub(super) urls: BTreeMap<ModuleId, String>,
-    /// Uninstalls fail.
-    pub(super) stuck: bool,
-    /// An install of what is there already is not answered.
-    pub(super) silent_repeats: bool,
-    /// A context path that something else has.
-    pub(super) holds_context: Option<String>,
-}
-
-/// A message from the base.
-#[derive(Clone, Debug)]
-pub(crate) enum FromBase {
-    List(Vec<ListedModule>),
-    Reply(Reply),
-    AlsoAlive,
-}
-
-impl Jvm {
-    pub(crate) fn new(mode: Mode) -> Self {
-        Self {
-            mode,
-            list: BTreeMap::new(),
-            broken: BTreeSet::new(),
-            web: false,
-            fetches: BTreeMap::new(),
-            urls: BTreeMap::new(),
-            stuck: false,
-            silent_repeats: false,
-            holds_context: None,
-        }
-    }
-
-    pub(crate) fn handle(&mut self, command: &Command) -> FromBase {
-        let reply = |module: &ModuleId, answer| {
-            FromBase::Reply(Reply { command: command.name(), module: Some(module.clone()), answer })
-        };
-        match command {
-            Command::Install(spec, strategy) => match self.install(spec, *strategy) {
-                Answer::Repeat { .. } if self.silent_repeats => FromBase::AlsoAlive,
-                answer => reply(&spec.id, answer),
-            },
-            Command::Uninstall(id) if self.stuck => reply(id, Answer::Failed("it will not end".into())),
-            Command::Uninstall(id) => {
-                let answer = self.list.remove(id).map_or(Answer::NotFound, |_| Answer::Done { actual: None });
-                reply(id, answer)
-            }
-            Command::Baseline(specs) => {
-                let failed = specs
-                    .iter()
-                    .filter(|s| !matches!(self.install(s, Strategy::InstallOnly), Answer::Done { .. }))
-                    .count();
-                let answer =
-                    if failed == 0 { Answer::Done { actual: None } } else { Answer::Failed("one failed".into()) };
-                FromBase::Reply(Reply { command: "baseline", module: None, answer })
-            }
-            Command::QueryModules => FromBase::List(
-                self.list
-                    .iter()
-                    .map(|(id, state)| ListedModule { id: id.clone(), state: *state, message: None })
-                    .collect(),
-            ),
-            Command::QueryHealth => FromBase::AlsoAlive,
-        }
-    }
-
-    fn install(&mut self, spec: &ModuleSpec, strategy: Strategy) -> Answer {
-        if strategy == Strategy::UninstallThenInstall {
-            self.list.retain(|id, _| id.name != spec.id.name);
-        }
-        if let Some(left) = self.fetches.get_mut(&spec.id.version) {
-            if *left == 0 {
-                return Answer::Failed("java.io.FileNotFoundException: it is not there any more".into());
-            }
-            *left -= 1;
-        }
-        if self.list.contains_key(&spec.id) {
-            return Answer::Repeat { actual: Some(spec.id.clone()) };
-        }
-        if self.broken.contains(&spec.id.version) {
-            return Answer::Failed("java.lang.IllegalStateException: broken on purpose".into());
-        }
-        let taken = self.list.keys().map(|id| &id.name).chain(&self.holds_context).any(|name| *name == spec.id.name);
-        if self.web && taken {
-            return Answer::Failed(format!(
-                "java.lang.IllegalStateException: Child name [{}] is not unique",
-                spec.id.name
-            ));
-        }
-        self.urls.insert(spec.id.clone(), spec.url.clone());
-        let mut active =
-            self.list.iter_mut().filter(|(id, s)| id.name == spec.id.name && **s == ModuleState::Activated);
-        let state = match (self.mode, active.next()) {
-            (Mode::Default, Some(_)) => ModuleState::Deactivated,
-            (Mode::ActivateNew, Some((_, old))) => {
-                *old = ModuleState::Deactivated;
-                ModuleState::Activated
-            }
-            _ => ModuleState::Activated,
-        };
-        self.list.insert(spec.id.clone(), state);
-        Answer::Done { actual: Some(spec.id.clone()) }
-    }
-}
 
 /// Everything together.
 pub(super) struct World {
@@ -211,6 +89,14 @@ impl World {
         world
     }
 
+    /// With a Pod whose module serves: revision 1 of the workload a, version 1 of biz1.
+    pub(super) fn serving(mode: Mode) -> (Self, PodUid) {
+        let mut world = Self::new(mode);
+        let pod = world.pod("a", 1, &[("biz1", "1")]);
+        world.settle();
+        (world, pod)
+    }
+
     /// A Pod of `workload`'s `revision` comes to the base.
     pub(super) fn pod(&mut self, workload: &str, revision: i64, modules: &[(&str, &str)]) -> PodUid {
         self.serial += 1;
@@ -283,42 +169,6 @@ impl World {
         plan
     }
 
-    /// No module that serves for a Pod is taken away from it.
-    fn check_command(&self, command: &Command) {
-        let Command::Uninstall(id) = command else { return };
-        let active =
-            self.base.conversation.list().and_then(|l| l.get(id)).is_some_and(|m| m.state == ModuleState::Activated);
-        let fits = |m: &ModuleSpec| m.id == *id && self.base.ledger.origin(id).is_none_or(|o| o == m.origin);
-        let wanted = self.pods.iter().any(|p| p.is_live() && p.modules().any(fits));
-        let makes_room =
-            self.base.replacements.get(&id.name).is_some_and(|r| {
-                r.empties() && (r.spec.id != *id || self.base.ledger.origin(id) != Some(r.spec.origin))
-            });
-        assert!(makes_room || !(active && wanted), "uninstall of {id}, which is active and wanted by a Pod");
-    }
-
-    /// Nothing is installed that the next controller would not know of.
-    fn check_record(&self, command: &Command) {
-        for id in command.installs().iter().map(|spec| &spec.id) {
-            assert!(self.saved.installed(id) || self.journal.contains(id), "{id} is ordered and not on record");
-        }
-    }
-
-    /// Ready is what the base's own list says, if that is newer than the Pod.
-    fn check_outcome(&self, outcome: &PodOutcome) {
-        let pod = self.pods.iter().find(|p| p.uid == outcome.uid).unwrap();
-        for (container, said) in pod.containers().iter().zip(&outcome.containers) {
-            let spec = container.module().unwrap();
-            let id = &spec.id;
-            let fits = self.base.ledger.origin(id).is_none_or(|origin| origin == spec.origin);
-            let listed = self.base.conversation.list().and_then(|l| l.get(id)).map(|m| m.state);
-            let memory = &self.base.pods[&pod.uid];
-            let has_run = memory.containers.get(&container.name).is_some_and(|c| c.has_run);
-            let newer = has_run || memory.first_seen.is_none_or(|at| self.base.conversation.knows(at));
-            assert_eq!(said.active(), newer && fits && listed == Some(ModuleState::Activated), "{id} of {}", pod.name);
-        }
-    }
-
     /// The API server gets the oldest status that it has not.
     pub(super) fn write_status(&mut self) {
         let Some(outcome) = self.unwritten.pop_front() else { return };
@@ -360,61 +210,6 @@ impl World {
         self.outcomes.insert(outcome.uid.clone(), outcome);
     }
 
-    /// Something arrives at each moment, unless there is no connection or the broker hangs.
-    fn link(&self) -> Link {
-        let proven = if self.hangs { self.hangs_since } else { Some(self.now) };
-        Link { proven: proven.filter(|_| !self.base.liveness.is_deaf()), suspected: false }
-    }
-
-    /// The oldest command reaches the base.
-    pub(super) fn deliver_command(&mut self) {
-        if self.hangs {
-            return;
-        }
-        let Some(command) = self.to_base.pop_front().filter(|_| !self.silent) else { return };
-        if let Command::Install(spec, _) = &command {
-            let same = |(_, c): &(Instant, Command)| c.installs().iter().any(|s| s.id == spec.id);
-            if self.at_work.iter().any(same) {
-                let (module, answer) = (Some(spec.id.clone()), Answer::Conflict);
-                self.from_base.push_back(FromBase::Reply(Reply { command: "installBiz", module, answer }));
-                return;
-            }
-            if let Some(slow) = self.slow {
-                self.at_work.push((self.now + slow, command));
-                return;
-            }
-        }
-        let answer = self.jvm.handle(&command);
-        self.from_base.push_back(answer);
-    }
-
-    /// What the base was at work on until now ends.
-    fn end_work(&mut self) {
-        let (ended, at_work): (Vec<_>, _) =
-            std::mem::take(&mut self.at_work).into_iter().partition(|(end, _)| *end <= self.now);
-        self.at_work = at_work;
-        for (_, command) in ended {
-            let answer = self.jvm.handle(&command);
-            self.from_base.push_back(answer);
-        }
-    }
-
-    /// The oldest answer reaches us.
-    pub(super) fn deliver_answer(&mut self, twice: bool) {
-        if self.hangs {
-            return;
-        }
-        let Some(answer) = self.from_base.pop_front() else { return };
-        for _ in 0..=usize::from(twice) {
-            self.base.liveness.heard(self.now);
-            match answer.clone() {
-                FromBase::List(modules) => self.base.listed(modules, self.now),
-                FromBase::Reply(reply) => self.base.replied(reply),
-                FromBase::AlsoAlive => {}
-            }
-        }
-    }
-
     /// What waits for being on record comes into the journal.
     pub(super) fn record(&mut self) {
         self.journal.extend(self.unrecorded.iter().cloned());
@@ -444,16 +239,10 @@ impl World {
         self.from_base.clear();
     }
 
-    /// The base dies and a fresh JVM starts.
-    pub(super) fn restart_base(&mut self, asks_for_baseline: bool) {
-        self.jvm.list.clear();
-        self.at_work.clear();
-        self.to_base.clear();
-        self.from_base.clear();
+    /// The same, and the next one hears the base.
+    pub(super) fn restart_controller_and_hear(&mut self) {
+        self.restart_controller();
         self.base.liveness.heard(self.now);
-        if asks_for_baseline {
-            self.base.asked_for_baseline(Vec::new(), self.now);
-        }
     }
 
     /// Somebody changes a Pod.
@@ -461,115 +250,9 @@ impl World {
         self.pods.iter_mut().filter(|pod| pod.uid == *uid).for_each(change);
     }
 
-    /// What was ordered, as `install 1` and the like.
-    pub(super) fn orders(&self) -> Vec<String> {
-        let order = |command: &Command| match command {
-            Command::Install(spec, Strategy::InstallOnly) => Some(format!("install {}", spec.id.version)),
-            Command::Install(spec, _) => Some(format!("switch {}", spec.id.version)),
-            Command::Uninstall(id) => Some(format!("uninstall {}", id.version)),
-            Command::Baseline(_) => Some("baseline".to_owned()),
-            _ => None,
-        };
-        self.sent.iter().filter_map(order).collect()
-    }
-
-    /// Everything works at once until nothing is left to do before `later`.
-    pub(super) fn run_for(&mut self, time: Duration) {
-        let end = self.now + time;
-        let mut rounds = 0;
-        loop {
-            rounds += 1;
-            assert!(
-                rounds < 20_000,
-                "it never comes to rest: {:?} {:?}",
-                self.base.ledger,
-                self.sent.iter().rev().take(6).collect::<Vec<_>>()
-            );
-            self.end_work();
-            let plan = self.step();
-            let mut moved = false;
-            while !(self.hangs || self.to_base.is_empty() && self.from_base.is_empty()) {
-                self.deliver_command();
-                self.deliver_answer(false);
-                moved = true;
-            }
-            while !self.unwritten.is_empty() {
-                self.write_status();
-            }
-            moved |= self.saved != self.base.ledger;
-            self.save();
-            moved |= !plan.finished.is_empty() || !plan.expired.is_empty();
-            if moved {
-                continue;
-            }
-            let ends = self.at_work.iter().map(|(end, _)| *end).min();
-            let next = plan.wake.into_iter().chain(ends).min().unwrap_or(end).max(self.now + Duration::from_millis(1));
-            if next >= end {
-                self.now = end;
-                self.step();
-                return;
-            }
-            self.now = next;
-        }
-    }
-
     /// Long enough for everything but back-offs.
     pub(super) fn settle(&mut self) {
         self.run_for(Duration::from_secs(5));
-    }
-
-    pub(super) fn is_ready(&self, uid: &PodUid) -> bool {
-        self.outcomes.get(uid).is_some_and(PodOutcome::ready)
-    }
-
-    /// The first container's word for its state.
-    pub(super) fn says(&self, uid: &PodUid) -> &'static str {
-        match self.outcomes.get(uid).and_then(|o| o.containers.first()) {
-            Some(ContainerOutcome::Active { .. }) => "Active",
-            Some(ContainerOutcome::Waiting { reason, .. }) => reason.as_str(),
-            Some(ContainerOutcome::Superseded { .. }) => "Superseded",
-            Some(ContainerOutcome::SideCar) => "SideCar",
-            None => "nothing",
-        }
-    }
-
-    /// Whether a Pod's status ever had this word.
-    pub(super) fn ever_said(&self, uid: &PodUid, word: &str) -> bool {
-        self.words.iter().any(|(pod, said, _)| pod == uid && *said == word)
-    }
-
-    /// The first container's message.
-    pub(super) fn message(&self, uid: &PodUid) -> String {
-        match self.outcomes.get(uid).and_then(|o| o.containers.first()) {
-            Some(ContainerOutcome::Waiting { message, .. } | ContainerOutcome::Superseded { message }) => {
-                message.clone()
-            }
-            _ => String::new(),
-        }
-    }
-
-    pub(super) fn restarts(&self, uid: &PodUid) -> u32 {
-        match self.outcomes.get(uid).and_then(|o| o.containers.first()) {
-            Some(ContainerOutcome::Active { restarts } | ContainerOutcome::Waiting { restarts, .. }) => *restarts,
-            _ => 0,
-        }
-    }
-
-    pub(super) fn exists(&self, uid: &PodUid) -> bool {
-        self.pods.iter().any(|p| p.uid == *uid)
-    }
-
-    /// `name:version` → state, as the base has it.
-    pub(super) fn on_base(&self) -> Vec<(String, ModuleState)> {
-        self.jvm.list.iter().map(|(id, state)| (id.to_string(), *state)).collect()
-    }
-
-    pub(super) fn installs(&self) -> usize {
-        self.sent.iter().filter(|c| matches!(c, Command::Install(..))).count()
-    }
-
-    pub(super) fn uninstalls(&self) -> usize {
-        self.sent.iter().filter(|c| matches!(c, Command::Uninstall(_))).count()
     }
 
     pub(super) fn set_revision(&mut self, workload: &str, from: i64, to: i64) {
@@ -588,4 +271,19 @@ pub(super) fn spec(name: &str, version: &str) -> ModuleSpec {
         envs: BTreeMap::new(),
         unresolved: None,
     }
+}
+
+/// Another jar of the same version, as `kubectl set image` asks for it.
+pub(super) fn change_jar(pod: &mut Pod) {
+    let Content::Modules(containers) = &mut pod.content else { panic!("no modules") };
+    for container in containers {
+        let Role::Module(spec) = &mut container.role else { continue };
+        spec.url.push_str("-fixed");
+        spec.origin = Origin::of(&spec.url);
+    }
+}
+
+/// What is on a base.
+pub(super) fn listed(modules: &[(&str, ModuleState)]) -> Vec<(String, ModuleState)> {
+    modules.iter().map(|(id, s)| ((*id).to_owned(), *s)).collect()
 }

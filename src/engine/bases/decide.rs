@@ -5,9 +5,9 @@ use std::{
     time::Instant,
 };
 
-use super::super::state::State;
 use crate::{
-    domain::{BaseId, Later, Link, ModuleId, Phase, Plan, Pod, PodOutcome, PodUid, Reachability, Rejection},
+    domain::{BaseId, Later, Link, ModuleId, Phase, Plan, Pod, PodOutcome, Reachability, Rejection},
+    engine::state::State,
     planning::{Effect, Task},
 };
 
@@ -47,51 +47,49 @@ fn reject_beyond(
 impl State {
     /// Decides on the base. What is to be done comes out, in order.
     pub(in crate::engine) fn plan_base(&mut self, id: &BaseId, now: Instant, out: &mut Vec<Effect>) {
-        let task = Task::Base(id.clone());
-        self.schedule.clear(&task);
+        self.schedule.clear(&Task::Base(id.clone()));
         self.suspect(id, now, out);
         let Some(state) = self.bases.get_mut(id) else {
-            self.plan_without_base(id, &task, now, out);
-            return;
+            return self.let_go_of_terminating(id, now, out);
         };
         let mut pods: Vec<_> = state.pods.iter().filter_map(|uid| self.pods.get(uid)).map(|p| &p.pod).collect();
         let first_seen = |pod: &Pod| self.pods.get(&pod.uid).map(|p| (p.commanded, p.first_seen));
         let rejected = reject_beyond(&mut pods, self.config.max_pods, first_seen);
-        let link = Link { proven: self.link_proven, suspected: self.suspicion.is_on() };
+        let link = Link { proven: self.last_arrival, suspected: self.suspicion.is_on() };
         let plan = state.base.step(&pods, &link, now);
         let overdue = link.suspected && state.base.is_overdue(&link, now);
         let reachability = state.base.reachability(now);
         if state.reachability != Some(reachability) {
             state.becomes(reachability, now);
-            self.tell_reachability(id, reachability, now, out);
+            self.report_reachability(id, reachability, now, out);
         }
-        self.tell_metaspace(id, out);
+        self.report_metaspace(id, out);
         if let Some(at) = plan.wake {
-            self.schedule.wake(&task, at);
+            self.schedule.wake_base(id, at);
         }
-        self.put_on_record(id, &plan.unrecorded, &task, now);
+        self.put_on_record(id, &plan.unrecorded, now);
         for command in &plan.commands {
             out.push(Effect::Tell(id.clone(), command.clone()));
-            self.tell_command(id, command, now, out);
+            self.report_command(id, command, now, out);
         }
-        self.plan_statuses(id, &plan.pods, &task, now, out);
-        rejected.iter().for_each(|outcome| self.plan_status(id, outcome, &task, now, out));
-        self.plan_deletions(id, &plan, reachability, &task, now, out);
-        if overdue && self.suspicion.has_heard() {
+        self.plan_statuses(id, &plan.pods, now, out);
+        rejected.iter().for_each(|outcome| self.plan_status(id, outcome, now, out));
+        self.plan_deletions(id, &plan, reachability, now, out);
+        if overdue && self.suspicion.heard {
             // It would be given up but for the suspicion: looked at again when that may have ended.
-            self.schedule.wake(&task, now.later(std::time::Duration::from_secs(1)));
+            self.schedule.wake_base(id, now.later(std::time::Duration::from_secs(1)));
         }
-        self.plan_node(id, &task, now, out);
-        self.tell_refused_address(id, out);
-        self.plan_lease(id, &task, now, out);
+        self.plan_node(id, now, out);
+        self.report_refused_address(id, out);
+        self.plan_lease(id, now, out);
         self.note_ledger(id, !plan.expired.is_empty(), now);
     }
 
-    /// Pods of a Node whose base is not known: nothing can be done but let go what is being deleted.
-    fn plan_without_base(&mut self, id: &BaseId, task: &Task, now: Instant, out: &mut Vec<Effect>) {
-        for uid in self.terminating(id) {
-            self.plan_deletion(&uid, task, now, out);
-        }
+    /// Pods of a base that is not known, or gone for good: there is no kubelet to finish their deletion.
+    fn let_go_of_terminating(&mut self, id: &BaseId, now: Instant, out: &mut Vec<Effect>) {
+        let terminating = self.pods_of(id).filter(|p| p.pod.deleting.is_some());
+        let terminating: Vec<_> = terminating.map(|p| p.pod.uid.clone()).collect();
+        terminating.iter().for_each(|uid| self.plan_deletion(uid, now, out));
     }
 
     fn plan_deletions(
@@ -99,34 +97,25 @@ impl State {
         id: &BaseId,
         plan: &Plan,
         reachability: Reachability,
-        task: &Task,
         now: Instant,
         out: &mut Vec<Effect>,
     ) {
         for uid in &plan.finished {
-            self.plan_deletion(uid, task, now, out);
+            self.plan_deletion(uid, now, out);
         }
         // What was superseded by whom must be on record before the Pod that shows it goes.
         if !plan.expired.is_empty() && self.bases.get(id).is_some_and(|state| state.is_recorded()) {
             for uid in &plan.expired {
-                self.plan_deletion(uid, task, now, out);
+                self.plan_deletion(uid, now, out);
             }
         }
         if reachability == Reachability::Dead {
-            // Nobody else will: a Node that is gone has no kubelet to finish its Pods' deletion.
-            for uid in self.terminating(id) {
-                self.plan_deletion(&uid, task, now, out);
-            }
+            self.let_go_of_terminating(id, now, out);
         }
     }
 
-    fn terminating(&self, id: &BaseId) -> Vec<PodUid> {
-        let of_base = self.pods_of(id).filter(|p| p.pod.deleting.is_some());
-        of_base.map(|p| p.pod.uid.clone()).collect()
-    }
-
     /// Sees to it that these installs come on record; the base is looked at again at once for those that are.
-    fn put_on_record(&mut self, id: &BaseId, installs: &[ModuleId], task: &Task, now: Instant) {
+    fn put_on_record(&mut self, id: &BaseId, installs: &[ModuleId], now: Instant) {
         if installs.is_empty() {
             return;
         }
@@ -144,7 +133,7 @@ impl State {
             && let Some(state) = self.bases.get_mut(id)
         {
             state.base.recorded(on_record);
-            self.schedule.wake(task, now);
+            self.schedule.wake_base(id, now);
         }
     }
 

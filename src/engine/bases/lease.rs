@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::json;
-use tracing::warn;
 
-use super::{super::state::State, BaseState, spread};
+use super::jitter;
 use crate::{
-    api::{Key, Outcome, Request, WriteError},
+    api::{Key, Request},
     domain::{BaseId, Later},
-    planning::{Effect, Lane, MayWrite, Task},
+    engine::state::State,
+    planning::{Effect, Lane},
 };
 
 /// A kubelet's Lease: 40 s, renewed every 10 s (Kubernetes convention).
@@ -19,55 +19,25 @@ const RENEW_EVERY: Duration = Duration::from_secs(10);
 /// Beyond a thousand bases renewals are spread, up to half of what Kubernetes waits before it calls a Node
 /// unreachable (`--node-monitor-grace-period`, 40 s): one renewal that is lost does no harm then either.
 const RENEW_AT_LEAST_EVERY: Duration = Duration::from_secs(20);
-const SPREAD_BY: Duration = Duration::from_millis(10);
+const EACH_TAKES: Duration = Duration::from_millis(10);
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 
 /// A hundred renewals a second are enough for up to two thousand bases.
 fn renew_every(bases: usize) -> Duration {
-    let spread = SPREAD_BY.saturating_mul(u32::try_from(bases).unwrap_or(u32::MAX));
-    spread.clamp(RENEW_EVERY, RENEW_AT_LEAST_EVERY)
-}
-
-impl BaseState {
-    pub(in crate::engine) fn lease_written(&mut self, result: Result<Outcome, WriteError>, now: Instant) {
-        match result {
-            Ok(_) => {
-                self.lease.succeeded(0);
-                self.lease.shown((), 0);
-                return;
-            }
-            Err(error) if error.is_gone() => self.lease.gone(),
-            Err(error) if error.is_conflict() => drop(self.lease.shown((), 0)),
-            Err(error) => {
-                self.lease.failed(now);
-                if self.lease.tells_failure() {
-                    warn!(node = self.node.name, %error, "cannot renew the Lease, trying again");
-                }
-                self.lease_due = Some(now);
-                return;
-            }
-        }
-        // It is there where it was to be made, or not there where it was to be renewed: the other at once, but spaced
-        // out if that is not true either.
-        self.lease.failed(now);
-        self.lease_due = Some(now);
-    }
+    let all = EACH_TAKES.saturating_mul(u32::try_from(bases).unwrap_or(u32::MAX));
+    all.clamp(RENEW_EVERY, RENEW_AT_LEAST_EVERY)
 }
 
 impl State {
     /// Renews the Lease of a Node that is there; the first renewal creates it.
-    pub(super) fn plan_lease(&mut self, id: &BaseId, task: &Task, now: Instant, out: &mut Vec<Effect>) {
+    pub(super) fn plan_lease(&mut self, id: &BaseId, now: Instant, out: &mut Vec<Effect>) {
         let renew_every = renew_every(self.bases.len());
         let Some(state) = self.bases.get_mut(id) else { return };
         let Some(node) = state.node.object.object() else { return };
-        let due = state.lease_due.unwrap_or(now);
-        let due = match state.lease.may_write(now) {
-            MayWrite::Now => due,
-            MayWrite::At(at) => due.max(at),
-            MayWrite::WhenEnded => return,
-        };
+        let Some(at) = state.lease.next_write(now) else { return };
+        let due = state.lease_due.unwrap_or(now).max(at);
         if due > now {
-            self.schedule.wake(task, due);
+            self.schedule.wake_base(id, due);
             return;
         }
         let spec = json!({
@@ -90,9 +60,9 @@ impl State {
         };
         out.push(Effect::Write(Lane::Background, Key::Lease(id.clone()), request));
         state.lease.write((), now);
-        let next = now.later(renew_every.saturating_add(spread(id)));
+        let next = now.later(renew_every.saturating_add(jitter(id)));
         state.lease_due = Some(next);
-        self.schedule.wake(task, next);
+        self.schedule.wake_base(id, next);
     }
 }
 

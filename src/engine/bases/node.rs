@@ -1,19 +1,21 @@
-//! The Node of a base.
+//! Plans for the Node of a base.
 
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Node;
 use serde_json::json;
-use tracing::{info, warn};
+use tracing::info;
 
-use super::{super::state::State, BaseState, spread};
+use super::jitter;
 use crate::{
-    api::{Key, Outcome, Request, WriteError},
-    domain::{BaseId, BaseInfo, Later, Ledger, Reachability},
-    k8s::{NodeWriter, Ready, names, node_says_metaspace_low, node_says_ready},
-    planning::{Effect, Lane, MayWrite, Task, Tracked, version},
-    tunnel::{Health, address},
+    api::{Key, Request},
+    domain::{BaseId, BaseInfo, Later, Reachability},
+    engine::{
+        known::{BaseState, NodeWrite},
+        state::State,
+    },
+    k8s::{NodeWriter, Ready, names},
+    planning::{Effect, Lane},
 };
 
 /// A status that has not changed is written this often, like a kubelet's `nodeStatusReportFrequency`.
@@ -24,108 +26,7 @@ const WAIT_FOR_HEALTH: Duration = Duration::from_millis(500);
 /// what its health says.
 const WAIT_FOR_HEARTBEAT: Duration = Duration::from_secs(11);
 
-/// What a write of a Node does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::engine) enum NodeWrite {
-    Create,
-    Patch,
-    Delete,
-}
-
-/// What is known about a Node.
-#[derive(Debug)]
-pub(in crate::engine) struct NodeState {
-    pub(in crate::engine) name: String,
-    pub(in crate::engine) object: Tracked<Node, NodeWrite>,
-    /// A Node of that name is there, but without our labels: it is given them.
-    adopts: bool,
-    refresh_at: Option<Instant>,
-    /// What the Node was last found to say already; none after any change of it.
-    said: Option<(BaseInfo, Option<Health>, Option<String>, Reachability)>,
-    /// Since when its Ready condition is not True, as far as this process saw.
-    pub(in crate::engine) not_ready_since: Option<Instant>,
-}
-
-impl NodeState {
-    pub(in crate::engine) fn new(name: String) -> Self {
-        Self { name, object: Tracked::default(), adopts: false, refresh_at: None, said: None, not_ready_since: None }
-    }
-
-    /// The ledger in the Node's annotation, where an older version left one.
-    pub(in crate::engine) fn former_ledger(&self) -> Option<Ledger> {
-        let annotations = self.object.object()?.metadata.annotations.as_ref()?;
-        serde_json::from_str(annotations.get(names::LEDGER)?).ok().filter(|ledger| *ledger != Ledger::default())
-    }
-
-    fn path(&self) -> String {
-        format!("/api/v1/nodes/{}", self.name)
-    }
-}
-
 impl BaseState {
-    /// The watch shows the Node.
-    pub(in crate::engine) fn node_shown(&mut self, mut object: Node, now: Instant) {
-        if self.node.object.is_outdated(version(&object.metadata)) {
-            return;
-        }
-        if self.base.info.is_none() {
-            self.base.info = info_from(&object);
-        }
-        if self.health.is_none() && !self.node.object.exists() {
-            self.low_metaspace.found(node_says_metaspace_low(&object));
-        }
-        if node_says_ready(&object) {
-            self.node.not_ready_since = None;
-        } else {
-            self.node.not_ready_since.get_or_insert(now);
-        }
-        if let Some(annotations) = &mut object.metadata.annotations {
-            annotations.retain(|key, _| key == names::LEDGER);
-        }
-        let shown = version(&object.metadata);
-        self.node.object.shown(object, shown);
-        self.node.said = None;
-    }
-
-    /// The Node is gone.
-    pub(in crate::engine) fn node_gone(&mut self) {
-        self.node.object.gone();
-        self.node.said = None;
-        self.node.not_ready_since = None;
-        self.lease.gone();
-        self.lease_due = None;
-    }
-
-    pub(in crate::engine) fn node_written(&mut self, result: Result<Outcome, WriteError>, now: Instant) {
-        let what = self.node.object.writing().copied();
-        self.node.said = None;
-        match result {
-            Ok(outcome) => {
-                let version = if what == Some(NodeWrite::Delete) { 0 } else { outcome.resource_version };
-                self.node.object.succeeded(version);
-                if what == Some(NodeWrite::Delete) {
-                    self.node_gone();
-                } else {
-                    self.node.object.await_echo(now);
-                }
-            }
-            Err(error) => {
-                self.node.object.failed(now);
-                if error.is_gone() {
-                    // The watch is about to say so, or has already. Made again if the base lives.
-                    self.node_gone();
-                    self.node.object.at_once();
-                } else if error.is_conflict() && what == Some(NodeWrite::Create) {
-                    warn!(node = self.node.name, "a Node of this name is there without our labels; it is taken over");
-                    self.node.adopts = true;
-                } else if !error.is_conflict() && self.node.object.tells_failure() {
-                    // A conflict means that the watch is about to deliver something newer.
-                    warn!(node = self.node.name, %error, "cannot write the Node, trying again");
-                }
-            }
-        }
-    }
-
     /// A base that sends no heartbeats tells its name and version in its health. Returns when to look again.
     fn info_from_health(&mut self, now: Instant) -> Option<Instant> {
         if self.base.info.is_some() {
@@ -145,12 +46,12 @@ impl BaseState {
 
 impl State {
     /// Plans what the base's Node needs next.
-    pub(super) fn plan_node(&mut self, id: &BaseId, task: &Task, now: Instant, out: &mut Vec<Effect>) {
+    pub(super) fn plan_node(&mut self, id: &BaseId, now: Instant, out: &mut Vec<Effect>) {
         let config = std::sync::Arc::clone(&self.config);
         let Some(state) = self.bases.get_mut(id) else { return };
         let reachability = state.base.reachability(now);
         if let Some(at) = state.info_from_health(now) {
-            self.schedule.wake(task, at);
+            self.schedule.wake_base(id, at);
         }
         let Some(info) = state.base.info.clone() else {
             if reachability == Reachability::Dead && !state.is_looked_for(now) {
@@ -158,17 +59,16 @@ impl State {
             }
             return;
         };
-        match state.node.object.may_write(now) {
-            MayWrite::Now => {}
-            MayWrite::At(at) => return self.schedule.wake(task, at),
-            MayWrite::WhenEnded => return,
+        let Some(at) = state.node.object.next_write(now) else { return };
+        if at > now {
+            return self.schedule.wake_base(id, at);
         }
-        let low_metaspace = state.low_metaspace.says.clone();
+        let low_metaspace = state.node.low_metaspace.clone();
         let says = (info.clone(), state.health.clone(), low_metaspace, reachability);
         if let Some(at) = state.node.refresh_at.filter(|at| *at > now)
             && state.node.said.as_ref() == Some(&says)
         {
-            return self.schedule.wake(task, at);
+            return self.schedule.wake_base(id, at);
         }
         let health = state.health.as_ref();
         let writes = NodeWriter {
@@ -176,14 +76,14 @@ impl State {
             env: &config.env,
             info: &info,
             max_metaspace: health.and_then(|h| h.max_metaspace),
-            low_metaspace: state.low_metaspace.says.as_deref(),
+            low_metaspace: state.node.low_metaspace.as_deref(),
             java_version: health.and_then(|h| h.java_version.as_deref()),
             max_pods: config.max_pods,
             zone_per_base: config.zone_per_base,
             env_taint: config.env_taint,
             now: Timestamp::now(),
         };
-        let next_refresh = now.later(STATUS_EVERY.saturating_add(spread(id)));
+        let next_refresh = now.later(STATUS_EVERY.saturating_add(jitter(id)));
         let (what, request) = match (state.node.object.object(), reachability) {
             (None, Reachability::Online) if state.node.adopts => {
                 state.node.adopts = false;
@@ -193,7 +93,7 @@ impl State {
             (None, Reachability::Online) => {
                 let from = state.created.later(WAIT_FOR_HEALTH);
                 if health.is_none() && now < from {
-                    return self.schedule.wake(task, from);
+                    return self.schedule.wake_base(id, from);
                 }
                 let Some(ready) = Ready::from(reachability) else { return };
                 info!(node = state.node.name, "creating the Node");
@@ -227,7 +127,7 @@ impl State {
                 let Some(request) = request else {
                     state.node.said = Some(says);
                     let at = state.node.refresh_at.unwrap_or(next_refresh);
-                    return self.schedule.wake(task, at);
+                    return self.schedule.wake_base(id, at);
                 };
                 (NodeWrite::Patch, request)
             }
@@ -235,22 +135,4 @@ impl State {
         state.node.object.write(what, now);
         out.push(Effect::Write(Lane::Status, Key::Node(id.clone()), request));
     }
-}
-
-/// What a Node tells of its base: all there is after a restart, until the base is heard.
-fn info_from(node: &Node) -> Option<BaseInfo> {
-    let labels = node.metadata.labels.as_ref()?;
-    let label = |key: &str| labels.get(key).cloned();
-    let addresses = node.status.iter().filter_map(|s| s.addresses.as_ref()).flatten();
-    let of_type = |type_: &str| addresses.clone().find(|a| a.type_ == type_).map(|a| a.address.clone());
-    Some(BaseInfo {
-        name: label(names::BASE_NAME)?,
-        version: label(names::BASE_VERSION)?,
-        cluster: label(names::BASE_CLUSTER),
-        ip: of_type("InternalIP").and_then(|ip| address(&ip).ok()),
-        // The Node's own name stands there where the base told none.
-        host_name: of_type("Hostname")
-            .filter(|host| Some(host) != node.metadata.name.as_ref())
-            .or_else(|| label(names::BASE_HOST)),
-    })
 }

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{super::state::State, PodState};
 use crate::{
     api::{Key, Request},
     domain::{BaseId, ContainerOutcome, Later, Phase, PodOutcome, PodUid, Reason},
+    engine::{known::PodState, state::State},
     k8s::{StatusWriter, status_patch},
-    planning::{Effect, Lane, MayWrite, Task},
+    planning::{Effect, Lane},
 };
 
 /// How long a fresh Pod's status may stay empty: quick installs are then written once, not twice.
@@ -19,20 +19,13 @@ impl State {
     /// First that the old Pod has failed, then that the new one is Ready: with both, its Deployment would count one
     /// base as two, and take away a Pod too many. But the other way round where nothing else of it is Ready: then its
     /// Service would have no endpoint in between, although the base serves.
-    pub(super) fn plan_statuses(
-        &mut self,
-        id: &BaseId,
-        all: &[PodOutcome],
-        task: &Task,
-        now: Instant,
-        out: &mut Vec<Effect>,
-    ) {
+    pub(super) fn plan_statuses(&mut self, id: &BaseId, all: &[PodOutcome], now: Instant, out: &mut Vec<Effect>) {
         let (failed, others): (Vec<_>, Vec<_>) = all.iter().partition(|o| o.phase == Phase::Failed);
         let (ready, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|o| o.ready());
         let last = !ready.is_empty() && failed.iter().any(|o| !self.is_ready_elsewhere(&o.uid));
         let (first, then) = if last { (ready, failed) } else { (failed, ready) };
         for outcome in others.into_iter().chain(first.iter().copied()) {
-            self.plan_status(id, outcome, task, now, out);
+            self.plan_status(id, outcome, now, out);
         }
         if self.pods_of(id).any(PodState::is_failing_now)
             || first.iter().any(|o| self.pods.get(&o.uid).is_some_and(|p| p.is_to_be_written(o)))
@@ -40,38 +33,30 @@ impl State {
             return;
         }
         for outcome in then {
-            self.plan_status(id, outcome, task, now, out);
+            self.plan_status(id, outcome, now, out);
         }
     }
 
-    pub(super) fn plan_status(
-        &mut self,
-        id: &BaseId,
-        outcome: &PodOutcome,
-        task: &Task,
-        now: Instant,
-        out: &mut Vec<Effect>,
-    ) {
+    pub(super) fn plan_status(&mut self, id: &BaseId, outcome: &PodOutcome, now: Instant, out: &mut Vec<Effect>) {
         if self.pods.get(&outcome.uid).is_none_or(|pod| pod.said.as_ref() == Some(outcome)) {
             return;
         }
         let shares = self.shares_a_module(id, &outcome.uid);
         let Some(pod) = self.pods.get_mut(&outcome.uid) else { return };
-        if let Some(not_done) = pod.tell(outcome, shares, out) {
-            self.tell_deployment(&outcome.uid, not_done, out);
+        if let Some(not_done) = pod.report(outcome, shares, out) {
+            self.report_deployment(&outcome.uid, not_done, out);
         }
         let ip = self.bases.get(id).and_then(|b| b.base.info.as_ref()).and_then(|i| i.ip.as_deref());
         let Some(pod) = self.pods.get_mut(&outcome.uid) else { return };
-        match pod.object.may_write(now) {
-            MayWrite::Now => {}
-            MayWrite::At(at) => return self.schedule.wake(task, at),
-            MayWrite::WhenEnded => return,
+        let Some(at) = pod.object.next_write(now) else { return };
+        if at > now {
+            return self.schedule.wake_base(id, at);
         }
         let Some(object) = pod.object.object() else { return };
         let fresh = object.status.as_ref().is_none_or(|s| s.container_statuses.is_none());
         let quick = pod.first_seen.later(QUICK);
         if fresh && is_under_way(outcome) && !outcome.ready() && now < quick {
-            return self.schedule.wake(task, quick);
+            return self.schedule.wake_base(id, quick);
         }
         let status = StatusWriter { ip, now: whole_seconds(Timestamp::now()) }.status(object, outcome);
         if object.status.as_ref() == Some(&status) {
@@ -87,16 +72,15 @@ impl State {
     }
 
     /// Plans that the Pod object goes.
-    pub(super) fn plan_deletion(&mut self, uid: &PodUid, task: &Task, now: Instant, out: &mut Vec<Effect>) {
+    pub(super) fn plan_deletion(&mut self, uid: &PodUid, now: Instant, out: &mut Vec<Effect>) {
         let Some(pod) = self.pods.get_mut(uid) else { return };
         let meta = pod.object.object().map(|object| &object.metadata);
         if meta.is_some_and(|meta| meta.deletion_grace_period_seconds == Some(0)) {
             return; // the API server removes it without us; the watch is about to say so
         }
-        match pod.deletion.may_write(now) {
-            MayWrite::Now => {}
-            MayWrite::At(at) => return self.schedule.wake(task, at),
-            MayWrite::WhenEnded => return,
+        let Some(at) = pod.deletion.next_write(now) else { return };
+        if at > now {
+            return self.schedule.wake_base(&pod.base, at);
         }
         let Some((namespace, name)) = pod.pod.name.split_once('/') else { return };
         let request = Request::delete(format!("/api/v1/namespaces/{namespace}/pods/{name}"), uid);

@@ -1,19 +1,26 @@
 //! The ledgers of all bases, kept in some objects that each have many of them.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{DefaultHasher, Hash, Hasher},
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
+use super::object;
 use crate::{
     api::Request,
-    domain::BaseId,
+    domain::{BaseId, Ledger},
     k8s::{Saved, ledger_entry, ledgers_name},
-    planning::{MayWrite, Tracked},
+    planning::Tracked,
 };
 
+/// What changes within this time is one write.
+pub(super) const COLLECTS: Duration = Duration::from_secs(10);
 /// A base is put into an object with fewer bytes than this (an object may have 1 MiB).
 const FULL: usize = 96 * 1024;
 /// An object that has grown to this gives bases away.
@@ -63,9 +70,9 @@ pub(super) struct Ledgers {
 
 impl Ledgers {
     /// The object with this number is there, with this version.
-    pub(super) fn shown(&mut self, number: usize, version: u64) {
+    pub(super) fn observed(&mut self, number: usize, version: u64) {
         if let Some(shard) = self.shard(number) {
-            shard.object.shown((), version);
+            shard.object.observed((), version);
         }
     }
 
@@ -99,7 +106,7 @@ impl Ledgers {
         let shard = match self.homes.get(base) {
             Some(home) => home.shard,
             None => {
-                let Some(room) = self.settle(base, bytes()) else { return false };
+                let Some(room) = self.place(base, bytes()) else { return false };
                 room
             }
         };
@@ -110,7 +117,7 @@ impl Ledgers {
     }
 
     /// Gives the base a place in an object that has room.
-    fn settle(&mut self, base: &BaseId, bytes: usize) -> Option<usize> {
+    fn place(&mut self, base: &BaseId, bytes: usize) -> Option<usize> {
         let room = self.shards.iter().position(|shard| shard.bytes < FULL).unwrap_or(self.shards.len());
         let shard = self.shard(room)?;
         shard.bytes = shard.bytes.saturating_add(bytes);
@@ -123,7 +130,7 @@ impl Ledgers {
         let too_large =
             self.shards.get(number).is_some_and(|s| s.bytes.saturating_add(bytes) > TOO_LARGE && s.bytes > bytes);
         let Some(old) = self.homes.get(base).copied().filter(|_| too_large) else { return false };
-        if self.settle(base, bytes).is_none() {
+        if self.place(base, bytes).is_none() {
             return false;
         }
         if let Some(shard) = self.shards.get_mut(number) {
@@ -183,7 +190,7 @@ impl Ledgers {
         }
         let name = ledgers_name(env, number);
         shard.object.write(marks, now);
-        let request = super::write(env, path, &name, &entries, exists);
+        let request = object::write(env, path, &name, &entries, exists);
         Some((name, request))
     }
 
@@ -199,11 +206,7 @@ impl Ledgers {
         for number in 0..self.shards.len() {
             let Some(shard) = self.shards.get(number) else { continue };
             let Some(by) = shard.first_due else { continue };
-            let at = match shard.object.may_write(now) {
-                MayWrite::Now => by,
-                MayWrite::At(later) => by.max(later),
-                MayWrite::WhenEnded => continue,
-            };
+            let Some(at) = shard.object.next_write(now).map(|next| next.max(by)) else { continue };
             if at > now {
                 wake = Some(wake.map_or(at, |wake| wake.min(at)));
             } else {
@@ -216,22 +219,19 @@ impl Ledgers {
     /// The write on its way ended well. Returns what it saved.
     pub(super) fn written(&mut self, number: usize, version: u64) -> Vec<(BaseId, u64)> {
         let Some(shard) = self.shards.get_mut(number) else { return Vec::new() };
-        shard.object.shown((), version);
-        shard.object.succeeded(version).unwrap_or_default()
+        shard.object.created_or_updated(version).unwrap_or_default()
     }
 
     /// It failed: what it would have saved is still to be written. `there` is whether the object exists now, where
     /// the answer tells.
     pub(super) fn failed(&mut self, number: usize, there: Option<bool>, now: Instant) {
         let Some(shard) = self.shards.get_mut(number) else { return };
-        for (base, _) in shard.object.failed(now).unwrap_or_default() {
+        for (base, _) in shard.object.failed_with(there, now).unwrap_or_default() {
             shard.is_due(base.clone(), now);
             self.homes.entry(base).or_insert(Home { shard: number, bytes: 0 });
         }
-        match there {
-            Some(true) => drop(shard.object.shown((), u64::MAX)),
-            Some(false) => self.lost(number, now),
-            None => {}
+        if there == Some(false) {
+            self.lost(number, now);
         }
     }
 
@@ -254,103 +254,9 @@ impl Ledgers {
     }
 }
 
-/// Several changes in one write.
-pub(super) const SETTLES: Duration = Duration::from_secs(10);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::ModuleId;
-
-    const PATH: &str = "/api/v1/namespaces/m/configmaps";
-
-    fn base(number: usize) -> BaseId {
-        BaseId::new(format!("base-{number}"))
-    }
-
-    fn ledger(bytes: usize) -> impl Fn(&BaseId) -> (Saved, u64) {
-        move |_| {
-            let mut saved = Saved::default();
-            saved.ledger.install(&ModuleId::new("biz1", "1".repeat(bytes)));
-            (saved, 1)
-        }
-    }
-
-    fn nothing(_: &BaseId) -> (Saved, u64) {
-        (Saved::default(), 2)
-    }
-
-    /// All that is due is written, and answered.
-    fn flush(ledgers: &mut Ledgers, content: impl Fn(&BaseId) -> (Saved, u64), now: Instant) -> usize {
-        let (writes, _) = ledgers.due("dev", PATH, content, now);
-        for number in 0..ledgers.len() {
-            ledgers.written(number, 1);
-        }
-        writes.len()
-    }
-
-    #[test]
-    fn a_release_to_a_fleet_is_a_few_writes_of_a_few_objects() {
-        let (now, mut ledgers) = (Instant::now(), Ledgers::default());
-        (0..5_000).for_each(|number| assert!(ledgers.changed(&base(number), || 60, now + SETTLES)));
-        assert!(ledgers.due("dev", PATH, ledger(10), now).0.is_empty(), "more may come");
-        let writes = flush(&mut ledgers, ledger(10), now + SETTLES);
-        assert!((2..=5).contains(&writes), "{writes}");
-        assert_eq!(ledgers.unsaved(), 0);
-    }
-
-    #[test]
-    fn no_object_grows_beyond_what_an_api_server_takes() {
-        let (mut now, mut ledgers) = (Instant::now(), Ledgers::default());
-        for round in 1..6 {
-            (0..200).for_each(|number| assert!(ledgers.changed(&base(number), || 100, now)));
-            for _ in 0..3 {
-                now += Duration::from_secs(100);
-                let (writes, _) = ledgers.due("dev", PATH, ledger(round * 10_000), now);
-                for (_, request) in &writes {
-                    let bytes = request.body().to_string().len();
-                    assert!(bytes < 900 * 1024, "{bytes} in one write");
-                }
-                (0..ledgers.len()).for_each(|number| drop(ledgers.written(number, 1)));
-            }
-            assert!(ledgers.shards.iter().all(|shard| shard.bytes < 900 * 1024), "round {round}");
-        }
-    }
-
-    #[test]
-    fn one_that_is_too_large_does_not_keep_the_others_from_being_written() {
-        let (now, mut ledgers) = (Instant::now(), Ledgers::default());
-        let content = |id: &BaseId| if *id == base(1) { ledger(LARGEST)(id) } else { ledger(5)(id) };
-        (0..3).for_each(|number| assert!(ledgers.changed(&base(number), || 60, now)));
-        let (writes, _) = ledgers.due("dev", PATH, content, now);
-        let body = writes[0].1.body();
-        assert!(body["data"]["base-0"].is_string() && body["data"]["base-2"].is_string());
-        assert!(body["data"]["base-1"].is_null());
-    }
-
-    #[test]
-    fn what_says_nothing_any_more_is_taken_away_and_a_lost_object_comes_back_whole() {
-        let (now, mut ledgers) = (Instant::now(), Ledgers::default());
-        (0..3).for_each(|number| assert!(ledgers.changed(&base(number), || 60, now)));
-        assert_eq!(flush(&mut ledgers, ledger(5), now), 1);
-        ledgers.changed(&base(0), || 60, now);
-        let (writes, _) = ledgers.due("dev", PATH, nothing, now);
-        assert_eq!(writes[0].1.body(), serde_json::json!({ "data": { "base-0": null } }));
-        ledgers.failed(0, Some(false), now);
-        let (writes, _) = ledgers.due("dev", PATH, ledger(5), now + Duration::from_secs(1));
-        let data = writes[0].1.body()["data"].clone();
-        assert!(data["base-1"].is_string() && data["base-2"].is_string(), "{data}");
-    }
-
-    #[test]
-    fn a_write_that_fails_is_made_again() {
-        let (now, mut ledgers) = (Instant::now(), Ledgers::default());
-        ledgers.changed(&base(1), || 60, now);
-        assert_eq!(ledgers.due("dev", PATH, ledger(1), now).0.len(), 1);
-        ledgers.failed(0, None, now);
-        assert_eq!(ledgers.unsaved(), 1);
-        let (none, again) = ledgers.due("dev", PATH, ledger(1), now);
-        assert!(none.is_empty());
-        assert_eq!(ledgers.due("dev", PATH, ledger(1), again.unwrap()).0.len(), 1);
-    }
+/// Tells one ledger from another.
+pub(in crate::engine) fn mark(ledger: &Ledger) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    ledger.hash(&mut hasher);
+    hasher.finish()
 }

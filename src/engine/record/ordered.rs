@@ -5,6 +5,9 @@
 //! lists, is in this set and is no exception was installed by us, also for a process that knows nothing else. An id
 //! leaves when the ledgers of all bases that it was ordered for are written.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     time::{Duration, Instant},
@@ -13,7 +16,7 @@ use std::{
 use crate::{
     domain::{BaseId, Later, Ledger, ModuleId},
     k8s::Ordered,
-    planning::{MayWrite, Tracked},
+    planning::Tracked,
 };
 
 /// Module ids that may be in the set. Beyond them installs wait until some have left.
@@ -41,9 +44,16 @@ struct Entry {
     former: bool,
 }
 
+impl Entry {
+    fn new(not_ours: BTreeSet<BaseId>, former: bool, now: Instant) -> Self {
+        let (needed_by, waiting) = (BTreeSet::new(), BTreeSet::new());
+        Self { on_record: former, not_ours, needed_by, waiting, kept_until: now, former }
+    }
+}
+
 /// The set.
 #[derive(Debug)]
-pub(super) struct OrderedSet {
+pub(in crate::engine) struct OrderedSet {
     ids: BTreeMap<ModuleId, Entry>,
     /// The object, and the ids that the write on its way has in it.
     pub(super) object: Tracked<(), Vec<ModuleId>>,
@@ -56,34 +66,20 @@ pub(super) struct OrderedSet {
 
 impl Default for OrderedSet {
     fn default() -> Self {
-        Self {
-            ids: BTreeMap::new(),
-            object: Tracked::unpaced(),
-            changed: None,
-            former: HashMap::new(),
-            former_until: None,
-        }
+        let (ids, former) = (BTreeMap::new(), HashMap::new());
+        Self { ids, object: Tracked::unpaced(), changed: None, former, former_until: None }
     }
 }
 
 impl OrderedSet {
     /// What a process before this one left.
     pub(super) fn restore(&mut self, ordered: Ordered, now: Instant) {
-        for (id, not_ours) in ordered {
-            let entry = Entry {
-                on_record: true,
-                not_ours,
-                needed_by: BTreeSet::new(),
-                waiting: BTreeSet::new(),
-                kept_until: now,
-                former: true,
-            };
-            self.ids.insert(id, entry);
-        }
+        let entries = ordered.into_iter().map(|(id, not_ours)| (id, Entry::new(not_ours, true, now)));
+        self.ids.extend(entries);
     }
 
     /// What is in the set.
-    pub(super) fn ids(&self) -> impl Iterator<Item = &ModuleId> {
+    pub(in crate::engine) fn ids(&self) -> impl Iterator<Item = &ModuleId> {
         self.ids.keys()
     }
 
@@ -97,7 +93,7 @@ impl OrderedSet {
     }
 
     /// A base has listed these modules. Returns those that a process before this one ordered, and nobody wrote down.
-    pub(super) fn listed<'m>(
+    pub(in crate::engine) fn listed<'m>(
         &mut self,
         base: &BaseId,
         modules: impl Iterator<Item = &'m ModuleId>,
@@ -158,15 +154,7 @@ impl OrderedSet {
             if self.ids.len() >= MOST {
                 return false; // looked at again when the base is: some will have left
             }
-            let entry = Entry {
-                on_record: false,
-                not_ours: not_ours(),
-                needed_by: BTreeSet::new(),
-                waiting: BTreeSet::new(),
-                kept_until: now,
-                former: false,
-            };
-            self.ids.insert(id.clone(), entry);
+            self.ids.insert(id.clone(), Entry::new(not_ours(), false, now));
             self.changed.get_or_insert(now);
         }
         let Some(entry) = self.ids.get_mut(id) else { return false };
@@ -179,7 +167,7 @@ impl OrderedSet {
     }
 
     /// The base's ledger is on record as it is now: nothing here is needed for it.
-    pub(super) fn saved(&mut self, base: &BaseId) {
+    pub(in crate::engine) fn saved(&mut self, base: &BaseId) {
         for entry in self.ids.values_mut() {
             entry.needed_by.remove(base);
         }
@@ -197,11 +185,7 @@ impl OrderedSet {
         let Some(changed) = self.changed else { return (None, ends) };
         let urgent = self.ids.values().any(|entry| !entry.on_record && !entry.waiting.is_empty());
         let at = if urgent { now } else { changed.later(LAZY) };
-        let at = match self.object.may_write(now) {
-            MayWrite::Now => at,
-            MayWrite::At(later) => at.max(later),
-            MayWrite::WhenEnded => return (None, ends),
-        };
+        let Some(at) = self.object.next_write(now).map(|next| next.max(at)) else { return (None, ends) };
         if at > now {
             return (None, Some(ends.map_or(at, |ends| ends.min(at))));
         }
@@ -213,7 +197,7 @@ impl OrderedSet {
     /// The write on its way ended well. Returns the bases that waited for it.
     pub(super) fn written(&mut self, version: u64) -> BTreeSet<BaseId> {
         let mut waited = BTreeSet::new();
-        for id in self.object.succeeded(version).unwrap_or_default() {
+        for id in self.object.created_or_updated(version).unwrap_or_default() {
             if let Some(entry) = self.ids.get_mut(&id) {
                 entry.on_record = true;
                 waited.append(&mut entry.waiting);
@@ -222,10 +206,14 @@ impl OrderedSet {
         waited
     }
 
-    /// The write on its way failed: everything is still to be written.
-    pub(super) fn failed(&mut self, now: Instant) {
-        self.object.failed(now);
+    /// The write on its way failed: everything is still to be written. `there` is whether the object exists now, where
+    /// the answer tells.
+    pub(super) fn failed(&mut self, there: Option<bool>, now: Instant) {
+        self.object.failed_with(there, now);
         self.changed.get_or_insert(now);
+        if there == Some(false) {
+            self.lost(now);
+        }
     }
 
     /// The object is gone: what was on record is not any more.
@@ -250,110 +238,5 @@ impl OrderedSet {
     /// How many ids are in it.
     pub(super) fn len(&self) -> usize {
         self.ids.len()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(version: usize) -> ModuleId {
-        ModuleId::new("biz1", version.to_string())
-    }
-
-    fn base(number: usize) -> BaseId {
-        BaseId::new(format!("base-{number}"))
-    }
-
-    fn want(set: &mut OrderedSet, number: usize, version: usize, now: Instant) -> bool {
-        set.want(&base(number), &id(version), BTreeSet::new, now)
-    }
-
-    #[test]
-    fn of_a_release_only_the_first_waits_and_one_write_is_made() {
-        let (now, mut set) = (Instant::now(), OrderedSet::default());
-        assert!(!want(&mut set, 1, 1, now));
-        assert!(set.due(now).0.is_some());
-        assert!(!want(&mut set, 2, 1, now), "the write is on its way");
-        assert_eq!(set.written(1), BTreeSet::from([base(1), base(2)]));
-        assert!(want(&mut set, 3, 1, now));
-        assert_eq!(set.due(now).0, None);
-    }
-
-    #[test]
-    fn an_id_leaves_when_the_ledgers_have_it_and_no_base_is_likely_to_follow() {
-        let (now, mut set) = (Instant::now(), OrderedSet::default());
-        want(&mut set, 1, 1, now);
-        set.due(now);
-        set.written(1);
-        let later = now + Duration::from_secs(60);
-        assert_eq!(set.due(later), (None, None), "the ledger has not been written");
-        set.saved(&base(1));
-        assert_eq!(set.due(later).0, None, "nobody waits");
-        assert_eq!(set.due(later + LAZY).0, Some(Ordered::new()));
-    }
-
-    #[test]
-    fn what_is_on_a_list_and_was_ordered_by_the_process_before_is_ours_and_an_exception_is_not() {
-        let (now, mut set) = (Instant::now(), OrderedSet::default());
-        set.restore(Ordered::from([(id(1), BTreeSet::from([base(2)]))]), now);
-        set.expect_reports([base(1), base(2)].into_iter(), now);
-        let listed =
-            |set: &mut OrderedSet, number| set.listed(&base(number), [id(1), id(2)].iter(), &Ledger::default(), now);
-        assert_eq!(listed(&mut set, 1), [id(1)]);
-        assert_eq!(listed(&mut set, 2), []);
-        assert_eq!(listed(&mut set, 3), [], "it was not there at the start: somebody else's");
-        set.due(now + LATE);
-        assert_eq!(listed(&mut set, 1), [], "no command is that late");
-    }
-
-    #[test]
-    fn what_somebody_else_installs_while_we_look_is_an_exception_for_the_next_process() {
-        let (now, mut set) = (Instant::now(), OrderedSet::default());
-        want(&mut set, 1, 1, now);
-        set.due(now);
-        set.written(1);
-        set.listed(&base(9), [id(1)].iter(), &Ledger::default(), now);
-        let written = set.due(now + LAZY).0;
-        assert_eq!(written, Some(Ordered::from([(id(1), BTreeSet::from([base(9)]))])));
-    }
-
-    #[test]
-    fn many_modules_one_after_the_other_do_not_wait_for_each_other() {
-        let (now, mut set) = (Instant::now(), OrderedSet::default());
-        for version in 0..200 {
-            want(&mut set, 1, version, now);
-            assert!(set.due(now).0.is_some(), "{version}");
-            set.written(1);
-        }
-    }
-
-    #[test]
-    fn the_set_is_bounded_and_has_room_again() {
-        let (now, mut set) = (Instant::now(), OrderedSet::default());
-        (0..MOST).for_each(|version| assert!(!want(&mut set, 1, version, now)));
-        assert!(!want(&mut set, 1, MOST, now));
-        assert_eq!(set.len(), MOST);
-        set.due(now);
-        set.written(1);
-        set.saved(&base(1));
-        set.due(now + KEPT);
-        assert_eq!(set.len(), 0);
-    }
-
-    #[test]
-    fn where_the_write_fails_it_is_tried_again_and_where_the_object_is_taken_away_it_is_written_anew() {
-        let (mut now, mut set) = (Instant::now(), OrderedSet::default());
-        want(&mut set, 1, 1, now);
-        assert!(set.due(now).0.is_some());
-        set.failed(now);
-        let (nothing, again) = set.due(now);
-        assert_eq!(nothing, None);
-        now = again.unwrap();
-        assert!(set.due(now).0.is_some());
-        set.written(1);
-        set.lost(now);
-        assert!(!want(&mut set, 2, 1, now), "it is not on record any more");
-        assert!(set.due(now).0.is_some());
     }
 }

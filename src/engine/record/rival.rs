@@ -21,14 +21,14 @@ pub(super) struct Rival {
     me: String,
     /// Who it was last, and since when it is seen.
     seen: Option<(String, Instant)>,
-    /// It is to be told, and was.
+    /// It is to be reported, and was.
     persists: bool,
-    told: bool,
+    reported: bool,
 }
 
 impl Rival {
     pub(super) fn new(me: &str) -> Self {
-        Self { me: me.to_owned(), seen: None, persists: false, told: false }
+        Self { me: me.to_owned(), seen: None, persists: false, reported: false }
     }
 
     /// This process, for what it writes.
@@ -36,8 +36,8 @@ impl Rival {
         &self.me
     }
 
-    /// The object that everybody who orders writes was shown.
-    pub(super) fn shown(&mut self, object: &ConfigMap, now: Instant) {
+    /// The object that whoever orders modules writes has changed.
+    pub(super) fn observed(&mut self, object: &ConfigMap, now: Instant) {
         let Some(writer) = writer_of(object).filter(|writer| *writer != self.me) else { return };
         match &self.seen {
             Some((known, since)) if known == writer => {
@@ -52,16 +52,16 @@ impl Rival {
         self.persists
     }
 
-    /// Tells it, once.
-    pub(super) fn tell(&mut self, env: &str, namespace: &str, name: &str, out: &mut Vec<Effect>) {
-        let Some((rival, _)) = self.seen.as_ref().filter(|_| self.persists && !self.told) else { return };
+    /// Reports it, once.
+    pub(super) fn report(&mut self, env: &str, namespace: &str, name: &str, out: &mut Vec<Effect>) {
+        let Some((rival, _)) = self.seen.as_ref().filter(|_| self.persists && !self.reported) else { return };
         let message = format!(
             "another controller of environment {env} ({rival}) orders modules too: every command is doubled. Run one only"
         );
         warn!(rival, env, "another controller of this environment is at work: every command is doubled; run one only");
         let subject = Subject::ConfigMap(namespace.to_owned(), name.to_owned());
         out.push(Effect::Note(Note { subject, warning: true, reason: "AnotherController", message }));
-        self.told = true;
+        self.reported = true;
     }
 }
 
@@ -74,24 +74,24 @@ mod tests {
     #[test]
     fn who_goes_on_writing_is_told_once_and_a_predecessor_is_not() {
         let (start, mut rival) = (Instant::now(), Rival::new("me"));
-        let mut told = |writer: Option<&str>, seconds: u64| {
+        let mut reported = |writer: Option<&str>, seconds: u64| {
             let object = json!({ "metadata": { "name": "modulet-ordered.dev" }, "data": { "writer": writer } });
             let object = match writer {
                 Some(_) => object,
                 None => json!({ "metadata": { "name": "modulet-ordered.dev" } }),
             };
-            rival.shown(&serde_json::from_value(object).unwrap(), start + Duration::from_secs(seconds));
+            rival.observed(&serde_json::from_value(object).unwrap(), start + Duration::from_secs(seconds));
             let mut out = Vec::new();
-            rival.tell("dev", "modulet", "modulet-ordered.dev", &mut out);
+            rival.report("dev", "modulet", "modulet-ordered.dev", &mut out);
             out.len()
         };
-        assert_eq!(told(None, 0), 0, "version 0.1 did not say who it is");
-        assert_eq!(told(Some("me"), 60), 0);
+        assert_eq!(reported(None, 0), 0, "version 0.1 did not say who it is");
+        assert_eq!(reported(Some("me"), 60), 0);
         // The process before us, in its last seconds.
-        assert_eq!(told(Some("before"), 61) + told(Some("before"), 65) + told(Some("me"), 80), 0);
-        assert_eq!(told(Some("other"), 100), 0);
-        assert_eq!(told(Some("me"), 105), 0);
-        assert_eq!(told(Some("other"), 111), 1);
-        assert_eq!(told(Some("other"), 200), 0, "once");
+        assert_eq!(reported(Some("before"), 61) + reported(Some("before"), 65) + reported(Some("me"), 80), 0);
+        assert_eq!(reported(Some("other"), 100), 0);
+        assert_eq!(reported(Some("me"), 105), 0);
+        assert_eq!(reported(Some("other"), 111), 1);
+        assert_eq!(reported(Some("other"), 200), 0, "once");
     }
 }

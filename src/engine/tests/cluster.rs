@@ -1,4 +1,6 @@
-//! The scene with bases that do what they are told, and with all that can go wrong between them and the API server.
+//! The scene with bases that do what they are told.
+
+mod faults;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,15 +12,15 @@ use serde_json::{Value, json};
 use super::scene::Scene;
 use crate::{
     domain::{
-        BaseId, BaseInfo, ModuleId,
-        tests::world::{FromBase, Jvm, Mode},
+        ModuleId,
+        tests::jvm::{FromBase, Jvm, Mode},
     },
     tunnel::{Event, Health, Message},
 };
 
-pub(super) const BASES: [&str; 3] = ["base-1", "base-2", "base-3"];
+pub(crate) const BASES: [&str; 3] = ["base-1", "base-2", "base-3"];
 /// Modules of bare Pods, and with their `ReplicaSet` those of a Deployment, whose versions are its revisions.
-pub(super) const MODULES: [(&str, Option<&str>); 6] = [
+pub(crate) const MODULES: [(&str, Option<&str>); 6] = [
     ("biz1:1", None),
     ("biz1:2", None),
     ("biz2:1", None),
@@ -31,27 +33,27 @@ const TICK: Duration = Duration::from_secs(5);
 
 /// A base.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
-pub(super) struct Here {
-    pub(super) jvm: Jvm,
-    pub(super) ip: String,
+pub(crate) struct Here {
+    pub(crate) jvm: Jvm,
+    pub(crate) ip: String,
     /// The number of its JVM: Java's version and the limit of metaspace follow it.
-    pub(super) life: u64,
+    pub(crate) life: u64,
     /// It has answered the health question: only from then on its health tells of the JVM.
     started: bool,
     /// It hears nothing and says nothing.
-    pub(super) silent: bool,
+    pub(crate) silent: bool,
     /// It has said that it goes away.
-    pub(super) stopped: bool,
+    pub(crate) stopped: bool,
     /// It answers, but beats no more, as real ones after an outage of their broker.
-    pub(super) heartless: bool,
+    pub(crate) heartless: bool,
 }
 
 impl Here {
-    pub(super) fn java(&self) -> String {
+    pub(crate) fn java(&self) -> String {
         format!("17.0.{}", self.life)
     }
 
-    pub(super) fn metaspace(&self) -> u64 {
+    pub(crate) fn metaspace(&self) -> u64 {
         (100 + self.life) << 20
     }
 
@@ -67,17 +69,17 @@ impl Here {
     }
 }
 
-pub(super) struct Cluster {
-    pub(super) scene: Scene,
-    pub(super) bases: BTreeMap<&'static str, Here>,
+pub(crate) struct Cluster {
+    pub(crate) scene: Scene,
+    pub(crate) bases: BTreeMap<&'static str, Here>,
     /// Answers on their way from their bases.
     answers: VecDeque<(String, Message)>,
-    pub(super) connected: bool,
+    pub(crate) connected: bool,
     pods: u32,
 }
 
 impl Cluster {
-    pub(super) fn new(mode: Mode) -> Self {
+    pub(crate) fn new(mode: Mode) -> Self {
         let here = |base| {
             let jvm = Jvm::new(mode);
             let ip = "192.0.2.1".to_owned();
@@ -95,16 +97,16 @@ impl Cluster {
         }
     }
 
-    pub(super) fn pods(&self) -> Vec<String> {
+    pub(crate) fn pods(&self) -> Vec<String> {
         self.scene.api.objects.keys().filter(|name| name.starts_with("pod-")).cloned().collect()
     }
 
-    pub(super) fn some_pod(&self, number: usize) -> Option<String> {
+    pub(crate) fn some_pod(&self, number: usize) -> Option<String> {
         let pods = self.pods();
         (!pods.is_empty()).then(|| pods[number % pods.len()].clone())
     }
 
-    pub(super) fn add_pod(&mut self, base: usize, module: usize) {
+    pub(crate) fn add_pod(&mut self, base: usize, module: usize) {
         self.pods += 1;
         let (module, owner) = MODULES[module];
         let pod = format!("pod-{}", self.pods);
@@ -116,32 +118,8 @@ impl Cluster {
         }
     }
 
-    /// The taint manager deletes a Pod of a Node that is away.
-    pub(super) fn evict(&mut self, pod: &str) {
-        self.scene.api.edit(pod, |pod| {
-            let evicted = json!({ "type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager" });
-            pod["status"]["conditions"].as_array_mut().unwrap().push(evicted);
-        });
-        self.delete_pod(pod);
-    }
-
-    /// Whoever put finalizers on Pods takes them away: those that are deleted are gone then.
-    fn finalize(&mut self) {
-        for pod in self.pods() {
-            let metadata = &self.scene.api.objects[&pod]["metadata"];
-            if metadata["finalizers"].is_null() {
-                continue;
-            }
-            if metadata["deletionGracePeriodSeconds"] == 0 {
-                self.scene.vanish(&pod);
-            } else {
-                self.scene.api.edit(&pod, |pod| drop(pod["metadata"].as_object_mut().unwrap().remove("finalizers")));
-            }
-        }
-    }
-
     /// Somebody deletes the Pod: one that has ended is gone at once.
-    pub(super) fn delete_pod(&mut self, pod: &str) {
+    pub(crate) fn delete_pod(&mut self, pod: &str) {
         let object = &self.scene.api.objects[pod];
         if object["status"]["phase"] == "Failed" && object["metadata"]["finalizers"].is_null() {
             return self.scene.remove(pod);
@@ -154,65 +132,11 @@ impl Cluster {
     }
 
     /// Does it to one of the open writes, if there is any.
-    pub(super) fn with_open(&mut self, number: usize, act: impl Fn(&mut Scene, &str)) {
+    pub(crate) fn with_open(&mut self, number: usize, act: impl Fn(&mut Scene, &str)) {
         let open = &self.scene.open;
         if !open.is_empty() {
             let what = open[number % open.len()].0.clone();
             act(&mut self.scene, &what);
-        }
-    }
-
-    /// This process dies and the next one begins. The broker is there for it.
-    pub(super) fn restart(&mut self) {
-        self.answers.clear();
-        self.scene.sent.clear();
-        self.connected = true;
-        self.scene.restart();
-        self.watch_replica_sets();
-    }
-
-    pub(super) fn lose_broker(&mut self) {
-        if std::mem::replace(&mut self.connected, false) {
-            self.answers.clear();
-            self.scene.sent.clear();
-            self.scene.link(Event::Disconnected);
-        }
-    }
-
-    pub(super) fn broker_back(&mut self) {
-        if !std::mem::replace(&mut self.connected, true) {
-            self.scene.link(Event::Connected);
-        }
-    }
-
-    /// The base begins anew, with the modules that it had or without them. What was on its way to it is lost.
-    pub(super) fn restart_base(&mut self, base: usize, asks: bool, keeps: bool) {
-        let base = BASES[base];
-        self.scene.sent.retain(|(to, _)| to != base);
-        // What it had said of itself is delivered before what the new one says, or never.
-        self.answers.retain(|(from, message)| from != base || !matches!(message, Message::Health(_)));
-        let here = self.bases.get_mut(base).unwrap();
-        if !keeps {
-            here.jvm.list.clear();
-        }
-        here.stopped = false;
-        // Another JVM with the same modules, none, whose question for them is lost is not to be told from the one before.
-        if !asks || here.silent || !self.connected {
-            return;
-        }
-        (here.life, here.started) = (here.life + 1, false);
-        let info = BaseInfo { name: "app".into(), version: "1".into(), ..BaseInfo::default() };
-        self.say(base, Message::QueryBaseline(Some(info)));
-    }
-
-    /// The base says that it goes away.
-    pub(super) fn goodbye(&mut self, base: usize) {
-        let base = BASES[base];
-        let here = self.bases.get_mut(base).unwrap();
-        if self.connected && !here.silent {
-            here.stopped = true;
-            let ip = here.ip.clone();
-            self.scene.beats_from(base, &ip, true);
         }
     }
 
@@ -223,12 +147,12 @@ impl Cluster {
         }
     }
 
-    pub(super) fn wait(&mut self, time: Duration) {
+    pub(crate) fn wait(&mut self, time: Duration) {
         self.scene.pass(time);
         if !self.connected {
             return;
         }
-        self.scene.link(Event::Proven);
+        self.scene.link(Event::Alive);
         for (base, here) in &self.bases {
             if !here.silent && !here.stopped && !here.heartless {
                 self.scene.beats_from(base, &here.ip, false);
@@ -237,7 +161,7 @@ impl Cluster {
     }
 
     /// The oldest command reaches its base, and the answer sets off.
-    pub(super) fn deliver_command(&mut self) {
+    pub(crate) fn deliver_command(&mut self) {
         let Some((base, command)) = self.scene.sent.pop_front() else { return };
         let here = self.bases.get_mut(base.as_str()).unwrap();
         if !self.connected || here.silent {
@@ -251,17 +175,8 @@ impl Cluster {
         self.answers.push_back((base, message));
     }
 
-    /// The broker hangs: the connection stays, but nothing comes or goes.
-    pub(super) fn hang(&mut self, time: Duration) {
-        let end = self.scene.now + time;
-        while self.scene.now < end {
-            self.scene.step();
-            self.scene.pass(TICK);
-        }
-    }
-
     /// One of the answers arrives.
-    pub(super) fn deliver_answer(&mut self, number: usize, twice: bool) {
+    pub(crate) fn deliver_answer(&mut self, number: usize, twice: bool) {
         if self.answers.is_empty() {
             return;
         }
@@ -272,40 +187,8 @@ impl Cluster {
         self.say(&base, message);
     }
 
-    pub(super) fn lose_answer_of_base(&mut self, number: usize) {
-        if !self.answers.is_empty() {
-            self.answers.remove(number % self.answers.len());
-        }
-    }
-
-    /// All faults are over: what is silent speaks, what was written is shown.
-    pub(super) fn heal(&mut self) {
-        self.broker_back();
-        for base in BASES {
-            let here = self.bases.get_mut(base).unwrap();
-            here.jvm.broken.clear();
-            here.silent = false;
-            if std::mem::take(&mut here.stopped) {
-                let ip = here.ip.clone();
-                self.scene.beats_from(base, &ip, false);
-            }
-        }
-        self.finalize();
-        self.scene.relist();
-    }
-
-    /// One of which nothing is left anywhere (no Node, no ledger, a stranger) and that beats no more is nobody's to
-    /// find: it beats once.
-    pub(super) fn introduce(&mut self) {
-        for (base, here) in &self.bases {
-            if !self.scene.state.bases.contains_key(&BaseId::new(*base)) {
-                self.scene.beats_from(base, &here.ip, false);
-            }
-        }
-    }
-
     /// Everything that is not silent works. Returns all that went out, but for Leases and questions.
-    pub(super) fn run_for(&mut self, time: Duration) -> Vec<String> {
+    pub(crate) fn run_for(&mut self, time: Duration) -> Vec<String> {
         let (mut all, end) = (Vec::new(), self.scene.now + time);
         while self.scene.now < end {
             for round in 0.. {
@@ -330,7 +213,7 @@ impl Cluster {
     }
 
     /// What is wanted on the base by Pods that have not failed.
-    pub(super) fn live(&self, base: &str) -> Vec<(ModuleId, &Value)> {
+    pub(crate) fn live(&self, base: &str) -> Vec<(ModuleId, &Value)> {
         let pods = self.pods().into_iter().map(|pod| &self.scene.api.objects[&pod]);
         let here = pods.filter(|pod| pod["spec"]["nodeName"] == format!("vnode.{base}.dev"));
         let live = here.filter(|pod| pod["status"]["phase"] != "Failed");
@@ -343,7 +226,7 @@ impl Cluster {
     }
 }
 
-pub(super) fn is_ready(object: &Value) -> bool {
+pub(crate) fn is_ready(object: &Value) -> bool {
     let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
     conditions.any(|c| c["type"] == "Ready" && c["status"] == "True")
 }

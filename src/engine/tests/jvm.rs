@@ -7,7 +7,7 @@ use super::{
     scene::Scene,
 };
 use crate::{
-    domain::{Command, tests::world::Mode},
+    domain::{Command, tests::jvm::Mode},
     tunnel::{Health, Message},
 };
 

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::{
     CodecError, Heartbeat, Message,
-    text::{text, told},
+    text::{text, text_if_any},
 };
 use crate::{domain::BaseInfo, tunnel::address::address};
 
@@ -62,7 +62,7 @@ pub(super) fn heartbeat(identity: &str, raw: RawHeart) -> Result<Message, CodecE
         Err(why) => (None, Some(why)),
     };
     info.ip = ip;
-    info.host_name = told(raw.local_host_name.or(network.local_host_name));
+    info.host_name = text_if_any(raw.local_host_name.or(network.local_host_name));
     // Every other word than "activated" means that the base serves no longer (as the Go controller reads it);
     // none at all comes from bases up to 2.1.5, which say it by beating.
     let going_away = raw.state.is_some_and(|s| !s.eq_ignore_ascii_case("activated"));

@@ -13,7 +13,7 @@ pub(super) fn text(said: &str) -> String {
 }
 
 /// The same, where it says anything.
-pub(super) fn told(said: Option<String>) -> Option<String> {
+pub(super) fn text_if_any(said: Option<String>) -> Option<String> {
     said.filter(|said| !said.is_empty()).map(|said| text(&said))
 }
 

@@ -1,3 +1,5 @@
+//! A cluster in which all is well, and what is said of others.
+
 mod broker;
 mod workloads;
 
@@ -7,7 +9,12 @@ use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
 use super::{
-    super::{facts::Zones, finding::Report, rights},
+    super::{
+        facts::{Blind, Look, Zones},
+        finding::Report,
+        rights,
+    },
+    words::{CONTROLLERS, DAEMON_SETS, POD_CIDRS, ZONES},
     *,
 };
 use crate::{

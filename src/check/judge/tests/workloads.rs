@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{ZONES, base_node, exit, finds, found, objects, ordinary, well};
+use super::{super::words::ZONES, base_node, exit, finds, found, objects, ordinary, well};
 use crate::{
     check::{facts::Facts, finding::Level},
     k8s::names,

@@ -1,15 +1,14 @@
-//! What is known of a base and of a Pod on it.
+//! What is known of a base.
 
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::core::v1 as core;
-
-use super::{super::record::mark, metaspace::LowMetaspace, node::NodeState, registration::Registration, story::Told};
+use super::{super::record::mark, node::NodeState, registration::Registration};
 use crate::{
-    domain::{Base, BaseId, Ledger, Phase, Pod, PodOutcome, PodUid, Reachability},
+    domain::{Base, Ledger, Metaspace, PodUid, Reachability},
+    k8s::memory_pressure,
     planning::Tracked,
     tunnel::Health,
 };
@@ -27,7 +26,6 @@ pub(in crate::engine) struct BaseState {
     pub(in crate::engine) lease_due: Option<Instant>,
     /// What it said last, without what changes all the time.
     pub(in crate::engine) health: Option<Health>,
-    pub(super) low_metaspace: LowMetaspace,
     pub(in crate::engine) created: Instant,
     pub(in crate::engine) pods: BTreeSet<PodUid>,
     /// When its last list came, for the latency of the statuses that follow.
@@ -51,7 +49,6 @@ impl BaseState {
             lease: Tracked::default(),
             lease_due: None,
             health: None,
-            low_metaspace: LowMetaspace::default(),
             created: now,
             pods,
             listed_at: None,
@@ -74,7 +71,7 @@ impl BaseState {
     }
 
     /// Its reachability is another one now.
-    pub(super) fn becomes(&mut self, reachability: Reachability, now: Instant) {
+    pub(in crate::engine) fn becomes(&mut self, reachability: Reachability, now: Instant) {
         let lasted = now.saturating_duration_since(self.reachability_since);
         self.was_here |= self.reachability == Some(Reachability::Online) && lasted >= AT_HOME;
         (self.reachability, self.reachability_since) = (Some(reachability), now);
@@ -82,8 +79,16 @@ impl BaseState {
 
     /// Whether a base that is away is asked now and then: one that modulet installed something on, or that was here
     /// for a time. A stranger that said one word is not.
-    pub(super) fn is_looked_for(&self, now: Instant) -> bool {
+    pub(in crate::engine) fn is_looked_for(&self, now: Instant) -> bool {
         !self.base.is_forgotten(now) && (self.was_here || self.base.ledger != Ledger::default())
+    }
+
+    /// Its health names its JVM: how much metaspace is used, and the limit where there is one.
+    pub(in crate::engine) fn measured(&mut self, used: Option<u64>, max: Option<u64>, now: Instant) {
+        let metaspace = used.zip(max).map(|(used, max)| Metaspace { used, max });
+        if self.base.measured(metaspace, now) {
+            self.node.low_metaspace = memory_pressure(metaspace, self.node.low_metaspace.as_deref());
+        }
     }
 
     /// The record has this ledger of it. What is known already is of a base that was quicker.
@@ -94,57 +99,5 @@ impl BaseState {
         self.base.recorded(ledger.all_installed());
         self.base.ledger = ledger;
         known.iter().for_each(|install| self.base.ledger.install(install));
-    }
-}
-
-/// A Pod on one of our Nodes.
-#[derive(Debug)]
-pub(in crate::engine) struct PodState {
-    pub(in crate::engine) object: Tracked<core::Pod, Box<core::PodStatus>>,
-    pub(in crate::engine) deletion: Tracked<()>,
-    pub(in crate::engine) pod: Pod,
-    pub(in crate::engine) base: BaseId,
-    pub(in crate::engine) first_seen: Instant,
-    /// A command went out for it.
-    pub(in crate::engine) commanded: bool,
-    pub(in crate::engine) told: Told,
-    /// What the status was last found to say already; none after any change of the Pod.
-    pub(in crate::engine) said: Option<PodOutcome>,
-}
-
-impl PodState {
-    /// Whether this is still to be written, and nothing is known to be in the way.
-    pub(super) fn is_to_be_written(&self, outcome: &PodOutcome) -> bool {
-        self.said.as_ref() != Some(outcome) && !self.object.is_failing()
-    }
-
-    /// That it gave way is on its way to the API.
-    pub(super) fn is_failing_now(&self) -> bool {
-        self.object.writing().is_some_and(|status| status.phase.as_deref() == Some(Phase::Failed.as_str()))
-    }
-
-    /// A Pod that is told to have failed is not the workload's any more, also if its revision becomes the current
-    /// one again (an undo) before the API server has answered.
-    pub(super) fn assume_written(&mut self) {
-        let Some(status) = self.object.writing() else { return };
-        if status.phase.as_deref() == Some(Phase::Failed.as_str()) {
-            self.pod.terminal = true;
-            self.pod.superseded |= status.reason.as_deref() == Some(crate::k8s::names::BIZ_DEACTIVATE);
-        }
-    }
-
-    /// Takes note of the Pod as it is now. Says whether that is another than was known.
-    pub(super) fn see(&mut self, pod: Pod) -> bool {
-        let before = std::mem::replace(&mut self.pod, pod);
-        self.assume_written();
-        self.pod != before
-    }
-
-    /// Whether the API says that it is Ready, and nothing else is on its way there.
-    pub(super) fn is_shown_ready(&self) -> bool {
-        let status = self.object.object().and_then(|pod| pod.status.as_ref());
-        let mut conditions = status.iter().flat_map(|s| s.conditions.iter().flatten());
-        let ready = conditions.any(|c| c.type_ == "Ready" && c.status == "True");
-        ready && self.object.writing().is_none() && self.pod.is_live()
     }
 }

@@ -2,14 +2,16 @@
 
 use std::{collections::HashSet, time::Instant};
 
-use k8s_openapi::api::core::v1 as core;
 use tracing::info;
 
-use super::{super::state::State, PodState};
 use crate::{
     api::{Note, Subject},
     domain::{BaseId, Command, ContainerOutcome, ModuleSpec, PodOutcome, PodUid, Reachability, Reason, Workload},
-    k8s::names,
+    engine::{
+        known::{BaseState, PodState, Reported},
+        state::State,
+    },
+    k8s::{METASPACE_ENOUGH, METASPACE_LOW, names},
     planning::Effect,
 };
 
@@ -26,45 +28,11 @@ pub(super) struct NotDone {
     message: String,
 }
 
-/// What a Pod's Events have told so far.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::engine) struct Told {
-    /// Of each container.
-    containers: Vec<String>,
-    not_done: Vec<String>,
-}
-
-impl Told {
-    /// What the status of a Pod that is met for the first time shows was told by an earlier process.
-    pub(in crate::engine) fn from_status(pod: &core::Pod, not_done: &[String]) -> Self {
-        let statuses = pod.status.iter().filter_map(|s| s.container_statuses.as_ref()).flatten();
-        let containers: Vec<_> = statuses
-            .map(|s| match s.state.as_ref() {
-                Some(state) if state.running.is_some() => "Installed".to_owned(),
-                Some(core::ContainerState { waiting: Some(w), .. }) => {
-                    key(w.reason.as_deref(), w.message.as_deref(), s.restart_count)
-                }
-                _ => String::new(),
-            })
-            .collect();
-        let not_done = if containers.is_empty() { Vec::new() } else { not_done.to_vec() };
-        Self { containers, not_done }
+impl BaseState {
+    /// An Event about its Node.
+    pub(super) fn note(&self, warning: bool, reason: &'static str, message: String) -> Effect {
+        Effect::Note(Note { subject: Subject::Node(self.node.name.clone()), warning, reason, message })
     }
-
-    fn of(outcome: &ContainerOutcome) -> String {
-        match outcome {
-            ContainerOutcome::Active { .. } => "Installed".to_owned(),
-            ContainerOutcome::Superseded { .. } => names::BIZ_DEACTIVATE.to_owned(),
-            ContainerOutcome::SideCar => "SideCar".to_owned(),
-            ContainerOutcome::Waiting { reason, message, restarts } => {
-                key(Some(reason.as_str()), Some(message), i32::try_from(*restarts).unwrap_or(0))
-            }
-        }
-    }
-}
-
-fn key(reason: Option<&str>, message: Option<&str>, restarts: i32) -> String {
-    format!("{}/{restarts}/{}", reason.unwrap_or_default(), message.unwrap_or_default())
 }
 
 impl PodState {
@@ -88,22 +56,22 @@ impl PodState {
     /// Tells what has changed since the last time. Returns what its Deployment is to be told too: that what its template
     /// asks for is not done. `shares`: another Pod on the base has a module of it; what came with a baseline and waited for
     /// its Pod is nobody else's.
-    pub(super) fn tell(&mut self, outcome: &PodOutcome, shares: bool, out: &mut Vec<Effect>) -> Option<NotDone> {
+    pub(super) fn report(&mut self, outcome: &PodOutcome, shares: bool, out: &mut Vec<Effect>) -> Option<NotDone> {
         let mut not_done = None;
         if outcome.containers.is_empty() {
             return None;
         }
-        let containers = outcome.containers.iter().map(Told::of).collect();
-        let told = Told { containers, not_done: self.pod.not_done.clone() };
-        if told == self.told {
+        let containers = outcome.containers.iter().map(Reported::of).collect();
+        let reported = Reported { containers, not_done: self.pod.not_done.clone() };
+        if reported == self.reported {
             return None;
         }
-        if told.not_done != self.told.not_done && !told.not_done.is_empty() {
-            let message = format!("a base has no such thing, so this is not done: {}", told.not_done.join(", "));
+        if reported.not_done != self.reported.not_done && !reported.not_done.is_empty() {
+            let message = format!("a base has no such thing, so this is not done: {}", reported.not_done.join(", "));
             out.extend(self.note(true, "FieldsIgnored", message));
         }
         for (index, container) in outcome.containers.iter().enumerate() {
-            if self.told.containers.get(index) == told.containers.get(index) {
+            if self.reported.containers.get(index) == reported.containers.get(index) {
                 continue;
             }
             let named = self.pod.containers().get(index);
@@ -123,7 +91,7 @@ impl PodState {
                     let message = format!("container {module} is no module (its image is no URL) and is not run");
                     (true, "SideCarIgnored", message)
                 }
-                // Told when the command goes out.
+                // Reported when the command goes out.
                 ContainerOutcome::Waiting { reason: Reason::Installing | Reason::Switching, .. } => continue,
                 ContainerOutcome::Waiting { reason, message, .. } => {
                     let expected = matches!(reason, Reason::Held | Reason::Replacing | Reason::BaseBusy);
@@ -135,7 +103,7 @@ impl PodState {
             }
             out.extend(self.note(warning, reason, message));
         }
-        self.told = told;
+        self.reported = reported;
         not_done
     }
 }
@@ -149,33 +117,33 @@ impl State {
     }
 
     /// Tells a Pod's Deployment, once for each revision of its template.
-    pub(super) fn tell_deployment(&mut self, pod: &PodUid, not_done: NotDone, out: &mut Vec<Effect>) {
+    pub(super) fn report_deployment(&mut self, pod: &PodUid, not_done: NotDone, out: &mut Vec<Effect>) {
         let Some(state) = self.pods.get(pod) else { return };
         let meta = state.object.object().map(|object| &object.metadata);
         let Some(name) = meta.and_then(|meta| self.revisions.deployment(meta)) else { return };
         let Workload { uid, revision } = state.pod.workload.clone();
         let Some((namespace, _)) = state.pod.name.split_once('/') else { return };
         let subject = Subject::Deployment(namespace.to_owned(), name.to_string(), uid.to_string());
-        if self.told_deployments.len() >= DEPLOYMENTS {
+        if self.reported_deployments.len() >= DEPLOYMENTS {
             let used: HashSet<_> = self.pods.values().map(|p| p.pod.workload.uid.clone()).collect();
-            self.told_deployments.retain(|uid, _| used.contains(uid));
+            self.reported_deployments.retain(|uid, _| used.contains(uid));
         }
-        if self.told_deployments.insert(uid, revision) != Some(revision) {
+        if self.reported_deployments.insert(uid, revision) != Some(revision) {
             let NotDone { warning, reason, message } = not_done;
             out.push(Effect::Note(Note { subject, warning, reason, message }));
         }
     }
 
     /// Tells that a command goes out.
-    pub(super) fn tell_command(&mut self, id: &BaseId, command: &Command, now: Instant, out: &mut Vec<Effect>) {
+    pub(super) fn report_command(&mut self, id: &BaseId, command: &Command, now: Instant, out: &mut Vec<Effect>) {
         match command {
             Command::Install(spec, _) => {
                 info!(base = %id, module = %spec.id, switch = command.is_switch(), "installing");
-                self.tell_installing(id, std::slice::from_ref(spec), command.is_switch(), now, out);
+                self.report_installing(id, std::slice::from_ref(spec), command.is_switch(), now, out);
             }
             Command::Baseline(specs) => {
                 info!(base = %id, modules = specs.len(), "answering with the baseline");
-                self.tell_installing(id, specs, false, now, out);
+                self.report_installing(id, specs, false, now, out);
             }
             Command::Uninstall(module) => {
                 info!(base = %id, %module, "uninstalling");
@@ -189,7 +157,7 @@ impl State {
         }
     }
 
-    fn tell_installing(
+    fn report_installing(
         &mut self,
         id: &BaseId,
         specs: &[ModuleSpec],
@@ -214,7 +182,7 @@ impl State {
     }
 
     /// Tells that a base can be reached, or cannot.
-    pub(super) fn tell_reachability(&self, id: &BaseId, to: Reachability, now: Instant, out: &mut Vec<Effect>) {
+    pub(super) fn report_reachability(&self, id: &BaseId, to: Reachability, now: Instant, out: &mut Vec<Effect>) {
         let Some(state) = self.bases.get(id) else { return };
         info!(base = %id, state = ?to, silent_for = ?state.base.liveness.silence(now), "base");
         let (warning, reason, message) = match to {
@@ -227,7 +195,36 @@ impl State {
         if state.base.info.is_none() {
             return; // it has no Node, and may never have one
         }
-        let subject = Subject::Node(state.node.name.clone());
-        out.push(Effect::Note(Note { subject, warning, reason, message: message.to_owned() }));
+        out.push(state.note(warning, reason, message.to_owned()));
+    }
+
+    /// Tells on the Node, once it is there, that the base says an address that is none.
+    pub(super) fn report_refused_address(&mut self, id: &BaseId, out: &mut Vec<Effect>) {
+        let Some(state) = self.bases.get_mut(id).filter(|state| state.node.object.exists()) else { return };
+        let Some(why) = state.registration.unreported.take() else { return };
+        let message = match state.base.info.as_ref().and_then(|info| info.ip.as_deref()) {
+            Some(known) => format!("{why}; its address stays {known}"),
+            None => format!("{why}; it has no address"),
+        };
+        out.push(state.note(true, "AddressRefused", message));
+    }
+
+    /// Tells once that metaspace is low, of the Node and of each Pod on it, and once that it is over.
+    pub(super) fn report_metaspace(&mut self, id: &BaseId, out: &mut Vec<Effect>) {
+        let Some(state) = self.bases.get_mut(id).filter(|state| state.base.info.is_some()) else { return };
+        let low = state.node.low_metaspace.is_some();
+        if std::mem::replace(&mut state.node.reported_metaspace, low) == low {
+            return;
+        }
+        let says = state.node.low_metaspace.clone();
+        let (reason, message) = match &says {
+            Some(says) => (METASPACE_LOW, says.clone()),
+            None => (METASPACE_ENOUGH, "the base has enough metaspace again".to_owned()),
+        };
+        out.push(state.note(low, reason, message));
+        if let Some(says) = says {
+            let pods = self.pods_of(id).filter(|pod| pod.pod.is_live());
+            out.extend(pods.filter_map(|pod| pod.note(true, METASPACE_LOW, format!("the base: {says}"))));
+        }
     }
 }

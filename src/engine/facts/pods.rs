@@ -1,14 +1,17 @@
 //! The Pods on our Nodes: facts about them, and the ends of their writes.
 
-use std::{collections::HashSet, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use k8s_openapi::api::core::v1 as core;
 use tracing::{debug, warn};
 
-use super::{super::state::State, PodState, story::Told};
 use crate::{
     api::{Outcome, Seen, WriteError},
     domain::{BaseId, Pod, PodUid},
+    engine::{
+        known::{PodState, Reported},
+        state::State,
+    },
     k8s::{Sources, pod_from, references},
     planning::{Tracked, version},
 };
@@ -19,22 +22,22 @@ impl State {
         if !std::mem::take(&mut self.revisions_changed) {
             return;
         }
-        for (uid, record) in &mut self.pods {
-            let Some(object) = record.object.object() else { continue };
+        for (uid, state) in &mut self.pods {
+            let Some(object) = state.object.object() else { continue };
             let workload = self.revisions.workload(&object.metadata);
-            if record.pod.workload != workload {
-                self.index.moves(uid, &record.pod.workload.uid, &workload.uid);
-                record.pod.workload = workload;
-                self.dirty.insert(record.base.clone());
+            if state.pod.workload != workload {
+                self.index.moves(uid, &state.pod.workload.uid, &workload.uid);
+                state.pod.workload = workload;
+                self.dirty.insert(state.base.clone());
             }
         }
     }
 
-    pub(in crate::engine) fn pod_seen(&mut self, seen: Seen<core::Pod>, now: Instant) {
+    pub(super) fn pod_seen(&mut self, seen: Seen<core::Pod>, now: Instant) {
         match seen {
             Seen::Applied(object) => {
-                if let (Some(listing), Some(uid)) = (&mut self.listing_pods, &object.metadata.uid) {
-                    listing.insert(Arc::from(uid.as_str()));
+                if let Some(uid) = &object.metadata.uid {
+                    self.listing_pods.has(Arc::from(uid.as_str()));
                 }
                 self.pod_applied(object, now);
             }
@@ -43,13 +46,10 @@ impl State {
                     self.forget_pod(&Arc::from(uid.as_str()));
                 }
             }
-            Seen::ListBegins => self.listing_pods = Some(HashSet::new()),
+            Seen::ListBegins => self.listing_pods.begins(),
             Seen::ListEnds => {
-                if let Some(listed) = self.listing_pods.take() {
-                    let gone: Vec<_> = self.pods.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
-                    gone.iter().for_each(|uid| self.forget_pod(uid));
-                }
-                self.pods_synced = true;
+                let gone = self.listing_pods.ends(self.pods.keys().cloned());
+                gone.iter().for_each(|uid| self.forget_pod(uid));
             }
         }
     }
@@ -62,17 +62,17 @@ impl State {
         };
         let pod = self.view(&object, &base);
         let uid = pod.uid.clone();
-        let shown = version(&object.metadata);
+        let version = version(&object.metadata);
         match self.pods.get_mut(&uid) {
             Some(state) => {
-                if state.object.is_outdated(shown) {
+                if state.object.is_outdated(version) {
                     return;
                 }
                 // Most changes are the echo of our own write: nothing to decide on.
                 let same_status = state.object.object().is_some_and(|known| known.status == object.status);
                 self.index.moves(&uid, &state.pod.workload.uid, &pod.workload.uid);
                 let echo = !state.see(pod) && same_status;
-                state.object.shown(object, shown);
+                state.object.observed(object, version);
                 if echo {
                     return;
                 }
@@ -82,7 +82,7 @@ impl State {
                 self.references.wanted(&uid, references(&object), now, &mut self.schedule);
                 self.index.joins(&uid, &pod.workload.uid);
                 let state = PodState {
-                    told: Told::from_status(&object, &pod.not_done),
+                    reported: Reported::from_status(&object, &pod.not_done),
                     object: Tracked::of(object),
                     deletion: Tracked::default(),
                     pod,
@@ -94,12 +94,12 @@ impl State {
                 self.pods.insert(uid.clone(), Box::new(state));
             }
         }
-        if let Some(Pod { name, workload, deleting, terminal, .. }) = self.pods.get(&uid).map(|record| &record.pod) {
+        if let Some(Pod { name, workload, deleting, terminal, .. }) = self.pods.get(&uid).map(|state| &state.pod) {
             let deleting = deleting.is_some();
             debug!(%base, pod = name, revision = workload.revision, deleting, terminal, "Pod seen");
         }
         match self.bases.get_mut(&base) {
-            Some(record) => drop(record.pods.insert(uid)),
+            Some(state) => drop(state.pods.insert(uid)),
             None => self.index.is_homeless(&base, &uid),
         }
         self.dirty.insert(base);
@@ -112,7 +112,7 @@ impl State {
     }
 
     /// Something that a Pod's view depends on has changed.
-    pub(in crate::engine) fn view_again(&mut self, uid: &PodUid) {
+    pub(super) fn view_again(&mut self, uid: &PodUid) {
         let Some(state) = self.pods.get(uid) else { return };
         let Some(object) = state.object.object() else { return };
         let pod = self.view(object, &state.base);
@@ -126,7 +126,7 @@ impl State {
     }
 
     /// The base's address is known now, or is another one: environments may name it.
-    pub(in crate::engine) fn view_pods_of(&mut self, id: &BaseId) {
+    pub(super) fn view_pods_of(&mut self, id: &BaseId) {
         let uids: Vec<_> = self.bases.get(id).into_iter().flat_map(|b| b.pods.iter().cloned()).collect();
         uids.iter().for_each(|uid| self.view_again(uid));
     }
@@ -136,7 +136,7 @@ impl State {
         // A bare Pod is a workload of its own.
         let Some(old) = self.pods.get(uid).filter(|p| *p.pod.workload.uid != **uid) else { return false };
         let same = self.index.of_workload(&old.pod.workload.uid).filter_map(|uid| self.pods.get(uid));
-        same.into_iter().any(|p| p.base != old.base && p.is_shown_ready())
+        same.into_iter().any(|p| p.base != old.base && p.is_observed_ready())
     }
 
     /// The Pods of a base.
@@ -145,7 +145,7 @@ impl State {
         uids.filter_map(|uid| self.pods.get(uid).map(Box::as_ref))
     }
 
-    pub(in crate::engine) fn forget_pod(&mut self, uid: &PodUid) {
+    fn forget_pod(&mut self, uid: &PodUid) {
         if let Some(state) = self.pods.remove(uid) {
             self.references.user_gone(uid);
             self.index.leaves(uid, &state.pod.workload.uid);
@@ -158,12 +158,7 @@ impl State {
     }
 
     /// A status was written, or not.
-    pub(in crate::engine) fn status_written(
-        &mut self,
-        uid: &PodUid,
-        result: Result<Outcome, WriteError>,
-        now: Instant,
-    ) {
+    pub(super) fn status_written(&mut self, uid: &PodUid, result: Result<Outcome, WriteError>, now: Instant) {
         let Some(state) = self.pods.get_mut(uid) else { return };
         let base = state.base.clone();
         match result {
@@ -180,7 +175,7 @@ impl State {
             Err(error) => {
                 state.object.failed(now);
                 // If gone, another Pod has the name now: the watch will say so.
-                if !error.is_gone() && !error.is_conflict() && state.object.tells_failure() {
+                if !error.is_gone() && !error.is_conflict() && state.object.reports_failure() {
                     warn!(pod = state.pod.name, %error, "cannot write a Pod's status, trying again");
                 }
             }
@@ -190,13 +185,13 @@ impl State {
     }
 
     /// A Pod was deleted, or not.
-    pub(in crate::engine) fn pod_deleted(&mut self, uid: &PodUid, result: Result<Outcome, WriteError>, now: Instant) {
+    pub(super) fn pod_deleted(&mut self, uid: &PodUid, result: Result<Outcome, WriteError>, now: Instant) {
         let Some(state) = self.pods.get_mut(uid) else { return };
         self.dirty.insert(state.base.clone());
         match result {
             Err(error) if !error.is_gone() && !error.is_conflict() => {
                 state.deletion.failed(now);
-                if state.deletion.tells_failure() {
+                if state.deletion.reports_failure() {
                     warn!(pod = state.pod.name, %error, "cannot delete a Pod, trying again");
                 }
             }

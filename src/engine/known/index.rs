@@ -19,17 +19,17 @@ pub(in crate::engine) struct PodIndex {
 
 impl PodIndex {
     /// The Pod is of this workload.
-    pub(super) fn joins(&mut self, uid: &PodUid, workload: &Arc<str>) {
+    pub(in crate::engine) fn joins(&mut self, uid: &PodUid, workload: &Arc<str>) {
         self.by_workload.entry(Arc::clone(workload)).or_default().insert(Arc::clone(uid));
     }
 
     /// It is not, any more.
-    pub(super) fn leaves(&mut self, uid: &PodUid, workload: &Arc<str>) {
+    pub(in crate::engine) fn leaves(&mut self, uid: &PodUid, workload: &Arc<str>) {
         take(&mut self.by_workload, workload, uid);
     }
 
     /// It was of one workload, and is of another one now.
-    pub(super) fn moves(&mut self, uid: &PodUid, from: &Arc<str>, to: &Arc<str>) {
+    pub(in crate::engine) fn moves(&mut self, uid: &PodUid, from: &Arc<str>, to: &Arc<str>) {
         if from != to {
             self.leaves(uid, from);
             self.joins(uid, to);
@@ -42,17 +42,17 @@ impl PodIndex {
     }
 
     /// The Pod's Node is of a base that is not known.
-    pub(super) fn is_homeless(&mut self, base: &BaseId, uid: &PodUid) {
+    pub(in crate::engine) fn is_homeless(&mut self, base: &BaseId, uid: &PodUid) {
         self.homeless.entry(base.clone()).or_default().insert(Arc::clone(uid));
     }
 
     /// It is gone.
-    pub(super) fn homeless_gone(&mut self, base: &BaseId, uid: &PodUid) {
+    pub(in crate::engine) fn homeless_gone(&mut self, base: &BaseId, uid: &PodUid) {
         take(&mut self.homeless, base, uid);
     }
 
     /// Those of this base.
-    pub(super) fn homeless_of(&self, base: &BaseId) -> impl Iterator<Item = &PodUid> {
+    pub(in crate::engine) fn homeless_of(&self, base: &BaseId) -> impl Iterator<Item = &PodUid> {
         self.homeless.get(base).into_iter().flatten()
     }
 

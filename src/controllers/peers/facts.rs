@@ -1,0 +1,42 @@
+//! What a plan for peer Deployments may look at.
+
+use std::time::Instant;
+
+use k8s_openapi::api::core::v1::Node;
+
+use crate::domain::{BaseId, PodUid};
+
+/// All of it.
+#[derive(Clone, Copy)]
+pub struct PeerFacts<'a> {
+    /// The environment.
+    pub env: &'a str,
+    /// All Nodes of bases.
+    pub nodes: &'a [PeerNode<'a>],
+    /// The live Pods of a workload, by its uid.
+    pub pods_of: &'a dyn Fn(&str) -> Vec<PeerPod<'a>>,
+}
+
+/// A live Pod of a peer Deployment.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerPod<'a> {
+    /// Its uid.
+    pub uid: &'a PodUid,
+    /// `namespace/name`.
+    pub name: &'a str,
+    /// Where it runs.
+    pub base: &'a BaseId,
+    /// Its [`DELETION_COST`](crate::k8s::names::DELETION_COST).
+    pub deletion_cost: Option<&'a str>,
+}
+
+/// A base's Node.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerNode<'a> {
+    /// Which base.
+    pub base: &'a BaseId,
+    /// Its Node.
+    pub node: &'a Node,
+    /// Since when its Ready condition is not True.
+    pub not_ready_since: Option<Instant>,
+}

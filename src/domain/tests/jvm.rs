@@ -1,0 +1,135 @@
+//! A base as the recordings show it, answering at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::domain::*;
+
+/// What a second version of a module does on the base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// It starts and stays deactivated.
+    Default,
+    /// It takes over.
+    ActivateNew,
+    /// Both are active.
+    MultiActive,
+}
+
+/// All of them.
+pub(super) const MODES: [Mode; 3] = [Mode::Default, Mode::ActivateNew, Mode::MultiActive];
+
+/// Its modules, and what goes wrong with them.
+#[derive(Debug)]
+pub(crate) struct Jvm {
+    pub(crate) mode: Mode,
+    pub(crate) list: BTreeMap<ModuleId, ModuleState>,
+    /// Versions that fail to start.
+    pub(crate) broken: BTreeSet<String>,
+    /// Modules are web contexts: two versions of one cannot be loaded.
+    pub(super) web: bool,
+    /// Versions whose jar can be fetched so often and not again.
+    pub(super) fetches: BTreeMap<String, usize>,
+    /// What each loaded module was made from.
+    pub(super) urls: BTreeMap<ModuleId, String>,
+    /// Uninstalls fail.
+    pub(super) stuck: bool,
+    /// An install of what is there already is not answered.
+    pub(super) silent_repeats: bool,
+    /// A context path that something else has.
+    pub(super) holds_context: Option<String>,
+}
+
+/// A message from the base.
+#[derive(Clone, Debug)]
+pub(crate) enum FromBase {
+    List(Vec<ListedModule>),
+    Reply(Reply),
+    AlsoAlive,
+}
+
+impl Jvm {
+    pub(crate) fn new(mode: Mode) -> Self {
+        Self {
+            mode,
+            list: BTreeMap::new(),
+            broken: BTreeSet::new(),
+            web: false,
+            fetches: BTreeMap::new(),
+            urls: BTreeMap::new(),
+            stuck: false,
+            silent_repeats: false,
+            holds_context: None,
+        }
+    }
+
+    pub(crate) fn handle(&mut self, command: &Command) -> FromBase {
+        let reply = |module: &ModuleId, answer| {
+            FromBase::Reply(Reply { command: command.name(), module: Some(module.clone()), answer })
+        };
+        match command {
+            Command::Install(spec, strategy) => match self.install(spec, *strategy) {
+                Answer::Repeat { .. } if self.silent_repeats => FromBase::AlsoAlive,
+                answer => reply(&spec.id, answer),
+            },
+            Command::Uninstall(id) if self.stuck => reply(id, Answer::Failed("it will not end".into())),
+            Command::Uninstall(id) => {
+                let answer = self.list.remove(id).map_or(Answer::NotFound, |_| Answer::Done { actual: None });
+                reply(id, answer)
+            }
+            Command::Baseline(specs) => {
+                let failed = specs
+                    .iter()
+                    .filter(|s| !matches!(self.install(s, Strategy::InstallOnly), Answer::Done { .. }))
+                    .count();
+                let answer =
+                    if failed == 0 { Answer::Done { actual: None } } else { Answer::Failed("one failed".into()) };
+                FromBase::Reply(Reply { command: "baseline", module: None, answer })
+            }
+            Command::QueryModules => FromBase::List(
+                self.list
+                    .iter()
+                    .map(|(id, state)| ListedModule { id: id.clone(), state: *state, message: None })
+                    .collect(),
+            ),
+            Command::QueryHealth => FromBase::AlsoAlive,
+        }
+    }
+
+    fn install(&mut self, spec: &ModuleSpec, strategy: Strategy) -> Answer {
+        if strategy == Strategy::UninstallThenInstall {
+            self.list.retain(|id, _| id.name != spec.id.name);
+        }
+        if let Some(left) = self.fetches.get_mut(&spec.id.version) {
+            if *left == 0 {
+                return Answer::Failed("java.io.FileNotFoundException: it is not there any more".into());
+            }
+            *left -= 1;
+        }
+        if self.list.contains_key(&spec.id) {
+            return Answer::Repeat { actual: Some(spec.id.clone()) };
+        }
+        if self.broken.contains(&spec.id.version) {
+            return Answer::Failed("java.lang.IllegalStateException: broken on purpose".into());
+        }
+        let taken = self.list.keys().map(|id| &id.name).chain(&self.holds_context).any(|name| *name == spec.id.name);
+        if self.web && taken {
+            return Answer::Failed(format!(
+                "java.lang.IllegalStateException: Child name [{}] is not unique",
+                spec.id.name
+            ));
+        }
+        self.urls.insert(spec.id.clone(), spec.url.clone());
+        let mut active =
+            self.list.iter_mut().filter(|(id, s)| id.name == spec.id.name && **s == ModuleState::Activated);
+        let state = match (self.mode, active.next()) {
+            (Mode::Default, Some(_)) => ModuleState::Deactivated,
+            (Mode::ActivateNew, Some((_, old))) => {
+                *old = ModuleState::Deactivated;
+                ModuleState::Activated
+            }
+            _ => ModuleState::Activated,
+        };
+        self.list.insert(spec.id.clone(), state);
+        Answer::Done { actual: Some(spec.id.clone()) }
+    }
+}

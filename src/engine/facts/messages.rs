@@ -1,0 +1,130 @@
+//! What bases say, and the connection to them.
+
+use std::{sync::Arc, time::Instant};
+
+use tracing::{debug, info, warn};
+
+use crate::{
+    domain::{Answer, BaseId, BaseInfo},
+    engine::state::State,
+    k8s::names,
+    tunnel::{self, Heartbeat, Message},
+};
+
+impl State {
+    /// A fact from the bases.
+    pub(in crate::engine) fn tunnel(&mut self, event: tunnel::Event, now: Instant) {
+        match event {
+            tunnel::Event::Connected => {
+                self.connected = true;
+                self.last_arrival = Some(now);
+                for (id, state) in &mut self.bases {
+                    state.base.connection_back(now);
+                    self.dirty.insert(id.clone());
+                }
+            }
+            tunnel::Event::Disconnected => {
+                self.connected = false;
+                self.last_arrival = None;
+                for (id, state) in &mut self.bases {
+                    state.base.connection_lost(now);
+                    self.dirty.insert(id.clone());
+                }
+            }
+            tunnel::Event::Alive => self.last_arrival = Some(now),
+            tunnel::Event::Undeliverable { base, command, why } => {
+                if let Some(state) = self.bases.get_mut(&base) {
+                    state.base.undeliverable(&command, &why, now);
+                    self.dirty.insert(base);
+                }
+            }
+            tunnel::Event::Message(id, message) => self.message(&id, message, now),
+        }
+    }
+
+    fn message(&mut self, id: &BaseId, message: Message, now: Instant) {
+        if let Message::Heartbeat(Heartbeat { info, .. }) = &message
+            && !self.accepts(id, info)
+        {
+            return;
+        }
+        if !self.bases.contains_key(id) && !self.admission.admits(id, self.bases.len(), &self.metrics, now) {
+            return;
+        }
+        let metrics = Arc::clone(&self.metrics);
+        self.heard_somebody(now);
+        let Some(state) = self.base_mut(id, now) else { return };
+        state.base.liveness.heard(now);
+        match message {
+            Message::Heartbeat(Heartbeat { info, no_address, going_away }) => {
+                if going_away {
+                    info!(base = %id, "the base says that it goes away");
+                    state.base.liveness.said_goodbye(now);
+                } else {
+                    state.base.liveness.beat(now);
+                }
+                if state.registration.registers(&mut state.base, info, no_address, now) {
+                    // Their statuses name its address.
+                    let pods = state.pods.clone();
+                    for uid in &pods {
+                        if let Some(pod) = self.pods.get_mut(uid) {
+                            pod.said = None;
+                        }
+                    }
+                    self.view_pods_of(id);
+                }
+            }
+            Message::Modules(modules) => {
+                debug!(base = %id, count = modules.len(), "list received");
+                state.base.listed(modules, now);
+                state.listed_at = Some(now);
+                self.claim_orders_of_former_process(id, now);
+            }
+            Message::Health(mut health) => {
+                // What a base that leaves its JVM out has said of it before still holds, if it is the same JVM.
+                let complete = health.java_version.is_some();
+                let known = state.health.take().filter(|_| !complete && state.base.knows_its_jvm());
+                if let Some(known) = known {
+                    (health.java_version, health.max_metaspace) = (known.java_version, known.max_metaspace);
+                }
+                state.base.health_answered(complete);
+                let used = health.used_metaspace.take();
+                if complete {
+                    state.measured(used, health.max_metaspace, now);
+                }
+                state.health = Some(health);
+            }
+            Message::Reply(reply) => {
+                debug!(base = %id, command = reply.command, answer = ?reply.answer, "reply received");
+                if let Answer::Failed(error) = &reply.answer {
+                    let module = reply.module.as_ref().map(ToString::to_string);
+                    warn!(base = %id, command = reply.command, module, error, "the base refused a command");
+                    metrics.module_failed(reply.command);
+                }
+                state.base.replied(reply);
+            }
+            Message::QueryBaseline(info) => {
+                let expected = self.expected_modules(id, info.as_ref());
+                info!(base = %id, expected = expected.len(), "the base asks for its baseline");
+                if let Some(state) = self.bases.get_mut(id) {
+                    state.base.asked_for_baseline(expected, now);
+                }
+            }
+        }
+        self.dirty.insert(id.clone());
+    }
+
+    /// Whether a base's name and version can be labels. If not it gets no Node at all.
+    fn accepts(&mut self, id: &BaseId, info: &BaseInfo) -> bool {
+        let labels = [Some(&info.name), Some(&info.version), info.cluster.as_ref()];
+        if labels.into_iter().flatten().all(|v| names::is_label_value(v)) {
+            return true;
+        }
+        self.metrics.message_refused("label");
+        if self.admission.logs_refusal(id) {
+            let (name, version, cluster) = (&info.name, &info.version, info.cluster.as_deref());
+            warn!(base = %id, name, version, cluster, "base refused: its name, version or cluster can't be a label");
+        }
+        false
+    }
+}

@@ -1,0 +1,152 @@
+//! Nodes and their Leases: what watches show of them, and the ends of their writes.
+
+use std::time::Instant;
+
+use k8s_openapi::api::core::v1::Node;
+use tracing::warn;
+
+use crate::{
+    api::{Outcome, Seen, WriteError},
+    domain::{BaseId, BaseInfo},
+    engine::{
+        known::{BaseState, NodeWrite},
+        state::State,
+    },
+    k8s::{names, node_says_metaspace_low, node_says_ready},
+    planning::version,
+    tunnel::address,
+};
+
+impl BaseState {
+    /// The watch shows the Node.
+    fn node_observed(&mut self, mut object: Node, now: Instant) {
+        if self.node.object.is_outdated(version(&object.metadata)) {
+            return;
+        }
+        if self.base.info.is_none() {
+            self.base.info = info_from(&object);
+        }
+        if self.health.is_none() && !self.node.object.exists() {
+            // The process before this one found it, and Events told it.
+            self.node.low_metaspace = node_says_metaspace_low(&object).map(str::to_owned);
+            self.node.reported_metaspace = self.node.low_metaspace.is_some();
+        }
+        if node_says_ready(&object) {
+            self.node.not_ready_since = None;
+        } else {
+            self.node.not_ready_since.get_or_insert(now);
+        }
+        if let Some(annotations) = &mut object.metadata.annotations {
+            annotations.retain(|key, _| key == names::LEDGER);
+        }
+        let version = version(&object.metadata);
+        self.node.object.observed(object, version);
+        self.node.said = None;
+    }
+
+    /// The Node is gone.
+    fn node_gone(&mut self) {
+        self.node.object.gone();
+        self.node.said = None;
+        self.node.not_ready_since = None;
+        self.lease.gone();
+        self.lease_due = None;
+    }
+
+    pub(super) fn node_written(&mut self, result: Result<Outcome, WriteError>, now: Instant) {
+        let what = self.node.object.writing().copied();
+        self.node.said = None;
+        match result {
+            Ok(outcome) => {
+                let version = if what == Some(NodeWrite::Delete) { 0 } else { outcome.resource_version };
+                self.node.object.succeeded(version);
+                if what == Some(NodeWrite::Delete) {
+                    self.node_gone();
+                } else {
+                    self.node.object.await_echo(now);
+                }
+            }
+            Err(error) => {
+                self.node.object.failed(now);
+                if error.is_gone() {
+                    // The watch is about to say so, or has already. Made again if the base lives.
+                    self.node_gone();
+                    self.node.object.at_once();
+                } else if error.is_conflict() && what == Some(NodeWrite::Create) {
+                    warn!(node = self.node.name, "a Node of this name is there without our labels; it is taken over");
+                    self.node.adopts = true;
+                } else if !error.is_conflict() && self.node.object.reports_failure() {
+                    // A conflict means that the watch is about to deliver something newer.
+                    warn!(node = self.node.name, %error, "cannot write the Node, trying again");
+                }
+            }
+        }
+    }
+
+    /// The Lease was written, or not. Where it is not as it was thought to be, it is renewed or created at once, but
+    /// spaced out if that is not true either.
+    pub(super) fn lease_written(&mut self, result: Result<Outcome, WriteError>, now: Instant) {
+        let Err(error) = result else {
+            self.lease.created_or_updated(0);
+            return;
+        };
+        self.lease.failed_with(error.exists(), now);
+        self.lease_due = Some(now);
+        if error.exists().is_none() && self.lease.reports_failure() {
+            warn!(node = self.node.name, %error, "cannot renew the Lease, trying again");
+        }
+    }
+}
+
+impl State {
+    pub(super) fn node_seen(&mut self, seen: Seen<Node>, now: Instant) {
+        match seen {
+            Seen::Applied(object) => {
+                let name = object.metadata.name.clone().unwrap_or_default();
+                let Some(id) = self.topics.base_of(&name) else { return };
+                self.listing_nodes.has(id.clone());
+                if let Some(state) = self.base_mut(&id, now) {
+                    state.node_observed(object, now);
+                }
+                self.view_pods_of(&id);
+                self.dirty.insert(id);
+            }
+            Seen::Gone(object) => {
+                if let Some(id) = object.metadata.name.as_deref().and_then(|name| self.topics.base_of(name)) {
+                    self.node_gone(&id);
+                }
+            }
+            Seen::ListBegins => self.listing_nodes.begins(),
+            Seen::ListEnds => {
+                let known = self.bases.iter().filter(|(_, state)| state.node.object.exists());
+                let gone = self.listing_nodes.ends(known.map(|(id, _)| id.clone()));
+                gone.iter().for_each(|id| self.node_gone(id));
+            }
+        }
+    }
+
+    fn node_gone(&mut self, id: &BaseId) {
+        if let Some(state) = self.bases.get_mut(id) {
+            state.node_gone();
+            self.dirty.insert(id.clone());
+        }
+    }
+}
+
+/// What a Node tells of its base: all there is after a restart, until the base is heard.
+fn info_from(node: &Node) -> Option<BaseInfo> {
+    let labels = node.metadata.labels.as_ref()?;
+    let label = |key: &str| labels.get(key).cloned();
+    let addresses = node.status.iter().filter_map(|s| s.addresses.as_ref()).flatten();
+    let of_type = |type_: &str| addresses.clone().find(|a| a.type_ == type_).map(|a| a.address.clone());
+    Some(BaseInfo {
+        name: label(names::BASE_NAME)?,
+        version: label(names::BASE_VERSION)?,
+        cluster: label(names::BASE_CLUSTER),
+        ip: of_type("InternalIP").and_then(|ip| address(&ip).ok()),
+        // The Node's own name stands there where the base told none.
+        host_name: of_type("Hostname")
+            .filter(|host| Some(host) != node.metadata.name.as_ref())
+            .or_else(|| label(names::BASE_HOST)),
+    })
+}

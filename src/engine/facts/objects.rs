@@ -1,0 +1,89 @@
+//! What the API server says: changes of objects, the ends of writes and reads.
+
+use std::time::Instant;
+
+use crate::{
+    api::{Key, Read, Seen, Watched, Written},
+    engine::state::State,
+    planning::Task,
+};
+
+impl State {
+    /// A fact from the API server.
+    pub(in crate::engine) fn watched(&mut self, change: Watched, now: Instant) {
+        self.synced.extend(change.completes());
+        match change {
+            Watched::Pod(seen) => self.pod_seen(*seen, now),
+            Watched::Node(seen) => {
+                self.node_seen(*seen, now);
+                self.peers.changed(now, &mut self.schedule);
+            }
+            Watched::DaemonSet(seen) => {
+                self.intruders.seen(&seen);
+                self.daemon_sets.seen(*seen);
+            }
+            Watched::Record(seen) => {
+                self.record.seen(*seen, now);
+                self.schedule.wake(&Task::Record, now);
+            }
+            Watched::Deployment(seen) => self.peers.seen(*seen, now, &mut self.schedule),
+            Watched::ReplicaSet(watch, seen) => match seen {
+                Seen::Applied(set) => self.revisions_changed |= self.revisions.replica_set(watch, &set.metadata),
+                Seen::Gone(set) => self.revisions.replica_set_gone(watch, &set.metadata),
+                Seen::ListBegins => self.revisions.replica_sets_begin(watch),
+                Seen::ListEnds => self.revisions.replica_sets_end(watch),
+            },
+            Watched::ControllerRevision(watch, seen) => match *seen {
+                Seen::Applied(revision) => {
+                    self.revisions_changed |= self.revisions.controller_revision(watch, &revision);
+                }
+                Seen::Gone(revision) => self.revisions.controller_revision_gone(watch, &revision),
+                Seen::ListBegins => self.revisions.controller_revisions_begin(watch),
+                Seen::ListEnds => self.revisions.controller_revisions_end(watch),
+            },
+        }
+    }
+
+    /// A write ended.
+    pub(in crate::engine) fn written(&mut self, end: Written, now: Instant) {
+        match end.key {
+            Key::PodStatus(uid) => self.status_written(&uid, end.result, now),
+            Key::PodDelete(uid) => self.pod_deleted(&uid, end.result, now),
+            Key::Node(id) => {
+                if let Some(state) = self.bases.get_mut(&id) {
+                    state.node_written(end.result, now);
+                    self.dirty.insert(id);
+                }
+            }
+            Key::Lease(id) => {
+                if let Some(state) = self.bases.get_mut(&id) {
+                    if end.result.is_err() {
+                        self.dirty.insert(id);
+                    }
+                    state.lease_written(end.result, now);
+                }
+            }
+            Key::Record(name) => {
+                let (waited, saved) = self.record.written(&name, end.result, now);
+                self.dirty.extend(waited);
+                for (id, mark) in saved {
+                    let Some(state) = self.bases.get_mut(&id) else { continue };
+                    state.saved_mark = mark;
+                    if state.is_recorded() {
+                        self.record.ordered.saved(&id);
+                    }
+                    self.dirty.insert(id);
+                }
+                self.schedule.wake(&Task::Record, now);
+            }
+            Key::Scale(uid) => self.peers.written(&uid, end.result, now, &mut self.schedule),
+            Key::PodCost(deployment, pod) => self.peers.marked(&deployment, &pod, end.result),
+        }
+    }
+
+    /// An object that environments refer to was read.
+    pub(in crate::engine) fn reference_read(&mut self, read: Read, now: Instant) {
+        let users = self.references.read(read, now, &mut self.schedule);
+        users.iter().for_each(|uid| self.view_again(uid));
+    }
+}

@@ -1,0 +1,65 @@
+//! What is known of a base's Node.
+
+use std::time::Instant;
+
+use k8s_openapi::api::core::v1::Node;
+
+use crate::{
+    domain::{BaseInfo, Ledger, Reachability},
+    k8s::names,
+    planning::Tracked,
+    tunnel::Health,
+};
+
+/// What a write of a Node does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum NodeWrite {
+    Create,
+    Patch,
+    Delete,
+}
+
+/// What is known about a Node.
+#[derive(Debug)]
+pub(in crate::engine) struct NodeState {
+    pub(in crate::engine) name: String,
+    pub(in crate::engine) object: Tracked<Node, NodeWrite>,
+    /// A Node of that name is there, but without our labels: it is given them.
+    pub(in crate::engine) adopts: bool,
+    /// When its status is written again, though nothing has changed.
+    pub(in crate::engine) refresh_at: Option<Instant>,
+    /// What the Node was last found to say already; none after any change of it.
+    pub(in crate::engine) said: Option<(BaseInfo, Option<Health>, Option<String>, Reachability)>,
+    /// Why the base has too little metaspace, while it has: the message of `MemoryPressure`.
+    pub(in crate::engine) low_metaspace: Option<String>,
+    /// That it has too little was told in Events.
+    pub(in crate::engine) reported_metaspace: bool,
+    /// Since when its Ready condition is not True, as far as this process saw.
+    pub(in crate::engine) not_ready_since: Option<Instant>,
+}
+
+impl NodeState {
+    pub(in crate::engine) fn new(name: String) -> Self {
+        Self {
+            name,
+            object: Tracked::default(),
+            adopts: false,
+            refresh_at: None,
+            said: None,
+            low_metaspace: None,
+            reported_metaspace: false,
+            not_ready_since: None,
+        }
+    }
+
+    /// The ledger in the Node's annotation, where an older version left one.
+    pub(in crate::engine) fn former_ledger(&self) -> Option<Ledger> {
+        let annotations = self.object.object()?.metadata.annotations.as_ref()?;
+        serde_json::from_str(annotations.get(names::LEDGER)?).ok().filter(|ledger| *ledger != Ledger::default())
+    }
+
+    /// Where it is.
+    pub(in crate::engine) fn path(&self) -> String {
+        format!("/api/v1/nodes/{}", self.name)
+    }
+}

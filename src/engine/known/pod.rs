@@ -1,0 +1,106 @@
+//! What is known of a Pod on a base.
+
+use std::time::Instant;
+
+use k8s_openapi::api::core::v1 as core;
+
+use crate::{
+    domain::{BaseId, ContainerOutcome, Phase, Pod, PodOutcome},
+    k8s::names,
+    planning::Tracked,
+};
+
+/// A Pod on one of our Nodes.
+#[derive(Debug)]
+pub(in crate::engine) struct PodState {
+    pub(in crate::engine) object: Tracked<core::Pod, Box<core::PodStatus>>,
+    pub(in crate::engine) deletion: Tracked<()>,
+    pub(in crate::engine) pod: Pod,
+    pub(in crate::engine) base: BaseId,
+    pub(in crate::engine) first_seen: Instant,
+    /// A command went out for it.
+    pub(in crate::engine) commanded: bool,
+    pub(in crate::engine) reported: Reported,
+    /// What the status was last found to say already; none after any change of the Pod.
+    pub(in crate::engine) said: Option<PodOutcome>,
+}
+
+impl PodState {
+    /// Whether this is still to be written, and nothing is known to be in the way.
+    pub(in crate::engine) fn is_to_be_written(&self, outcome: &PodOutcome) -> bool {
+        self.said.as_ref() != Some(outcome) && !self.object.is_failing()
+    }
+
+    /// That it gave way is on its way to the API.
+    pub(in crate::engine) fn is_failing_now(&self) -> bool {
+        self.object.writing().is_some_and(|status| status.phase.as_deref() == Some(Phase::Failed.as_str()))
+    }
+
+    /// A Pod that is told to have failed is not the workload's any more, also if its revision becomes the current
+    /// one again (an undo) before the API server has answered.
+    pub(in crate::engine) fn assume_written(&mut self) {
+        let Some(status) = self.object.writing() else { return };
+        if status.phase.as_deref() == Some(Phase::Failed.as_str()) {
+            self.pod.terminal = true;
+            self.pod.superseded |= status.reason.as_deref() == Some(names::BIZ_DEACTIVATE);
+        }
+    }
+
+    /// Takes note of the Pod as it is now. Says whether that is another than was known.
+    pub(in crate::engine) fn see(&mut self, pod: Pod) -> bool {
+        let before = std::mem::replace(&mut self.pod, pod);
+        self.assume_written();
+        self.pod != before
+    }
+
+    /// Whether the API says that it is Ready, and nothing else is on its way there.
+    pub(in crate::engine) fn is_observed_ready(&self) -> bool {
+        let status = self.object.object().and_then(|pod| pod.status.as_ref());
+        let mut conditions = status.iter().flat_map(|s| s.conditions.iter().flatten());
+        let ready = conditions.any(|c| c.type_ == "Ready" && c.status == "True");
+        ready && self.object.writing().is_none() && self.pod.is_live()
+    }
+}
+
+/// What a Pod's Events have told so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::engine) struct Reported {
+    /// Of each container.
+    pub(in crate::engine) containers: Vec<String>,
+    /// Fields of the Pod that a base has no use for.
+    pub(in crate::engine) not_done: Vec<String>,
+}
+
+impl Reported {
+    /// What the status of a Pod that is met for the first time shows was told by an earlier process.
+    pub(in crate::engine) fn from_status(pod: &core::Pod, not_done: &[String]) -> Self {
+        let statuses = pod.status.iter().filter_map(|s| s.container_statuses.as_ref()).flatten();
+        let containers: Vec<_> = statuses
+            .map(|s| match s.state.as_ref() {
+                Some(state) if state.running.is_some() => "Installed".to_owned(),
+                Some(core::ContainerState { waiting: Some(w), .. }) => {
+                    key(w.reason.as_deref(), w.message.as_deref(), s.restart_count)
+                }
+                _ => String::new(),
+            })
+            .collect();
+        let not_done = if containers.is_empty() { Vec::new() } else { not_done.to_vec() };
+        Self { containers, not_done }
+    }
+
+    /// What is to be told of a container.
+    pub(in crate::engine) fn of(outcome: &ContainerOutcome) -> String {
+        match outcome {
+            ContainerOutcome::Active { .. } => "Installed".to_owned(),
+            ContainerOutcome::Superseded { .. } => names::BIZ_DEACTIVATE.to_owned(),
+            ContainerOutcome::SideCar => "SideCar".to_owned(),
+            ContainerOutcome::Waiting { reason, message, restarts } => {
+                key(Some(reason.as_str()), Some(message), i32::try_from(*restarts).unwrap_or(0))
+            }
+        }
+    }
+}
+
+fn key(reason: Option<&str>, message: Option<&str>, restarts: i32) -> String {
+    format!("{}/{restarts}/{}", reason.unwrap_or_default(), message.unwrap_or_default())
+}

@@ -1,0 +1,96 @@
+//! Bases that are silent, flap, or cannot be asked.
+
+use std::time::Duration;
+
+use super::scene::Scene;
+use crate::{
+    domain::{BaseId, Command, Reachability},
+    tunnel::Event,
+};
+
+/// So many seconds, in which the broker lives.
+fn pass_seconds(scene: &mut Scene, seconds: u32, mut each: impl FnMut(&mut Scene)) {
+    for _ in 0..seconds {
+        scene.pass(Duration::from_secs(1));
+        scene.state.tunnel(Event::Alive, scene.now);
+        each(scene);
+        scene.settle();
+    }
+}
+
+fn reachability(scene: &Scene, base: &str) -> Reachability {
+    scene.state.bases[&BaseId::new(base)].base.reachability(scene.now)
+}
+
+#[test]
+fn after_a_start_at_which_nobody_is_heard_all_nodes_stay_as_they_are() {
+    let mut scene = Scene::of(&["base-1", "base-2"]);
+    scene.serving("p1", "base-1", "biz1:1", None);
+    scene.restart();
+    pass_seconds(&mut scene, 1_000, |_| ());
+    for base in ["base-1", "base-2"] {
+        assert_eq!(reachability(&scene, base), Reachability::Unknown);
+        let node = &scene.api.objects[base]["status"]["conditions"];
+        assert!(node.to_string().contains("BaseReady"), "{node}");
+    }
+    assert!(scene.api.objects["p1"]["status"].to_string().contains("Running"));
+    // One is heard: the other has the time that it would have had, and then it is away.
+    scene.beats("base-2");
+    pass_seconds(&mut scene, 20, |_| ());
+    assert_eq!(reachability(&scene, "base-1"), Reachability::Unknown);
+    pass_seconds(&mut scene, 20, |scene| scene.beats("base-2"));
+    assert_eq!(reachability(&scene, "base-1"), Reachability::Unreachable);
+    assert_eq!(reachability(&scene, "base-2"), Reachability::Online);
+}
+
+#[test]
+fn a_base_whose_questions_find_no_room_is_not_given_up_for_its_silence_and_not_asked_in_a_loop() {
+    let mut scene = Scene::of(&["base-1"]);
+    for _ in 0..60 {
+        scene.pass(Duration::from_secs(1));
+        scene.link(Event::Alive);
+        scene.fill_commands();
+        scene.settle();
+        assert!(scene.state.dirty.is_empty(), "it is looked at later");
+    }
+    assert_eq!(reachability(&scene, "base-1"), Reachability::Online);
+    scene.sent.clear();
+    for _ in 0..10 {
+        scene.pass(Duration::from_secs(1));
+        scene.link(Event::Alive);
+        scene.settle();
+    }
+    assert!(scene.sent.iter().any(|(base, command)| base == "base-1" && *command == Command::QueryHealth));
+    assert_eq!(reachability(&scene, "base-1"), Reachability::Unreachable);
+}
+
+#[test]
+fn a_base_of_which_there_are_only_pods_is_looked_for_after_a_start() {
+    let mut scene = Scene::of(&["base-1"]);
+    scene.serving("p1", "base-1", "biz1:1", None);
+    scene.vanish("base-1");
+    scene.api.objects.retain(|name, _| !name.starts_with("modulet-"));
+    scene.restart();
+    scene.settle();
+    let asked = std::mem::take(&mut scene.sent);
+    assert!(asked.iter().any(|(base, command)| base == "base-1" && *command == Command::QueryModules), "{asked:?}");
+}
+
+#[test]
+fn a_base_that_flaps_floods_nobody_with_events_and_the_others_keep_their_story() {
+    let mut scene = Scene::of(&["base-1", "base-2"]);
+    let before = scene.events();
+    for _ in 0..100 {
+        scene.says_goodbye("base-1");
+        scene.settle();
+        scene.beats("base-1");
+        scene.settle();
+        scene.pass(Duration::from_secs(1));
+    }
+    let flapped = scene.events() - before;
+    assert!((20..=30).contains(&flapped), "{flapped} Events in 100 s");
+    let before = scene.events();
+    scene.says_goodbye("base-2");
+    scene.settle();
+    assert_eq!(scene.events(), before + 1);
+}
