@@ -146,7 +146,11 @@ impl Record {
     }
 
     /// A base is forgotten; its ledger is kept for when it comes back.
-    pub(super) fn forget(&mut self, base: &BaseId, ledger: Ledger, today: i64, now: Instant) {
+    ///
+    /// What it may have been told to install by the process before goes along: it was silent since that process died,
+    /// its Node is deleted and its Pods are gone by now, so nothing else remembers it when it comes back.
+    pub(super) fn forget(&mut self, base: &BaseId, mut ledger: Ledger, today: i64, now: Instant) {
+        self.ordered.may_be_on(base).iter().for_each(|id| ledger.install(id));
         self.ordered.forget(base);
         if ledger == Ledger::default() {
             return;

@@ -119,6 +119,13 @@ impl OrderedSet {
         ours
     }
 
+    /// What a base that has not listed since the process began may have by the process before.
+    pub(super) fn may_be_on(&self, base: &BaseId) -> Vec<ModuleId> {
+        let unheard = self.former.get(base) == Some(&false);
+        let ids = self.ids.iter().filter(|(_, entry)| unheard && entry.former && !entry.not_ours.contains(base));
+        ids.map(|(id, _)| id.clone()).collect()
+    }
+
     /// The base is not waited for any more.
     pub(super) fn forget(&mut self, base: &BaseId) {
         self.former.remove(base);

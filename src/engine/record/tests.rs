@@ -31,3 +31,27 @@ fn the_ledgers_of_bases_that_went_long_ago_are_taken_out_of_their_objects() {
     assert_eq!(record.plan(|_| None, now + Duration::from_secs(100), &mut out), None);
     assert!(out.is_empty());
 }
+
+/// It was told to install something, its process died before the ledger was written, and it is silent until its Node is
+/// deleted and its Pods are gone: what it was told is kept for when it comes back.
+#[test]
+fn what_a_base_may_have_by_a_process_that_died_is_kept_when_the_base_is_forgotten() {
+    let (now, mut record) = (Instant::now(), Record::new("m", "dev", "me"));
+    let (module, silent, heard) = (ModuleId::new("biz1", "1"), BaseId::new("silent"), BaseId::new("heard"));
+    let other = BaseId::new("has it by somebody else");
+    let ordered = BTreeMap::from([(module.clone(), BTreeSet::from([other.clone()]))]);
+    let mut object = record_object("dev", &ordered_name("dev"), &BTreeMap::from([ordered_entry(&ordered)]));
+    object["metadata"]["resourceVersion"] = json!("7");
+    record.seen(Seen::ListBegins, now);
+    record.seen(Seen::Applied(serde_json::from_value(object).unwrap()), now);
+    record.seen(Seen::ListEnds, now);
+    record.begin([silent.clone(), heard.clone(), other.clone()].into_iter(), 100, now);
+    record.ordered.listed(&heard, std::iter::empty(), &Ledger::default(), now);
+    for base in [&silent, &heard, &other, &BaseId::new("came later")] {
+        record.forget(base, Ledger::default(), 100, now);
+    }
+    assert!(record.take(&silent).is_some_and(|ledger| ledger.installed(&module)));
+    for base in [&heard, &other, &BaseId::new("came later")] {
+        assert_eq!(record.take(base), None, "{base}");
+    }
+}
