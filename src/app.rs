@@ -1,6 +1,6 @@
 //! Builds every part, joins them, and takes them down in order.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use anyhow::Context;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -12,9 +12,10 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    api::{self, Clients, EventSink, Reader, Writer},
+    api::{self, Clients, EventSink, Proxies, Reader, Writer},
     config::Config,
     engine::{self, Edges},
+    go_controller,
     http::{self, Readiness},
     metrics::Metrics,
     picture::Pictures,
@@ -43,7 +44,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // rustls wants to be told which cryptography to use; a second call changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let listener = http::listen(config.http_address).await?;
-    let clients = Clients::new(cluster(&config).await?).context("cannot make a Kubernetes client")?;
+    let clients =
+        Clients::new(cluster(&config).await?, &Proxies::from_env()).context("cannot make a Kubernetes client")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut parts = Parts::start(config, listener, &clients)?;
@@ -77,7 +79,10 @@ impl Parts {
         let commands = match &config.mqtt {
             Some(mqtt) => Some(mqtt::start(&mut tasks, mqtt, topics, tunnel_to, Arc::clone(&metrics))?),
             None => {
-                warn!("no tunnel is switched on: no base can be reached (ENABLE_MQTT_TUNNEL)");
+                warn!(
+                    "no tunnel is switched on, no base can be reached: leave out ENABLE_MQTT_TUNNEL, or set it to true"
+                );
+                readiness.no_tunnel.store(true, Ordering::Relaxed);
                 None
             }
         };
@@ -88,6 +93,9 @@ impl Parts {
             http = %listener.local_addr()?,
             "modulet starts"
         );
+        if let Some(variables) = go_controller::not_supported(|name| std::env::var(name).ok()) {
+            warn!(variables, "these variables of the Go controller do nothing here");
+        }
         api::watch(&mut tasks, &clients.watches, &config.namespace, &config.env, &watched_to, &metrics);
         let client = &clients.requests;
         let mut writer = |name, permits| {
@@ -163,7 +171,8 @@ mod tests {
         let mut config = Config::from(Args::parse_from(["modulet", "--mqtt-broker", "127.0.0.1", "--mqtt-port", "1"]));
         config.http_address = "127.0.0.1:0".parse().unwrap();
         let listener = http::listen(config.http_address).await.unwrap();
-        let clients = Clients::new(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+        let clients =
+            Clients::new(kube::Config::new("http://127.0.0.1:1".parse().unwrap()), &Proxies::default()).unwrap();
         Parts::start(config, listener, &clients).unwrap()
     }
 

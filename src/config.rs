@@ -1,10 +1,13 @@
 //! The command line and the environment.
 
+mod mqtt;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{CommandFactory, FromArgMatches, Parser, builder::Resettable};
 
 use crate::{check::Subcommand, domain::Settings, k8s::names, telemetry::LogFormat, tunnel::mqtt::MqttConfig};
+use mqtt::MqttArgs;
 
 /// The kubelet for modules: makes every Koupleless base a Kubernetes Node and every module a Pod on it.
 ///
@@ -29,48 +32,8 @@ pub struct Args {
     #[arg(long, env = "NAMESPACE", default_value = "default")]
     namespace: String,
 
-    /// Connect to bases over MQTT, the only way there is
-    #[arg(long, env = "ENABLE_MQTT_TUNNEL", default_value_t = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    enable_mqtt_tunnel: bool,
-
-    /// Broker's host name or address
-    #[arg(long, env = "MQTT_BROKER", default_value = "localhost", value_name = "HOST", value_parser = parse_host)]
-    mqtt_broker: String,
-
-    /// Broker's port
-    #[arg(long, env = "MQTT_PORT", default_value_t = 1883, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    mqtt_port: u16,
-
-    /// User name at the broker
-    #[arg(long, env = "MQTT_USERNAME", default_value = "", value_name = "NAME", hide_default_value = true)]
-    mqtt_username: String,
-
-    /// Password at the broker. Better given by the variable: flags can be read by others on the machine
-    #[arg(
-        long,
-        env = "MQTT_PASSWORD",
-        default_value = "",
-        value_name = "PASSWORD",
-        hide_env_values = true,
-        hide_default_value = true
-    )]
-    mqtt_password: String,
-
-    /// First part of the MQTT client id, before @@@
-    #[arg(long, env = "MQTT_CLIENT_PREFIX", default_value = "koupleless", value_name = "PREFIX")]
-    mqtt_client_prefix: String,
-
-    /// PEM file of the authority that signed the broker's certificate. Switches TLS on
-    #[arg(long, env = "MQTT_CA_PATH", value_name = "FILE")]
-    mqtt_ca_path: Option<PathBuf>,
-
-    /// PEM file of the client certificate, for brokers that want one
-    #[arg(long, env = "MQTT_CLIENT_CRT_PATH", value_name = "FILE", requires_all = ["mqtt_client_key_path", "mqtt_ca_path"])]
-    mqtt_client_crt_path: Option<PathBuf>,
-
-    /// PEM file of the client certificate's key
-    #[arg(long, env = "MQTT_CLIENT_KEY_PATH", value_name = "FILE", requires = "mqtt_client_crt_path")]
-    mqtt_client_key_path: Option<PathBuf>,
+    #[command(flatten)]
+    mqtt: MqttArgs,
 
     /// Address for /healthz, /readyz and /metrics, and, from the loopback address only, /debug/bases
     #[arg(long, env = "MODULET_HTTP_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
@@ -173,15 +136,7 @@ pub struct Config {
 impl From<Args> for Config {
     fn from(args: Args) -> Self {
         let client_id = args.client_id.unwrap_or_else(random_id);
-        let credentials = (!args.mqtt_username.is_empty()).then_some((args.mqtt_username, args.mqtt_password));
-        let mqtt = args.enable_mqtt_tunnel.then(|| MqttConfig {
-            host: args.mqtt_broker,
-            port: args.mqtt_port,
-            credentials,
-            client_id: format!("{}@@@{client_id}", args.mqtt_client_prefix),
-            ca: args.mqtt_ca_path,
-            identity: args.mqtt_client_crt_path.zip(args.mqtt_client_key_path),
-        });
+        let mqtt = args.mqtt.config(&client_id);
         let unreachable_after = Duration::from_secs(args.unreachable_after);
         Self {
             kubeconfig: args.kubeconfig,
@@ -220,13 +175,6 @@ fn parse_client_id(id: &str) -> Result<String, String> {
     } else {
         Ok(id.to_owned())
     }
-}
-
-fn parse_host(host: &str) -> Result<String, String> {
-    if host.is_empty() || host.contains("://") || host.contains('/') || host.contains(char::is_whitespace) {
-        return Err("give a host name or address alone, without scheme or port".to_owned());
-    }
-    Ok(host.to_owned())
 }
 
 /// Unlike those of other controllers started at the same moment.
@@ -279,10 +227,30 @@ mod tests {
             ["--http-address", "8080"],
             ["--client-id", ""],
             ["--mqtt-client-crt-path", "/crt"],
+            ["--mqtt-client-key-path", "/key"],
             ["--unreachable-after", "0"],
         ] {
             assert!(Args::try_parse_from(["modulet"].iter().chain(&bad)).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn any_of_its_options_switches_tls_on() {
+        let config = |args: &[&str]| {
+            let args = Args::try_parse_from([&["modulet"], args].concat()).unwrap();
+            Config::from(args).mqtt.unwrap()
+        };
+        assert!(config(&[]).tls.is_none());
+        assert!(config(&["--mqtt-tls"]).tls.unwrap().ca.is_none());
+        assert!(config(&["--mqtt-ca-path", "/ca"]).tls.unwrap().ca.is_some());
+        let identity = ["--mqtt-client-crt-path", "/crt", "--mqtt-client-key-path", "/key"];
+        assert!(config(&identity).tls.unwrap().identity.is_some());
+    }
+
+    #[test]
+    fn no_password_is_in_what_is_printed_for_developers() {
+        let args = Args::try_parse_from(["modulet", "--mqtt-username", "u", "--mqtt-password", "do not show"]).unwrap();
+        assert!(!format!("{:?}", Config::from(args)).contains("do not show"));
     }
 
     #[test]

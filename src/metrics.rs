@@ -42,6 +42,8 @@ pub struct Metrics {
     pub bases_suspected: Gauge,
     /// 1 where another controller of the same environment is at work.
     pub contested: Gauge,
+    /// Environments whose bases beat on this broker while nobody of our own is heard.
+    pub environments_elsewhere: Gauge,
     /// Attempts to connect that failed, and connections lost.
     pub broker_errors: Counter,
     /// Watches that had to be started again.
@@ -71,6 +73,7 @@ impl Metrics {
             broker_connected: Gauge::default(),
             bases_suspected: Gauge::default(),
             contested: Gauge::default(),
+            environments_elsewhere: Gauge::default(),
             broker_errors: Counter::default(),
             watch_errors: Counter::default(),
             pods: Gauge::default(),
@@ -94,6 +97,11 @@ impl Metrics {
             "other_controller",
             "1 where another controller orders modules in this environment",
             contested,
+        );
+        registry.register(
+            "environments_elsewhere",
+            "Other environments whose bases beat on the broker while none of this one is heard",
+            metrics.environments_elsewhere.clone(),
         );
         let suspected = metrics.bases_suspected.clone();
         registry.register("bases_suspected", "1 while most bases are silent at once and nobody is given up", suspected);

@@ -26,7 +26,7 @@ use super::{
     rights::{self, Right, Scope},
 };
 use crate::{
-    api::{Clients, Lean},
+    api::{Clients, Lean, Proxies},
     app,
     config::Config,
     domain::printable,
@@ -85,7 +85,7 @@ fn not_looked<T>() -> Look<T> {
 async fn connect(config: &Config) -> Result<(Client, String), String> {
     let cluster = app::cluster(config).await.map_err(|error| text(&format!("{error:#}")))?;
     let at = cluster.cluster_url.to_string();
-    let clients = Clients::new(cluster).map_err(|error| text(&error))?;
+    let clients = Clients::new(cluster, &Proxies::from_env()).map_err(|error| text(&error))?;
     let version = timeout(ANSWERS_WITHIN, clients.requests.apiserver_version()).await;
     let version = match version {
         Ok(Ok(info)) => info.git_version,

@@ -1,8 +1,10 @@
 //! The edge to the bases: MQTT in, MQTT out. Nothing behind it sees bytes or topics.
 
 mod address;
+mod broker;
 mod budget;
 mod codec;
+mod elsewhere;
 mod encode;
 pub mod mqtt;
 mod outbox;
@@ -11,6 +13,7 @@ pub mod probe;
 mod tests;
 mod topic;
 mod traffic;
+mod trust;
 
 pub use address::{AddressError, address};
 pub use codec::{CodecError, Health, Heartbeat, Message, decode};

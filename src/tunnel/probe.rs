@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     Topics,
-    mqtt::{MqttConfig, MqttError, options},
+    broker::{MqttConfig, MqttError},
 };
 use crate::domain::printable;
 
@@ -76,7 +76,7 @@ pub enum Refusal {
 pub async fn probe(config: &MqttConfig, topics: &Topics, listens: Duration) -> Probe {
     let mut seen = Probe {
         broker: format!("{}:{}", config.host, config.port),
-        tls: config.ca.is_some(),
+        tls: config.tls.is_some(),
         connected: Ok(()),
         not_heard: Vec::new(),
         not_said: Err("there is no connection".to_owned()),
@@ -96,7 +96,7 @@ pub async fn probe(config: &MqttConfig, topics: &Topics, listens: Duration) -> P
 }
 
 async fn hear(config: &MqttConfig, topics: &Topics, listens: Duration, seen: &mut Probe) -> Result<(), Refusal> {
-    let options = options(config).map_err(|error: MqttError| Refusal::File(error.to_string()))?;
+    let options = config.options().map_err(|error: MqttError| Refusal::File(error.to_string()))?;
     let unreachable = |why: &dyn std::fmt::Display| Refusal::Unreachable(text(why));
     let reached = timeout(STEP, TcpStream::connect((config.host.as_str(), config.port))).await;
     drop(reached.map_err(|_| unreachable(&format!("no answer within {STEP:?}")))?.map_err(|e| unreachable(&e))?);
@@ -193,12 +193,12 @@ fn note(event: &rumqttc::Event, topics: &Topics, seen: &mut Probe) -> bool {
 
 /// Publishes an empty command of each kind to a base that is not there, and returns the topics that are refused.
 async fn say(config: &MqttConfig, topics: &Topics) -> Result<Vec<String>, String> {
-    let plain = options(config).map_err(|error| error.to_string())?;
+    let plain = config.options().map_err(|error| error.to_string())?;
     let mut options = v5::MqttOptions::new(format!("{}-5", plain.client_id()), &config.host, config.port);
     options.set_transport(plain.transport());
     options.set_keep_alive(Duration::from_secs(10));
-    if let Some((user, password)) = &config.credentials {
-        options.set_credentials(user, password);
+    if let Some(login) = plain.credentials() {
+        options.set_credentials(login.username, login.password);
     }
     let (client, mut eventloop) = v5::AsyncClient::new(options, 16);
     let asked = topics.commands_to(&nobody());

@@ -4,6 +4,7 @@
 //! broker and a controller of its own.
 
 mod baseline;
+mod certificates;
 mod check;
 mod configuration;
 mod debug;
@@ -18,6 +19,7 @@ mod faults_broker;
 mod faults_commands;
 mod faults_help;
 mod faults_pods;
+mod faults_start;
 mod faults_workloads;
 mod generations;
 mod helm;

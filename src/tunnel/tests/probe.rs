@@ -7,22 +7,11 @@ use tokio::net::TcpListener;
 use super::{
     super::{
         Topics,
-        mqtt::MqttConfig,
         probe::{Refusal, probe},
     },
     broker::{Broker, Rules},
+    config,
 };
-
-fn config(port: u16) -> MqttConfig {
-    MqttConfig {
-        host: "127.0.0.1".to_owned(),
-        port,
-        credentials: None,
-        client_id: "modulet-check".to_owned(),
-        ca: None,
-        identity: None,
-    }
-}
 
 #[tokio::test]
 async fn a_broker_that_refuses_subscriptions_and_speaks_no_mqtt_5() {
