@@ -141,7 +141,8 @@ impl Parts {
     }
 }
 
-async fn cluster(config: &Config) -> anyhow::Result<kube::Config> {
+/// The cluster that the configuration names.
+pub(crate) async fn cluster(config: &Config) -> anyhow::Result<kube::Config> {
     match &config.kubeconfig {
         Some(path) => {
             let kubeconfig =

@@ -8,6 +8,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum, builder::Resettabl
 use ipnet::IpNet;
 
 use crate::{
+    check::Subcommand,
     domain::Settings,
     k8s::{ModuleUrls, UrlPrefix, names},
     telemetry::LogFormat,
@@ -107,6 +108,9 @@ pub struct Args {
         value_name = "allow|refuse"
     )]
     shared_module_names: SharedModuleNames,
+
+    #[command(subcommand)]
+    command: Option<Subcommand>,
 }
 
 /// Whether each base is a zone of its own.
@@ -135,12 +139,22 @@ impl Args {
     /// Reads command line and environment; ends the process where they can't be understood.
     /// A variable that is empty counts as not set: that is how manifests leave something out.
     pub fn from_command_line() -> Self {
-        let command = Self::command().mut_args(|arg| {
+        let command = Self::whole_command().mut_args(|arg| {
             let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
             if empty { arg.env(Resettable::Reset) } else { arg }
         });
         let matches = command.get_matches();
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// A subcommand takes all options too, before its name and behind it.
+    fn whole_command() -> clap::Command {
+        Self::command().mut_args(|arg| arg.global(true))
+    }
+
+    /// What to do instead of running, if anything.
+    pub fn subcommand(&self) -> Option<Subcommand> {
+        self.command.clone()
     }
 }
 

@@ -2,7 +2,30 @@ use super::*;
 
 #[test]
 fn the_command_line_is_well_formed() {
-    Args::command().debug_assert();
+    Args::whole_command().debug_assert();
+}
+
+#[test]
+fn a_subcommand_takes_the_options_on_both_sides_of_its_name() {
+    let read = |words: &[&str]| {
+        let matches = Args::whole_command().try_get_matches_from([&["modulet"], words].concat())?;
+        let args = Args::from_arg_matches(&matches)?;
+        let checks = args.subcommand().is_some();
+        Ok::<_, clap::Error>((Config::from(args).env, checks))
+    };
+    assert_eq!(read(&["--env", "one"]).unwrap(), ("one".to_owned(), false));
+    for words in [&["--env", "one", "check", "--strict"][..], &["check", "--strict", "--env", "one"]] {
+        assert_eq!(read(words).unwrap(), ("one".to_owned(), true), "{words:?}");
+    }
+    for bad in [
+        &["chekc"][..],
+        &["check", "--env", "a.b"],
+        &["check", "--listen", "x"],
+        &["--strict"],
+        &["check", "--service-account", "x"],
+    ] {
+        assert!(read(bad).is_err(), "{bad:?}");
+    }
 }
 
 #[test]

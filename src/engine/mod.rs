@@ -10,6 +10,7 @@ mod bases;
 mod daemon_sets;
 mod effects;
 mod facts;
+mod intruders;
 mod known;
 mod notes;
 mod peers;

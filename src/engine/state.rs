@@ -11,6 +11,7 @@ use tracing::info;
 use super::{
     admission::Admission,
     daemon_sets::DaemonSets,
+    intruders::Intruders,
     known::{BaseState, PodIndex, PodState},
     notes::Notes,
     record::Record,
@@ -23,7 +24,7 @@ use crate::{
     config::{Config, ZonePerBase},
     controllers::peers::Peers,
     domain::{Base, BaseId, Later, PodUid},
-    k8s::Revisions,
+    k8s::{Revisions, typical_base},
     metrics::Metrics,
     picture::Pictures,
     planning::{Listing, Schedule, Task},
@@ -51,6 +52,7 @@ pub(super) struct State {
     pub(super) references: References,
     pub(super) peers: Peers,
     pub(super) daemon_sets: DaemonSets,
+    pub(super) intruders: Intruders,
     pub(super) record: Record,
     /// Bases that something happened to.
     pub(super) dirty: HashSet<BaseId>,
@@ -75,6 +77,8 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(config: Arc<Config>, topics: Topics, metrics: Arc<Metrics>) -> Self {
+        let typical =
+            typical_base(&config.env, config.max_pods, config.zone_per_base != ZonePerBase::False, config.env_taint);
         Self {
             settings: Arc::new(config.settings.clone()),
             record: Record::new(&config.namespace, &config.env, &config.instance),
@@ -93,6 +97,7 @@ impl State {
             references: References::default(),
             peers: Peers::default(),
             daemon_sets: DaemonSets::default(),
+            intruders: Intruders::new(typical),
             dirty: HashSet::new(),
             schedule: Schedule::default(),
             connected: false,

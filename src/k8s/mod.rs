@@ -3,6 +3,7 @@
 //! **Invariant:** pure functions over objects: no client, no clock, no `async`.
 
 mod admission;
+mod daemons;
 mod environment;
 pub mod limits;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod workload;
 mod zones;
 
 pub use admission::{admits, is_tolerated};
+pub use daemons::{Intruder, intruder, is_module, typical_base};
 pub use environment::{Reference, Referred, Sources, references};
 pub use node::{NodePatches, NodeWriter, Ready, kubelet_version, node_says_ready, node_says_stopped};
 pub use pod::{component, keep_wanted_annotations, pod_from};

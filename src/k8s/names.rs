@@ -60,6 +60,8 @@ pub const NO_LOAD_BALANCER: &str = "node.kubernetes.io/exclude-from-external-loa
 pub const ROLE_BASE: &str = "node-role.kubernetes.io/base";
 /// Label of virtual Nodes, as virtual-kubelets set it.
 pub const TYPE: &str = "type";
+/// Its value, which others' virtual Nodes have too.
+pub const TYPE_VIRTUAL: &str = "virtual-kubelet";
 
 /// Label of modulet's own record (`ConfigMap`s); its value is the environment.
 pub const RECORD: &str = "modulet.koupleless.io/record";

@@ -8,6 +8,7 @@ mod elsewhere;
 mod encode;
 pub mod mqtt;
 mod outbox;
+pub mod probe;
 #[cfg(test)]
 mod tests;
 mod topic;

@@ -5,6 +5,7 @@
 
 mod baseline;
 mod certificates;
+mod check;
 mod configuration;
 mod debug;
 mod documented_manifest;
@@ -29,6 +30,7 @@ mod kubectl;
 mod kubectl_rollout;
 mod lifecycle;
 mod main_job;
+mod migration;
 mod nodes;
 mod ordinary;
 mod peers;

@@ -5,6 +5,8 @@ use std::{
     time::Instant,
 };
 
+use tracing::info;
+
 use super::neighbours::share_names;
 use crate::{
     domain::{BaseId, Later, Link, ModuleId, Phase, Plan, Pod, PodOutcome, Reachability, Rejection},
@@ -65,9 +67,10 @@ impl State {
         let overdue = link.suspected && state.base.is_overdue(&link, now);
         let reachability = state.base.reachability(now);
         if state.reachability != Some(reachability) {
+            info!(base = %id, state = ?reachability, silent_for = ?state.base.liveness.silence(now), "base");
             state.becomes(reachability, now);
-            self.report_reachability(id, reachability, now, out);
         }
+        self.report_reachability(id, reachability, out);
         self.told_shared(told);
         self.report_metaspace(id, out);
         self.report_pod_cidr(id, out);

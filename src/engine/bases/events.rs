@@ -182,9 +182,12 @@ impl State {
     }
 
     /// Tells that a base can be reached, or cannot.
-    pub(super) fn report_reachability(&self, id: &BaseId, to: Reachability, now: Instant, out: &mut Vec<Effect>) {
-        let Some(state) = self.bases.get(id) else { return };
-        info!(base = %id, state = ?to, silent_for = ?state.base.liveness.silence(now), "base");
+    pub(super) fn report_reachability(&mut self, id: &BaseId, to: Reachability, out: &mut Vec<Effect>) {
+        // Before it says who it is it has no Node, and may never have one.
+        let Some(state) = self.bases.get_mut(id).filter(|state| state.base.info.is_some()) else { return };
+        if state.reported_reachability.replace(to) == Some(to) {
+            return;
+        }
         let (warning, reason, message) = match to {
             Reachability::Online => (false, "BaseReady", "the base answers"),
             Reachability::Unreachable => (true, "BaseUnreachable", "the base was asked and does not answer"),
@@ -192,9 +195,6 @@ impl State {
             Reachability::Dead => (true, "BaseDead", "the base has been away for too long, the Node is deleted"),
             Reachability::Unknown => return,
         };
-        if state.base.info.is_none() {
-            return; // it has no Node, and may never have one
-        }
         out.push(state.note(warning, reason, message.to_owned()));
     }
 

@@ -18,7 +18,10 @@ impl State {
                 self.node_seen(*seen, now);
                 self.peers.changed(now, &mut self.schedule);
             }
-            Watched::DaemonSet(seen) => self.daemon_sets.seen(*seen),
+            Watched::DaemonSet(seen) => {
+                self.intruders.seen(&seen);
+                self.daemon_sets.seen(*seen);
+            }
             Watched::Record(seen) => {
                 self.record.seen(*seen, now);
                 self.schedule.wake(&Task::Record, now);

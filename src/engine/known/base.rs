@@ -36,6 +36,8 @@ pub(in crate::engine) struct BaseState {
     pub(in crate::engine) listed_at: Option<Instant>,
     pub(in crate::engine) reachability: Option<Reachability>,
     pub(in crate::engine) reachability_since: Instant,
+    /// What its Node was told of that: a base that asks for its baseline before its first heartbeat has none yet.
+    pub(in crate::engine) reported_reachability: Option<Reachability>,
     /// It was reachable for a time, at some time.
     was_here: bool,
     /// Tells the ledger that is on record, and the one that is being written or waits for it.
@@ -60,6 +62,7 @@ impl BaseState {
             listed_at: None,
             reachability: None,
             reachability_since: now,
+            reported_reachability: None,
             was_here: false,
             saved_mark: mark(&Ledger::default()),
             noted_mark: mark(&Ledger::default()),

@@ -1,6 +1,7 @@
 //! The connection against a broker that does what a test says.
 
 mod broker;
+mod probe;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
