@@ -1,6 +1,6 @@
 //! Builds every part, joins them, and takes them down in order.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use anyhow::Context;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -12,9 +12,10 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    api::{self, Clients, EventSink, Reader, Writer},
-    config::Config,
+    api::{self, Clients, EventSink, Proxies, Reader, Writer},
+    config::{Config, ZonePerBase},
     engine::{self, Commands, Edges},
+    go_controller,
     http::{self, Readiness},
     metrics::Metrics,
     picture::Pictures,
@@ -47,7 +48,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         Some(tunnel) => Some(http_tunnel::listen(tunnel).await?),
         None => None,
     };
-    let clients = Clients::new(cluster(&config).await?).context("cannot make a Kubernetes client")?;
+    let clients =
+        Clients::new(cluster(&config).await?, &Proxies::from_env()).context("cannot make a Kubernetes client")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut parts = Parts::start(config, listener, heartbeats, &clients)?;
@@ -92,7 +94,11 @@ impl Parts {
             commands.http = Some(http_tunnel::start(&mut tasks, listener, topics, tunnel_to, Arc::clone(&metrics)));
         }
         if commands.mqtt.is_none() && commands.http.is_none() {
-            warn!("no tunnel is switched on: no base can be reached (ENABLE_MQTT_TUNNEL, ENABLE_HTTP_TUNNEL)");
+            warn!(
+                "no tunnel is switched on, no base can be reached: leave out ENABLE_MQTT_TUNNEL or set it to true, or set \
+                 ENABLE_HTTP_TUNNEL to true"
+            );
+            readiness.no_tunnel.store(true, Ordering::Relaxed);
         }
         info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -101,7 +107,11 @@ impl Parts {
             http = %listener.local_addr()?,
             "modulet starts"
         );
-        api::watch(&mut tasks, &clients.watches, &config.namespace, &config.env, &watched_to, &metrics);
+        if let Some(variables) = go_controller::not_supported(|name| std::env::var(name).ok()) {
+            warn!(variables, "these variables of the Go controller do nothing here");
+        }
+        let zones = config.zone_per_base == ZonePerBase::Auto;
+        api::watch(&mut tasks, &clients.watches, &config.namespace, &config.env, zones, &watched_to, &metrics);
         let client = &clients.requests;
         let mut writer = |name, permits| {
             let (report, metrics) = (written_to.clone(), Arc::clone(&metrics));
@@ -145,7 +155,8 @@ impl Parts {
     }
 }
 
-async fn cluster(config: &Config) -> anyhow::Result<kube::Config> {
+/// The cluster that the configuration names.
+pub(crate) async fn cluster(config: &Config) -> anyhow::Result<kube::Config> {
     match &config.kubeconfig {
         Some(path) => {
             let kubeconfig =
@@ -175,7 +186,8 @@ mod tests {
         let mut config = Config::from(Args::parse_from(["modulet", "--mqtt-broker", "127.0.0.1", "--mqtt-port", "1"]));
         config.http_address = "127.0.0.1:0".parse().unwrap();
         let listener = http::listen(config.http_address).await.unwrap();
-        let clients = Clients::new(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+        let clients =
+            Clients::new(kube::Config::new("http://127.0.0.1:1".parse().unwrap()), &Proxies::default()).unwrap();
         Parts::start(config, listener, None, &clients).unwrap()
     }
 
@@ -185,10 +197,10 @@ mod tests {
         let watches = names.iter().filter(|name| name.starts_with("watch of ")).count();
         assert_eq!(watches, api::Watched::COUNT);
         let writers = ["writer of background", "writer of events", "writer of record", "writer of writes"];
-        for other in [ENGINE, "HTTP server", "reader", "tunnel"].iter().chain(&writers) {
+        for other in [ENGINE, "HTTP server", "reader", "tunnel", "version of the API server"].iter().chain(&writers) {
             assert!(names.iter().any(|name| name == other), "{other} is not among {names:?}");
         }
-        assert_eq!(names.len(), watches + 8, "{names:?}");
+        assert_eq!(names.len(), watches + 9, "{names:?}");
         for name in &names {
             let mut parts = parts().await;
             parts.tasks.break_off(name);

@@ -1,18 +1,22 @@
 //! The command line and the environment.
 
+mod http_tunnel;
+mod mqtt;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{CommandFactory, FromArgMatches, Parser, builder::Resettable};
+use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum, builder::Resettable};
+use ipnet::IpNet;
 
 use crate::{
+    check::Subcommand,
     domain::Settings,
-    k8s::names,
+    k8s::{ModuleUrls, UrlPrefix, names},
     telemetry::LogFormat,
-    tunnel::{
-        http::{HttpConfig, Ranges},
-        mqtt::MqttConfig,
-    },
+    tunnel::{AddressRanges, http::HttpConfig, mqtt::MqttConfig},
 };
+use http_tunnel::HttpTunnelArgs;
+use mqtt::MqttArgs;
 
 /// The kubelet for modules: makes every Koupleless base a Kubernetes Node and every module a Pod on it.
 ///
@@ -38,67 +42,11 @@ pub struct Args {
     #[arg(long, env = "NAMESPACE", default_value = "default")]
     namespace: String,
 
-    /// Connect to bases over HTTP: bases post their heartbeats to modulet, and modulet posts commands to them
-    #[arg(long, env = "ENABLE_HTTP_TUNNEL", default_value_t = false, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    enable_http_tunnel: bool,
+    #[command(flatten)]
+    mqtt: MqttArgs,
 
-    /// Port for heartbeats of bases over HTTP
-    #[arg(long, env = "HTTP_TUNNEL_LISTEN_PORT", default_value_t = 7777, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    http_tunnel_listen_port: u16,
-
-    /// Networks whose bases may say over HTTP that they are at an address that they do not speak from (behind a proxy, or
-    /// NAT), as 10.0.0.0/8,192.168.0.0/16
-    #[arg(
-        long,
-        env = "MODULET_HTTP_TUNNEL_RANGES",
-        default_value = "",
-        value_name = "NETWORKS",
-        hide_default_value = true
-    )]
-    http_tunnel_ranges: Ranges,
-
-    /// Connect to bases over MQTT
-    #[arg(long, env = "ENABLE_MQTT_TUNNEL", default_value_t = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    enable_mqtt_tunnel: bool,
-
-    /// Broker's host name or address
-    #[arg(long, env = "MQTT_BROKER", default_value = "localhost", value_name = "HOST", value_parser = parse_host)]
-    mqtt_broker: String,
-
-    /// Broker's port
-    #[arg(long, env = "MQTT_PORT", default_value_t = 1883, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    mqtt_port: u16,
-
-    /// User name at the broker
-    #[arg(long, env = "MQTT_USERNAME", default_value = "", value_name = "NAME", hide_default_value = true)]
-    mqtt_username: String,
-
-    /// Password at the broker. Better given by the variable: flags can be read by others on the machine
-    #[arg(
-        long,
-        env = "MQTT_PASSWORD",
-        default_value = "",
-        value_name = "PASSWORD",
-        hide_env_values = true,
-        hide_default_value = true
-    )]
-    mqtt_password: String,
-
-    /// First part of the MQTT client id, before @@@
-    #[arg(long, env = "MQTT_CLIENT_PREFIX", default_value = "koupleless", value_name = "PREFIX")]
-    mqtt_client_prefix: String,
-
-    /// PEM file of the authority that signed the broker's certificate. Switches TLS on
-    #[arg(long, env = "MQTT_CA_PATH", value_name = "FILE")]
-    mqtt_ca_path: Option<PathBuf>,
-
-    /// PEM file of the client certificate, for brokers that want one
-    #[arg(long, env = "MQTT_CLIENT_CRT_PATH", value_name = "FILE", requires_all = ["mqtt_client_key_path", "mqtt_ca_path"])]
-    mqtt_client_crt_path: Option<PathBuf>,
-
-    /// PEM file of the client certificate's key
-    #[arg(long, env = "MQTT_CLIENT_KEY_PATH", value_name = "FILE", requires = "mqtt_client_crt_path")]
-    mqtt_client_key_path: Option<PathBuf>,
+    #[command(flatten)]
+    http_tunnel: HttpTunnelArgs,
 
     /// Address for /healthz, /readyz and /metrics, and, from the loopback address only, /debug/bases
     #[arg(long, env = "MODULET_HTTP_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
@@ -116,9 +64,17 @@ pub struct Args {
     #[arg(long, env = "MODULET_MAX_PODS", default_value_t = 1000, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     max_pods: u32,
 
-    /// Give each Node a zone of its own (topology.kubernetes.io/zone), so that anti-affinity spreads modules one per base
-    #[arg(long, env = "MODULET_ZONE_PER_BASE", default_value_t = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL")]
-    zone_per_base: bool,
+    /// Give each Node a zone of its own (topology.kubernetes.io/zone), so that anti-affinity spreads modules one per base. auto: while no ordinary Node has a zone
+    #[arg(
+        long,
+        env = "MODULET_ZONE_PER_BASE",
+        default_value = "auto",
+        value_enum,
+        ignore_case = true,
+        hide_possible_values = true,
+        value_name = "auto|true|false"
+    )]
+    zone_per_base: ZonePerBase,
 
     /// Add the taint schedule.koupleless.io/node-env={env}:NoExecute, as newer Go controllers do
     #[arg(long, env = "MODULET_ENV_TAINT", default_value_t = false, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
@@ -139,18 +95,72 @@ pub struct Args {
     /// How often each base is asked for its modules when nothing happens, in seconds
     #[arg(long, env = "MODULET_LIST_EVERY", default_value_t = 20, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
     list_every: u64,
+
+    /// What modules' URLs must begin with, comma-separated [default: all but the base's own files and addresses of clouds' metadata]
+    #[arg(long, env = "MODULET_MODULE_URLS", value_delimiter = ',', value_name = "URL,…")]
+    module_urls: Vec<UrlPrefix>,
+
+    /// Ranges in which bases' addresses are, comma-separated; others are not believed [default: all]
+    #[arg(long, env = "MODULET_BASE_ADDRESSES", value_delimiter = ',', value_name = "CIDR,…")]
+    base_addresses: Vec<IpNet>,
+
+    /// Whether Pods of several namespaces may use one module name on one base: allow, and tell; or refuse the later one
+    #[arg(
+        long,
+        env = "MODULET_SHARED_MODULE_NAMES",
+        default_value = "allow",
+        value_enum,
+        hide_possible_values = true,
+        value_name = "allow|refuse"
+    )]
+    shared_module_names: SharedModuleNames,
+
+    #[command(subcommand)]
+    command: Option<Subcommand>,
+}
+
+/// Whether each base is a zone of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ZonePerBase {
+    /// While no ordinary Node has a zone.
+    Auto,
+    /// Always.
+    #[value(aliases = ["yes", "on", "1", "y", "t"])]
+    True,
+    /// Never.
+    #[value(aliases = ["no", "off", "0", "n", "f"])]
+    False,
+}
+
+/// What becomes of a module name that Pods of several namespaces use on one base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SharedModuleNames {
+    /// They take each other's place, as revisions do.
+    Allow,
+    /// Who comes later waits.
+    Refuse,
 }
 
 impl Args {
     /// Reads command line and environment; ends the process where they can't be understood.
     /// A variable that is empty counts as not set: that is how manifests leave something out.
     pub fn from_command_line() -> Self {
-        let command = Self::command().mut_args(|arg| {
+        let command = Self::whole_command().mut_args(|arg| {
             let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
             if empty { arg.env(Resettable::Reset) } else { arg }
         });
         let matches = command.get_matches();
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// A subcommand takes all options too, before its name and behind it.
+    fn whole_command() -> clap::Command {
+        Self::command().mut_args(|arg| arg.global(true))
+    }
+
+    /// What to do instead of running, if anything.
+    pub fn subcommand(&self) -> Option<Subcommand> {
+        self.command.clone()
     }
 }
 
@@ -180,28 +190,25 @@ pub struct Config {
     /// Pods that fit on one base.
     pub max_pods: u32,
     /// A zone for each Node.
-    pub zone_per_base: bool,
+    pub zone_per_base: ZonePerBase,
     /// The second taint.
     pub env_taint: bool,
     /// Times and limits of the core.
     pub settings: Settings,
+    /// Where modules may come from.
+    pub module_urls: ModuleUrls,
+    /// Where bases are.
+    pub base_addresses: AddressRanges,
+    /// Module names of several namespaces.
+    pub shared_module_names: SharedModuleNames,
 }
 
 impl From<Args> for Config {
     fn from(args: Args) -> Self {
         let client_id = args.client_id.unwrap_or_else(random_id);
-        let credentials = (!args.mqtt_username.is_empty()).then_some((args.mqtt_username, args.mqtt_password));
-        let mqtt = args.enable_mqtt_tunnel.then(|| MqttConfig {
-            host: args.mqtt_broker,
-            port: args.mqtt_port,
-            credentials,
-            client_id: format!("{}@@@{client_id}", args.mqtt_client_prefix),
-            ca: args.mqtt_ca_path,
-            identity: args.mqtt_client_crt_path.zip(args.mqtt_client_key_path),
-        });
-        let http_tunnel = args
-            .enable_http_tunnel
-            .then_some(HttpConfig { port: args.http_tunnel_listen_port, ranges: args.http_tunnel_ranges });
+        let mqtt = args.mqtt.config(&client_id);
+        let base_addresses = AddressRanges::new(args.base_addresses);
+        let http_tunnel = args.http_tunnel.config(&base_addresses);
         let unreachable_after = Duration::from_secs(args.unreachable_after);
         Self {
             kubeconfig: args.kubeconfig,
@@ -217,6 +224,9 @@ impl From<Args> for Config {
             max_pods: args.max_pods,
             zone_per_base: args.zone_per_base,
             env_taint: args.env_taint,
+            module_urls: ModuleUrls::new(args.module_urls),
+            base_addresses,
+            shared_module_names: args.shared_module_names,
             settings: Settings {
                 unreachable_after,
                 ask_after: unreachable_after.mul_f64(0.43),
@@ -243,13 +253,6 @@ fn parse_client_id(id: &str) -> Result<String, String> {
     }
 }
 
-fn parse_host(host: &str) -> Result<String, String> {
-    if host.is_empty() || host.contains("://") || host.contains('/') || host.contains(char::is_whitespace) {
-        return Err("give a host name or address alone, without scheme or port".to_owned());
-    }
-    Ok(host.to_owned())
-}
-
 /// Unlike those of other controllers started at the same moment.
 fn random_id() -> String {
     use std::hash::{BuildHasher, Hasher};
@@ -258,34 +261,4 @@ fn random_id() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_well_formed() {
-        Args::command().debug_assert();
-    }
-
-    #[test]
-    fn values_that_cannot_work_are_refused() {
-        for bad in [
-            ["--env", "a.b"],
-            ["--env", "has space"],
-            ["--mqtt-broker", "tcp://broker"],
-            ["--mqtt-port", "0"],
-            ["--mqtt-port", "x"],
-            ["--http-address", "8080"],
-            ["--client-id", ""],
-            ["--mqtt-client-crt-path", "/crt"],
-            ["--unreachable-after", "0"],
-        ] {
-            assert!(Args::try_parse_from(["modulet"].iter().chain(&bad)).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn the_environment_is_folded_to_lower_case() {
-        let config = Config::from(Args::try_parse_from(["modulet", "--env", "TEST"]).unwrap());
-        assert_eq!(config.env, "test");
-    }
-}
+mod tests;

@@ -60,13 +60,20 @@ pub struct Readiness {
     pub pulse: Pulse,
     /// All watches have delivered their first list.
     pub watches: AtomicBool,
-    /// The broker is connected, or no tunnel is switched on.
+    /// The broker is connected.
     pub broker: AtomicBool,
+    /// There is no tunnel to any base, and none will come.
+    pub no_tunnel: AtomicBool,
 }
 
 impl Readiness {
     fn missing(&self) -> Vec<&'static str> {
-        let parts = [(&self.watches, "API server watches"), (&self.broker, "MQTT broker")];
+        let tunnel = if self.no_tunnel.load(Ordering::Relaxed) {
+            "a tunnel to the bases, and none is switched on (ENABLE_MQTT_TUNNEL=false)"
+        } else {
+            "MQTT broker"
+        };
+        let parts = [(&self.watches, "API server watches"), (&self.broker, tunnel)];
         parts.iter().filter(|(is, _)| !is.load(Ordering::Relaxed)).map(|(_, name)| *name).collect()
     }
 }

@@ -11,11 +11,16 @@
 //! - [`domain`]: the decisions: pure, no I/O, no clock.
 //! - [`k8s`]: what is decided, as Kubernetes objects: pure.
 //!
-//! Around them: [`config`], [`app`] (wiring), [`tasks`] (what must not end), [`http`] (health, metrics), [`metrics`],
-//! [`picture`] and [`debug`] (what is known, for people who look), [`telemetry`].
+//! Beside them: [`check`], which looks at a cluster and a broker before modulet runs there.
+//!
+//! Around them: [`config`], [`go_controller`] (its variables), [`app`] (wiring), [`tasks`] (what must not end), [`http`]
+//! (health, metrics), [`metrics`], [`picture`] and [`debug`] (what is known, for people who look), [`telemetry`], [`said`]
+//! (what was logged of an outage), [`tls`] (certificates and keys in files).
 
 pub mod api;
 pub mod app;
+#[cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice))]
+pub mod check;
 pub mod config;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice))]
 pub mod controllers;
@@ -24,6 +29,7 @@ pub mod debug;
 pub mod domain;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice))]
 pub mod engine;
+pub mod go_controller;
 pub mod http;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice))]
 pub mod k8s;
@@ -31,6 +37,8 @@ pub mod metrics;
 pub mod picture;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice))]
 pub mod planning;
+pub mod said;
 pub mod tasks;
 pub mod telemetry;
+pub mod tls;
 pub mod tunnel;

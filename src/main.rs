@@ -4,14 +4,23 @@ use std::process::ExitCode;
 
 use modulet::{
     app,
+    check::{self, Subcommand},
     config::{Args, Config},
     domain::printable,
     telemetry,
 };
 
 fn main() -> ExitCode {
-    let config = Config::from(Args::from_command_line());
+    let args = Args::from_command_line();
+    let subcommand = args.subcommand();
+    let config = Config::from(args);
     let run = || {
+        if let Some(Subcommand::Check(args)) = &subcommand {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let code = runtime.block_on(check::run(&config, args));
+            runtime.shutdown_background();
+            return Ok(code);
+        }
         telemetry::init(&config.log, config.log_format)?;
         // One thread: 5,000 bases take a fifth of it, and a second one would cost more by waking the first than it takes
         // over (measured: 15 to 25 % of the CPU).
@@ -19,10 +28,10 @@ fn main() -> ExitCode {
         let end = runtime.block_on(app::run(config.clone()));
         // A name that is being looked up must not keep a process from its end.
         runtime.shutdown_background();
-        end
+        end.map(|()| ExitCode::SUCCESS)
     };
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("modulet: {}", one_line(&error));
             ExitCode::FAILURE

@@ -42,12 +42,16 @@ pub struct Metrics {
     pub bases_suspected: Gauge,
     /// 1 where another controller of the same environment is at work.
     pub contested: Gauge,
+    /// Environments whose bases beat on this broker while nobody of our own is heard.
+    pub environments_elsewhere: Gauge,
     /// Attempts to connect that failed, and connections lost.
     pub broker_errors: Counter,
     /// Watches that had to be started again.
     pub watch_errors: Counter,
     /// Pods on virtual Nodes.
     pub pods: Gauge,
+    /// Bases' Nodes that were given a Pod CIDR, which they never use.
+    pub nodes_with_pod_cidr: Gauge,
     bound_to_command: Histogram,
     reply_to_status: Histogram,
     step: Histogram,
@@ -71,9 +75,11 @@ impl Metrics {
             broker_connected: Gauge::default(),
             bases_suspected: Gauge::default(),
             contested: Gauge::default(),
+            environments_elsewhere: Gauge::default(),
             broker_errors: Counter::default(),
             watch_errors: Counter::default(),
             pods: Gauge::default(),
+            nodes_with_pod_cidr: Gauge::default(),
             bound_to_command: seconds(),
             reply_to_status: seconds(),
             step: Histogram::new(exponential_buckets(0.000_01, 2.0, 15)),
@@ -95,11 +101,22 @@ impl Metrics {
             "1 where another controller orders modules in this environment",
             contested,
         );
+        registry.register(
+            "environments_elsewhere",
+            "Other environments whose bases beat on the broker while none of this one is heard",
+            metrics.environments_elsewhere.clone(),
+        );
         let suspected = metrics.bases_suspected.clone();
         registry.register("bases_suspected", "1 while most bases are silent at once and nobody is given up", suspected);
         registry.register("broker_errors", "Failed or lost connections to the broker", metrics.broker_errors.clone());
         registry.register("watch_errors", "Watches of the API server that failed", metrics.watch_errors.clone());
         registry.register("pods", "Pods on virtual Nodes", metrics.pods.clone());
+        let with_cidr = metrics.nodes_with_pod_cidr.clone();
+        registry.register(
+            "nodes_with_pod_cidr",
+            "Bases' Nodes that were given a Pod CIDR, which they never use",
+            with_cidr,
+        );
         registry.register_with_unit(
             "bound_to_command",
             "From seeing a Pod bound to its first install command",

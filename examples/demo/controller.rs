@@ -43,7 +43,11 @@ pub(crate) async fn prepare(screen: &Screen) -> Result<PathBuf> {
 
 /// Starts it and waits until it is ready.
 pub(crate) async fn start(binary: &Path, kubeconfig: &Path, broker: &BrokerAddress) -> Result<Controller> {
-    let options = ControllerOptions::new(binary, kubeconfig, broker).env("ENV", ENV).env("CLIENT_ID", "modulet-demo");
+    let options = ControllerOptions::new(binary, kubeconfig, broker)
+        .env("ENV", ENV)
+        .env("CLIENT_ID", "modulet-demo")
+        // The demo's modules are files of this machine.
+        .env("MODULET_MODULE_URLS", "file:///");
     Controller::start(options).await
 }
 

@@ -53,7 +53,11 @@ pub enum Watched {
     /// A revision of a `DaemonSet` or `StatefulSet` with module Pods.
     ControllerRevision(usize, Box<Seen<ControllerRevision>>),
     /// A Deployment that asks for peer deployment.
-    Deployment(Box<Seen<Deployment>>),
+    Deployment(usize, Box<Seen<Deployment>>),
+    /// A Node that is no base's and has a zone. Only the first one is shown.
+    ZonedNode(Seen<PartialObjectMeta<Node>>),
+    /// The API server's version; none where it does not tell.
+    ApiServer(Option<String>),
     /// Some `DaemonSet`: whether its Pods are modules stands in its template, which can't be selected by.
     DaemonSet(Box<Seen<DaemonSet>>),
     /// An object of modulet's own record.
@@ -62,20 +66,26 @@ pub enum Watched {
 
 impl Watched {
     /// How many watches there are: readiness waits for the first list of each.
-    pub const COUNT: usize = Self::SINGLE + 2 * LABELS.len();
+    pub const COUNT: usize = Self::SINGLE + 3 * LABELS.len();
     /// Kinds with one watch.
     const SINGLE: usize = 5;
+    /// The number of the watch of Nodes with zones, which is there only where zones are left to us.
+    pub const ZONES: usize = 4;
 
     /// The number of the watch that it comes from, and the mark in the stream that it is.
     fn mark(&self) -> (usize, Option<Mark>) {
         match self {
             Self::Pod(seen) => (0, seen.mark()),
             Self::Node(seen) => (1, seen.mark()),
-            Self::Deployment(seen) => (2, seen.mark()),
-            Self::DaemonSet(seen) => (3, seen.mark()),
-            Self::Record(seen) => (4, seen.mark()),
+            Self::DaemonSet(seen) => (2, seen.mark()),
+            Self::Record(seen) => (3, seen.mark()),
+            // After the first one nothing more is looked at.
+            Self::ZonedNode(Seen::Applied(_)) => (Self::ZONES, Some(Mark::Ends)),
+            Self::ZonedNode(seen) => (Self::ZONES, seen.mark()),
+            Self::ApiServer(_) => (Self::COUNT, None),
             Self::ReplicaSet(watch, seen) => (Self::SINGLE + watch, seen.mark()),
             Self::ControllerRevision(watch, seen) => (Self::SINGLE + LABELS.len() + watch, seen.mark()),
+            Self::Deployment(watch, seen) => (Self::SINGLE + 2 * LABELS.len() + watch, seen.mark()),
         }
     }
 

@@ -3,10 +3,32 @@
 //! Traps of the client library that shape it: it tries what is refused with 429, 503 or 504 again by itself, up to 15
 //! times with pauses that double, below our own tries; and it waits for ever on a connection whose other end is gone.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderValue, header::USER_AGENT};
-use kube::{Client, Config};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
+use hyper_timeout::TimeoutConnector;
+use hyper_util::{
+    client::legacy::{
+        Client as HttpClient,
+        connect::{
+            HttpConnector,
+            proxy::{SocksV5, Tunnel},
+        },
+    },
+    rt::TokioExecutor,
+};
+use kube::{
+    Client, Config,
+    client::{Body, ClientBuilder, ConfigExt},
+};
+use rustls::{ClientConfig, pki_types::ServerName};
+use rustls_platform_verifier::BuilderVerifierExt;
+use tower::{BoxError, util::MapErrLayer};
+use tracing::info;
+
+use super::{Proxies, proxy::Proxy};
+use crate::tls::{Rotating, TlsError};
 
 /// A watch is asked for anew after so many seconds, from where it was. This is also how long it can take to notice that
 /// nothing comes any more because the connection is dead; the library then waits 5 s more.
@@ -30,12 +52,35 @@ pub struct Clients {
     pub requests: Client,
 }
 
+/// Why there can be no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// A certificate, or what makes a token.
+    #[error(transparent)]
+    Kube(#[from] kube::Error),
+    /// A client certificate in files.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A client certificate that the library does not read.
+    #[error(
+        "the client certificate in the kubeconfig is of X.509 version 1: name it by client-certificate and client-key \
+         (files), or have it issued anew as version 3"
+    )]
+    VersionOne,
+    /// A proxy that speaks something else.
+    #[error("cannot use the proxy {0}: only http, https and socks5 are known")]
+    Proxy(http::Uri),
+    /// What TLS to a proxy, or by another name, needs.
+    #[error("cannot speak TLS: {0}")]
+    Rustls(String),
+}
+
 impl Clients {
     /// Clients for the API server that `config` names.
     ///
     /// # Errors
     /// Something in it can't be used: a certificate, or what makes a token.
-    pub fn new(mut config: Config) -> kube::Result<Self> {
+    pub fn new(mut config: Config, proxies: &Proxies) -> Result<Self, ClientError> {
         config.default_retry = false;
         // Whatever we send, silence counts from what arrived last: so all that was open when the network swallowed it is
         // closed within that time, one after the other tried or not. A request that is cut short by it is tried again.
@@ -43,12 +88,99 @@ impl Clients {
         config.connect_timeout = Some(CONNECTS_WITHIN);
         config.headers.retain(|(name, _)| *name != USER_AGENT);
         config.headers.push((USER_AGENT, HeaderValue::from_static(NAME)));
+        let proxy = proxies.to(&config);
+        if let Some(proxy) = &proxy {
+            info!(proxy = %proxy.at, server = %config.cluster_url, "the API server is reached through a proxy");
+        }
+        let tls = tls(&config)?;
         let client = |silence| {
             let mut config = config.clone();
             (config.read_timeout, config.write_timeout) = (Some(silence), Some(silence));
-            Client::try_from(config)
+            through(&config, tls.clone(), proxy.as_ref())
         };
         Ok(Self { watches: client(WATCH_SILENCE)?, requests: client(REQUEST_SILENCE)? })
+    }
+}
+
+/// TLS to the API server. A client certificate in files is read again for each connection, which the library does not.
+fn tls(config: &Config) -> Result<ClientConfig, ClientError> {
+    let mut config = config.clone();
+    let user = &mut config.auth_info;
+    let files = match (&user.client_certificate, &user.client_key) {
+        (Some(certificate), Some(key)) if user.client_certificate_data.is_none() && user.client_key_data.is_none() => {
+            Some(Rotating::new(certificate.into(), key.into())?)
+        }
+        _ => None,
+    };
+    if files.is_some() {
+        (user.client_certificate, user.client_key) = (None, None);
+    }
+    let mut tls = config.rustls_client_config().map_err(|error| match &error {
+        kube::Error::RustlsTls(cause) if cause.to_string().contains("UnsupportedCertVersion") => {
+            ClientError::VersionOne
+        }
+        _ => error.into(),
+    })?;
+    if let Some(files) = files {
+        tls.client_auth_cert_resolver = Arc::new(files);
+    }
+    Ok(tls)
+}
+
+/// A client over connectors of these types, which have no trait in common that can be named here.
+macro_rules! client {
+    ($config:ident, $tls:ident, $connector:expr) => {{
+        let mut https = HttpsConnectorBuilder::new().with_tls_config($tls).https_or_http();
+        if let Some(name) = &$config.tls_server_name {
+            let name = ServerName::try_from(name.clone()).map_err(|error| ClientError::Rustls(error.to_string()))?;
+            https = https.with_server_name_resolver(FixedServerNameResolver::new(name));
+        }
+        let mut connector = TimeoutConnector::new(https.enable_http1().wrap_connector($connector));
+        connector.set_connect_timeout($config.connect_timeout);
+        connector.set_read_timeout($config.read_timeout);
+        connector.set_write_timeout($config.write_timeout);
+        connector.set_reset_reader_on_write($config.reset_reader_on_write);
+        let http = HttpClient::builder(TokioExecutor::new()).build::<_, Body>(connector);
+        let builder = ClientBuilder::new(http, $config.default_namespace.clone())
+            .with_layer(&MapErrLayer::new(BoxError::from))
+            .with_layer(&$config.extra_headers_layer()?);
+        match $config.auth_layer()? {
+            Some(auth) => builder.with_layer(&auth).with_layer(&$config.base_uri_layer()).build(),
+            None => builder.with_layer(&$config.base_uri_layer()).build(),
+        }
+    }};
+}
+
+fn through(config: &Config, tls: ClientConfig, proxy: Option<&Proxy>) -> Result<Client, ClientError> {
+    let mut direct = HttpConnector::new();
+    direct.enforce_http(false);
+    let Some(Proxy { at, authorization, login }) = proxy else {
+        return Ok(client!(config, tls, direct));
+    };
+    Ok(match at.scheme_str() {
+        Some("http") => client!(config, tls, tunnel(at, authorization.as_ref(), direct)),
+        Some("https") => {
+            let to_proxy = ClientConfig::builder().with_platform_verifier();
+            let to_proxy = to_proxy.map_err(|error| ClientError::Rustls(error.to_string()))?.with_no_client_auth();
+            let to_proxy = HttpsConnectorBuilder::new().with_tls_config(to_proxy).https_only().enable_http1();
+            client!(config, tls, tunnel(at, authorization.as_ref(), to_proxy.wrap_connector(direct)))
+        }
+        Some("socks5" | "socks5h") => {
+            let mut socks = SocksV5::new(at.clone(), direct);
+            if let Some((user, password)) = login {
+                socks = socks.with_auth(user.clone(), password.clone());
+            }
+            client!(config, tls, socks)
+        }
+        _ => return Err(ClientError::Proxy(at.clone())),
+    })
+}
+
+fn tunnel<C>(at: &http::Uri, authorization: Option<&HeaderValue>, connector: C) -> Tunnel<C> {
+    let tunnel = Tunnel::new(at.clone(), connector);
+    match authorization {
+        Some(authorization) => tunnel.with_auth(authorization.clone()),
+        None => tunnel,
     }
 }
 
@@ -93,7 +225,7 @@ pub(super) mod tests {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut config = Config::new(address.parse().unwrap());
         config.headers.push((USER_AGENT, HeaderValue::from_static("somebody else")));
-        (Clients::new(config).unwrap(), requests)
+        (Clients::new(config, &Proxies::default()).unwrap(), requests)
     }
 
     #[tokio::test]

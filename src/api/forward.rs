@@ -1,6 +1,6 @@
 //! One watch, kept alive for ever.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use futures::{StreamExt, stream::BoxStream};
 use kube::runtime::watcher;
@@ -14,7 +14,7 @@ use super::{
     Watched,
     patience::{Failure, Patience},
 };
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, said::Said};
 
 /// The changes of a kind of objects.
 type Changes = BoxStream<'static, Result<Watched, watcher::Error>>;
@@ -31,15 +31,15 @@ pub(super) async fn forward(
     metrics: Arc<Metrics>,
 ) {
     let (mut stream, mut patience) = (start(), Patience::default());
-    // What was said of the present outage, by code: one line for each.
-    let mut said = BTreeSet::new();
+    // Of the present outage: one line for each cause.
+    let mut said = Said::default();
     loop {
         let works_from = patience.works_from();
         let event = tokio::select! {
             event = stream.next() => event,
             () = sleep_until(works_from.map_or_else(Instant::now, Instant::from_std)), if works_from.is_some() => {
                 patience.works();
-                if !std::mem::take(&mut said).is_empty() {
+                if said.clear() {
                     info!(what, "watching again");
                 }
                 continue;
@@ -59,8 +59,9 @@ pub(super) async fn forward(
                 metrics.watch_errors.inc();
                 let answer = Answer::of(&error);
                 let forbidden = matches!(answer, Answer::Refused(Some(403)));
+                let cause = words(error);
                 if let Some(nothing) = without.take_if(|_| forbidden) {
-                    said.insert(answer);
+                    said.is_new(&cause);
                     warn!(what, "not allowed to watch; going on without");
                     for event in nothing {
                         if to.send(event).await.is_err() {
@@ -68,8 +69,8 @@ pub(super) async fn forward(
                         }
                     }
                 }
-                if said.insert(answer) {
-                    warn!(what, error = words(error), "cannot watch, trying again");
+                if said.is_new(&cause) {
+                    warn!(what, error = cause, "cannot watch, trying again");
                 }
                 if answer == Answer::Expired {
                     stream = start();
@@ -96,8 +97,23 @@ fn words(error: watcher::Error) -> String {
     };
     match status {
         Some(status) => format!("{} ({})", status.message, status.code),
-        None => format!("{:#}", anyhow::Error::from(error)),
+        None => chain(&error),
     }
+}
+
+/// What each cause adds: the libraries repeat the causes in their own words.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = error.source();
+    }
+    line
 }
 
 /// What the API server answered.
@@ -158,6 +174,9 @@ mod tests {
     fn an_error_is_said_in_the_words_of_the_api_server() {
         assert_eq!(words(watcher::Error::InitialListFailed(refused(403))), "no (403)");
         assert!(words(watcher::Error::WatchFailed(not_json())).starts_with("watch stream failed"));
+        let twice = std::io::Error::other(std::io::Error::other("reset"));
+        let error = words(watcher::Error::WatchFailed(kube::Error::ReadEvents(twice)));
+        assert_eq!(error.matches("reset").count(), 1, "{error}");
     }
 
     #[test]

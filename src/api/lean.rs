@@ -2,6 +2,7 @@
 //!
 //! Half of a Pod's bytes are managed fields, volumes and mounts, and most Pods of a cluster are not ours.
 
+mod pod;
 #[cfg(test)]
 mod tests;
 
@@ -10,10 +11,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use k8s_openapi::{
     api::{
         apps::v1::{ControllerRevision, DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, ReplicaSet},
-        core::v1::{
-            ConfigMap, Container, EnvFromSource, EnvVar, EphemeralContainer, Lifecycle, Node, NodeSpec, NodeStatus,
-            Pod, PodReadinessGate, PodSpec, PodStatus, Probe, Volume,
-        },
+        core::v1::{ConfigMap, Node, NodeSpec, NodeStatus, Pod, PodSpec, PodStatus},
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
 };
@@ -24,6 +22,7 @@ use serde::{
 };
 
 use crate::k8s::keep_wanted_annotations;
+use pod::LeanPodSpec;
 
 /// An object of which only what is needed has been read.
 #[derive(Clone, Debug)]
@@ -122,88 +121,6 @@ pub struct Parts<Spec = IgnoredAny, Status = IgnoredAny> {
     status: Option<Status>,
 }
 
-/// What is read of a Pod's spec.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LeanPodSpec {
-    active_deadline_seconds: Option<i64>,
-    ephemeral_containers: Option<Vec<Named>>,
-    restart_policy: Option<String>,
-    volumes: Option<Vec<Named>>,
-    containers: Option<Vec<LeanContainer>>,
-    init_containers: Option<Vec<LeanContainer>>,
-    node_name: Option<String>,
-    readiness_gates: Option<Vec<PodReadinessGate>>,
-    service_account_name: Option<String>,
-    termination_grace_period_seconds: Option<i64>,
-}
-
-/// Of things that a base does not have, the names are enough.
-#[derive(Deserialize)]
-struct Named {
-    #[serde(default)]
-    name: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct LeanContainer {
-    liveness_probe: Option<IgnoredAny>,
-    readiness_probe: Option<IgnoredAny>,
-    startup_probe: Option<IgnoredAny>,
-    #[serde(default)]
-    name: String,
-    image: Option<String>,
-    args: Option<Vec<String>>,
-    env: Option<Vec<EnvVar>>,
-    env_from: Option<Vec<EnvFromSource>>,
-    lifecycle: Option<Lifecycle>,
-}
-
-impl From<LeanContainer> for Container {
-    fn from(container: LeanContainer) -> Self {
-        let probe = |there: Option<IgnoredAny>| there.map(|_| Probe::default());
-        Self {
-            liveness_probe: probe(container.liveness_probe),
-            readiness_probe: probe(container.readiness_probe),
-            startup_probe: probe(container.startup_probe),
-            name: container.name,
-            image: container.image,
-            args: container.args,
-            env: container.env,
-            env_from: container.env_from,
-            lifecycle: container.lifecycle,
-            ..Self::default()
-        }
-    }
-}
-
-/// Every Pod has one of the API server's making.
-fn is_token(volume: &Volume) -> bool {
-    volume.name.starts_with("kube-api-access-")
-}
-
-impl From<LeanPodSpec> for PodSpec {
-    fn from(spec: LeanPodSpec) -> Self {
-        let containers = |some: Vec<LeanContainer>| some.into_iter().map(Container::from).collect();
-        let volume = |v: Named| Volume { name: v.name, ..Volume::default() };
-        let ephemeral = |c: Named| EphemeralContainer { name: c.name, ..EphemeralContainer::default() };
-        Self {
-            active_deadline_seconds: spec.active_deadline_seconds,
-            ephemeral_containers: spec.ephemeral_containers.map(|all| all.into_iter().map(ephemeral).collect()),
-            restart_policy: spec.restart_policy.filter(|policy| policy != "Always"),
-            volumes: spec.volumes.map(|all| all.into_iter().map(volume).filter(|v| !is_token(v)).collect()),
-            containers: spec.containers.map(containers).unwrap_or_default(),
-            init_containers: spec.init_containers.map(containers),
-            node_name: spec.node_name,
-            readiness_gates: spec.readiness_gates,
-            service_account_name: spec.service_account_name,
-            termination_grace_period_seconds: spec.termination_grace_period_seconds,
-            ..Self::default()
-        }
-    }
-}
-
 impl Watchable for Pod {
     type Parts = Parts<LeanPodSpec, PodStatus>;
 
@@ -246,6 +163,17 @@ impl Watchable for PartialObjectMeta<ReplicaSet> {
 
     fn from_parts(parts: Self::Parts) -> Self {
         Self { metadata: parts.metadata.into(), ..Self::default() }
+    }
+}
+
+/// Of Nodes that are not ours.
+impl Watchable for PartialObjectMeta<Node> {
+    type Parts = Parts;
+
+    fn from_parts(parts: Self::Parts) -> Self {
+        let meta = Meta { name: parts.metadata.name, labels: parts.metadata.labels, ..Meta::default() };
+        let resource_version = parts.metadata.resource_version;
+        Self { metadata: ObjectMeta { resource_version, ..meta.into() }, ..Self::default() }
     }
 }
 

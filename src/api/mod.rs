@@ -6,14 +6,17 @@ mod events;
 mod forward;
 mod lean;
 mod patience;
+mod proxy;
 mod reader;
+mod version;
 mod watch;
 mod writer;
 
 pub use changes::{Seen, Watched};
-pub use client::Clients;
+pub use client::{ClientError, Clients};
 pub use events::{EventSink, Note, Subject};
 pub use lean::{Lean, Watchable};
+pub use proxy::Proxies;
 pub use reader::{Read, Reader};
 pub use watch::watch;
 pub use writer::{Key, Outcome, Request, WriteError, Writer, Written};

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, sync::Arc};
 
-use futures::StreamExt;
+use futures::{StreamExt, future, stream};
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet},
     core::v1::{ConfigMap, Node, Pod},
@@ -15,18 +15,21 @@ use super::{
     client::WATCHES_FOR,
     forward::{Start, forward},
     lean::{Lean, Watchable},
+    version::version,
 };
 use crate::{k8s::names, metrics::Metrics, tasks::Tasks};
 
-/// Starts all watches.
+/// Starts all watches; `zones`: that of Nodes with zones too.
 pub fn watch(
     tasks: &mut Tasks,
     client: &Client,
     namespace: &str,
     env: &str,
+    zones: bool,
     to: &mpsc::Sender<Watched>,
     metrics: &Arc<Metrics>,
 ) {
+    tasks.spawn("version of the API server", version(client.clone(), to.clone()));
     let mut run = |what: &'static str, start: Start, without| {
         let forwarded = forward(what, start, without, to.clone(), Arc::clone(metrics));
         tasks.spawn(format!("watch of {what}"), forwarded);
@@ -44,9 +47,17 @@ pub fn watch(
     let record = changes_in::<ConfigMap>(Api::namespaced(client.clone(), namespace), ours, wrap);
     run("ConfigMaps", record, Some(nothing(wrap)));
 
-    let peers = which().labels(&format!("{}=peer", names::STRATEGY));
-    let wrap = |seen| Watched::Deployment(Box::new(seen));
-    run("Deployments", changes::<Deployment>(client, peers, wrap), Some(nothing(wrap)));
+    for (index, label) in [names::STRATEGY, names::STRATEGY_OLD].into_iter().enumerate() {
+        let peers = which().labels(&format!("{label}=peer"));
+        let wrap = move |seen| Watched::Deployment(index, Box::new(seen));
+        run("Deployments", changes::<Deployment>(client, peers, wrap), Some(nothing(wrap)));
+    }
+
+    if zones {
+        let with_zone = which().labels(&format!("{},{}!=vnode", names::ZONE, names::COMPONENT));
+        let changes = changes::<PartialObjectMeta<Node>>(client, with_zone, Watched::ZonedNode);
+        run("Nodes with zones", first_ordinary(changes), None);
+    }
 
     let wrap = |seen| Watched::DaemonSet(Box::new(seen));
     run("DaemonSets", changes::<DaemonSet>(client, which(), wrap), Some(nothing(wrap)));
@@ -61,6 +72,26 @@ pub fn watch(
         let revisions = changes::<ControllerRevision>(client, modules, wrap);
         run("ControllerRevisions", revisions, Some(nothing(wrap)));
     }
+}
+
+/// The changes until the first ordinary Node, and then none for ever: in a large cluster Nodes change all the time.
+fn first_ordinary(start: Start) -> Start {
+    Box::new(move || {
+        let ordinary = start().filter(|event| {
+            future::ready(!matches!(event, Ok(Watched::ZonedNode(Seen::Applied(node))) if is_its_own_zone(node)))
+        });
+        let until_first = ordinary.scan(false, |found, event| {
+            let goes_on = !std::mem::replace(found, matches!(event, Ok(Watched::ZonedNode(Seen::Applied(_)))));
+            future::ready(goes_on.then_some(event))
+        });
+        until_first.chain(stream::pending()).boxed()
+    })
+}
+
+/// A base's Node, though it does not say so (any more).
+fn is_its_own_zone(node: &PartialObjectMeta<Node>) -> bool {
+    let zone = node.metadata.labels.as_ref().and_then(|labels| labels.get(names::ZONE));
+    zone == node.metadata.name.as_ref()
 }
 
 /// All objects. A watch is asked for anew after [`WATCHES_FOR`].
@@ -106,5 +137,33 @@ fn seen<K>(event: watcher::Event<Lean<K>>) -> Seen<K> {
         watcher::Event::Delete(Lean(object)) => Seen::Gone(object),
         watcher::Event::Init => Seen::ListBegins,
         watcher::Event::InitDone => Seen::ListEnds,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn shown(name: &str, zone: &str) -> Watched {
+        let metadata = json!({ "name": name, "labels": { names::ZONE: zone } });
+        let metadata = serde_json::from_value(metadata).unwrap();
+        Watched::ZonedNode(Seen::Applied(PartialObjectMeta { metadata, ..PartialObjectMeta::default() }))
+    }
+
+    #[tokio::test]
+    async fn after_the_first_ordinary_node_nothing_is_looked_at_any_more() {
+        let start: Start = Box::new(|| {
+            let begins = Watched::ZonedNode(Seen::ListBegins);
+            let all = [begins, shown("a-base", "a-base"), shown("n1", "a"), shown("n2", "b")];
+            stream::iter(all).map(Ok).boxed()
+        });
+        let mut seen = first_ordinary(start)();
+        assert!(matches!(seen.next().await, Some(Ok(Watched::ZonedNode(Seen::ListBegins)))));
+        let Some(Ok(Watched::ZonedNode(Seen::Applied(node)))) = seen.next().await else { panic!("no Node") };
+        assert_eq!(node.metadata.name.as_deref(), Some("n1"));
+        let more = tokio::time::timeout(std::time::Duration::from_millis(50), seen.next()).await;
+        assert!(more.is_err(), "it must neither show more nor end: {more:?}");
     }
 }

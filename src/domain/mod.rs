@@ -30,5 +30,5 @@ pub use outcome::{ContainerOutcome, Phase, PodOutcome, Rejection};
 pub use pod::{Container, ContainerHistory, Content, Pod, PodUid, Role, Workload};
 pub use reason::Reason;
 pub use settings::Settings;
-pub use text::{printable, printable_bytes};
+pub use text::{printable, printable_bytes, without_credentials};
 pub use times::{FAR, Later};

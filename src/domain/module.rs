@@ -1,8 +1,10 @@
 //! Modules (the wire calls a module a *biz*) and the commands about them.
 
-use std::{collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
+
+use super::without_credentials;
 
 /// Name and version of a module, its whole identity on a base.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,6 +61,13 @@ pub struct ModuleSpec {
     pub envs: BTreeMap<String, String>,
     /// Why `args` and `envs` are not known yet: it is wanted, but not installed before.
     pub unresolved: Option<String>,
+}
+
+impl ModuleSpec {
+    /// Its URL as it may be shown: without user and password.
+    pub fn shown_url(&self) -> Cow<'_, str> {
+        without_credentials(&self.url)
+    }
 }
 
 /// A module's state in the base's own list.

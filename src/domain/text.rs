@@ -19,7 +19,25 @@ pub fn printable(text: &str, max_chars: usize) -> Cow<'_, str> {
     Cow::Owned(fit)
 }
 
-/// The same, cut to `max_bytes` bytes with the ellipsis, between characters: APIs count bytes.
+/// The text without user names and passwords in its URLs: `https://user:password@host/` becomes `https://host/`.
+pub fn without_credentials(text: &str) -> Cow<'_, str> {
+    let (mut kept, mut rest) = (String::new(), text);
+    while let Some((before, behind)) = rest.split_once("://") {
+        let end = behind.find(|c: char| "/?#\"'<>".contains(c) || c.is_whitespace()).unwrap_or(behind.len());
+        let authority = behind.get(..end).unwrap_or(behind);
+        let from = authority.rfind('@').map_or(0, |at| at.saturating_add(1));
+        kept.push_str(before);
+        kept.push_str("://");
+        rest = behind.get(from..).unwrap_or_default();
+    }
+    if kept.len().saturating_add(rest.len()) == text.len() {
+        return Cow::Borrowed(text);
+    }
+    kept.push_str(rest);
+    Cow::Owned(kept)
+}
+
+/// [`printable`], cut to `max_bytes` bytes with the ellipsis, between characters: APIs count bytes.
 pub fn printable_bytes(text: &str, max_bytes: usize) -> Cow<'_, str> {
     // No more characters than bytes are kept, whatever they are replaced by.
     let fit = printable(text, max_bytes);
@@ -69,6 +87,22 @@ mod tests {
     }
 
     #[test]
+    fn user_and_password_are_taken_out_of_urls() {
+        for (given, expected) in [
+            ("https://user:pass@host:8/a@b?c=d@e", "https://host:8/a@b?c=d@e"),
+            ("https://token@host", "https://host"),
+            ("https://a@b:c@host/x", "https://host/x"),
+            ("401 for URL: \"https://u:p@h/x\", then ftp://v:w@i", "401 for URL: \"https://h/x\", then ftp://i"),
+            ("jar:https://u:p@h/x!/", "jar:https://h/x!/"),
+            ("https://host/path mail@example.com", "https://host/path mail@example.com"),
+            ("://u:p@", "://"),
+            ("no url", "no url"),
+        ] {
+            assert_eq!(without_credentials(given), expected, "{given}");
+        }
+    }
+
+    #[test]
     fn what_is_too_long_is_cut_with_an_ellipsis() {
         assert_eq!(printable("äöü", 3), "äöü");
         assert_eq!(printable("äöüß", 3), "äöü…");
@@ -87,6 +121,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn no_credentials_are_left_wherever_they_stood(before in "[ -~]{0,12}", user in "[a-z:%]{0,6}", after in "[ -~]{0,12}") {
+            let text = format!("{before}x://{user}SECRET@host/{after}");
+            prop_assert!(!without_credentials(&text).contains("SECRET"));
+        }
+
         #[test]
         fn bytes_are_bounded_for_any_text(text in any::<String>(), max in 3_usize..40) {
             let fit = printable_bytes(&text, max);

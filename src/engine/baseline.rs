@@ -1,22 +1,36 @@
 //! What belongs on a base that asks, beyond the Pods bound to it: the modules of `DaemonSet`s and peer
 //! Deployments that admit it, so that it need not wait for controllers and scheduler.
 
-use k8s_openapi::api::core::v1::{Node, Toleration};
-use serde_json::json;
+use std::time::Instant;
+
+use k8s_openapi::api::core::v1::Toleration;
 
 use super::{daemon_sets::as_pod, state::State};
 use crate::{
-    domain::{BaseId, BaseInfo, ModuleSpec},
-    k8s::{MEMORY_PRESSURE_TAINT, NodeWriter, Sources, admits, pod_from},
+    domain::{BaseId, ModuleSpec},
+    k8s::{MEMORY_PRESSURE_TAINT, Sources, admits, pod_from},
 };
 
 /// Taints that say that a base is away, or has no metaspace left: the one that asks is not, and is a new JVM.
 const OUTDATED: [&str; 3] = ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready", MEMORY_PRESSURE_TAINT];
 
 impl State {
-    /// The modules of Pods that will come to the base, as far as their templates tell.
-    pub(super) fn expected_modules(&self, id: &BaseId, info: Option<&BaseInfo>) -> Vec<ModuleSpec> {
-        let Some(mut node) = self.node_of(id, info) else { return Vec::new() };
+    /// A base that asked before it had a Node is answered once it has one: nothing but its Node says which modules are
+    /// for it, and no module with its Secrets goes to whoever only says a name.
+    pub(super) fn expect_modules(&mut self, id: &BaseId, now: Instant) {
+        if self.bases.get(id).is_some_and(|state| state.asked_before_its_node && state.node.object.exists()) {
+            let expected = self.expected_modules(id);
+            if let Some(state) = self.bases.get_mut(id) {
+                state.asked_before_its_node = false;
+                state.base.expects(expected, now);
+            }
+        }
+    }
+
+    /// The modules of Pods that will come to the base, as far as its Node and their templates tell.
+    pub(super) fn expected_modules(&self, id: &BaseId) -> Vec<ModuleSpec> {
+        let Some(state) = self.bases.get(id) else { return Vec::new() };
+        let Some(mut node) = state.node.object.object().cloned() else { return Vec::new() };
         if let Some(taints) = node.spec.as_mut().and_then(|s| s.taints.as_mut()) {
             taints.retain(|t| !OUTDATED.contains(&t.key.as_str()));
         }
@@ -33,7 +47,8 @@ impl State {
             Some((template, set.metadata.namespace.clone()))
         });
         let peers = self.peers.templates(&self.config.env);
-        let sources = Sources { referred: &self.references.known, ip: info.and_then(|i| i.ip.as_deref()) };
+        let ip = state.base.info.as_ref().and_then(|info| info.ip.as_deref());
+        let sources = Sources { referred: &self.references.known, ip, urls: &self.config.module_urls };
         daemons
             .chain(peers)
             .filter(|(template, _)| template.spec.as_ref().is_some_and(|spec| admits(spec, &node)))
@@ -42,31 +57,5 @@ impl State {
                 pod.modules().filter(|m| m.unresolved.is_none()).cloned().collect::<Vec<_>>()
             })
             .collect()
-    }
-
-    /// The base's Node as it is, or as it will be made.
-    fn node_of(&self, id: &BaseId, info: Option<&BaseInfo>) -> Option<Node> {
-        let state = self.bases.get(id)?;
-        if let Some(node) = state.node.object.object() {
-            return Some(node.clone());
-        }
-        let info = state.base.info.as_ref().or(info)?;
-        let writes = NodeWriter {
-            name: &state.node.name,
-            env: &self.config.env,
-            info,
-            max_metaspace: None,
-            low_metaspace: None,
-            java_version: None,
-            max_pods: self.config.max_pods,
-            zone_per_base: self.config.zone_per_base,
-            env_taint: self.config.env_taint,
-            now: jiff::Timestamp::UNIX_EPOCH,
-        };
-        let node = json!({
-            "metadata": { "name": &state.node.name, "labels": writes.labels() },
-            "spec": { "taints": writes.taints() },
-        });
-        serde_json::from_value(node).ok()
     }
 }

@@ -10,6 +10,7 @@ mod bases;
 mod daemon_sets;
 mod effects;
 mod facts;
+mod intruders;
 mod known;
 mod notes;
 mod peers;
@@ -17,6 +18,7 @@ mod pictures;
 mod record;
 mod references;
 mod state;
+mod surroundings;
 mod suspicion;
 #[cfg(test)]
 mod tests;
@@ -83,7 +85,7 @@ pub async fn run(
             readiness.watches.store(true, Ordering::Relaxed);
             state.turn(&edges, now);
         }
-        readiness.broker.store(state.connected || config.mqtt.is_none(), Ordering::Relaxed);
+        readiness.broker.store(state.connected, Ordering::Relaxed);
         if figures_at <= now {
             figures_at = now.later(FIGURES_EVERY);
             state.figures(&edges, now);
@@ -202,6 +204,8 @@ impl State {
             *count = count.saturating_add(1);
         }
         states.into_iter().for_each(|(state, count)| self.metrics.set_bases(state, count));
+        let with_cidr = self.bases.values().filter(|state| state.pod_cidr().is_some()).count();
+        self.metrics.nodes_with_pod_cidr.set(i64::try_from(with_cidr).unwrap_or(i64::MAX));
         self.metrics.pods.set(i64::try_from(self.pods.len()).unwrap_or(i64::MAX));
         edges.depths().into_iter().for_each(|(queue, depth)| self.metrics.set_queue(queue, depth));
     }

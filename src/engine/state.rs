@@ -11,17 +11,20 @@ use tracing::info;
 use super::{
     admission::Admission,
     daemon_sets::DaemonSets,
+    intruders::Intruders,
     known::{BaseState, PodIndex, PodState},
     notes::Notes,
     record::Record,
     references::References,
+    surroundings::Surroundings,
     suspicion::Suspicion,
 };
 use crate::{
-    config::Config,
+    api::Watched,
+    config::{Config, ZonePerBase},
     controllers::peers::Peers,
     domain::{Base, BaseId, Later, PodUid},
-    k8s::Revisions,
+    k8s::{Revisions, typical_base},
     metrics::Metrics,
     picture::Pictures,
     planning::{Listing, Schedule, Task},
@@ -49,6 +52,7 @@ pub(super) struct State {
     pub(super) references: References,
     pub(super) peers: Peers,
     pub(super) daemon_sets: DaemonSets,
+    pub(super) intruders: Intruders,
     pub(super) record: Record,
     /// Bases that something happened to.
     pub(super) dirty: HashSet<BaseId>,
@@ -64,6 +68,7 @@ pub(super) struct State {
     /// When something last arrived from the broker on the present connection.
     pub(super) last_arrival: Option<Instant>,
     pub(super) suspicion: Suspicion,
+    pub(super) surroundings: Surroundings,
     pub(super) notes: Notes,
     pub(super) pictures: Arc<Pictures>,
     /// Somebody looks, and of these bases there is no picture yet.
@@ -72,9 +77,14 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(config: Arc<Config>, topics: Topics, metrics: Arc<Metrics>) -> Self {
+        let typical =
+            typical_base(&config.env, config.max_pods, config.zone_per_base != ZonePerBase::False, config.env_taint);
         Self {
             settings: Arc::new(config.settings.clone()),
             record: Record::new(&config.namespace, &config.env, &config.instance),
+            surroundings: Surroundings::new(config.zone_per_base),
+            // Where zones are not left to us that watch is not there.
+            synced: (config.zone_per_base != ZonePerBase::Auto).then_some(Watched::ZONES).into_iter().collect(),
             config,
             topics,
             metrics,
@@ -87,10 +97,10 @@ impl State {
             references: References::default(),
             peers: Peers::default(),
             daemon_sets: DaemonSets::default(),
+            intruders: Intruders::new(typical),
             dirty: HashSet::new(),
             schedule: Schedule::default(),
             connected: false,
-            synced: HashSet::new(),
             begun: false,
             listing_pods: Listing::default(),
             listing_nodes: Listing::default(),

@@ -3,6 +3,7 @@
 //! **Invariant:** pure functions over objects: no client, no clock, no `async`.
 
 mod admission;
+mod daemons;
 mod environment;
 pub mod limits;
 #[cfg(test)]
@@ -13,11 +14,14 @@ mod pod;
 mod pressure;
 mod record;
 mod status;
+mod urls;
 mod workload;
+mod zones;
 
 pub use admission::{admits, is_tolerated};
+pub use daemons::{Intruder, intruder, is_module, typical_base};
 pub use environment::{Reference, Referred, Sources, references};
-pub use node::{NodePatches, NodeWriter, Ready, node_says_ready, node_says_stopped};
+pub use node::{NodePatches, NodeWriter, Ready, kubelet_version, node_says_ready, node_says_stopped};
 pub use pod::{component, keep_wanted_annotations, pod_from};
 pub use pressure::{MEMORY_PRESSURE_TAINT, METASPACE_ENOUGH, METASPACE_LOW, memory_pressure, node_says_metaspace_low};
 pub use record::{
@@ -25,4 +29,6 @@ pub use record::{
     record_object, writer_entry, writer_of,
 };
 pub use status::{StatusWriter, status_patch};
+pub use urls::{ModuleUrls, UrlPrefix};
 pub use workload::Revisions;
+pub use zones::spreads_over_zones;

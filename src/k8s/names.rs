@@ -13,10 +13,20 @@ pub const BASE_VERSION: &str = "base.koupleless.io/version";
 pub const BASE_CLUSTER: &str = "base.koupleless.io/cluster-name";
 /// Host name of the base.
 pub const BASE_HOST: &str = "base.koupleless.io/host-name";
+/// What the base is written in: `java`.
+pub const BASE_STACK: &str = "base.koupleless.io/stack";
+/// How the base is reached.
+pub const BASE_TUNNEL: &str = "base.koupleless.io/tunnel";
+/// [`BASE_NAME`] in the first documents.
+pub const BASE_NAME_OLD: &str = "vnode.koupleless.io/name";
+/// [`BASE_VERSION`] in the first documents.
+pub const BASE_VERSION_OLD: &str = "vnode.koupleless.io/version";
+/// [`BASE_TUNNEL`] in the first documents.
+pub const BASE_TUNNEL_OLD: &str = "vnode.koupleless.io/tunnel";
 
 /// Component label of the newer documents: `vnode` on Nodes, `module` on Pods.
 pub const COMPONENT: &str = "virtual-kubelet.koupleless.io/component";
-/// Component label of the older documents: `module` on Pods.
+/// Component label of the older documents, for the same.
 pub const COMPONENT_OLD: &str = "module-controller.koupleless.io/component";
 /// Environment of a Node.
 pub const ENV: &str = "virtual-kubelet.koupleless.io/env";
@@ -24,21 +34,34 @@ pub const ENV: &str = "virtual-kubelet.koupleless.io/env";
 pub const STRATEGY: &str = "virtual-kubelet.koupleless.io/strategy";
 /// `true` on a Deployment: its replicas are left alone (the Go controller's opt-out).
 pub const REPLICAS_CONTROL: &str = "virtual-kubelet.koupleless.io/replicas-control";
+/// [`ENV`] in the older documents.
+pub const ENV_OLD: &str = "module-controller.koupleless.io/env";
+/// [`STRATEGY`] in the older documents.
+pub const STRATEGY_OLD: &str = "module-controller.koupleless.io/strategy";
+/// [`REPLICAS_CONTROL`] in the older documents.
+pub const REPLICAS_CONTROL_OLD: &str = "module-controller.koupleless.io/replicas-control";
 /// Version of a Pod's module, where a container has no `BIZ_VERSION`.
 pub const MODULE_VERSION: &str = "module.koupleless.io/version";
 /// Environment variable that gives a container's module version.
 pub const BIZ_VERSION: &str = "BIZ_VERSION";
 
-/// Unique per base by default: the documented way to spread modules is anti-affinity over it.
+/// Unique per base where no ordinary Node has one: the documented way to spread modules is anti-affinity over it.
 pub const ZONE: &str = "topology.kubernetes.io/zone";
 /// Well-known label.
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
 /// Well-known label.
 pub const OS: &str = "kubernetes.io/os";
+/// Its value. None that Kubernetes knows: what selects `linux` (kube-proxy, CNI and log agents) has no use for a Node
+/// without processes, though it tolerates every taint.
+pub const OS_OF_BASES: &str = "jvm";
+/// Well-known label: cloud controllers send no traffic of load balancers to such a Node.
+pub const NO_LOAD_BALANCER: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 /// `kubectl get nodes` shows what comes behind the slash as the role.
 pub const ROLE_BASE: &str = "node-role.kubernetes.io/base";
 /// Label of virtual Nodes, as virtual-kubelets set it.
 pub const TYPE: &str = "type";
+/// Its value, which others' virtual Nodes have too.
+pub const TYPE_VIRTUAL: &str = "virtual-kubelet";
 
 /// Label of modulet's own record (`ConfigMap`s); its value is the environment.
 pub const RECORD: &str = "modulet.koupleless.io/record";

@@ -1,6 +1,8 @@
 //! Which addresses of a base are believed: those under which others can reach it.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
+
+use ipnet::IpNet;
 
 use crate::domain::printable;
 
@@ -19,6 +21,45 @@ pub enum AddressError {
         /// What it is.
         what: &'static str,
     },
+    /// Not where bases are.
+    #[error("{0} is in none of the ranges where bases are (MODULET_BASE_ADDRESSES)")]
+    OutOfRange(String),
+}
+
+/// Where bases are. None: everywhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddressRanges(Arc<[IpNet]>);
+
+impl AddressRanges {
+    /// In these ranges.
+    pub fn new(ranges: Vec<IpNet>) -> Self {
+        Self(ranges.into())
+    }
+
+    /// The address in the form in which the API server has it.
+    ///
+    /// # Errors
+    /// As [`address`], and it is in none of the ranges.
+    pub fn address(&self, said: &str) -> Result<String, AddressError> {
+        let ip = address(said)?;
+        let inside = |parsed: &IpAddr| self.0.iter().any(|range| range.contains(parsed));
+        let allowed = self.0.is_empty() || ip.parse().is_ok_and(|parsed| inside(&parsed));
+        if allowed { Ok(ip) } else { Err(AddressError::OutOfRange(ip)) }
+    }
+
+    /// Whether this is in one of the ranges that are named. Where none are, none is.
+    pub fn name(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|range| range.contains(&address))
+    }
+
+    /// What a base says of its address, without one that is in none of the ranges.
+    pub fn admit(&self, ip: Option<String>, refused: Option<AddressError>) -> (Option<String>, Option<AddressError>) {
+        match ip.map(|ip| self.address(&ip)) {
+            Some(Err(why)) => (None, Some(why)),
+            Some(Ok(ip)) => (Some(ip), refused),
+            None => (None, refused),
+        }
+    }
 }
 
 /// The address in the form in which the API server has it.
@@ -100,6 +141,27 @@ mod tests {
             assert!(matches!(&error, AddressError::Special { said, .. } if said == special), "{error}");
             assert!(error.to_string().contains(special));
         }
+    }
+
+    #[test]
+    fn where_ranges_are_given_others_are_refused() {
+        let ranges = |all: &[&str]| AddressRanges::new(all.iter().map(|range| range.parse().unwrap()).collect());
+        let some = ranges(&["10.1.0.0/16", "2001:db8::/32", "192.0.2.10/32"]);
+        for inside in ["10.1.255.1", "2001:db8::1", "192.0.2.10", "::ffff:10.1.0.1"] {
+            assert_eq!(some.address(inside), address(inside), "{inside}");
+        }
+        for outside in ["10.2.0.1", "2001:db9::1", "192.0.2.11", "8.8.8.8"] {
+            let why = some.address(outside).unwrap_err();
+            assert_eq!(why, AddressError::OutOfRange(outside.to_owned()));
+            assert!(why.to_string().contains("MODULET_BASE_ADDRESSES"), "{why}");
+            assert_eq!(ranges(&[]).address(outside).as_deref(), Ok(outside));
+        }
+        // A range does not make a special address believable.
+        assert!(matches!(ranges(&["0.0.0.0/0"]).address("127.0.0.1"), Err(AddressError::Special { .. })));
+        let refused = AddressError::OutOfRange("10.2.0.1".to_owned());
+        assert_eq!(some.admit(Some("10.2.0.1".to_owned()), None), (None, Some(refused.clone())));
+        assert_eq!(some.admit(None, Some(refused.clone())), (None, Some(refused)));
+        assert_eq!(some.admit(Some("10.1.0.1".to_owned()), None), (Some("10.1.0.1".to_owned()), None));
     }
 
     proptest! {

@@ -1,19 +1,23 @@
 //! The edge to the bases, over MQTT and HTTP. Nothing behind it sees bytes, topics or addresses.
 
 mod address;
+mod broker;
 mod budget;
 mod codec;
+mod elsewhere;
 mod encode;
 pub mod http;
 pub mod mqtt;
 mod outbox;
+pub mod probe;
 mod sender;
 #[cfg(test)]
 mod tests;
 mod topic;
 mod traffic;
+mod trust;
 
-pub use address::{AddressError, address};
+pub use address::{AddressError, AddressRanges, address};
 pub use codec::{CodecError, Health, Heartbeat, Message, Posted, decode, exchanged, posted};
 pub use encode::encode;
 pub use sender::Sender;

@@ -4,16 +4,11 @@
 //! not subscribe again after a reconnect, and publishing between polls deadlocks on a full queue.
 
 use std::{
-    io,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use rumqttc::{
-    AsyncClient, EventLoop, MqttOptions, Packet, QoS, SubscribeFilter, SubscribeReasonCode, TlsConfiguration, Transport,
-};
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rumqttc::{AsyncClient, EventLoop, Packet, QoS, SubscribeFilter, SubscribeReasonCode};
 use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
@@ -22,63 +17,29 @@ use tracing::{debug, info, warn};
 
 use super::{
     Event, Kind, Sender, Topics,
-    traffic::{Books, End, MAX_COMMAND, Traffic},
+    broker::{client, words},
+    elsewhere::{Elsewhere, Looks},
+    traffic::{Books, End, Traffic},
+};
+pub use super::{
+    broker::{MqttConfig, MqttError, Secret},
+    trust::Tls,
 };
 use crate::{
     domain::{Backoff, BaseId, Command},
     metrics::Metrics,
+    said::Said,
     tasks::Tasks,
 };
 
 /// Between attempts to connect: 1 s, 2 s … 8 s.
 const RECONNECT: Backoff = Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(8) };
-/// A broker that says nothing for about twice this has hung, and the connection is made anew.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Connecting and subscribing take no longer.
 const SUBSCRIBES_WITHIN: Duration = Duration::from_secs(15);
-/// The largest packet that is read, in bytes. The client library ends the connection at a larger one, so it is far
-/// above what is understood (`codec::MAX_PAYLOAD`): one such message must not keep us from all bases.
-const MAX_PACKET: usize = 256 * 1024 * 1024;
-/// How to reach the broker.
-#[derive(Clone, Debug)]
-pub struct MqttConfig {
-    /// Host name or address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// User and password, where the broker wants them.
-    pub credentials: Option<(String, String)>,
-    /// Client id, unique on the broker.
-    pub client_id: String,
-    /// PEM file of the authority that signed the broker's certificate; given: TLS.
-    pub ca: Option<PathBuf>,
-    /// PEM files of our certificate and key.
-    pub identity: Option<(PathBuf, PathBuf)>,
-}
-
-/// Why the broker can't be used at all.
-#[derive(Debug, thiserror::Error)]
-pub enum MqttError {
-    /// A certificate or key can't be read.
-    #[error("cannot read {path}: {source}")]
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A file is there, but it is not what it should be.
-    #[error("{path} has no PEM certificate in it")]
-    NoCertificate {
-        /// Which file.
-        path: PathBuf,
-    },
-}
-
 /// Connects, now and whenever the connection is lost, until `events` is closed.
 ///
 /// # Errors
-/// A TLS file can't be read.
+/// A file can't be used that is there to log in with, or to know the broker by. Later it is tried again.
 pub fn start(
     tasks: &mut Tasks,
     config: &MqttConfig,
@@ -86,30 +47,12 @@ pub fn start(
     events: mpsc::Sender<Event>,
     metrics: Arc<Metrics>,
 ) -> Result<Sender, MqttError> {
-    let mut options = MqttOptions::new(&config.client_id, &config.host, config.port);
-    options.set_keep_alive(KEEP_ALIVE);
-    options.set_clean_session(true);
-    options.set_max_packet_size(MAX_PACKET, MAX_COMMAND + 64 * 1024);
-    options.set_inflight(1000);
-    if let Some((user, password)) = &config.credentials {
-        options.set_credentials(user, password);
-    }
-    if let Some(ca) = &config.ca {
-        let read =
-            |path: &PathBuf| std::fs::read(path).map_err(|source| MqttError::File { path: path.clone(), source });
-        let client_auth = match &config.identity {
-            Some((certificate, key)) => Some((read(certificate)?, read(key)?)),
-            None => None,
-        };
-        let authority = read(ca)?;
-        if CertificateDer::pem_slice_iter(&authority).flatten().next().is_none() {
-            return Err(MqttError::NoCertificate { path: ca.clone() });
-        }
-        options.set_transport(Transport::Tls(TlsConfiguration::Simple { ca: authority, alpn: None, client_auth }));
-    }
+    config.options()?;
     let (commands, queue) = Sender::new();
     let broker = format!("{}:{}", config.host, config.port);
-    let tunnel = Tunnel { options, topics, events, metrics, broker, queue, connected: false, complaint: None };
+    let config = config.clone();
+    let (said, looks) = (Said::default(), Looks::default());
+    let tunnel = Tunnel { config, topics, events, metrics, broker, queue, connected: false, said, looks };
     tasks.spawn("tunnel", tunnel.run());
     Ok(commands)
 }
@@ -117,15 +60,16 @@ pub fn start(
 /// One connection after the other, each with a client of its own: the library's keeps packet ids and what it had not
 /// delivered over a loss, can wait for ever for an acknowledgement that was lost, and does not subscribe again.
 struct Tunnel {
-    options: MqttOptions,
+    config: MqttConfig,
     topics: Topics,
     events: mpsc::Sender<Event>,
     metrics: Arc<Metrics>,
     broker: String,
     queue: mpsc::Receiver<(BaseId, Command)>,
     connected: bool,
-    /// What was said of the present outage.
-    complaint: Option<String>,
+    /// Of the present outage.
+    said: Said,
+    looks: Looks,
 }
 
 impl Tunnel {
@@ -143,9 +87,8 @@ impl Tunnel {
             }
             self.drain();
             // One line for each cause; the metric tells the rest.
-            if self.complaint.as_ref() != Some(&why) {
+            if self.said.is_new(&why) {
                 warn!(broker = self.broker, error = why, "no connection to the broker, trying again");
-                self.complaint = Some(why);
             }
             self.metrics.broker_errors.inc();
             self.metrics.broker_connected.set(0);
@@ -170,26 +113,30 @@ impl Tunnel {
     }
 
     async fn connection(&mut self, books: &Books) -> End {
-        let (client, mut eventloop) = AsyncClient::new(self.options.clone(), 256);
-        // Commands are small and urgent: with Nagle's algorithm each waits 40 ms for the one before.
-        let mut network = eventloop.network_options();
-        network.set_tcp_nodelay(true);
-        network.set_connection_timeout(5);
-        eventloop.set_network_options(network);
+        let options = match self.config.options() {
+            Ok(options) => options,
+            Err(error) => return End::lost(&error),
+        };
+        let (client, mut eventloop) = client(options.clone());
         if let Err(end) = self.subscribe(&client, &mut eventloop).await {
             return end;
         }
         info!(broker = self.broker, "connected to the broker");
-        (self.connected, self.complaint) = (true, None);
+        self.connected = true;
+        self.said.clear();
         self.metrics.broker_connected.set(1);
         self.drain();
         if self.events.send(Event::Connected).await.is_err() {
             return End::Closed;
         }
         let traffic = Traffic { topics: &self.topics, events: &self.events, metrics: &self.metrics, books };
+        let (topics, metrics, looks) = (&self.topics, &self.metrics, &mut self.looks);
+        let elsewhere = Elsewhere { topics, metrics, books, options, looks };
         tokio::select! {
             end = traffic.read(&mut eventloop) => end,
             () = traffic.publish(&client, &mut self.queue) => End::Closed,
+            // Ends when somebody is heard.
+            () = async { elsewhere.look().await; std::future::pending().await } => End::Closed,
         }
     }
 
@@ -208,7 +155,7 @@ impl Tunnel {
         };
         let ack = timeout(SUBSCRIBES_WITHIN, acknowledged).await;
         let ack = ack.map_err(|_| lost(&format!("no answer to the subscription within {SUBSCRIBES_WITHIN:?}")))?;
-        let ack = ack.map_err(|error| lost(&error))?;
+        let ack = ack.map_err(|error| lost(&words(&error)))?;
         // The last two filters only serve to warn.
         let refused = filters.iter().zip(&ack.return_codes).take(Kind::ALL.len());
         let refused: Vec<_> =

@@ -87,10 +87,21 @@ impl Topics {
     /// `{identity}/base/baseline` are not echoed to us; and two that only serve to warn of
     /// identities with slashes.
     pub fn filters(&self) -> Vec<String> {
-        let mut filters: Vec<_> = Kind::ALL.iter().map(|k| format!("{}/+/base/{}", self.root, k.as_str())).collect();
+        let mut filters = self.needed();
         filters.push(format!("{}/+/+/base/heart", self.root));
         filters.push(format!("{}/+/+/+/base/heart", self.root));
         filters
+    }
+
+    /// Those without which bases are not heard.
+    pub fn needed(&self) -> Vec<String> {
+        Kind::ALL.iter().map(|k| format!("{}/+/base/{}", self.root, k.as_str())).collect()
+    }
+
+    /// The topics of all commands to a base, or to all bases with `+`.
+    pub fn commands_to(&self, identity: &str) -> Vec<String> {
+        let below = ["installBiz", "uninstallBiz", "queryAllBiz", "health", "base/baseline"];
+        below.iter().map(|below| format!("{}/{identity}/{below}", self.root)).collect()
     }
 
     /// Splits a topic into identity and kind; none if it is no topic of a base.

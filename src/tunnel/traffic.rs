@@ -1,7 +1,10 @@
 //! What goes over the connection: commands out, messages in, and the books that are kept of both.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -11,6 +14,7 @@ use tracing::{debug, warn};
 
 use super::{
     Event, Topics, Via,
+    broker::{MAX_COMMAND, words},
     budget::Budgets,
     codec::MAX_PAYLOAD,
     decode, encode,
@@ -23,8 +27,6 @@ use crate::{
 
 /// The engine is sent this at most this often: that something arrives at all.
 const ALIVE_EVERY: Duration = Duration::from_secs(1);
-/// The largest command that is sent, in bytes.
-pub(super) const MAX_COMMAND: usize = 1024 * 1024;
 
 /// Why a connection ended.
 pub(super) enum End {
@@ -52,7 +54,7 @@ impl End {
                 | ConnectionError::FlushTimeout
                 | ConnectionError::MqttState(StateError::AwaitPingResp | StateError::CollisionTimeout)
         );
-        Self::Lost { why: error.to_string(), closed: !silent }
+        Self::Lost { why: words(error), closed: !silent }
     }
 }
 
@@ -61,6 +63,8 @@ impl End {
 pub(super) struct Books {
     outbox: Mutex<Outbox>,
     budgets: Mutex<Budgets>,
+    /// Somebody of our environment was heard, whatever was said.
+    heard: AtomicBool,
 }
 
 fn open<T>(book: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -71,6 +75,11 @@ impl Books {
     /// The outbox.
     pub(super) fn outbox(&self) -> MutexGuard<'_, Outbox> {
         open(&self.outbox)
+    }
+
+    /// Whether anybody of our environment was heard since the start.
+    pub(super) fn heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
     }
 }
 
@@ -163,6 +172,7 @@ impl Traffic<'_> {
 
     fn message(&self, topic: &str, payload: &[u8], now: Instant) -> Option<Event> {
         let (identity, kind) = self.topics.parse(topic)?;
+        self.books.heard.store(true, Ordering::Relaxed);
         let mut budgets = open(&self.books.budgets);
         let base = match self.topics.base(identity) {
             Ok(base) => base,

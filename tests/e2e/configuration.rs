@@ -1,8 +1,9 @@
 //! Options and variables: what there is, what is refused, what can be seen from outside.
 
-use std::{net::TcpListener, process::Output, time::Duration};
+use std::{collections::BTreeMap, net::TcpListener, process::Output, time::Duration};
 
 use anyhow::{Context, Result, ensure};
+use modulet::go_controller;
 use modulet_testkit::{
     base::SimulatedBase,
     broker::Mosquitto,
@@ -24,11 +25,54 @@ async fn run(args: &[&str], variables: &[(&str, &str)]) -> Result<Output> {
     Ok(ended.with_context(|| format!("{args:?} {variables:?}: it runs"))??)
 }
 
+/// Each option of the help text, with its variable.
+fn options_of(help: &str) -> BTreeMap<String, String> {
+    let (mut options, mut last) = (BTreeMap::new(), String::new());
+    for line in help.lines().map(str::trim) {
+        if let Some(at) = line.find("--").filter(|at| *at == 0 || line.starts_with("-h") || line.starts_with("-V")) {
+            line[at..].split([' ', '=']).next().unwrap_or_default().trim_end_matches(',').clone_into(&mut last);
+        }
+        if let Some((_, rest)) = line.split_once("[env: ") {
+            let variable = rest.split(['=', ']']).next().unwrap_or_default();
+            options.insert(last.clone(), variable.to_owned());
+        }
+    }
+    options
+}
+
+/// The same of the table in the documents.
+fn documented() -> Result<BTreeMap<String, String>> {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md"))?;
+    let cells = text.lines().filter(|line| line.starts_with("| `--")).map(|line| {
+        let mut cells = line.split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).skip(1);
+        Some((cells.next()?, cells.next()?))
+    });
+    cells.collect::<Option<_>>().context("a row without cells")
+}
+
+/// Whatever a manifest of the Go controller has, the documents speak of it.
+#[test]
+fn the_variables_of_the_go_controller_are_documented() -> Result<()> {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md"))?;
+    let section = text.split("## Variables of the Go controller").nth(1).context("no such section")?;
+    for name in go_controller::SUPPORTED {
+        assert!(section.contains(&format!("`{name}`")), "{name}");
+    }
+    for (name, advice) in go_controller::OTHERS {
+        let row = section.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).context(name)?;
+        assert_eq!(row.replace('`', ""), format!("| {name} | {advice} |"));
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn help_names_every_option_and_its_variable() -> Result<()> {
+async fn help_names_every_option_and_its_variable_as_the_documents_do() -> Result<()> {
     let output = run(&["--help"], &[]).await?;
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout)?;
+    let (options, documented) = (options_of(&text), documented()?);
+    assert!(options.len() > 20, "{options:?}");
+    assert_eq!(options, documented, "left: --help, right: docs/configuration.md");
     for (option, variable) in [
         ("--kubeconfig", "KUBECONFIG"),
         ("--env", "ENV"),
@@ -53,6 +97,9 @@ async fn help_names_every_option_and_its_variable() -> Result<()> {
         ("--dead-after", "MODULET_DEAD_AFTER"),
         ("--superseded-ttl", "MODULET_SUPERSEDED_TTL"),
         ("--list-every", "MODULET_LIST_EVERY"),
+        ("--module-urls", "MODULET_MODULE_URLS"),
+        ("--base-addresses", "MODULET_BASE_ADDRESSES"),
+        ("--shared-module-names", "MODULET_SHARED_MODULE_NAMES"),
     ] {
         assert!(text.contains(&format!(" {option} ")), "{option} is not in:\n{text}");
         let named = [format!("[env: {variable}="), format!("[env: {variable}]")];
@@ -77,7 +124,8 @@ async fn values_that_cannot_work_are_refused_by_name() -> Result<()> {
         (&["--mqtt-host", "x"], &[], &["'--mqtt-host'", "unexpected"]),
         (&[], &[("MQTT_CA_PATH", "/ca"), ("MQTT_CLIENT_CRT_PATH", "/crt")], &["--mqtt-client-key-path"]),
         (&[], &[("MQTT_CA_PATH", "/ca"), ("MQTT_CLIENT_KEY_PATH", "/key")], &["--mqtt-client-crt-path"]),
-        (&[], &[("MQTT_CLIENT_CRT_PATH", "/crt"), ("MQTT_CLIENT_KEY_PATH", "/key")], &["--mqtt-ca-path"]),
+        (&[], &[("MQTT_PASSWORD", "x"), ("MQTT_PASSWORD_FILE", "/password")], &["--mqtt-password-file"]),
+        (&[], &[("MQTT_PORT", "tcp://10.96.0.7:1883")], &["enableServiceLinks", "--mqtt-port"]),
     ] {
         let output = run(args, variables).await?;
         assert_eq!(output.status.code(), Some(2), "{args:?} {variables:?}");
@@ -113,6 +161,10 @@ async fn what_keeps_it_from_starting_is_told_in_one_line() -> Result<()> {
     }
     let tls = [("KUBECONFIG", &*good), ("MODULET_HTTP_ADDRESS", free), ("MQTT_CA_PATH", &*missing)];
     one_line(&tls, &[&missing, "No such file"]).await?;
+    let proxy = [("KUBECONFIG", &*good), ("MODULET_HTTP_ADDRESS", free), ("HTTPS_PROXY", "http://me:a secret@proxy")];
+    one_line(&proxy, &["proxy url"]).await?;
+    let password = [("KUBECONFIG", &*good), ("MODULET_HTTP_ADDRESS", free), ("MQTT_PASSWORD_FILE", "/dev/zero")];
+    one_line(&[&password[..], &[("MQTT_USERNAME", "me")]].concat(), &["/dev/zero", "not a regular file"]).await?;
     one_line(&[("MODULET_HTTP_ADDRESS", free)], &["no cluster", "KUBECONFIG"]).await?;
     one_line(&[("MODULET_LOG", "modulet=loud")], &["modulet=loud"]).await
 }
@@ -122,7 +174,7 @@ async fn one_line(variables: &[(&str, &str)], words: &[&str]) -> Result<()> {
     assert_eq!(output.status.code(), Some(1), "{variables:?}");
     let text = String::from_utf8(output.stderr)?;
     assert_eq!(text.lines().count(), 1, "{text}");
-    assert!(text.starts_with("modulet: "), "{text}");
+    assert!(text.starts_with("modulet: ") && !text.contains("a secret"), "{text}");
     for word in words {
         assert!(text.contains(word), "{word} is not in {text}");
     }
@@ -231,12 +283,20 @@ fn quick_death(options: ControllerOptions) -> ControllerOptions {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_tunnel_it_is_ready_and_says_that_it_can_reach_nobody() -> Result<()> {
+async fn without_a_tunnel_it_lives_and_is_not_ready_and_says_why() -> Result<()> {
     let cluster = ControlPlane::shared().await?;
     let broker = Mosquitto::start().await?;
     let options = ControllerOptions::new(BINARY, cluster.kubeconfig(), broker.address());
     let options = options.env("ENABLE_MQTT_TUNNEL", "false").env("ENV", "config-no-tunnel");
-    let controller = Controller::start(options).await?;
+    let controller = Controller::start_unready(options)?;
+    eventually("the answer of /readyz", SOON, async || {
+        controller.get("/healthz").await?;
+        let error = controller.get("/readyz").await.err().context("it is ready")?.to_string();
+        ensure!(error.contains("503") && !error.contains("API server"), "{error}");
+        ensure!(error.contains("a tunnel to the bases") && error.contains("ENABLE_MQTT_TUNNEL=false"), "{error}");
+        Ok(())
+    })
+    .await?;
     assert!(controller.log_text().contains("ENABLE_MQTT_TUNNEL"), "{}", controller.log_text());
     Ok(())
 }

@@ -51,24 +51,41 @@ async fn audited_cluster(directory: &Path) -> Result<ControlPlane> {
     .await
 }
 
-/// The variables of the chart's Deployment, as a kubelet would set them.
-async fn variables(client: &Client) -> Result<Vec<(String, String)>> {
-    let deployment = Api::<Deployment>::namespaced(client.clone(), NAMESPACE).get("modulet").await?;
+/// The Secrets that the chart's Pod has as files, in a directory that stands for its root.
+async fn mount(client: &Client, pod: &Value, root: &Path) -> Result<()> {
     let secrets = Api::<Secret>::namespaced(client.clone(), NAMESPACE);
+    let no_mounts = Vec::new();
+    for mount in pod["containers"][0]["volumeMounts"].as_array().unwrap_or(&no_mounts) {
+        let mut volumes = pod["volumes"].as_array().context("no volumes")?.iter();
+        let volume = volumes.find(|volume| volume["name"] == mount["name"]).context("no such volume")?;
+        let secret = secrets.get(volume["secret"]["secretName"].as_str().context("no Secret")?).await?;
+        let directory = root.join(mount["mountPath"].as_str().context("no path")?.trim_start_matches('/'));
+        fs::create_dir_all(&directory)?;
+        for (name, bytes) in secret.data.unwrap_or_default() {
+            fs::write(directory.join(name), bytes.0)?;
+        }
+    }
+    Ok(())
+}
+
+/// The variables of the chart's Deployment, as a kubelet would set them, with files below `root`.
+async fn variables(client: &Client, root: &Path) -> Result<Vec<(String, String)>> {
+    let deployment = Api::<Deployment>::namespaced(client.clone(), NAMESPACE).get("modulet").await?;
     let deployment = json!(deployment);
-    let env = &deployment["spec"]["template"]["spec"]["containers"][0]["env"];
-    let mut variables = Vec::new();
+    let pod = &deployment["spec"]["template"]["spec"];
+    mount(client, pod, root).await?;
+    let env = &pod["containers"][0]["env"];
+    // The kit's own way to log in.
+    let mut variables = ["MQTT_USERNAME", "MQTT_PASSWORD"].map(|name| (name.to_owned(), String::new())).to_vec();
     for variable in env.as_array().context("no variables")? {
         let from = &variable["valueFrom"];
         let value = if let Some(value) = variable["value"].as_str() {
-            value.to_owned()
+            match value.strip_prefix('/') {
+                Some(file) => root.join(file).display().to_string(),
+                None => value.to_owned(),
+            }
         } else if from["fieldRef"]["fieldPath"] == "metadata.namespace" {
             NAMESPACE.to_owned()
-        } else if let (Some(name), Some(key)) =
-            (from["secretKeyRef"]["name"].as_str(), from["secretKeyRef"]["key"].as_str())
-        {
-            let data = secrets.get(name).await?.data.unwrap_or_default();
-            String::from_utf8(data.get(key).with_context(|| format!("no {key} in {name}"))?.0.clone())?
         } else {
             bail!("no value: {variable}");
         };
@@ -96,6 +113,9 @@ fn used(audit: &Path) -> Result<BTreeSet<String>> {
     for line in fs::read_to_string(audit)?.lines() {
         let entry: Value = serde_json::from_str(line)?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        if entry["requestURI"] == "/version" {
+            continue; // Kubernetes lets everybody read it (system:public-info-viewer)
+        }
         let object = &entry["objectRef"];
         let mut resource = text(&object["resource"]);
         if let Some(part) = object["subresource"].as_str() {
@@ -257,7 +277,8 @@ async fn the_chart_gives_exactly_the_variables_and_rights_that_the_job_needs() -
 
     let kubeconfig = cluster.kubeconfig_for_service_account(NAMESPACE, "modulet").await?;
     let mut options = ControllerOptions::new(env!("CARGO_BIN_EXE_modulet"), &kubeconfig, address);
-    for (name, value) in variables(&client).await? {
+    let root = tempfile::tempdir()?;
+    for (name, value) in variables(&client, root.path()).await? {
         // Other programs of this machine listen there.
         if name != "MODULET_HTTP_ADDRESS" {
             options = options.env(&name, value);

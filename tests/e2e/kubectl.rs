@@ -51,10 +51,12 @@ async fn get_nodes_reads_well() -> Result<()> {
     let ours = "virtual-kubelet.koupleless.io/env=kubectl-nodes";
     let table = stage.kubectl_table(&["get", "nodes", "-o", "wide", "-l", ours]).await?;
     let node = row(&table, &stage.node_name("base-1"))?;
+    let api_server = stage.client.apiserver_version().await?.git_version;
+    let version = format!("{api_server}-modulet-v{}", env!("CARGO_PKG_VERSION"));
     for (column, value) in [
         ("STATUS", "Ready"),
         ("ROLES", "base"),
-        ("VERSION", concat!("modulet-v", env!("CARGO_PKG_VERSION"))),
+        ("VERSION", &version),
         ("INTERNAL-IP", "192.0.2.10"),
         ("OS-IMAGE", "kubectl-nodes 1.0.0"),
         ("CONTAINER-RUNTIME", "java://17.0.15"),
@@ -84,7 +86,7 @@ async fn describe_node_tells_all_about_the_base() -> Result<()> {
     assert!(has_line(conditions, &["Ready", "True", "BaseReady", "the base answers"]), "{text}");
     assert!(has_line(conditions, &["MemoryPressure", "False"]), "{text}");
     assert!(has_line(section(&text, "Addresses"), &["InternalIP:", "192.0.2.10"]), "{text}");
-    assert!(has_line(section(&text, "Addresses"), &["Hostname:", "base-host"]), "{text}");
+    assert!(has_line(section(&text, "Addresses"), &["Hostname:", &name]), "{text}");
     for part in ["Capacity", "Allocatable"] {
         assert!(has_line(section(&text, part), &["memory:", "268435456"]), "{text}");
         assert!(has_line(section(&text, part), &["pods:", "1k"]), "{text}");

@@ -4,6 +4,8 @@
 //! broker and a controller of its own.
 
 mod baseline;
+mod certificates;
+mod check;
 mod configuration;
 mod debug;
 mod documented_manifest;
@@ -16,7 +18,10 @@ mod faults_bases;
 mod faults_broker;
 mod faults_commands;
 mod faults_help;
+mod faults_neighbour;
+mod faults_neighbour_trust;
 mod faults_pods;
+mod faults_start;
 mod faults_workloads;
 mod generations;
 mod helm;
@@ -26,7 +31,9 @@ mod kubectl;
 mod kubectl_rollout;
 mod lifecycle;
 mod main_job;
+mod migration;
 mod nodes;
+mod ordinary;
 mod peers;
 mod quiet;
 mod real_base;

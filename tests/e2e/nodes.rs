@@ -56,7 +56,12 @@ async fn a_node_says_what_its_base_is() -> Result<()> {
         ("virtual-kubelet.koupleless.io/env", "node-says"),
         ("type", "virtual-kubelet"),
         ("kubernetes.io/hostname", &name),
-        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/os", "jvm"),
+        ("node.kubernetes.io/exclude-from-external-load-balancers", ""),
+        ("base.koupleless.io/stack", "java"),
+        ("vnode.koupleless.io/name", "node-says"),
+        ("vnode.koupleless.io/version", "2.5.1"),
+        ("vnode.koupleless.io/tunnel", "mqtt_tunnel_provider"),
         ("topology.kubernetes.io/zone", &name),
         ("node-role.kubernetes.io/base", ""),
     ] {
@@ -67,13 +72,17 @@ async fn a_node_says_what_its_base_is() -> Result<()> {
 
     let status = json!(node.status);
     for part in ["capacity", "allocatable"] {
-        assert_eq!(status[part], json!({ "pods": "1k", "memory": "268435456" }), "{part}");
+        let plenty = json!({ "pods": "1k", "memory": "268435456", "cpu": "100k", "ephemeral-storage": "100T" });
+        assert_eq!(status[part], plenty, "{part}");
     }
     let addresses = json!([
         { "type": "InternalIP", "address": "192.0.2.77" },
-        { "type": "Hostname", "address": "machine-7" },
+        { "type": "Hostname", "address": name },
     ]);
     assert_eq!(status["addresses"], addresses);
+    let api_server = stage.client.apiserver_version().await?.git_version;
+    let version = format!("{api_server}-modulet-v{}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(status["nodeInfo"]["kubeletVersion"], version);
     assert_eq!(condition(&status, "Ready")["status"], "True");
     for pressure in ["MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"] {
         assert_eq!(condition(&status, pressure)["status"], "False", "{pressure}");
@@ -99,7 +108,7 @@ async fn a_node_says_what_its_base_is() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_jvm_without_a_limit_has_no_memory_and_the_env_taint_comes_only_when_switched_on() -> Result<()> {
+async fn a_jvm_without_a_limit_has_memory_in_plenty_and_the_env_taint_comes_only_when_switched_on() -> Result<()> {
     let stage = Stage::set_with("node-taint", |options| {
         options.env("MODULET_ENV_TAINT", "true").env("MODULET_ZONE_PER_BASE", "false").env("MODULET_MAX_PODS", "7")
     })
@@ -114,7 +123,8 @@ async fn a_jvm_without_a_limit_has_no_memory_and_the_env_taint_comes_only_when_s
         ])
     );
     assert_eq!(labels(&node).get("topology.kubernetes.io/zone"), None);
-    assert_eq!(json!(node.status)["capacity"], json!({ "pods": "7" }));
+    let capacity = json!({ "pods": "7", "memory": "100T", "cpu": "100k", "ephemeral-storage": "100T" });
+    assert_eq!(json!(node.status)["capacity"], capacity);
     stage.ends_quietly().await
 }
 

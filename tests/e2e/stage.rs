@@ -81,7 +81,9 @@ impl Stage {
         let client = cluster.client().await?;
         cluster.create_namespace(name).await?;
         let options = ControllerOptions::new(env!("CARGO_BIN_EXE_modulet"), cluster.kubeconfig(), broker.address())
-            .env("ENV", name);
+            .env("ENV", name)
+            // Real bases of tests have their modules from this machine.
+            .env("MODULET_MODULE_URLS", "file:///,http://,https://");
         let controller = Controller::start(adapt(options)).await?;
         Ok(Self { cluster, client, name: name.to_owned(), broker, controller, ended: AtomicBool::new(false) })
     }
@@ -272,6 +274,14 @@ impl Stage {
         let file = tempfile::NamedTempFile::new()?;
         std::fs::write(file.path(), object.to_string())?;
         self.kubectl(&["apply", "-f", &file.path().display().to_string()]).await?;
+        Ok(())
+    }
+
+    /// Applies an object in another namespace.
+    pub(crate) async fn kubectl_at(&self, namespace: &str, object: &Value) -> Result<()> {
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), object.to_string())?;
+        self.kubectl(&["-n", namespace, "apply", "-f", &file.path().display().to_string()]).await?;
         Ok(())
     }
 

@@ -33,7 +33,7 @@ const CALLS: usize = 200;
 const SURGE: [(&str, &str); 3] = [
     ("maxSurge: 0", "maxSurge: 1"),
     ("maxUnavailable: 1", "maxUnavailable: 0"),
-    ("topologyKey: topology", "matchLabelKeys: [pod-template-hash]\n              topologyKey: topology"),
+    ("topologyKey: kubernetes", "matchLabelKeys: [pod-template-hash]\n              topologyKey: kubernetes"),
 ];
 
 /// A stage with JVMs whose modules are web applications, called base-1, base-2 ..., with version 0.0.1 on all.

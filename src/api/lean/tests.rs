@@ -2,6 +2,7 @@ use kube::core::WatchEvent;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::k8s::names;
 
 fn read<K: Watchable>(object: &Value) -> K {
     // As the API server writes it: the type comes first.
@@ -66,10 +67,27 @@ fn of_a_pod_all_that_is_needed_is_read_and_nothing_else() {
             ("/spec/tolerations", json!([{ "operator": "Exists" }])),
             ("/spec/containers/0/volumeMounts", json!([{ "name": "v", "mountPath": "/v" }])),
             ("/spec/containers/0/resources", json!({ "limits": { "cpu": "1" } })),
+            ("/spec/affinity", json!({ "nodeAffinity": {}, "podAntiAffinity": {} })),
+            ("/spec/topologySpreadConstraints", json!([{ "topologyKey": names::HOSTNAME }])),
         ],
     );
     assert_ne!(serde_json::from_value::<Pod>(all.clone()).unwrap(), read(&all), "there is more in it");
     assert_eq!(read::<Pod>(&all), serde_json::from_value(needed).unwrap());
+}
+
+#[test]
+fn that_a_pod_is_to_be_spread_over_zones_is_read_and_not_from_what() {
+    let term = json!({ "topologyKey": names::ZONE, "labelSelector": { "matchLabels": { "app": "biz1" } } });
+    let weighted = json!([{ "weight": 1, "podAffinityTerm": term }]);
+    for spec in [
+        json!({ "affinity": { "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [term] } } }),
+        json!({ "affinity": { "podAntiAffinity": { "preferredDuringSchedulingIgnoredDuringExecution": weighted } } }),
+        json!({ "topologySpreadConstraints": [{ "maxSkew": 1, "topologyKey": names::ZONE }] }),
+    ] {
+        let pod = read::<Pod>(&json!({ "spec": spec }));
+        assert!(crate::k8s::spreads_over_zones(&pod), "{spec}");
+        assert!(!format!("{pod:?}").contains("biz1"));
+    }
 }
 
 #[test]

@@ -41,13 +41,18 @@ struct Peer {
     replicas: Option<i32>,
     contest: Contest,
     marks: Marks,
+    /// Which watches show it: each looks for one of the labels.
+    shown_by: [bool; WATCHES],
 }
+
+/// Watches of Deployments.
+const WATCHES: usize = 2;
 
 /// All of them.
 #[derive(Debug, Default)]
 pub struct Peers {
     by_uid: HashMap<String, Peer>,
-    listing: Listing<String>,
+    listings: [Listing<String>; WATCHES],
 }
 
 impl Peers {
@@ -64,30 +69,35 @@ impl Peers {
         ours.filter_map(|d| Some((d.spec.as_ref()?.template.clone(), d.metadata.namespace.clone())))
     }
 
-    /// A fact from the watch.
-    pub fn seen(&mut self, seen: Seen<Deployment>, now: Instant, schedule: &mut Schedule) {
+    /// A fact from the watch with this number.
+    pub fn seen(&mut self, watch: usize, seen: Seen<Deployment>, now: Instant, schedule: &mut Schedule) {
+        let Some(listing) = self.listings.get_mut(watch) else { return };
         match seen {
             Seen::Applied(object) => {
                 let uid = object.metadata.uid.clone().unwrap_or_default();
-                self.listing.has(uid.clone());
+                listing.has(uid.clone());
                 let version = version(&object.metadata);
                 match self.by_uid.get_mut(&uid) {
                     Some(peer) => drop(peer.object.observed(object, version)),
                     None => {
                         let object = Tracked::of(object);
-                        let peer =
-                            Peer { object, replicas: None, contest: Contest::default(), marks: Marks::default() };
-                        self.by_uid.insert(uid, peer);
+                        let (contest, marks) = (Contest::default(), Marks::default());
+                        let peer = Peer { object, replicas: None, contest, marks, shown_by: [false; WATCHES] };
+                        self.by_uid.insert(uid.clone(), peer);
                     }
+                }
+                if let Some(shown) = self.by_uid.get_mut(&uid).and_then(|peer| peer.shown_by.get_mut(watch)) {
+                    *shown = true;
                 }
             }
             Seen::Gone(object) => {
-                self.by_uid.remove(object.metadata.uid.as_deref().unwrap_or_default());
+                let uid = object.metadata.uid.unwrap_or_default();
+                self.by_uid.retain(|known, peer| *known != uid || peer.is_still_shown(watch));
             }
-            Seen::ListBegins => self.listing.begins(),
+            Seen::ListBegins => listing.begins(),
             Seen::ListEnds => {
-                for gone in self.listing.ends(self.by_uid.keys().cloned()) {
-                    self.by_uid.remove(&gone);
+                for gone in listing.ends(self.by_uid.keys().cloned()) {
+                    self.by_uid.retain(|known, peer| *known != gone || peer.is_still_shown(watch));
                 }
             }
         }
@@ -139,6 +149,14 @@ impl Peers {
 }
 
 impl Peer {
+    /// This watch shows it no more. Says whether another one does.
+    fn is_still_shown(&mut self, watch: usize) -> bool {
+        if let Some(shown) = self.shown_by.get_mut(watch) {
+            *shown = false;
+        }
+        self.shown_by.contains(&true)
+    }
+
     /// Returns when to look again.
     fn plan(&mut self, uid: &str, facts: &PeerFacts<'_>, now: Instant, out: &mut Vec<Effect>) -> Option<Instant> {
         let deployment = self.object.object().filter(|d| is_ours(d, facts.env))?;
@@ -155,7 +173,7 @@ impl Peer {
         }
         let later = |at: Instant| Some(changes.map_or(at, |c| c.min(at)));
         let wanted = i32::try_from(counted.len()).unwrap_or(i32::MAX);
-        if wanted == 0 && self.replicas.is_none() && !names_env(deployment) {
+        if wanted == 0 && self.replicas.is_none() && named_env(deployment).is_none() {
             return changes; // it may be for the bases of another environment, which has a controller of its own
         }
         let has = spec.replicas.unwrap_or(1);
@@ -217,10 +235,12 @@ fn put_back_message(has: i32, wanted: i32, stands_for: Duration) -> String {
 fn is_ours(deployment: &Deployment, env: &str) -> bool {
     let meta = &deployment.metadata;
     let label = |key: &str| meta.labels.as_ref().and_then(|l| l.get(key)).map(String::as_str);
-    let other_env = label(names::ENV).is_some_and(|of| !of.eq_ignore_ascii_case(env));
-    !other_env && label(names::REPLICAS_CONTROL) != Some("true") && meta.deletion_timestamp.is_none()
+    let other_env = named_env(deployment).is_some_and(|of| !of.eq_ignore_ascii_case(env));
+    let opts_out = [names::REPLICAS_CONTROL, names::REPLICAS_CONTROL_OLD].iter().any(|key| label(key) == Some("true"));
+    !other_env && !opts_out && meta.deletion_timestamp.is_none()
 }
 
-fn names_env(deployment: &Deployment) -> bool {
-    deployment.metadata.labels.as_ref().is_some_and(|l| l.contains_key(names::ENV))
+fn named_env(deployment: &Deployment) -> Option<&String> {
+    let labels = deployment.metadata.labels.as_ref()?;
+    labels.get(names::ENV).or_else(|| labels.get(names::ENV_OLD))
 }

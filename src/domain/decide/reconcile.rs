@@ -78,6 +78,9 @@ fn ask(cx: &Context<'_>, plan: &mut Plan) {
 fn order(cx: &Context<'_>, ledger: &mut Ledger, plan: &mut Plan) {
     let mut commands = Vec::new();
     if cx.base.conversation.baseline_wanted() {
+        if !cx.base.admitted {
+            return; // what belongs on it is not known before its Node is there
+        }
         let wanted = names(cx).into_iter().filter_map(|name| orders::first_wanted(cx, name, ledger));
         let expected = cx.base.expected(cx.now).iter().filter(|e| cx.pods_of(&e.id.name).is_empty());
         let specs = wanted.chain(expected).cloned().collect();

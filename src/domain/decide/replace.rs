@@ -105,7 +105,9 @@ pub(super) fn why(module: &Module<'_, '_>, pod: &Pod) -> Option<(Reason, String)
         (true, Stage::Leaving | Stage::Draining(_)) => {
             format!("the base cannot load {new} beside what serves; it takes its place when requests have ended")
         }
-        (true, _) => format!("installing {new} from {} in the place of what served before", replacement.spec.url),
+        (true, _) => {
+            format!("installing {new} from {} in the place of what served before", replacement.spec.shown_url())
+        }
         (false, _) => format!("makes room for {new}, which the base cannot load beside it"),
     };
     Some((Reason::Replacing, message))

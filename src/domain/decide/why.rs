@@ -49,7 +49,7 @@ pub(super) fn why_not_active(module: &Module<'_, '_>, pod: &Pod, spec: &ModuleSp
     if has_run && module.state(&spec.id.version).is_none() {
         return (Reason::ModuleGone, format!("the base no longer lists {}; installing it again{so_far}", spec.id));
     }
-    (Reason::Installing, format!("installing {} from {}{so_far}", spec.id, spec.url))
+    (Reason::Installing, format!("installing {} from {}{so_far}", spec.id, spec.shown_url()))
 }
 
 /// Another Pod has the version, from another jar; or this one had it, and is changed.
@@ -57,7 +57,7 @@ fn why_in_use(module: &Module<'_, '_>, want: Want<'_>) -> (Reason, String) {
     let id = &want.spec.id;
     let has_it = |p: &&&Pod| p.uid != want.pod.uid && module.is_kept_by(p, id);
     let Some(other) = module.pods().iter().find(has_it) else {
-        return (Reason::Replacing, format!("installing {id} anew, from {}", want.spec.url));
+        return (Reason::Replacing, format!("installing {id} anew, from {}", want.spec.shown_url()));
     };
     let message = format!(
         "the base has {id} for Pod {} with another image, and cannot have it twice. Give the module \

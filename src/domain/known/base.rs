@@ -53,6 +53,8 @@ pub struct Base {
     pub(super) absent: BTreeMap<ModuleId, Instant>,
     /// Updates that need the old version out of the way first, by module name.
     pub(in crate::domain) replacements: BTreeMap<String, Replacement>,
+    /// It has a Node. Before it is told which modules belong on it: anybody can say a name.
+    pub admitted: bool,
     pub(in crate::domain) settings: Arc<Settings>,
     /// Since when its JVM runs, as it says.
     pub(super) runs_since: Option<Instant>,
@@ -81,6 +83,7 @@ impl Base {
             expected_until: now,
             absent: BTreeMap::new(),
             replacements: BTreeMap::new(),
+            admitted: true,
             settings,
             runs_since: None,
             commands_at_a_time: usize::MAX,
@@ -186,11 +189,16 @@ impl Base {
     pub fn asked_for_baseline(&mut self, expected: Vec<ModuleSpec>, now: Instant) {
         self.liveness.beat(now);
         self.jvm.is_new(now);
-        self.expected = expected;
-        self.expected_until = now.later(EXPECTED_FOR);
+        self.expects(expected, now);
         self.replacements.clear();
         self.installing_since.clear();
         self.conversation.asked_for_baseline();
+    }
+
+    /// Modules whose Pods will come to it are known later than its question.
+    pub fn expects(&mut self, expected: Vec<ModuleSpec>, now: Instant) {
+        self.expected = expected;
+        self.expected_until = now.later(EXPECTED_FOR);
     }
 
     /// A module that is to wait on the base for its Pod.

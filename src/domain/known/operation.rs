@@ -137,13 +137,15 @@ impl Operation {
                     Some(failed(spec, Reason::InstallFailed, message.clone()))
                 }
                 Some(Answer::Done { actual: Some(actual) }) if actual != id && listed.is_none() => {
-                    let message = format!("the jar at {} is {actual}, the Pod asks for {id}", spec.url);
+                    let message = format!("the jar at {} is {actual}, the Pod asks for {id}", spec.shown_url());
                     Some(failed(spec, Reason::ModuleMismatch, message))
                 }
                 Some(Answer::Repeat { actual }) if listed.is_none() => {
                     let what = actual.as_ref().map_or("another module".to_owned(), ToString::to_string);
-                    let message =
-                        format!("the jar at {} is {what}, which the base has already; the Pod asks for {id}", spec.url);
+                    let message = format!(
+                        "the jar at {} is {what}, which the base has already; the Pod asks for {id}",
+                        spec.shown_url()
+                    );
                     Some(failed(spec, Reason::ModuleMismatch, message))
                 }
                 Some(_) => Some(match listed {

@@ -5,6 +5,9 @@ use std::{
     time::Instant,
 };
 
+use tracing::info;
+
+use super::neighbours::share_names;
 use crate::{
     domain::{BaseId, Later, ModuleId, Phase, Plan, Pod, PodOutcome, Reachability, Rejection},
     engine::state::State,
@@ -49,21 +52,29 @@ impl State {
     pub(in crate::engine) fn plan_base(&mut self, id: &BaseId, now: Instant, out: &mut Vec<Effect>) {
         self.schedule.clear(&Task::Base(id.clone()));
         self.suspect(id, now, out);
+        self.expect_modules(id, now);
         let Some(state) = self.bases.get_mut(id) else {
             return self.let_go_of_terminating(id, now, out);
         };
         let mut pods: Vec<_> = state.pods.iter().filter_map(|uid| self.pods.get(uid)).map(|p| &p.pod).collect();
         let first_seen = |pod: &Pod| self.pods.get(&pod.uid).map(|p| (p.commanded, p.first_seen));
-        let rejected = reject_beyond(&mut pods, self.config.max_pods, first_seen);
+        let mut rejected = reject_beyond(&mut pods, self.config.max_pods, first_seen);
+        let (told, held) = share_names(&mut pods, &self.pods, self.config.shared_module_names, out);
+        rejected.extend(held);
+        state.base.admitted = state.node.object.exists();
         let link = state.link(self.last_arrival, self.suspicion.is_on(), now);
         let plan = state.base.step(&pods, &link, now);
         let overdue = link.suspected && state.base.is_overdue(&link, now);
         let (via, reachability) = (state.via, state.base.reachability(now));
         if state.reachability != Some(reachability) {
+            info!(base = %id, state = ?reachability, silent_for = ?state.base.liveness.silence(now), "base");
             state.becomes(reachability, now);
-            self.report_reachability(id, reachability, now, out);
         }
+        self.report_reachability(id, reachability, out);
+        self.told_shared(told);
         self.report_metaspace(id, out);
+        self.report_pod_cidr(id, out);
+        self.report_without_zones(id, out);
         if let Some(at) = plan.wake {
             self.schedule.wake_base(id, at);
         }

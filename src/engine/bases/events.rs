@@ -37,7 +37,7 @@ impl BaseState {
 
 impl PodState {
     /// An Event about it.
-    pub(super) fn note(&self, warning: bool, reason: &'static str, message: String) -> Option<Effect> {
+    pub(in crate::engine) fn note(&self, warning: bool, reason: &'static str, message: String) -> Option<Effect> {
         let (namespace, name) = self.pod.name.split_once('/')?;
         let subject = Subject::Pod(namespace.to_owned(), name.to_owned(), self.pod.uid.to_string());
         Some(Effect::Note(Note { subject, warning, reason, message }))
@@ -176,7 +176,7 @@ impl State {
             let (reason, message) = if switch {
                 (Reason::Switching, format!("{} has started; switching to it", spec.id))
             } else {
-                (Reason::Installing, format!("installing {} from {}", spec.id, spec.url))
+                (Reason::Installing, format!("installing {} from {}", spec.id, spec.shown_url()))
             };
             out.extend(pod.note(false, reason.as_str(), message));
             if !std::mem::replace(&mut pod.commanded, true) {
@@ -186,9 +186,12 @@ impl State {
     }
 
     /// Tells that a base can be reached, or cannot.
-    pub(super) fn report_reachability(&self, id: &BaseId, to: Reachability, now: Instant, out: &mut Vec<Effect>) {
-        let Some(state) = self.bases.get(id) else { return };
-        info!(base = %id, state = ?to, silent_for = ?state.base.liveness.silence(now), "base");
+    pub(super) fn report_reachability(&mut self, id: &BaseId, to: Reachability, out: &mut Vec<Effect>) {
+        // Before it says who it is it has no Node, and may never have one.
+        let Some(state) = self.bases.get_mut(id).filter(|state| state.base.info.is_some()) else { return };
+        if state.reported_reachability.replace(to) == Some(to) {
+            return;
+        }
         let (warning, reason, message) = match to {
             Reachability::Online => (false, "BaseReady", "the base answers"),
             Reachability::Unreachable => (true, "BaseUnreachable", "the base was asked and does not answer"),
@@ -196,9 +199,6 @@ impl State {
             Reachability::Dead => (true, "BaseDead", "the base has been away for too long, the Node is deleted"),
             Reachability::Unknown => return,
         };
-        if state.base.info.is_none() {
-            return; // it has no Node, and may never have one
-        }
         out.push(state.note(warning, reason, message.to_owned()));
     }
 

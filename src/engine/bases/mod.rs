@@ -3,6 +3,7 @@
 mod decide;
 mod events;
 mod lease;
+mod neighbours;
 mod node;
 mod silence;
 mod statuses;

@@ -79,7 +79,8 @@ impl State {
             low_metaspace: state.node.low_metaspace.as_deref(),
             java_version: health.and_then(|h| h.java_version.as_deref()),
             max_pods: config.max_pods,
-            zone_per_base: config.zone_per_base,
+            kubelet_version: self.surroundings.kubelet_version(),
+            zone_per_base: self.surroundings.has_zone_per_base(),
             env_taint: config.env_taint,
             now: Timestamp::now(),
         };

@@ -57,17 +57,19 @@ impl State {
         if !self.bases.contains_key(id) && !self.admission.admits(id, self.bases.len(), &self.metrics, now) {
             return;
         }
-        let metrics = Arc::clone(&self.metrics);
+        let (metrics, ranges) = (Arc::clone(&self.metrics), self.config.base_addresses.clone());
         self.heard_somebody(now);
         let connected = self.connected;
         let Some(state) = self.base_mut(id, now) else { return };
         state.is_heard_via(via, connected, now);
         state.base.liveness.heard(now);
         match message {
-            Message::Heartbeat(Heartbeat { info, no_address, going_away, out_of_turn }) => {
+            Message::Heartbeat(Heartbeat { mut info, no_address, going_away, out_of_turn }) => {
                 if out_of_turn {
                     state.base.may_be_new();
                 }
+                let (ip, no_address) = ranges.admit(info.ip.take(), no_address);
+                info.ip = ip;
                 if going_away {
                     info!(base = %id, "the base says that it goes away");
                     state.base.liveness.said_goodbye(now);
@@ -117,10 +119,11 @@ impl State {
                 }
                 state.base.replied(reply);
             }
-            Message::QueryBaseline(info) => {
-                let expected = self.expected_modules(id, info.as_ref());
+            Message::QueryBaseline(_) => {
+                let expected = self.expected_modules(id);
                 info!(base = %id, expected = expected.len(), "the base asks for its baseline");
                 if let Some(state) = self.bases.get_mut(id) {
+                    state.asked_before_its_node = !state.node.object.exists();
                     state.base.asked_for_baseline(expected, now);
                 }
             }

@@ -5,3 +5,4 @@ mod nodes;
 mod objects;
 mod pods;
 mod start;
+mod surroundings;

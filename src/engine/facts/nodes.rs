@@ -14,17 +14,17 @@ use crate::{
     },
     k8s::{names, node_says_metaspace_low, node_says_ready},
     planning::version,
-    tunnel::address,
+    tunnel::AddressRanges,
 };
 
 impl BaseState {
     /// The watch shows the Node.
-    fn node_observed(&mut self, mut object: Node, now: Instant) {
+    fn node_observed(&mut self, mut object: Node, ranges: &AddressRanges, now: Instant) {
         if self.node.object.is_outdated(version(&object.metadata)) {
             return;
         }
         if self.base.info.is_none() {
-            self.base.info = info_from(&object);
+            self.base.info = info_from(&object, ranges);
         }
         if self.health.is_none() && !self.node.object.exists() {
             // The process before this one found it, and Events told it.
@@ -105,8 +105,9 @@ impl State {
                 let name = object.metadata.name.clone().unwrap_or_default();
                 let Some(id) = self.topics.base_of(&name) else { return };
                 self.listing_nodes.has(id.clone());
+                let ranges = self.config.base_addresses.clone();
                 if let Some(state) = self.base_mut(&id, now) {
-                    state.node_observed(object, now);
+                    state.node_observed(object, &ranges, now);
                 }
                 self.view_pods_of(&id);
                 self.dirty.insert(id);
@@ -134,7 +135,7 @@ impl State {
 }
 
 /// What a Node tells of its base: all there is after a restart, until the base is heard.
-fn info_from(node: &Node) -> Option<BaseInfo> {
+fn info_from(node: &Node, ranges: &AddressRanges) -> Option<BaseInfo> {
     let labels = node.metadata.labels.as_ref()?;
     let label = |key: &str| labels.get(key).cloned();
     let addresses = node.status.iter().filter_map(|s| s.addresses.as_ref()).flatten();
@@ -143,10 +144,7 @@ fn info_from(node: &Node) -> Option<BaseInfo> {
         name: label(names::BASE_NAME)?,
         version: label(names::BASE_VERSION)?,
         cluster: label(names::BASE_CLUSTER),
-        ip: of_type("InternalIP").and_then(|ip| address(&ip).ok()),
-        // The Node's own name stands there where the base told none.
-        host_name: of_type("Hostname")
-            .filter(|host| Some(host) != node.metadata.name.as_ref())
-            .or_else(|| label(names::BASE_HOST)),
+        ip: of_type("InternalIP").and_then(|ip| ranges.address(&ip).ok()),
+        host_name: label(names::BASE_HOST),
     })
 }

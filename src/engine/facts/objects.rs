@@ -18,12 +18,17 @@ impl State {
                 self.node_seen(*seen, now);
                 self.peers.changed(now, &mut self.schedule);
             }
-            Watched::DaemonSet(seen) => self.daemon_sets.seen(*seen),
+            Watched::DaemonSet(seen) => {
+                self.intruders.seen(&seen);
+                self.daemon_sets.seen(*seen);
+            }
             Watched::Record(seen) => {
                 self.record.seen(*seen, now);
                 self.schedule.wake(&Task::Record, now);
             }
-            Watched::Deployment(seen) => self.peers.seen(*seen, now, &mut self.schedule),
+            Watched::Deployment(watch, seen) => self.peers.seen(watch, *seen, now, &mut self.schedule),
+            Watched::ZonedNode(seen) => self.zoned_node_seen(&seen),
+            Watched::ApiServer(version) => self.api_server_seen(version.as_deref()),
             Watched::ReplicaSet(watch, seen) => match seen {
                 Seen::Applied(set) => self.revisions_changed |= self.revisions.replica_set(watch, &set.metadata),
                 Seen::Gone(set) => self.revisions.replica_set_gone(watch, &set.metadata),

@@ -12,7 +12,7 @@ use crate::{
         known::{PodState, Reported},
         state::State,
     },
-    k8s::{Sources, pod_from, references},
+    k8s::{Sources, pod_from, references, spreads_over_zones},
     planning::{Tracked, version},
 };
 
@@ -81,8 +81,12 @@ impl State {
             None => {
                 self.references.wanted(&uid, references(&object), now, &mut self.schedule);
                 self.index.joins(&uid, &pod.workload.uid);
+                // What its status shows was told by an earlier process.
+                let told = object.status.as_ref().is_some_and(|status| status.container_statuses.is_some());
                 let state = PodState {
                     reported: Reported::from_status(&object, &pod.not_done),
+                    spreads_over_zones: !told && spreads_over_zones(&object),
+                    told_shared: told,
                     object: Tracked::of(object),
                     deletion: Tracked::default(),
                     pod,
@@ -108,7 +112,8 @@ impl State {
     /// The Pod as the core sees it, with what is known now.
     fn view(&self, object: &core::Pod, base: &BaseId) -> Pod {
         let ip = self.bases.get(base).and_then(|b| b.base.info.as_ref()).and_then(|i| i.ip.as_deref());
-        pod_from(object, &self.revisions, &Sources { referred: &self.references.known, ip })
+        let urls = &self.config.module_urls;
+        pod_from(object, &self.revisions, &Sources { referred: &self.references.known, ip, urls })
     }
 
     /// Something that a Pod's view depends on has changed.

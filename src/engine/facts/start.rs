@@ -16,7 +16,7 @@ const HOMELESS: usize = 1_000;
 impl State {
     /// Nothing is decided before all that is wanted and remembered is known. Returns whether it is.
     pub(in crate::engine) fn begin(&mut self, now: Instant) -> bool {
-        let synced = self.synced.len() == Watched::COUNT;
+        let synced = self.synced.len() == Watched::COUNT && self.surroundings.are_known();
         if !synced || std::mem::replace(&mut self.begun, true) {
             return synced;
         }

@@ -28,12 +28,18 @@ pub(in crate::engine) struct BaseState {
     pub(in crate::engine) lease_due: Option<Instant>,
     /// What it said last, without what changes all the time.
     pub(in crate::engine) health: Option<Health>,
+    /// That its Node has a Pod CIDR was told.
+    pub(in crate::engine) told_pod_cidr: bool,
+    /// It asked for its baseline, and has no Node yet.
+    pub(in crate::engine) asked_before_its_node: bool,
     pub(in crate::engine) created: Instant,
     pub(in crate::engine) pods: BTreeSet<PodUid>,
     /// When its last list came, for the latency of the statuses that follow.
     pub(in crate::engine) listed_at: Option<Instant>,
     pub(in crate::engine) reachability: Option<Reachability>,
     pub(in crate::engine) reachability_since: Instant,
+    /// What its Node was told of that: a base that asks for its baseline before its first heartbeat has none yet.
+    pub(in crate::engine) reported_reachability: Option<Reachability>,
     /// It was reachable for a time, at some time.
     was_here: bool,
     /// Tells the ledger that is on record, and the one that is being written or waits for it.
@@ -52,11 +58,14 @@ impl BaseState {
             lease: Tracked::default(),
             lease_due: None,
             health: None,
+            told_pod_cidr: false,
+            asked_before_its_node: false,
             created: now,
             pods,
             listed_at: None,
             reachability: None,
             reachability_since: now,
+            reported_reachability: None,
             was_here: false,
             saved_mark: mark(&Ledger::default()),
             noted_mark: mark(&Ledger::default()),

@@ -58,6 +58,11 @@ impl NodeState {
         serde_json::from_str(annotations.get(names::LEDGER)?).ok().filter(|ledger| *ledger != Ledger::default())
     }
 
+    /// What it should say may be something else now.
+    pub(in crate::engine) fn look_again(&mut self) {
+        self.said = None;
+    }
+
     /// Where it is.
     pub(in crate::engine) fn path(&self) -> String {
         format!("/api/v1/nodes/{}", self.name)

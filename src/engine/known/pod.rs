@@ -21,6 +21,10 @@ pub(in crate::engine) struct PodState {
     /// A command went out for it.
     pub(in crate::engine) commanded: bool,
     pub(in crate::engine) reported: Reported,
+    /// It is to be spread over zones, and was not told yet what that means where there are none.
+    pub(in crate::engine) spreads_over_zones: bool,
+    /// It was told that it shares a module's name with a Pod of another namespace.
+    pub(in crate::engine) told_shared: bool,
     /// What the status was last found to say already; none after any change of the Pod.
     pub(in crate::engine) said: Option<PodOutcome>,
 }

@@ -3,7 +3,7 @@
 mod faults;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -46,6 +46,8 @@ pub(crate) struct Here {
     pub(crate) stopped: bool,
     /// It answers, but beats no more, as real ones after an outage of their broker.
     pub(crate) heartless: bool,
+    /// Modules that nobody remembers: see [`Cluster::forget_what_nothing_names`].
+    pub(crate) strays: BTreeSet<ModuleId>,
 }
 
 impl Here {
@@ -84,7 +86,19 @@ impl Cluster {
         let here = |base| {
             let jvm = Jvm::new(mode);
             let ip = "192.0.2.1".to_owned();
-            (base, Here { jvm, ip, life: 1, started: false, silent: false, stopped: false, heartless: false })
+            (
+                base,
+                Here {
+                    jvm,
+                    ip,
+                    life: 1,
+                    started: false,
+                    silent: false,
+                    stopped: false,
+                    heartless: false,
+                    strays: BTreeSet::new(),
+                },
+            )
         };
         let (bases, answers) = (BASES.map(here).into(), VecDeque::new());
         let mut cluster = Self { scene: Scene::of(&BASES), bases, answers, connected: true, pods: 0 };

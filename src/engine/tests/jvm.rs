@@ -31,7 +31,7 @@ fn a_jvm_with_other_settings_is_asked_until_they_are_known_and_the_old_ones_are_
     assert_eq!(told(&cluster), before);
     cluster.restart_base(0, true, false);
     cluster.run_for(Duration::from_secs(6));
-    assert_eq!(told(&cluster), ("java://unknown".to_owned(), "none".to_owned()), "its first health has no JVM");
+    assert_eq!(told(&cluster), ("java://unknown".to_owned(), "100T".to_owned()), "its first health has no JVM");
     cluster.run_for(Duration::from_secs(14));
     assert_ne!(expected(&cluster), before);
     assert_eq!(told(&cluster), expected(&cluster));

@@ -7,6 +7,7 @@ mod cluster;
 mod extremes;
 mod jvm;
 mod metaspace;
+mod neighbours;
 mod objects;
 mod pictures;
 mod properties;

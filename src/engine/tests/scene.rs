@@ -125,8 +125,13 @@ impl Scene {
         }
         self.lists_pods_and_nodes();
         for seen in [Seen::ListBegins, Seen::ListEnds] {
-            self.watched(Watched::Deployment(Box::new(seen)));
+            self.watched(Watched::Deployment(0, Box::new(seen)));
         }
+        for seen in [Seen::ListBegins, Seen::ListEnds] {
+            self.watched(Watched::Deployment(1, Box::new(seen)));
+        }
+        self.watched(Watched::ZonedNode(Seen::ListEnds));
+        self.watched(Watched::ApiServer(Some("v1.36.1".to_owned())));
         for seen in [Seen::ListBegins, Seen::ListEnds] {
             self.watched(Watched::DaemonSet(Box::new(seen)));
         }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::scene::Scene;
 use crate::{
     domain::{BaseId, Command, Reachability},
-    tunnel::Event,
+    planning::Effect,
+    tunnel::{Event, Message},
 };
 
 /// So many seconds, in which the broker lives.
@@ -93,4 +94,24 @@ fn a_base_that_flaps_floods_nobody_with_events_and_the_others_keep_their_story()
     scene.says_goodbye("base-2");
     scene.settle();
     assert_eq!(scene.events(), before + 1);
+}
+
+/// A base may ask for its baseline before its first heartbeat: it has no Node then.
+#[test]
+fn that_a_base_answers_is_said_of_its_node_once_it_has_said_who_it_is() {
+    let (mut scene, base) = (Scene::of(&[]), BaseId::new("base-1"));
+    let said = |scene: &mut Scene| {
+        let mut effects = Vec::new();
+        scene.state.plan_base(&base, scene.now, &mut effects);
+        let notes = effects.into_iter().filter_map(|effect| match effect {
+            Effect::Note(note) => Some(note.reason),
+            _ => None,
+        });
+        notes.collect::<Vec<_>>()
+    };
+    scene.say("base-1", Message::QueryBaseline(None));
+    assert_eq!(said(&mut scene), Vec::<&str>::new());
+    scene.beats("base-1");
+    assert_eq!(said(&mut scene), ["BaseReady"]);
+    assert_eq!(said(&mut scene), Vec::<&str>::new(), "once");
 }

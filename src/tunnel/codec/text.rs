@@ -1,6 +1,7 @@
-//! Text from bases: all that leaves the codec has gone through here.
+//! Text from bases: all that leaves the codec has gone through here. URLs in it have no user and password any more: bases
+//! repeat what they were told to fetch.
 
-use crate::domain::{ModuleId, printable};
+use crate::domain::{ModuleId, printable, without_credentials};
 
 /// Root causes are cut to this many characters.
 pub(super) const MAX_MESSAGE: usize = 1000;
@@ -9,7 +10,7 @@ pub(super) const MAX_TEXT: usize = 300;
 
 /// What a base says of itself.
 pub(super) fn text(said: &str) -> String {
-    printable(said, MAX_TEXT).into_owned()
+    printable(&without_credentials(said), MAX_TEXT).into_owned()
 }
 
 /// The same, where it says anything.
@@ -29,5 +30,5 @@ pub(super) fn module_id(name: Option<String>, version: Option<String>) -> Option
 pub(super) fn root_cause(trace: &str) -> String {
     let cause = trace.rsplit_once("Caused by: ").map_or(trace, |(_, cause)| cause);
     let line = cause.lines().map(str::trim).find(|l| !l.is_empty()).unwrap_or_default();
-    printable(line, MAX_MESSAGE).into_owned()
+    printable(&without_credentials(line), MAX_MESSAGE).into_owned()
 }

@@ -12,11 +12,10 @@ use std::{net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpListener, sync::mpsc};
 
-use super::{Event, Sender, Topics};
+use super::{AddressRanges, Event, Sender, Topics};
 use crate::{metrics::Metrics, tasks::Tasks};
 use client::Client;
 use contacts::Contacts;
-pub use contacts::Ranges;
 use server::Server;
 
 /// How the HTTP tunnel is set up.
@@ -24,8 +23,8 @@ use server::Server;
 pub struct HttpConfig {
     /// The port that bases post to, on all addresses.
     pub port: u16,
-    /// Networks whose bases may speak for an address that is not the one they speak from.
-    pub ranges: Ranges,
+    /// Where bases are: those in them may say an address that is not the one they speak from.
+    pub ranges: AddressRanges,
 }
 
 /// The port cannot be used.
@@ -40,7 +39,7 @@ pub struct HttpError {
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
-    ranges: Ranges,
+    ranges: AddressRanges,
 }
 
 /// Opens the port; one in use is told at the start.

@@ -25,6 +25,10 @@ pub(super) struct Rules {
     pub(super) largest: Option<usize>,
     /// It acknowledges each but this one, counted from 1 on each connection.
     pub(super) withholds: Option<usize>,
+    /// It refuses all subscriptions.
+    pub(super) refuses: bool,
+    /// After a subscription it sends these topics, retained or not, with a payload of this size.
+    pub(super) says: Vec<(String, bool, usize)>,
 }
 
 /// What it saw.
@@ -136,7 +140,10 @@ impl Client<'_> {
                     lock(self.seen).subscribed += 1;
                     let filters = filters(&body);
                     let mut answer = vec![0x90, 2 + filters, body[0], body[1]];
-                    answer.extend(std::iter::repeat_n(1, filters.into()));
+                    answer.extend(std::iter::repeat_n(if self.rules.refuses { 0x80 } else { 1 }, filters.into()));
+                    for (topic, retained, size) in &self.rules.says {
+                        answer.extend(message(topic, *retained, *size));
+                    }
                     answer
                 }
                 PUBLISH => self.publish(&body),
@@ -157,6 +164,24 @@ impl Client<'_> {
         }
         vec![0x40, 2, body[topic], body[topic + 1]]
     }
+}
+
+/// A PUBLISH with `QoS` 0.
+fn message(topic: &str, retained: bool, size: usize) -> Vec<u8> {
+    let mut packet = vec![PUBLISH | u8::from(retained)];
+    let mut rest = 2 + topic.len() + size;
+    loop {
+        let more = if rest > 0x7f { 0x80 } else { 0 };
+        packet.push(u8::try_from(rest & 0x7f).unwrap() | more);
+        rest >>= 7;
+        if rest == 0 {
+            break;
+        }
+    }
+    packet.extend(u16::try_from(topic.len()).unwrap().to_be_bytes());
+    packet.extend(topic.as_bytes());
+    packet.extend(std::iter::repeat_n(b'x', size));
+    packet
 }
 
 /// How many filters a SUBSCRIBE has.

@@ -1,14 +1,16 @@
 //! The connection against a broker that does what a test says.
 
 mod broker;
+mod probe;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{
-    Event, Sender, Topics,
-    mqtt::{MqttConfig, start},
+    Event, Sender, Topics, elsewhere,
+    mqtt::{MqttConfig, Secret, start},
+    traffic::Books,
 };
 use crate::{
     domain::{BaseId, Command, ModuleId, ModuleSpec, Origin, Strategy},
@@ -19,6 +21,17 @@ use broker::{Broker, Rules};
 
 /// Each wait is over long before.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+fn config(port: u16) -> MqttConfig {
+    MqttConfig {
+        host: "127.0.0.1".to_owned(),
+        port,
+        username: Secret::None,
+        password: Secret::None,
+        client_id: "modulet".to_owned(),
+        tls: None,
+    }
+}
 
 struct Scene {
     broker: Broker,
@@ -31,14 +44,7 @@ impl Scene {
     /// Connected.
     async fn set(rules: Rules) -> Self {
         let broker = Broker::start(rules).await.unwrap();
-        let config = MqttConfig {
-            host: "127.0.0.1".to_owned(),
-            port: broker.port,
-            credentials: None,
-            client_id: "modulet".to_owned(),
-            ca: None,
-            identity: None,
-        };
+        let config = config(broker.port);
         let (events_to, events) = mpsc::channel(4096);
         let mut tasks = Tasks::default();
         let commands = start(&mut tasks, &config, Topics::new("dev"), events_to, Arc::new(Metrics::new())).unwrap();
@@ -174,4 +180,48 @@ async fn what_waited_for_a_lost_connection_is_not_sent_over_the_next_one() {
     assert!(scene.commands.send(base("base-1"), install("new", 100)));
     scene.sees(|seen| !seen.published.is_empty()).await;
     assert!(scene.broker.look(|seen| seen.published.iter().all(|(_, bytes)| *bytes > 200)), "old ones came");
+}
+
+/// What one look at a broker finds.
+async fn looked(rules: Rules) -> (Broker, Result<(), String>, String) {
+    let broker = Broker::start(rules).await.unwrap();
+    let (topics, metrics, books, mut looks) =
+        (Topics::new("dev"), Metrics::new(), Books::default(), elsewhere::Looks::default());
+    let options = config(broker.port).options().unwrap();
+    let mut found = elsewhere::Found::default();
+    let elsewhere =
+        elsewhere::Elsewhere { topics: &topics, metrics: &metrics, books: &books, options, looks: &mut looks };
+    let end = timeout(DEADLINE, elsewhere.listen(&mut found)).await.expect("it ends");
+    assert!(!books.heard(), "it was taken for ours");
+    (broker, end, found.text(None))
+}
+
+fn beats(environment: &str, retained: bool, size: usize) -> (String, bool, usize) {
+    (format!("koupleless_{environment}/base-1/base/heart"), retained, size)
+}
+
+#[tokio::test]
+async fn a_broker_that_does_not_let_us_listen_elsewhere_is_left_at_once() {
+    let (broker, end, _) = looked(Rules { refuses: true, ..Rules::default() }).await;
+    assert!(end.unwrap_err().contains("refuses the subscription to +/+/base/heart"));
+    timeout(DEADLINE, broker.sees(|seen| seen.closed == 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_beats_elsewhere_is_found_and_not_what_is_retained_and_then_it_goes() {
+    let says = vec![beats("default", false, 10), beats("old", true, 10), beats("test", false, 30_000)];
+    let (broker, end, found) = looked(Rules { says, ..Rules::default() }).await;
+    assert_eq!((end, &*found), (Ok(()), "default (1 base), test (1 base)"));
+    timeout(DEADLINE, broker.sees(|seen| seen.closed == 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn however_much_is_said_elsewhere_a_look_ends() {
+    let says = (0..5000).map(|number| beats(&format!("env{number}"), false, 10)).collect();
+    let (_, end, found) = looked(Rules { says, ..Rules::default() }).await;
+    assert_eq!((end, found.split(", ").count()), (Ok(()), 8), "{found}");
+    let says = vec![beats("large", false, 1_000_000), beats("after", false, 10)];
+    let (broker, end, _) = looked(Rules { says, ..Rules::default() }).await;
+    assert!(end.unwrap_err().contains("payload size limit exceeded"));
+    timeout(DEADLINE, broker.sees(|seen| seen.closed == 1)).await.unwrap();
 }

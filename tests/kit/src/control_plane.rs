@@ -122,7 +122,7 @@ impl ControlPlane {
         own.start_api_server(&parts.kubeconfig).await?;
         let controller_manager = own.controller_manager_program.start()?;
         own.scheduler = Some(own.scheduler_program.start()?);
-        let client = client(&parts.kubeconfig).await?;
+        let client = client_with(&parts.kubeconfig).await?;
         // The controller manager makes these, so it is at work; the scheduler needs no longer.
         let accounts = Api::<ServiceAccount>::namespaced(client, "default");
         controller_manager.wait_ready(PATIENCE, async || anyhow::Ok(accounts.get("default").await?)).await?;
@@ -161,7 +161,7 @@ impl ControlPlane {
     /// A new client of a user that may do everything. New for each caller, because a client lives on
     /// the runtime that made it, and each test has its own.
     pub async fn client(&self) -> Result<Client> {
-        client(&self.kubeconfig).await
+        client_with(&self.kubeconfig).await
     }
 
     /// The kubeconfig of a service account (made if missing), to run a program with its rights only.
@@ -262,7 +262,7 @@ impl Own {
 
     async fn start_api_server(&mut self, kubeconfig: &Path) -> Result<()> {
         let process = self.api_server_program.start()?;
-        let client = client(kubeconfig).await?;
+        let client = client_with(kubeconfig).await?;
         process
             .wait_ready(PATIENCE, async || {
                 let request = http::Request::get("/readyz").body(Vec::new())?;
@@ -274,10 +274,14 @@ impl Own {
     }
 }
 
-async fn client(kubeconfig: &Path) -> Result<Client> {
+/// A client of the user that a kubeconfig names.
+pub async fn client_with(kubeconfig: &Path) -> Result<Client> {
     let name = kubeconfig.display();
     let read = Kubeconfig::read_from(kubeconfig).with_context(|| format!("{name}"))?;
-    let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
+    let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
+    // No proxy leads back to this machine, whatever HTTPS_PROXY says: so with kubectl and Helm.
+    config.proxy_url =
+        config.proxy_url.filter(|_| !matches!(config.cluster_url.host(), Some("127.0.0.1" | "localhost")));
     Ok(Client::try_from(config)?)
 }
 

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
+use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
-use modulet_testkit::control_plane::{ControlPlane, ControlPlaneOptions};
+use modulet_testkit::control_plane::{ControlPlane, ControlPlaneOptions, client_with};
 use modulet_testkit::wait::eventually;
 use serde_json::{Value, json};
 
@@ -67,9 +66,7 @@ async fn a_service_account_has_no_rights_it_was_not_given() {
     let cluster = ControlPlane::shared().await.unwrap();
     cluster.create_namespace("accounts").await.unwrap();
     let path = cluster.kubeconfig_for_service_account("accounts", "nobody").await.unwrap();
-    let kubeconfig = Kubeconfig::read_from(path).unwrap();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-    let client = Client::try_from(config.unwrap()).unwrap();
+    let client = client_with(&path).await.unwrap();
 
     let reviews = Api::<SelfSubjectAccessReview>::all(client.clone());
     let review = object(json!({ "spec": { "resourceAttributes": { "verb": "list", "resource": "nodes" } } }));

@@ -6,10 +6,9 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::Api;
 use kube::api::{ListParams, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
-use modulet_testkit::control_plane::ControlPlane;
+use modulet_testkit::control_plane::{ControlPlane, client_with};
 use modulet_testkit::helm::{helm_install, helm_lint, helm_template};
 use modulet_testkit::wait::eventually;
 use serde_json::{Value, json};
@@ -32,7 +31,7 @@ async fn a_broker_is_all_the_chart_needs() {
     let deployment = of_kind(&documents, "Deployment").unwrap();
     assert_eq!(env(deployment, "MQTT_BROKER").unwrap()["value"], "broker");
     assert_eq!(env(deployment, "MQTT_PORT").unwrap()["value"], "1883");
-    assert!(env(deployment, "MQTT_USERNAME").is_none());
+    assert!(env(deployment, "MQTT_USERNAME_FILE").is_none());
     assert!(env(deployment, "MQTT_CA_PATH").is_none());
 
     let error = helm_template("somewhere", &json!({})).await.unwrap_err().to_string();
@@ -50,14 +49,27 @@ async fn a_secret_of_ones_own_and_tls() {
     let documents = helm_template("somewhere", &values).await.unwrap();
     assert!(of_kind(&documents, "Secret").is_none());
     let deployment = of_kind(&documents, "Deployment").unwrap();
-    let password = &env(deployment, "MQTT_PASSWORD").unwrap()["valueFrom"]["secretKeyRef"];
-    assert_eq!(*password, json!({ "name": "mine", "key": "pass" }));
     let path = |name| env(deployment, name).unwrap()["value"].clone();
+    assert_eq!(path("MQTT_USERNAME_FILE"), "/etc/modulet/login/username");
+    assert_eq!(path("MQTT_PASSWORD_FILE"), "/etc/modulet/login/pass");
     assert_eq!(path("MQTT_CA_PATH"), "/etc/modulet/tls/ca.crt");
     assert_eq!(path("MQTT_CLIENT_CRT_PATH"), "/etc/modulet/tls/tls.crt");
     assert_eq!(path("MQTT_CLIENT_KEY_PATH"), "/etc/modulet/tls/tls.key");
-    let volume = &deployment["spec"]["template"]["spec"]["volumes"][0];
-    assert_eq!(volume["secret"]["secretName"], "certificates");
+    let pod = &deployment["spec"]["template"]["spec"];
+    let secrets = [0, 1].map(|n| pod["volumes"][n]["secret"]["secretName"].clone());
+    assert_eq!(secrets, ["mine", "certificates"]);
+    let mounts = [0, 1].map(|n| pod["containers"][0]["volumeMounts"][n]["mountPath"].clone());
+    assert_eq!(mounts, ["/etc/modulet/login", "/etc/modulet/tls"]);
+}
+
+#[tokio::test]
+async fn tls_to_a_broker_with_a_public_authority() {
+    let values = json!({ "mqtt": { "host": "broker", "tls": { "enabled": true } } });
+    let documents = helm_template("somewhere", &values).await.unwrap();
+    let deployment = of_kind(&documents, "Deployment").unwrap();
+    assert_eq!(env(deployment, "MODULET_MQTT_TLS").unwrap()["value"], "true");
+    assert!(env(deployment, "MQTT_CA_PATH").is_none());
+    assert!(deployment["spec"]["template"]["spec"]["volumes"].is_null());
 }
 
 #[tokio::test]
@@ -82,9 +94,7 @@ async fn a_real_api_server_takes_it_and_gives_the_least_rights() {
     .unwrap();
 
     let kubeconfig = cluster.kubeconfig_for_service_account("charted", "modulet").await.unwrap();
-    let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-    let reviews = Api::<SelfSubjectAccessReview>::all(Client::try_from(config.unwrap()).unwrap());
+    let reviews = Api::<SelfSubjectAccessReview>::all(client_with(&kubeconfig).await.unwrap());
     let may = async |verb: &str, group: &str, resource: &str, namespace: &str| {
         let (resource, part) = resource.split_once('/').unwrap_or((resource, ""));
         let review = json!({ "spec": { "resourceAttributes": {

@@ -37,11 +37,31 @@ impl Cluster {
 
     /// This process dies and the next one begins. The broker is there for it.
     pub(crate) fn restart(&mut self) {
+        self.forget_what_nothing_names();
         self.answers.clear();
         self.scene.sent.clear();
         self.connected = true;
         self.scene.restart();
         self.watch_replica_sets();
+    }
+
+    /// A known limit (docs/limits.md): where the process dies before a ledger is written, and nothing is left that names
+    /// the base by then, neither Node nor Pod nor an older ledger, its modules are taken for somebody else's.
+    fn forget_what_nothing_names(&mut self) {
+        let objects = &self.scene.api.objects;
+        let ledgers = objects.values().filter(|object| object["kind"] == "ConfigMap");
+        let on_record: Vec<_> = ledgers.filter_map(|object| object["data"].as_object()).collect();
+        let bound = |base: &str| {
+            let node = format!("vnode.{base}.dev");
+            objects.values().any(|object| object["spec"]["nodeName"] == node)
+        };
+        for (base, here) in &mut self.bases {
+            let named =
+                objects.contains_key(*base) || bound(base) || on_record.iter().any(|data| data.contains_key(*base));
+            if !named {
+                here.strays.extend(here.jvm.list.keys().cloned());
+            }
+        }
     }
 
     pub(crate) fn lose_broker(&mut self) {

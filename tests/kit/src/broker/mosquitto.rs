@@ -24,7 +24,7 @@ pub struct Mosquitto {
     program: Program,
     process: Mutex<Option<Process>>,
     tls: Option<Tls>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// A second listener, with TLS, and what clients need for it.
@@ -91,7 +91,7 @@ impl Mosquitto {
             .arg("-c")
             .arg(config)
             .litter(directory.path());
-        let this = Self { address, program, process: Mutex::default(), tls, _directory: directory };
+        let this = Self { address, program, process: Mutex::default(), tls, directory };
         this.start_again().await?;
         Ok(this)
     }
@@ -125,6 +125,11 @@ impl Mosquitto {
         Ok(())
     }
 
+    /// Another user, or another password of one; in force from the next [`Self::start_again`] on.
+    pub async fn set_password(&self, user: &str, password: &str) -> Result<()> {
+        write_password(&self.directory.path().join("passwords"), &["-b"], user, password).await
+    }
+
     /// Freezes it: connections stay open, nothing goes through.
     pub async fn pause(&self) -> Result<()> {
         self.process.lock().await.as_ref().context("mosquitto is not running")?.pause()
@@ -146,18 +151,18 @@ impl Mosquitto {
     }
 }
 
-async fn write_config(directory: &Path, address: &BrokerAddress) -> Result<PathBuf> {
-    let passwords = directory.join("passwords");
+async fn write_password(file: &Path, flags: &[&str], user: &str, password: &str) -> Result<()> {
     let tool = find("mosquitto_passwd").context("mosquitto_passwd is not installed")?;
-    let made = Command::new(tool)
-        .args(["-b", "-c"])
-        .arg(&passwords)
-        .args([&address.username, &address.password])
-        .output()
-        .await?;
+    let made = Command::new(tool).args(flags).arg(file).args([user, password]).output().await?;
     if !made.status.success() {
         bail!("mosquitto_passwd: {}", String::from_utf8_lossy(&made.stderr));
     }
+    Ok(())
+}
+
+async fn write_config(directory: &Path, address: &BrokerAddress) -> Result<PathBuf> {
+    let passwords = directory.join("passwords");
+    write_password(&passwords, &["-b", "-c"], &address.username, &address.password).await?;
     // `user root`: started by root it would otherwise become a user who may not read this
     // directory. Not root's business otherwise: it is ignored for everybody else.
     let config = format!(

@@ -52,6 +52,7 @@ impl Parts {
                 .patience(Duration::from_secs(2)),
             controller_manager: program("kube-controller-manager", controller_manager)
                 .args(controller_manager_args(directory, free_port()?, &for_manager?))
+                .args(controllers(options))
                 .args(limits(options))
                 .args(&options.controller_manager_args),
             scheduler: program("kube-scheduler", scheduler)
@@ -113,14 +114,19 @@ fn controller_manager_args(directory: &Path, port: u16, kubeconfig: &Path) -> Ve
         format!("--root-ca-file={}", file("ca.crt")),
         format!("--service-account-private-key-file={}", file("sa.key")),
         "--use-service-account-credentials=true".to_owned(),
-        // Those that belong to a cloud or to a Pod network.
-        "--controllers=*,-node-ipam-controller,-node-route-controller,-service-lb-controller,\
-         -cloud-node-lifecycle-controller"
-            .to_owned(),
         "--leader-elect=false".to_owned(),
         // So that no test waits for rounds of 15 s.
         "--horizontal-pod-autoscaler-sync-period=2s".to_owned(),
     ]
+}
+
+/// None that belongs to a cloud or to a Pod network, where nothing else is asked for.
+fn controllers(options: &ControlPlaneOptions) -> Option<&'static str> {
+    let asked_for = options.controller_manager_args.iter().any(|arg| arg.starts_with("--controllers="));
+    (!asked_for).then_some(
+        "--controllers=*,-node-ipam-controller,-node-route-controller,-service-lb-controller,\
+         -cloud-node-lifecycle-controller",
+    )
 }
 
 fn scheduler_args(port: u16, kubeconfig: &Path) -> Vec<String> {

@@ -10,8 +10,12 @@ use k8s_openapi::{
 };
 use serde_json::json;
 
-use super::names;
-use crate::domain::{ContainerOutcome, Phase, PodOutcome, Reason};
+use super::{names, workload::controller_of};
+use crate::domain::{ContainerOutcome, Phase, PodOutcome, Reason, without_credentials};
+
+/// Why a Pod that never runs is Ready all the same.
+const COUNTED: &str = "it never runs on a base, and is counted as ready so that its DaemonSet's updates on other Nodes \
+                       go on; keep it away from bases by a node affinity to kubernetes.io/os";
 
 /// Facts that every status of a base's Pods shares.
 #[derive(Clone, Debug)]
@@ -29,9 +33,15 @@ impl StatusWriter<'_> {
         let old = pod.status.clone().unwrap_or_default();
         let mut status = old.clone();
         status.phase = Some(outcome.phase.as_str().to_owned());
+        let never_runs = never_runs(outcome);
         if let Some(ip) = self.ip {
             status.host_ip = Some(ip.to_owned());
             status.host_ips = Some(vec![HostIP { ip: ip.to_owned() }]);
+        }
+        if never_runs {
+            // Without an address it is no endpoint of any Service.
+            (status.pod_ip, status.pod_ips) = (None, None);
+        } else if let Some(ip) = self.ip {
             status.pod_ip = Some(ip.to_owned());
             status.pod_ips = Some(vec![PodIP { ip: ip.to_owned() }]);
         }
@@ -55,6 +65,9 @@ impl StatusWriter<'_> {
             .filter(|gate| !old.conditions.iter().flatten().any(|c| c.type_ == **gate && c.status == "True"))
             .collect();
         let (ready, why_not_ready) = match (containers_ready, closed.is_empty()) {
+            _ if never_runs && is_of_a_daemon_set(pod) => {
+                (true, Some((Reason::NotAModule.as_str(), COUNTED.to_owned())))
+            }
             (true, false) => {
                 (false, Some(("ReadinessGatesNotReady", format!("readiness gates not open: {}", closed.join(", ")))))
             }
@@ -99,11 +112,12 @@ impl StatusWriter<'_> {
                     .filter_map(|s| s.container_statuses.as_ref())
                     .flatten()
                     .find(|s| s.name == spec.name);
+                let image = without_credentials(spec.image.as_deref().unwrap_or_default());
                 let mut status = ContainerStatus {
                     name: spec.name.clone(),
-                    image: spec.image.clone().unwrap_or_default(),
                     // Only what runs: whoever changes the image waits for this to follow.
-                    image_id: spec.image.clone().filter(|_| outcome.active()).unwrap_or_default(),
+                    image_id: if outcome.active() { image.to_string() } else { String::new() },
+                    image: image.into_owned(),
                     ready: outcome.active(),
                     started: Some(outcome.active()),
                     restart_count: old.map_or(0, |o| o.restart_count),
@@ -188,6 +202,18 @@ fn as_count(restarts: u32) -> i32 {
     i32::try_from(restarts).unwrap_or(i32::MAX)
 }
 
+/// It has no modules: nothing of it will ever run on a base.
+fn never_runs(outcome: &PodOutcome) -> bool {
+    let not_a_module = |c: &ContainerOutcome| matches!(c, ContainerOutcome::Waiting { reason: Reason::NotAModule, .. });
+    outcome.containers.iter().any(not_a_module)
+}
+
+/// A `DaemonSet` has one Pod for each Node that it fits, and takes the next one of an update only while enough of them
+/// are Ready: one that can never be would stop the update of all ordinary Nodes for ever.
+fn is_of_a_daemon_set(pod: &Pod) -> bool {
+    controller_of(&pod.metadata).is_some_and(|o| o.kind == "DaemonSet" && o.api_version.starts_with("apps/"))
+}
+
 fn containers_ready(outcome: &PodOutcome) -> (bool, Option<(&'static str, String)>) {
     if outcome.ready() {
         return (true, None);
@@ -249,25 +275,5 @@ fn condition_json(c: &PodCondition) -> serde_json::Value {
         "lastTransitionTime": c.last_transition_time,
     })
 }
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_take_the_place_of_those_before() {
-        let ip = "192.0.2.21".to_owned();
-        let status = PodStatus {
-            host_ips: Some(vec![HostIP { ip: ip.clone() }]),
-            pod_ips: Some(vec![PodIP { ip: ip.clone() }]),
-            ..PodStatus::default()
-        };
-        let patch = status_patch("u", &status);
-        for list in ["hostIPs", "podIPs"] {
-            assert_eq!(patch["status"][list], json!([{ "ip": ip }, { "$patch": "replace" }]), "{list}");
-        }
-        // Where nothing is known nothing is taken away.
-        let patch = status_patch("u", &PodStatus::default());
-        assert!(patch["status"]["hostIPs"].is_null() && patch["status"]["podIPs"].is_null());
-    }
-}
+mod tests;

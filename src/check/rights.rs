@@ -1,0 +1,127 @@
+//! What modulet must be allowed to do: the same that the chart gives it.
+
+/// One right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Right {
+    /// What is done.
+    pub(super) verb: &'static str,
+    /// API group; empty for the core group.
+    pub(super) group: &'static str,
+    /// In the plural; behind a slash the subresource.
+    pub(super) resource: &'static str,
+    /// Where.
+    pub(super) scope: Scope,
+    /// What does not happen without it; none: modulet does not do its job.
+    pub(super) without: Option<&'static str>,
+}
+
+/// Where a right is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// In the whole cluster.
+    Cluster,
+    /// In the namespace of the Leases of Nodes.
+    Leases,
+    /// In modulet's own namespace.
+    Own,
+}
+
+impl Right {
+    /// As in `kubectl auth can-i`.
+    pub(super) fn name(&self) -> String {
+        let group = if self.group.is_empty() { String::new() } else { format!(".{}", self.group) };
+        let (resource, sub) = self.resource.split_once('/').map_or((self.resource, ""), |(r, s)| (r, s));
+        let sub = if sub.is_empty() { String::new() } else { format!("/{sub}") };
+        format!("{} {resource}{group}{sub}", self.verb)
+    }
+}
+
+/// Group, resources, verbs, where, what is not done without.
+type Rule = (&'static str, &'static [&'static str], &'static [&'static str], Scope, Option<&'static str>);
+/// In the order of the chart's file.
+const RULES: [Rule; 9] = [
+    ("", &["nodes"], &["list", "watch", "create", "patch", "delete"], Scope::Cluster, None),
+    ("", &["nodes/status"], &["patch"], Scope::Cluster, None),
+    ("", &["pods"], &["list", "watch", "delete"], Scope::Cluster, None),
+    ("", &["pods/status"], &["patch"], Scope::Cluster, None),
+    ("events.k8s.io", &["events"], &["create"], Scope::Cluster, Some("no Events say what happens to a module")),
+    (
+        "apps",
+        &["replicasets", "controllerrevisions", "daemonsets"],
+        &["list", "watch"],
+        Scope::Cluster,
+        Some(
+            "which revision of a workload is the current one is not known, and a base's baseline lacks DaemonSets' modules",
+        ),
+    ),
+    ("apps", &["deployments"], &["list", "watch"], Scope::Cluster, Some(NO_PEERS)),
+    ("apps", &["deployments/scale"], &["patch"], Scope::Cluster, Some(NO_PEERS)),
+    ("coordination.k8s.io", &["leases"], &["create", "patch"], Scope::Leases, None),
+];
+const NO_PEERS: &str = "peer Deployments do not follow the number of bases";
+/// The record, in modulet's own namespace.
+const RECORD: [&str; 4] = ["list", "watch", "create", "patch"];
+const NO_RECORD: &str = "after a restart modules whose Pods went meanwhile stay on their bases";
+
+/// All of them.
+pub(super) fn all() -> Vec<Right> {
+    let rule = |(group, resources, verbs, scope, without): &Rule| {
+        let (group, scope, without) = (*group, *scope, *without);
+        let of = move |resource: &&'static str| {
+            let resource = *resource;
+            verbs.iter().map(move |verb| Right { verb, group, resource, scope, without })
+        };
+        resources.iter().flat_map(of).collect::<Vec<_>>()
+    };
+    let record = RECORD.iter().map(|verb| Right {
+        verb,
+        group: "",
+        resource: "configmaps",
+        scope: Scope::Own,
+        without: Some(NO_RECORD),
+    });
+    RULES.iter().flat_map(rule).chain(record).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// What stands between brackets behind a key.
+    fn list(line: &str, key: &str) -> Option<Vec<String>> {
+        let text =
+            line.trim().trim_start_matches("- ").strip_prefix(key)?.trim().strip_prefix('[')?.strip_suffix(']')?;
+        Some(text.split(',').map(|word| word.trim().trim_matches('"').to_owned()).collect())
+    }
+
+    #[test]
+    fn they_are_what_the_chart_gives() {
+        let chart = include_str!("../../charts/modulet/templates/rbac.yaml");
+        let (mut given, mut groups, mut resources) = (BTreeSet::new(), Vec::new(), Vec::new());
+        // Those for environments of modules are given in namespaces that only the chart's user knows.
+        for line in chart.split("environmentFrom").next().unwrap().lines() {
+            groups = list(line, "apiGroups:").unwrap_or(groups);
+            resources = list(line, "resources:").unwrap_or(resources);
+            for verb in list(line, "verbs:").unwrap_or_default() {
+                for resource in &resources {
+                    given.insert(format!("{verb} {}/{resource}", groups[0]));
+                }
+            }
+        }
+        let ours: BTreeSet<_> = all().iter().map(|r| format!("{} {}/{}", r.verb, r.group, r.resource)).collect();
+        assert!(ours.len() > 20);
+        assert_eq!(ours, given);
+    }
+
+    #[test]
+    fn their_names_are_those_of_kubectl() {
+        let names: Vec<_> = all().iter().map(Right::name).collect();
+        for name in
+            ["create nodes", "patch nodes/status", "patch deployments.apps/scale", "create events.events.k8s.io"]
+        {
+            assert!(names.iter().any(|n| n == name), "{name}: {names:?}");
+        }
+    }
+}

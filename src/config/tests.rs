@@ -1,0 +1,88 @@
+use super::*;
+
+#[test]
+fn the_command_line_is_well_formed() {
+    Args::whole_command().debug_assert();
+}
+
+#[test]
+fn a_subcommand_takes_the_options_on_both_sides_of_its_name() {
+    let read = |words: &[&str]| {
+        let matches = Args::whole_command().try_get_matches_from([&["modulet"], words].concat())?;
+        let args = Args::from_arg_matches(&matches)?;
+        let checks = args.subcommand().is_some();
+        Ok::<_, clap::Error>((Config::from(args).env, checks))
+    };
+    assert_eq!(read(&["--env", "one"]).unwrap(), ("one".to_owned(), false));
+    for words in [&["--env", "one", "check", "--strict"][..], &["check", "--strict", "--env", "one"]] {
+        assert_eq!(read(words).unwrap(), ("one".to_owned(), true), "{words:?}");
+    }
+    for bad in [
+        &["chekc"][..],
+        &["check", "--env", "a.b"],
+        &["check", "--listen", "x"],
+        &["--strict"],
+        &["check", "--service-account", "x"],
+    ] {
+        assert!(read(bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn values_that_cannot_work_are_refused() {
+    for bad in [
+        ["--env", "a.b"],
+        ["--env", "has space"],
+        ["--mqtt-broker", "tcp://broker"],
+        ["--mqtt-port", "0"],
+        ["--mqtt-port", "x"],
+        ["--http-address", "8080"],
+        ["--client-id", ""],
+        ["--mqtt-client-crt-path", "/crt"],
+        ["--mqtt-client-key-path", "/key"],
+        ["--unreachable-after", "0"],
+        ["--zone-per-base", "maybe"],
+        ["--module-urls", "repo.example.com"],
+        ["--base-addresses", "10.0.0.0/33"],
+        ["--shared-module-names", "maybe"],
+    ] {
+        assert!(Args::try_parse_from(["modulet"].iter().chain(&bad)).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn any_of_its_options_switches_tls_on() {
+    let config = |args: &[&str]| {
+        let args = Args::try_parse_from([&["modulet"], args].concat()).unwrap();
+        Config::from(args).mqtt.unwrap()
+    };
+    assert!(config(&[]).tls.is_none());
+    assert!(config(&["--mqtt-tls"]).tls.unwrap().ca.is_none());
+    assert!(config(&["--mqtt-ca-path", "/ca"]).tls.unwrap().ca.is_some());
+    let identity = ["--mqtt-client-crt-path", "/crt", "--mqtt-client-key-path", "/key"];
+    assert!(config(&identity).tls.unwrap().identity.is_some());
+}
+
+#[test]
+fn no_password_is_in_what_is_printed_for_developers() {
+    let args = Args::try_parse_from(["modulet", "--mqtt-username", "u", "--mqtt-password", "do not show"]).unwrap();
+    assert!(!format!("{:?}", Config::from(args)).contains("do not show"));
+}
+
+#[test]
+fn lists_and_words_are_read_as_they_were_before_and_as_manifests_write_them() {
+    let read = |args: &[&str]| Config::from(Args::try_parse_from(["modulet"].iter().chain(args)).unwrap());
+    assert_eq!(read(&[]).zone_per_base, ZonePerBase::Auto);
+    for (word, expected) in [("true", ZonePerBase::True), ("False", ZonePerBase::False), ("0", ZonePerBase::False)] {
+        assert_eq!(read(&["--zone-per-base", word]).zone_per_base, expected, "{word}");
+    }
+    let ranges = read(&["--base-addresses", "10.0.0.0/8,2001:db8::/32"]).base_addresses;
+    assert!(ranges.address("10.1.2.3").is_ok() && ranges.address("11.1.2.3").is_err());
+    assert_ne!(read(&["--module-urls", "https://a.example/,file:"]).module_urls, ModuleUrls::default());
+}
+
+#[test]
+fn the_environment_is_folded_to_lower_case() {
+    let config = Config::from(Args::try_parse_from(["modulet", "--env", "TEST"]).unwrap());
+    assert_eq!(config.env, "test");
+}

@@ -1,0 +1,154 @@
+//! What others of the cluster do to a base's Node or ask of its Pods, and what is told about it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use tracing::warn;
+
+use crate::{
+    api::{Note, Subject},
+    config::SharedModuleNames,
+    domain::{BaseId, ContainerOutcome, Phase, Pod, PodOutcome, PodUid, Reason},
+    engine::{
+        known::{BaseState, PodState},
+        state::State,
+    },
+    k8s::names,
+    planning::Effect,
+};
+
+/// A Pod that uses a module name which a Pod of another namespace uses on the same base.
+struct Shared {
+    /// The one that came later.
+    later: PodUid,
+    earlier: PodUid,
+    name: String,
+}
+
+impl BaseState {
+    /// Addresses were taken from the cluster's pool for Pods of this Node.
+    pub(in crate::engine) fn pod_cidr(&self) -> Option<&str> {
+        self.node.object.object()?.spec.as_ref()?.pod_cidr.as_deref()
+    }
+}
+
+impl State {
+    /// Tells Pods that were to be spread over zones that this has no effect.
+    pub(super) fn report_without_zones(&mut self, id: &BaseId, out: &mut Vec<Effect>) {
+        if self.surroundings.has_zone_per_base() {
+            return;
+        }
+        let uids: Vec<_> =
+            self.pods_of(id).filter(|pod| pod.spreads_over_zones).map(|pod| pod.pod.uid.clone()).collect();
+        for uid in uids {
+            let Some(pod) = self.pods.get_mut(&uid) else { continue };
+            pod.spreads_over_zones = false;
+            let message = format!(
+                "it is to be spread over {}, and bases have no zone of their own here (MODULET_ZONE_PER_BASE): that \
+                 does not keep it apart from others on one base; use the topologyKey {}",
+                names::ZONE,
+                names::HOSTNAME
+            );
+            out.extend(pod.note(true, "ZonesNotUsed", message));
+        }
+    }
+
+    /// These Pods were told that they share a name.
+    pub(super) fn told_shared(&mut self, pods: Vec<PodUid>) {
+        for uid in pods {
+            self.pods.get_mut(&uid).into_iter().for_each(|pod| pod.told_shared = true);
+        }
+    }
+
+    /// Tells of what was done to the Node: once.
+    pub(super) fn report_pod_cidr(&mut self, id: &BaseId, out: &mut Vec<Effect>) {
+        let Some(state) = self.bases.get_mut(id) else { return };
+        let Some(cidr) = state.pod_cidr().filter(|_| !state.told_pod_cidr).map(str::to_owned) else { return };
+        state.told_pod_cidr = true;
+        let message = format!(
+            "the Node was given the Pod CIDR {cidr}, which a base never uses: one for each base empties the cluster's \
+             pool; switch the allocation of CIDRs off, or make it large enough for all bases"
+        );
+        let subject = Subject::Node(state.node.name.clone());
+        if !std::mem::replace(&mut self.surroundings.told_pod_cidrs, true) {
+            warn!(base = %id, cidr, "Nodes of bases are given Pod CIDRs, which they never use; see the metric modulet_nodes_with_pod_cidr");
+        }
+        out.push(Effect::Note(Note { subject, warning: true, reason: "PodCIDRAssigned", message }));
+    }
+}
+
+/// Finds Pods that use a module name which a Pod of another namespace uses on the base. Tells both, and returns which
+/// were told now; takes those out of `pods` that are refused for it, and returns what their statuses say.
+pub(super) fn share_names(
+    pods: &mut Vec<&Pod>,
+    states: &HashMap<PodUid, Box<PodState>>,
+    option: SharedModuleNames,
+    out: &mut Vec<Effect>,
+) -> (Vec<PodUid>, Vec<PodOutcome>) {
+    let (mut told, mut refused) = (Vec::new(), BTreeMap::new());
+    let has_begun = |pod: &Pod| {
+        let has_run = pod.containers().iter().any(|container| container.history.has_run);
+        has_run || states.get(&pod.uid).is_some_and(|state| state.commanded)
+    };
+    for Shared { later, earlier, name } in shared(pods, has_begun) {
+        let (Some(later), Some(earlier)) = (states.get(&later), states.get(&earlier)) else { continue };
+        if option == SharedModuleNames::Refuse && !has_begun(&later.pod) {
+            let message = format!(
+                "Pod {} has the module name {name} on this base, and names are not shared between namespaces \
+                 (MODULET_SHARED_MODULE_NAMES)",
+                earlier.pod.name
+            );
+            let waiting = ContainerOutcome::Waiting { reason: Reason::Held, message, restarts: 0 };
+            refused.insert(later.pod.uid.clone(), vec![waiting; later.pod.containers().len()]);
+        }
+        if !later.told_shared {
+            told.push(later.pod.uid.clone());
+            for (pod, other) in [(later, earlier), (earlier, later)] {
+                let message = format!(
+                    "Pod {} of another namespace has the module name {name} on this base too: a base has one module of \
+                     a name, so one takes the place of the other",
+                    other.pod.name
+                );
+                out.extend(pod.note(true, "ModuleNameShared", message));
+            }
+        }
+    }
+    pods.retain(|pod| !refused.contains_key(&pod.uid));
+    let outcome = |(uid, containers)| PodOutcome {
+        uid,
+        phase: Phase::Pending,
+        containers,
+        reachable: true,
+        rejected: None,
+        leaving: None,
+    };
+    (told, refused.into_iter().map(outcome).collect())
+}
+
+fn namespace(pod: &Pod) -> &str {
+    pod.name.split_once('/').map_or("", |(namespace, _)| namespace)
+}
+
+/// For each Pod that shares a name, the first one of another namespace that has it. What has begun comes before what
+/// has not, and then what is older.
+fn shared(pods: &[&Pod], has_begun: impl Fn(&Pod) -> bool) -> Vec<Shared> {
+    let mut live: Vec<_> = pods.iter().copied().filter(|pod| pod.is_live()).collect();
+    let Some(first) = live.first().map(|pod| namespace(pod)) else { return Vec::new() };
+    if live.iter().all(|pod| namespace(pod) == first) {
+        return Vec::new();
+    }
+    live.sort_by_cached_key(|pod| (!has_begun(pod), pod.created, pod.uid.clone()));
+    let (mut holders, mut found) = (BTreeMap::<&str, &Pod>::new(), Vec::new());
+    for pod in live {
+        let names = || pod.modules().map(|module| module.id.name.as_str());
+        let of_another = |holder: &&&Pod| namespace(holder) != namespace(pod);
+        let shares = names().find_map(|name| Some((name, holders.get(name).filter(of_another)?)));
+        if let Some((name, holder)) = shares {
+            let (later, earlier) = (pod.uid.clone(), holder.uid.clone());
+            found.push(Shared { later, earlier, name: name.to_owned() });
+        }
+        for name in names() {
+            holders.entry(name).or_insert(pod);
+        }
+    }
+    found
+}

@@ -1,0 +1,73 @@
+//! The objects that environments refer to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1 as core;
+
+use super::super::{limits, names};
+use crate::domain::printable;
+
+/// An object that an environment is made from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reference {
+    /// Namespace and name of a `ConfigMap`.
+    ConfigMap(String, String),
+    /// Namespace and name of a Secret.
+    Secret(String, String),
+}
+
+impl Reference {
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::ConfigMap(_, name) | Self::Secret(_, name) => name,
+        }
+    }
+}
+
+impl std::fmt::Display for Reference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = printable(self.name(), limits::QUOTE_MAX);
+        match self {
+            Self::ConfigMap(namespace, _) => write!(f, "ConfigMap {namespace}/{name}"),
+            Self::Secret(namespace, _) => write!(f, "Secret {namespace}/{name}"),
+        }
+    }
+}
+
+/// What is known of a referred object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Referred {
+    /// Its entries; those that are no text are left out.
+    Data(BTreeMap<String, String>),
+    /// It does not exist.
+    Missing,
+    /// It can't be read; the text says why.
+    Unreadable(String),
+}
+
+/// All objects that the Pod's environments refer to. A name that no object can have is not looked for: the API
+/// server does not check it, and it would become part of a path.
+pub fn references(pod: &core::Pod) -> BTreeSet<Reference> {
+    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+    let mut found = BTreeSet::new();
+    for container in pod.spec.iter().flat_map(|s| &s.containers) {
+        for source in container.env_from.iter().flatten() {
+            if let Some(r) = &source.config_map_ref {
+                found.insert(Reference::ConfigMap(namespace.clone(), r.name.clone()));
+            }
+            if let Some(r) = &source.secret_ref {
+                found.insert(Reference::Secret(namespace.clone(), r.name.clone()));
+            }
+        }
+        for source in container.env.iter().flatten().filter_map(|e| e.value_from.as_ref()) {
+            if let Some(r) = &source.config_map_key_ref {
+                found.insert(Reference::ConfigMap(namespace.clone(), r.name.clone()));
+            }
+            if let Some(r) = &source.secret_key_ref {
+                found.insert(Reference::Secret(namespace.clone(), r.name.clone()));
+            }
+        }
+    }
+    found.retain(|reference| names::is_object_name(reference.name()));
+    found
+}
