@@ -24,7 +24,6 @@ use mqtt::MqttArgs;
 /// beside it; a flag wins over its variable.
 #[derive(Debug, Parser)]
 #[command(version, about)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Args {
     /// Kubeconfig file. Without it: the service account of the Pod it runs in, else ~/.kube/config
     #[arg(long, env = "KUBECONFIG", value_name = "FILE", hide_env_values = true)]

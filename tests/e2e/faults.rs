@@ -366,6 +366,7 @@ async fn replies_that_come_twice_do_no_harm() -> Result<()> {
 async fn replies_that_come_late_are_waited_for() -> Result<()> {
     let stage = stage("fault-late").await?;
     let base = stage.base(options(&stage, "base-1", Activation::ActivateNew)).await?;
+    stage.ends_quietly().await?;
     // Later than an answer is waited for before the question is put again.
     base.delay_replies(Duration::from_secs(4));
     cycle(&stage, &base, || ()).await?;

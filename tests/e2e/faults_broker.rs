@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::{
     faults_help::{DEAD_AFTER, Log, UNREACHABLE_AFTER, bound, impatient, installed, lasts, still_runs},
     peers,
-    stage::{SOON, Stage, container_message, is_ready},
+    stage::{SOON, Stage, container_message, have_their_baselines, is_ready},
     workloads::{ready_pods, told},
 };
 
@@ -163,6 +163,7 @@ async fn a_broker_that_hangs_makes_no_node_fall_and_no_peer_deployment_shrink() 
     const HANGS: Duration = Duration::from_secs(40);
     let stage = Stage::set("fault-hang").await?;
     let fleet = Fleet::start(BaseOptions { id: "fleet".into(), ..stage.base_options("fleet") }, BASES).await?;
+    have_their_baselines(&fleet).await?;
     peers::applied(&stage).await?;
     ready_pods(&stage, "0.0.1", BASES).await?;
     stage.ends_quietly().await?;
@@ -190,6 +191,7 @@ async fn a_broker_that_hangs_makes_no_node_fall_and_no_peer_deployment_shrink() 
 async fn when_most_bases_fall_silent_at_once_nothing_is_deleted_and_it_is_said() -> Result<()> {
     let stage = Stage::set_with("fault-most", impatient).await?;
     let fleet = Fleet::start(BaseOptions { id: "fleet".into(), ..stage.base_options("fleet") }, BASES).await?;
+    have_their_baselines(&fleet).await?;
     peers::applied(&stage).await?;
     ready_pods(&stage, "0.0.1", BASES).await?;
     let scaled = peers::generation(&stage).await?;

@@ -7,14 +7,14 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod};
 use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, PostParams},
 };
 use modulet_testkit::{
-    base::{BaseOptions, SimulatedBase},
+    base::{BaseOptions, Fleet, SimulatedBase},
     broker::Mosquitto,
     control_plane::ControlPlane,
     controller::{Controller, ControllerOptions},
@@ -105,6 +105,7 @@ impl Stage {
         let node = self.node_name(&options.id);
         let base = SimulatedBase::start(options).await?;
         self.node_ready(&node, "True").await?;
+        has_its_baseline(&base).await?;
         Ok(base)
     }
 
@@ -300,6 +301,25 @@ impl Stage {
         self.kubectl(&["apply", "-f", &copy.path().display().to_string()]).await?;
         Ok(())
     }
+}
+
+/// Waits until a base has the answer to its question at the start, which comes once it has a Node: Pods that come
+/// earlier would be part of it.
+pub(crate) async fn has_its_baseline(base: &SimulatedBase) -> Result<()> {
+    if base.counters().baseline_questions > 0 {
+        base.wait_for_command("baseline", SOON).await?;
+    }
+    Ok(())
+}
+
+/// The same for all bases of a fleet.
+pub(crate) async fn have_their_baselines(fleet: &Fleet) -> Result<()> {
+    eventually("a baseline for each base", SOON, async || {
+        let answered = fleet.received("baseline");
+        ensure!(answered >= fleet.len(), "{answered} of {}", fleet.len());
+        Ok(())
+    })
+    .await
 }
 
 /// The first line of a controller's log with all these words in it.

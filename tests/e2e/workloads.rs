@@ -17,7 +17,7 @@ use modulet_testkit::{
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::stage::{SOON, Stage, container_reason, is_ready, module_template};
+use crate::stage::{SOON, Stage, container_reason, has_its_baseline, is_ready, module_template};
 
 /// How often the bases are looked at: far more often than anything happens on them.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -74,6 +74,7 @@ pub(crate) async fn bases(stage: &Stage, count: usize, activation: Activation) -
     }
     for base in &bases {
         schedulable(stage, &stage.node_name(&base.identity())).await?;
+        has_its_baseline(base).await?;
     }
     Ok(Arc::new(bases))
 }
