@@ -87,10 +87,10 @@ async fn what_bases_of_every_generation_say_is_understood() -> Result<()> {
             "[]",
             "[biz1:0.0.1 activated]",
             "[biz1:0.0.1 activated]",
-            "[biz1:0.0.1 activated, biz1:0.0.2 deactivated]",
-            "[biz1:0.0.2 deactivated]",
-            "[biz1:0.0.2 deactivated]",
-            "[biz1:0.0.2 deactivated]",
+            &format!("[biz1:0.0.1 activated, {inactive}]"),
+            &format!("[{inactive}]"),
+            &format!("[{inactive}]"),
+            &format!("[{inactive}]"),
         ]
     );
     // Lists, and refusals that do not say of what.
@@ -102,10 +102,10 @@ async fn what_bases_of_every_generation_say_is_understood() -> Result<()> {
             "[]",
             "[biz1:0.0.1 activated]",
             "installBiz - repeat",
-            "[biz1:0.0.1 activated, biz1:0.0.2 deactivated]",
-            "[biz1:0.0.2 deactivated]",
+            &format!("[biz1:0.0.1 activated, {inactive}]"),
+            &format!("[{inactive}]"),
             "uninstallBiz - notfound",
-            "[biz1:0.0.2 deactivated]",
+            &format!("[{inactive}]"),
         ]
     );
     // A reply and a list after each success.
