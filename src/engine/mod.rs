@@ -85,7 +85,7 @@ pub async fn run(
             readiness.watches.store(true, Ordering::Relaxed);
             state.turn(&edges, now);
         }
-        readiness.broker.store(state.connected, Ordering::Relaxed);
+        readiness.broker.store(state.connected || config.mqtt.is_none(), Ordering::Relaxed);
         if figures_at <= now {
             figures_at = now.later(FIGURES_EVERY);
             state.figures(&edges, now);
