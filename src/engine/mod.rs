@@ -85,7 +85,8 @@ pub async fn run(
             readiness.watches.store(true, Ordering::Relaxed);
             state.turn(&edges, now);
         }
-        readiness.broker.store(state.connected || config.mqtt.is_none(), Ordering::Relaxed);
+        let without_broker = config.mqtt.is_none() && config.http_tunnel.is_some();
+        readiness.broker.store(state.connected || without_broker, Ordering::Relaxed);
         if figures_at <= now {
             figures_at = now.later(FIGURES_EVERY);
             state.figures(&edges, now);
