@@ -20,8 +20,6 @@ pub struct Intruder {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// It is updated Pod by Pod, and waits for a Pod that is not available.
-    pub rolls: bool,
     /// A merge patch that keeps its Pods away from bases and changes nothing else.
     pub patch: Value,
 }
@@ -61,11 +59,9 @@ pub fn intruder(set: &DaemonSet, base: &Node) -> Option<Intruder> {
     if is_module(&spec.template) || set.metadata.deletion_timestamp.is_some() || !admits(template, &settled(base)) {
         return None;
     }
-    let strategy = spec.update_strategy.as_ref().and_then(|s| s.type_.as_deref());
     Some(Intruder {
         namespace: set.metadata.namespace.clone().unwrap_or_default(),
         name: set.metadata.name.clone().unwrap_or_default(),
-        rolls: strategy != Some("OnDelete"),
         patch: keeps_away(template),
     })
 }
@@ -234,11 +230,7 @@ mod tests {
     #[test]
     fn the_command_can_be_pasted_into_a_shell() {
         let odd = json!([{ "matchExpressions": [{ "key": "k", "operator": "NotIn", "values": ["it's"] }] }]);
-        let mut set = with(affinity(odd));
-        set.spec.as_mut().unwrap().update_strategy =
-            Some(serde_json::from_value(json!({ "type": "OnDelete" })).unwrap());
-        let found = intruder(&set, &base()).unwrap();
-        assert!(!found.rolls);
+        let found = intruder(&with(affinity(odd)), &base()).unwrap();
         let command = found.command();
         assert!(command.starts_with("kubectl patch daemonset agent --namespace kube-system --type merge --patch '{"));
         assert!(command.contains(r"it'\''s"), "{command}");

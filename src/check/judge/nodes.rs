@@ -53,13 +53,11 @@ pub(super) fn daemon_sets(facts: &Facts) -> Vec<Finding> {
         .iter()
         .filter_map(|set| bases.iter().find_map(|base| intruder(set, base)))
         .map(|found| {
-            let (level, effect) = if found.rolls {
-                (Level::Problem, "nothing but modules runs there, and its rolling updates wait for them for ever")
-            } else {
-                (Level::Warning, "nothing but modules runs there")
-            };
-            let text = format!("{}/{} puts Pods on bases: {effect}", found.namespace, found.name);
-            Finding::new(DAEMON_SETS, level, text).advise(found.command())
+            let text = format!(
+                "{}/{} puts Pods on bases: nothing but modules runs there, and they count as ready so that its updates go on",
+                found.namespace, found.name
+            );
+            Finding::new(DAEMON_SETS, Level::Warning, text).advise(found.command())
         })
         .collect();
     if found.is_empty() {

@@ -84,7 +84,7 @@ async fn what_will_not_work_is_named_and_the_patch_that_is_offered_mends_it() ->
 
     let zones = [("MODULET_ZONE_PER_BASE", "true")];
     let said = check(cluster.kubeconfig(), &address, "unwell", &[], &zones).await?;
-    said.has(&["[PROBLEM] kube-system/agent puts Pods on bases"])
+    said.has(&["[warning] kube-system/agent puts Pods on bases"])
         .has(&["kubectl patch daemonset agent --namespace kube-system"])
         .has(&["[PROBLEM]", "zones (east, west)"])
         .has(&["[PROBLEM] unwell/limits makes module Pods ask for example.com/gpu"])
@@ -94,7 +94,7 @@ async fn what_will_not_work_is_named_and_the_patch_that_is_offered_mends_it() ->
     let said = check(cluster.kubeconfig(), &address, "unwell", &[], &other_name).await?;
     said.has(&["[warning] modulet-under-test (1 Nodes) holds the bases of environment unwell"]);
 
-    // Its Pods come to the base too, and the update of all waits for that one.
+    // Its Pods come to the base too.
     let on_base = ListParams::default().fields(&format!("spec.nodeName={base_node}"));
     let pods = Api::<Pod>::namespaced(client.clone(), "kube-system");
     eventually("a Pod of the DaemonSet on the base", SOON, async || {
