@@ -46,8 +46,8 @@ pub(crate) async fn start(binary: &Path, kubeconfig: &Path, broker: &BrokerAddre
     let options = ControllerOptions::new(binary, kubeconfig, broker)
         .env("ENV", ENV)
         .env("CLIENT_ID", "modulet-demo")
-        // The demo's modules are files of this machine.
-        .env("MODULET_MODULE_URLS", "file:///");
+        // With real bases the demo's modules are files of this machine.
+        .env("MODULET_MODULE_URLS", "file:///,https://");
     Controller::start(options).await
 }
 
