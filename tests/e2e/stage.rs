@@ -14,7 +14,7 @@ use kube::{
     api::{DeleteParams, ListParams, PostParams},
 };
 use modulet_testkit::{
-    base::{BaseOptions, Fleet, SimulatedBase},
+    base::{BaseOptions, Fleet, Generation, SimulatedBase},
     broker::Mosquitto,
     control_plane::ControlPlane,
     controller::{Controller, ControllerOptions},
@@ -102,10 +102,12 @@ impl Stage {
 
     /// Starts a base and waits for its Node to be Ready.
     pub(crate) async fn base(&self, options: BaseOptions) -> Result<SimulatedBase> {
-        let node = self.node_name(&options.id);
+        let (node, answers) = (self.node_name(&options.id), options.generation > Generation::V2_1_6);
         let base = SimulatedBase::start(options).await?;
         self.node_ready(&node, "True").await?;
-        has_its_baseline(&base).await?;
+        if answers {
+            has_its_baseline(&base).await?;
+        }
         Ok(base)
     }
 
@@ -303,13 +305,19 @@ impl Stage {
     }
 }
 
-/// Waits until a base has the answer to its question at the start, which comes once it has a Node: Pods that come
-/// earlier would be part of it.
+/// Waits until a base has the answer to its question at the start, which comes once it has a Node, and until all that
+/// follows is said: Pods that come earlier would be part of it, and lists that are delayed from then on would be of a
+/// time before what the test does.
 pub(crate) async fn has_its_baseline(base: &SimulatedBase) -> Result<()> {
-    if base.counters().baseline_questions > 0 {
-        base.wait_for_command("baseline", SOON).await?;
-    }
-    Ok(())
+    eventually("the baseline, and the list after it", SOON, async || {
+        let commands = base.commands();
+        let baseline = commands.iter().position(|command| command.command == "baseline").context("no baseline")?;
+        let listed = commands.iter().skip(baseline).any(|command| command.command == "queryAllBiz");
+        let answers = base.counters().answers;
+        ensure!(listed && answers >= commands.len(), "{answers} answers to {commands:?}");
+        Ok(())
+    })
+    .await
 }
 
 /// The same for all bases of a fleet.
