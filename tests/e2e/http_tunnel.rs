@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use modulet_testkit::{
-    base::{Activation, BaseOptions, BizState, HttpBase, HttpOptions, SimulatedBase, post},
+    base::{Activation, BaseOptions, BizState, HttpBase, HttpOptions, SimulatedBase},
     controller::ControllerOptions,
+    http::post,
     ports::free_port,
     wait::eventually,
 };

@@ -32,7 +32,7 @@ use module::Module;
 use slot::Slot;
 
 pub use fleet::Fleet;
-pub use http::{HttpBase, HttpOptions, post};
+pub use http::{HttpBase, HttpOptions};
 pub use module::BizState;
 pub use options::{Activation, BaseOptions, Generation, UrlBehaviour};
 pub use slot::{Counters, ReceivedCommand};

@@ -1,18 +1,36 @@
-//! A GET by HTTP/1.0, whose answer ends with the connection: no need for a client library.
+//! Requests by HTTP/1.0, whose answers end with the connection: no need for a client library.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Status and body of what `http://{address}{path}` answers.
+///
+/// # Errors
+/// Nobody answers.
 pub async fn get(address: &str, path: &str) -> Result<(u16, String)> {
+    exchange(address, &format!("GET {path}"), "").await
+}
+
+/// The same for JSON that is posted there.
+///
+/// # Errors
+/// Nobody answers.
+pub async fn post(address: &str, path: &str, body: &Value) -> Result<(u16, String)> {
+    exchange(address, &format!("POST {path}"), &body.to_string()).await
+}
+
+async fn exchange(address: &str, what: &str, body: &str) -> Result<(u16, String)> {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
-        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+        let length = body.len();
+        let head = format!("{what} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+        stream.write_all((head + body).as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
         let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP")?;
@@ -20,5 +38,5 @@ pub async fn get(address: &str, path: &str) -> Result<(u16, String)> {
         anyhow::Ok((status, body.trim().to_owned()))
     };
     let answer = tokio::time::timeout(PATIENCE, exchange).await.context("no answer").flatten();
-    answer.with_context(|| format!("GET http://{address}{path}"))
+    answer.with_context(|| format!("{what} at http://{address}"))
 }

@@ -31,9 +31,7 @@ use super::{
     urls::UrlRules,
     wire,
 };
-
-/// A heartbeat's own time-out.
-const BEAT_LIMIT: Duration = Duration::from_secs(10);
+use crate::http::post;
 
 /// What can be chosen beyond [`BaseOptions`], of which host, port and credentials do not count here.
 #[derive(Clone, Debug)]
@@ -258,30 +256,10 @@ async fn beat(shared: Arc<Shared>, options: BaseOptions, http: HttpOptions, port
         if shared.beats.load(Ordering::Relaxed) {
             let mut data = wire::heart(&options.id, &options).data;
             data["port"] = json!(port);
-            let _ = timeout(BEAT_LIMIT, post(&http.endpoint, "/heartbeat", &data)).await;
+            let _ = post(&http.endpoint, "/heartbeat", &data).await;
         }
         sleep(http.heartbeat).await;
     }
-}
-
-/// Posts JSON; status and body of the answer.
-///
-/// # Errors
-/// Nobody answers.
-pub async fn post(address: &str, path: &str, body: &Value) -> Result<(u16, String)> {
-    let body = body.to_string();
-    let mut stream = TcpStream::connect(address).await?;
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nConnection: close\r\n\
-         Content-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all((head + &body).as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP")?;
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no HTTP status")?;
-    Ok((status, body.to_owned()))
 }
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>, options: BaseOptions, threads: usize) {
