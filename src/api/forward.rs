@@ -101,8 +101,8 @@ fn words(error: watcher::Error) -> String {
     }
 }
 
-/// What each cause adds: the libraries repeat the causes in their own words.
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error and what each cause behind it adds: the libraries repeat the causes in their own words.
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -15,6 +15,7 @@ mod writer;
 pub use changes::{Seen, Watched};
 pub use client::{ClientError, Clients};
 pub use events::{EventSink, Note, Subject};
+pub use forward::chain;
 pub use lean::{Lean, Watchable};
 pub use proxy::Proxies;
 pub use reader::{Read, Reader};

@@ -9,7 +9,7 @@ use k8s_openapi::api::{
 };
 
 use super::rights::Right;
-use crate::tunnel::probe::Probe;
+use crate::{config::ZonePerBase, tunnel::probe::Probe};
 
 /// What was seen; or why it was not.
 pub(super) type Look<T> = Result<T, Blind>;
@@ -23,17 +23,6 @@ pub(super) enum Blind {
     Failed(String),
 }
 
-/// How the Nodes of bases get their zones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Zones {
-    /// Each its own.
-    PerBase,
-    /// Each its own where no ordinary Node has one.
-    Auto,
-    /// None.
-    None,
-}
-
 /// All of it.
 #[derive(Debug)]
 pub(super) struct Facts {
@@ -41,8 +30,8 @@ pub(super) struct Facts {
     pub(super) env: String,
     /// The controller that this is a check for, where it has a name.
     pub(super) client_id: String,
-    /// How zones are given.
-    pub(super) zones: Zones,
+    /// Whether each base gets a zone of its own.
+    pub(super) zone_per_base: ZonePerBase,
     /// A base's Node, as it would be made.
     pub(super) base: Option<Node>,
     /// The API server's version; or why it could not be asked.

@@ -22,11 +22,11 @@ use tokio::time::timeout;
 
 use super::{
     args::Account,
-    facts::{Blind, Facts, Look, Zones},
+    facts::{Blind, Facts, Look},
     rights::{self, Right, Scope},
 };
 use crate::{
-    api::{Clients, Lean, Proxies},
+    api::{Clients, Lean, Proxies, chain},
     app,
     config::{Config, ZonePerBase},
     domain::printable,
@@ -53,11 +53,7 @@ pub(super) async fn look(config: &Config, account: Option<&Account>) -> Facts {
     let mut facts = Facts {
         env: config.env.clone(),
         client_id: config.client_id.clone(),
-        zones: match config.zone_per_base {
-            ZonePerBase::Auto => Zones::Auto,
-            ZonePerBase::True => Zones::PerBase,
-            ZonePerBase::False => Zones::None,
-        },
+        zone_per_base: config.zone_per_base,
         base: k8s::typical_base(&config.env, config.max_pods, has_zone, config.env_taint),
         version: Err(String::new()),
         who: None,
@@ -96,7 +92,7 @@ async fn connect(config: &Config) -> Result<(Client, String), String> {
         Ok(Ok(info)) => info.git_version,
         // Whoever may not ask that is known there all the same.
         Ok(Err(Error::Api(status))) if status.code == 403 => "of an unknown version".to_owned(),
-        Ok(Err(error)) => return Err(text(&format!("{at}: {}", causes(&error)))),
+        Ok(Err(error)) => return Err(text(&format!("{at}: {}", chain(&error)))),
         Err(_) => return Err(format!("{at}: no answer within {ANSWERS_WITHIN:?}")),
     };
     Ok((clients.requests, printable(&version, TEXT_MAX).into_owned()))
@@ -182,7 +178,7 @@ where
 fn blind(error: &Error, needs: &str) -> Blind {
     match error {
         Error::Api(status) if status.code == 403 => Blind::Needs(needs.to_owned()),
-        other => Blind::Failed(text(&format!("{needs}: {}", causes(other)))),
+        other => Blind::Failed(text(&format!("{needs}: {}", chain(other)))),
     }
 }
 
@@ -247,19 +243,6 @@ async fn allowed(client: &Client, account: Option<&Account>, attributes: Resourc
 
 fn user(account: &Account) -> String {
     format!("system:serviceaccount:{}:{}", account.namespace, account.name)
-}
-
-/// An error and what is behind it, as far as it says more.
-fn causes(error: &dyn std::error::Error) -> String {
-    let (mut said, mut cause) = (error.to_string(), error.source());
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !said.contains(&text) {
-            said = format!("{said}: {text}");
-        }
-        cause = error.source();
-    }
-    said
 }
 
 fn text(said: &dyn std::fmt::Display) -> String {

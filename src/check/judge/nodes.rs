@@ -9,10 +9,13 @@ use super::{
     workloads,
 };
 use crate::check::{
-    facts::{Facts, Zones},
+    facts::Facts,
     finding::{Finding, Level},
 };
-use crate::k8s::{intruder, names};
+use crate::{
+    config::ZonePerBase,
+    k8s::{intruder, names},
+};
 
 /// Nodes of this environment's bases, as they will be: what modulet does not write stays.
 fn bases(facts: &Facts) -> Vec<Node> {
@@ -75,10 +78,10 @@ pub(super) fn zones(facts: &Facts) -> Vec<Finding> {
     let zones: BTreeSet<_> =
         nodes.iter().filter(|node| is_ordinary(node)).filter_map(|node| label(node, names::ZONE)).collect();
     let zones: Vec<_> = zones.into_iter().collect();
-    let per_base = match facts.zones {
-        Zones::PerBase => true,
-        Zones::None => false,
-        Zones::Auto => zones.is_empty(),
+    let per_base = match facts.zone_per_base {
+        ZonePerBase::True => true,
+        ZonePerBase::False => false,
+        ZonePerBase::Auto => zones.is_empty(),
     };
     let mut found = vec![match (zones.is_empty(), per_base) {
         (true, true) => Finding::new(ZONES, Level::Ok, "no ordinary Node has one; each base gets its own"),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        facts::{Blind, Look, Zones},
+        facts::{Blind, Look},
         finding::Report,
         rights,
     },
@@ -18,6 +18,7 @@ use super::{
     *,
 };
 use crate::{
+    config::ZonePerBase,
     k8s::{names, typical_base},
     tunnel::probe::Probe,
 };
@@ -44,7 +45,7 @@ fn well() -> Facts {
     Facts {
         env: "dev".into(),
         client_id: "me".into(),
-        zones: Zones::Auto,
+        zone_per_base: ZonePerBase::Auto,
         base: Some(base_node()),
         version: Ok("v1.36.0".into()),
         who: Some("admin".into()),
@@ -228,7 +229,7 @@ fn zones_of_ordinary_nodes_decide_for_those_of_bases() {
     ];
     let facts = Facts { nodes: objects(&zoned), ..well() };
     finds(&facts, ZONES, Level::Ok, &["z1, z2)", "none of their own"]);
-    let facts = Facts { zones: Zones::PerBase, ..facts };
+    let facts = Facts { zone_per_base: ZonePerBase::True, ..facts };
     finds(&facts, ZONES, Level::Problem, &["z1, z2", "MODULET_ZONE_PER_BASE=false"]);
     let alone = Facts { nodes: objects(&zoned[2..]), ..well() };
     finds(&alone, ZONES, Level::Ok, &["each base gets its own"]);
