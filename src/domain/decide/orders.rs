@@ -92,7 +92,7 @@ fn install(module: &Module<'_, '_>, want: Want<'_>) -> Next {
         Some(ModuleState::Deactivated) if others_active && !module.base().conversation.has_started(&spec.id) => {
             Next::Order(Command::Uninstall(spec.id.clone()))
         }
-        Some(ModuleState::Deactivated) if others_active && module.base().offers_switch => {
+        Some(ModuleState::Deactivated) if others_active && module.base().link.offers_switch => {
             Next::Order(Command::Switch(spec.clone()))
         }
         // The switch takes the other version away before it fetches the jar: that it still can be is looked at first.

@@ -8,8 +8,7 @@ use crate::domain::{Base, Link, Pod, known::Replacement};
 impl Base {
     /// Takes note of the Pods and of the time, decides, and takes the commands of the plan as sent.
     pub fn step(&mut self, pods: &[&Pod], link: &Link, now: Instant) -> Plan {
-        (self.commands_at_a_time, self.offers_switch) = (link.commands_at_a_time, link.offers_switch);
-        self.conversation.loss_is_told(link.loss_is_told);
+        self.link = *link;
         let busy = self.is_busy();
         let settings = Arc::clone(&self.settings);
         self.liveness.tick(&settings, busy, link, now);

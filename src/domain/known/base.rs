@@ -59,8 +59,7 @@ pub struct Base {
     /// Since when its JVM runs, as it says.
     pub(super) runs_since: Option<Instant>,
     /// What the way to it bears, see [`Link`].
-    pub(in crate::domain) commands_at_a_time: usize,
-    pub(in crate::domain) offers_switch: bool,
+    pub(in crate::domain) link: Link,
 }
 
 impl Base {
@@ -86,8 +85,7 @@ impl Base {
             admitted: true,
             settings,
             runs_since: None,
-            commands_at_a_time: usize::MAX,
-            offers_switch: false,
+            link: Link::default(),
         }
     }
 
@@ -102,7 +100,7 @@ impl Base {
     }
 
     fn commands_at_a_time(&self) -> usize {
-        self.settings.commands_in_flight.min(self.commands_at_a_time)
+        self.settings.commands_in_flight.min(self.link.commands_at_a_time)
     }
 
     /// How many more commands may be on their way.

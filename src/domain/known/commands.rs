@@ -29,7 +29,7 @@ impl Base {
             | Command::Uninstall(_)
             | Command::QueryModules => {}
         }
-        self.conversation.sent(command, now);
+        self.conversation.sent(command, &self.link, now);
     }
 
     /// A command can't be sent, and never will be as it is: it has failed.

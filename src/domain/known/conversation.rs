@@ -12,7 +12,7 @@ use std::{
 use super::operation::{Answer, CommandView, Ended, Operation, Order, QUERY_TIMEOUT, Reply};
 use super::question::Question;
 use crate::domain::{
-    Command, ListedModule, ModuleId, ModuleState, Settings, Strategy,
+    Command, Link, ListedModule, ModuleId, ModuleState, Settings, Strategy,
     times::{Later, so_far},
 };
 
@@ -48,8 +48,6 @@ pub struct Conversation {
     /// The answer under way may be older than the end of a command.
     outdated: bool,
     baseline_wanted: bool,
-    /// Of commands that are lost: a question that stays open says nothing about them.
-    loss_is_told: bool,
     /// Versions that have started by our command and that the base keeps deactivated, and what is known of their jars.
     started: BTreeMap<ModuleId, Jar>,
 }
@@ -163,10 +161,6 @@ impl Conversation {
         }
     }
 
-    pub(in crate::domain) fn loss_is_told(&mut self, told: bool) {
-        self.loss_is_told = told;
-    }
-
     pub(in crate::domain) fn ask_now(&mut self) {
         self.question.want_now();
     }
@@ -199,7 +193,7 @@ impl Conversation {
         self.ask_now();
     }
 
-    pub(in crate::domain) fn sent(&mut self, command: &Command, now: Instant) {
+    pub(in crate::domain) fn sent(&mut self, command: &Command, link: &Link, now: Instant) {
         let orders: Vec<Order> = match command {
             Command::Install(spec, strategy) => vec![Order::Install(spec.clone(), *strategy)],
             Command::Switch(spec) => vec![Order::Switch(spec.clone())],
@@ -209,7 +203,7 @@ impl Conversation {
                 specs.iter().cloned().map(Order::Baseline).collect()
             }
             Command::QueryModules => {
-                if self.question.sent(now) && !self.loss_is_told {
+                if self.question.sent(now) && !link.loss_is_told {
                     // The last question stayed open: the base was away, and with it what we sent.
                     self.operations.values_mut().for_each(|o| o.uncertain = true);
                 }

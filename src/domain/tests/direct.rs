@@ -97,3 +97,19 @@ fn a_question_that_stays_open_has_nothing_sent_again_but_what_is_told_to_be_lost
     w.settle();
     assert_eq!(w.orders(), ["install 1", "install 1", "install 1"]);
 }
+
+/// Its list may look the same: a JVM can bring modules of its own.
+#[test]
+fn a_jvm_that_runs_since_later_than_the_one_before_is_another_one() {
+    let (mut w, _old) = direct();
+    let minute = Duration::from_secs(60);
+    w.base.runs_for(minute, w.now);
+    w.run_for(Duration::from_secs(10));
+    let asked = |w: &mut World| w.step().commands.contains(&Command::QueryModules);
+    w.base.runs_for(minute + Duration::from_secs(10), w.now);
+    assert!(!asked(&mut w), "the same one");
+    w.base.runs_for(minute + Duration::from_secs(5), w.now);
+    assert!(!asked(&mut w), "the same one, whose answer took some seconds");
+    w.base.runs_for(Duration::from_secs(3), w.now);
+    assert!(asked(&mut w));
+}
