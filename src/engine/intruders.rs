@@ -1,5 +1,5 @@
-//! `DaemonSet`s whose Pods would come to bases, said once at the start: nobody looks for the cause of a rolling update
-//! that hangs on ordinary Nodes at a virtual one.
+//! `DaemonSet`s whose Pods would come to bases, said once at the start: nothing runs there for them, and that is better
+//! known than found.
 
 use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::Node};
 use tracing::warn;

@@ -5,7 +5,10 @@ use std::{error::Error, fmt, path::PathBuf, time::Duration};
 
 use rumqttc::{AsyncClient, EventLoop, MqttOptions, TlsConfiguration, Transport};
 
-use super::trust::{Tls, advice};
+use super::{
+    encode::MAX_COMMAND,
+    trust::{Tls, advice},
+};
 use crate::tls::{TlsError, read};
 
 /// A broker that says nothing for about twice this has hung, and the connection is made anew.
@@ -13,9 +16,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// The largest packet that is read, in bytes. The client library ends the connection at a larger one, so it is far
 /// above what is understood (`codec::MAX_PAYLOAD`): one such message must not keep us from all bases.
 const MAX_PACKET: usize = 256 * 1024 * 1024;
-
-/// The largest command that is sent, in bytes.
-pub(super) const MAX_COMMAND: usize = 1024 * 1024;
 
 /// A user name or a password.
 #[derive(Clone, Default)]

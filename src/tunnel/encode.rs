@@ -40,6 +40,19 @@ fn raw_install(spec: &ModuleSpec, strategy: Strategy) -> RawInstall<'_> {
     }
 }
 
+/// The largest command that is sent, in bytes.
+pub(super) const MAX_COMMAND: usize = 1024 * 1024;
+
+/// A command's payload as it is sent; or why it is not, for people.
+pub(super) fn payload(command: &Command) -> Result<Vec<u8>, String> {
+    let payload = encode(command).map_err(|error| format!("the command cannot be written: {error}"))?;
+    let bytes = payload.len();
+    if bytes > MAX_COMMAND {
+        return Err(format!("the command has {bytes} bytes, more than the {MAX_COMMAND} that are sent"));
+    }
+    Ok(payload)
+}
+
 /// Writes a command's payload.
 ///
 /// # Errors

@@ -23,6 +23,8 @@ pub use encode::encode;
 pub use sender::Sender;
 pub use topic::{IdentityError, Kind, Topics};
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use crate::domain::{BaseId, Command};
 
 /// A way to bases. A base belongs to the one that it was last heard on.
@@ -57,4 +59,9 @@ pub enum Event {
     Uncertain(BaseId),
     /// A base said something.
     Message(Via, BaseId, Message),
+}
+
+/// What several tasks keep; one that panicked while it had it leaves it as it was.
+fn open<T>(book: &Mutex<T>) -> MutexGuard<'_, T> {
+    book.lock().unwrap_or_else(PoisonError::into_inner)
 }

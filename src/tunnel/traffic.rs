@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -14,10 +14,12 @@ use tracing::{debug, warn};
 
 use super::{
     Event, Topics, Via,
-    broker::{MAX_COMMAND, words},
+    broker::words,
     budget::Budgets,
     codec::MAX_PAYLOAD,
-    decode, encode,
+    decode,
+    encode::payload,
+    open,
     outbox::{Outbox, Published},
 };
 use crate::{
@@ -67,10 +69,6 @@ pub(super) struct Books {
     heard: AtomicBool,
 }
 
-fn open<T>(book: &Mutex<T>) -> MutexGuard<'_, T> {
-    book.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Books {
     /// The outbox.
     pub(super) fn outbox(&self) -> MutexGuard<'_, Outbox> {
@@ -117,12 +115,8 @@ impl Traffic<'_> {
 
     /// The command's payload, which is in the books from now on; or why it is not sent.
     fn prepare(&self, base: &BaseId, command: &Command) -> Result<Vec<u8>, String> {
-        let payload = encode(command).map_err(|error| format!("the command cannot be written: {error}"))?;
-        let (bytes, now) = (payload.len(), Instant::now());
-        if bytes > MAX_COMMAND {
-            return Err(format!("the command has {bytes} bytes, more than the {MAX_COMMAND} that are sent"));
-        }
-        let what = Published::new(base, command, bytes);
+        let (payload, now) = (payload(command)?, Instant::now());
+        let what = Published::new(base, command, payload.len());
         let mut outbox = self.books.outbox();
         outbox.admits(&what, now).map_err(|refusal| refusal.to_string())?;
         outbox.handed(what, now);

@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -28,7 +28,8 @@ use crate::{
     tunnel::{
         Event, Via,
         codec::{self, MAX_PAYLOAD},
-        encode,
+        encode::payload,
+        open,
     },
 };
 
@@ -45,8 +46,6 @@ const COMMAND: Duration = Duration::from_secs(900);
 const COMMANDS: usize = 4096;
 /// and questions, which must not wait for those.
 const QUESTIONS: usize = 1024;
-/// The largest command that is sent, in bytes.
-const MAX_COMMAND: usize = 1024 * 1024;
 
 type Http = legacy::Client<HttpConnector, Full<Bytes>>;
 
@@ -161,24 +160,15 @@ impl Open {
     /// None if it is open already.
     fn new(asked: &Arc<Mutex<HashSet<(BaseId, &'static str)>>>, base: &BaseId, name: &'static str) -> Option<Self> {
         let question = (base.clone(), name);
-        let fresh = asked.lock().unwrap_or_else(PoisonError::into_inner).insert(question.clone());
+        let fresh = open(asked).insert(question.clone());
         fresh.then(|| Self { asked: Arc::clone(asked), question })
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.question);
+        open(&self.asked).remove(&self.question);
     }
-}
-
-fn payload(command: &Command) -> Result<Vec<u8>, String> {
-    let payload = encode(command).map_err(|error| format!("the command cannot be written: {error}"))?;
-    let bytes = payload.len();
-    if bytes > MAX_COMMAND {
-        return Err(format!("the command has {bytes} bytes, more than the {MAX_COMMAND} that are sent"));
-    }
-    Ok(payload)
 }
 
 /// What the engine is told of an exchange.

@@ -3,13 +3,16 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
 
-use crate::{domain::BaseId, tunnel::AddressRanges};
+use crate::{
+    domain::BaseId,
+    tunnel::{AddressRanges, open},
+};
 
 /// Bases that are known at a time; those that were heard longest ago make room.
 const CONTACTS: usize = 32 * 1024;
@@ -54,10 +57,6 @@ pub(super) struct Contacts {
     ranges: AddressRanges,
     known: Mutex<HashMap<BaseId, Contact>>,
     waiting: Mutex<HashMap<BaseId, oneshot::Sender<Vec<u8>>>>,
-}
-
-fn open<T>(book: &Mutex<T>) -> MutexGuard<'_, T> {
-    book.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Contacts {

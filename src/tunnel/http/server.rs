@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -27,9 +27,9 @@ use tracing::{debug, warn};
 
 use super::contacts::Contacts;
 use crate::{
-    domain::printable,
+    domain::{BaseId, printable},
     metrics::Metrics,
-    tunnel::{Event, Kind, Message, Topics, Via, budget::Budgets, codec},
+    tunnel::{Event, Kind, Message, Topics, Via, budget::Budgets, codec, open},
 };
 
 /// Bytes of a request's body: a real heartbeat has 200.
@@ -101,12 +101,11 @@ impl Server {
     }
 
     /// What a base says, if it may be believed; or how it is answered at once.
-    fn read(&self, kind: Kind, from: SocketAddr, body: &[u8]) -> Result<(crate::domain::BaseId, Message), StatusCode> {
+    fn read(&self, kind: Kind, from: SocketAddr, body: &[u8]) -> Result<(BaseId, Message), StatusCode> {
         let now = Instant::now();
         let refused = |reason: &'static str, status: StatusCode, error: &dyn std::fmt::Display| {
             self.metrics.message_refused(reason);
-            let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-            if budgets.may_log(now) {
+            if open(&self.budgets).may_log(now) {
                 warn!(%from, path = kind.as_str(), error = &*printable(&error.to_string(), 300), "message refused");
             }
             status
@@ -114,11 +113,7 @@ impl Server {
         let said = codec::posted(kind, body).map_err(|error| refused("malformed", StatusCode::BAD_REQUEST, &error))?;
         let base = self.topics.base(&said.identity);
         let base = base.map_err(|error| refused("identity", StatusCode::BAD_REQUEST, &error))?;
-        let admitted = {
-            let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-            budgets.admits(&base, kind, body.len(), now)
-        };
-        if !admitted {
+        if !open(&self.budgets).admits(&base, kind, body.len(), now) {
             return Err(refused("rate", StatusCode::TOO_MANY_REQUESTS, &"the base says more than is read of one"));
         }
         let ip = self.contacts.place(from.ip(), said.address);
