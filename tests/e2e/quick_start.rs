@@ -57,7 +57,8 @@ fn blocks() -> Result<Vec<Block>> {
     Ok(blocks)
 }
 
-/// A word is as the page says it, if it is the same one, or both are ages, or names of the Deployment's Pods.
+/// A word is as the page says it, if it is the same one, or both are ages, names of the Deployment's Pods, or modulet's
+/// version behind that of an API server.
 fn same(word: &str, said: &str) -> bool {
     let is_age = |word: &str| {
         let word = word.trim_start_matches('(');
@@ -66,7 +67,8 @@ fn same(word: &str, said: &str) -> bool {
             && word.chars().all(|c| c.is_ascii_digit() || "sm".contains(c))
     };
     let is_pod = |word: &str| word.starts_with("biz1-") && word.matches('-').count() == 2;
-    word == said || is_age(word) && is_age(said) || is_pod(word) && is_pod(said)
+    let ours = |word: &str| word.split_once("-modulet-").map(|(_, version)| version.to_owned());
+    word == said || ours(word).is_some() && ours(word) == ours(said) || is_age(word) && is_age(said) || is_pod(word) && is_pod(said)
 }
 
 fn same_line(line: &str, said: &str) -> bool {
