@@ -75,7 +75,7 @@ async fn start_cluster(stage: &mut Stage, screen: &Screen, kubectl: std::path::P
 }
 
 async fn start_modulet(stage: &mut Stage, screen: &Screen, port: u16, binary: &Path) -> Result<()> {
-    let (way, where_) = if stage.options.http {
+    let (way, place) = if stage.options.http {
         screen.step("modulet starts, and takes heartbeats over HTTP: there is no broker");
         (Way::Http { port }, format!("Heartbeats go to 127.0.0.1:{port}"))
     } else {
@@ -85,7 +85,7 @@ async fn start_modulet(stage: &mut Stage, screen: &Screen, port: u16, binary: &P
     let way = stage.way.insert(way);
     let kubeconfig = stage.cluster.as_ref().context("no cluster")?.kubeconfig();
     let controller = controller::start(binary, kubeconfig, way).await?;
-    screen.say(&format!("{where_}, modulet's log is {}", controller.log_path().display()));
+    screen.say(&format!("{place}, modulet's log is {}", controller.log_path().display()));
     stage.controller = Some(controller);
     Ok(())
 }
