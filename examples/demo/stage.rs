@@ -29,14 +29,7 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new(options: Options) -> Self {
-        Self {
-            options,
-            cluster: None,
-            way: None,
-            controller: None,
-            bases: Vec::new(),
-            scene: Scene::default(),
-        }
+        Self { options, cluster: None, way: None, controller: None, bases: Vec::new(), scene: Scene::default() }
     }
 
     pub(crate) fn cluster(&self) -> Result<&Cluster> {

@@ -3,10 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use modulet_testkit::{
-    java_base::module_url,
-    ports,
-};
+use modulet_testkit::{java_base::module_url, ports};
 use tokio::time::Instant;
 
 use crate::{

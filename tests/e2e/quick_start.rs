@@ -68,7 +68,10 @@ fn same(word: &str, said: &str) -> bool {
     };
     let is_pod = |word: &str| word.starts_with("biz1-") && word.matches('-').count() == 2;
     let ours = |word: &str| word.split_once("-modulet-").map(|(_, version)| version.to_owned());
-    word == said || ours(word).is_some() && ours(word) == ours(said) || is_age(word) && is_age(said) || is_pod(word) && is_pod(said)
+    word == said
+        || ours(word).is_some() && ours(word) == ours(said)
+        || is_age(word) && is_age(said)
+        || is_pod(word) && is_pod(said)
 }
 
 fn same_line(line: &str, said: &str) -> bool {
@@ -201,8 +204,7 @@ async fn the_quick_start_works_as_it_stands() -> Result<()> {
     let cluster = ControlPlane::start(options).await?;
     let mut reader = Reader::new(&cluster).await?;
     for block in blocks()? {
-        let followed =
-            if block.terminal == COMMANDS { reader.run(&block).await } else { reader.start(&block).await };
+        let followed = if block.terminal == COMMANDS { reader.run(&block).await } else { reader.start(&block).await };
         if let Err(error) = followed {
             let modulet = tail(&reader.log(MODULET), 60);
             return Err(error.context(format!("{block:#?}\n--- modulet's log:\n{modulet}")));
