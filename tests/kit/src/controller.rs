@@ -213,7 +213,8 @@ fn sum(metrics: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
         let value = value.split_whitespace().next()?;
         if all { value.parse::<f64>().ok() } else { None }
     });
-    series.sum()
+    // The sum of nothing is -0.
+    0.0 + series.sum::<f64>()
 }
 
 #[cfg(test)]
@@ -237,6 +238,7 @@ mod tests {
         assert!(close(&[("kind", "install")], 4.0));
         assert!(close(&[("result", "ok"), ("kind", "uninstall")], 2.0));
         assert!(close(&[("ind", "install")], 0.0));
+        assert_eq!(sum(TEXT, "none", &[]).to_string(), "0");
         assert!((sum(TEXT, "bases", &[]) - 1.5).abs() < f64::EPSILON);
         assert!(sum(TEXT, "base", &[]).abs() < f64::EPSILON);
     }
