@@ -71,12 +71,12 @@ impl Caller {
 
 /// How many of each command were sent: installs, switches, uninstalls.
 async fn told(scene: &Scene) -> Result<String> {
-    let mut told = String::new();
+    let mut told = Vec::new();
     for name in ["installBiz", "switchBiz", "uninstallBiz"] {
         let count = scene.stage.controller.metric("modulet_commands_total", &[("name", name)]).await?;
-        told += &format!("{name} {count} ");
+        told.push(format!("{name} {count}"));
     }
-    Ok(told)
+    Ok(told.join(" "))
 }
 
 async fn one_pod(stage: &Stage, version: &str) -> Result<String> {
@@ -97,7 +97,7 @@ async fn a_real_base_over_http_is_released_to_updated_undone_and_survives_kills_
     rolled_out(&scene.stage, "deployment/biz1").await?;
     scene.modules_are(&[("biz1:0.0.1", "activated")]).await?;
     assert_eq!(scene.base.ask("biz1").await?.as_deref(), Some("biz1 0.0.1 on jvm-1"));
-    assert_eq!(told(&scene).await?, "installBiz 1 switchBiz 0 uninstallBiz 0 ");
+    assert_eq!(told(&scene).await?, "installBiz 1 switchBiz 0 uninstallBiz 0");
 
     // A base with default settings: the update and its undo are switches, and nobody who calls sees a gap.
     let caller = Caller::start(scene.base.http_port(), "/biz1");
@@ -108,7 +108,7 @@ async fn a_real_base_over_http_is_released_to_updated_undone_and_survives_kills_
     rolled_out(&scene.stage, "deployment/biz1").await?;
     scene.modules_are(&[("biz1:0.0.1", "activated")]).await?;
     caller.had(&["biz1 0.0.1 on jvm-1", "biz1 0.0.2 on jvm-1", "biz1 0.0.1 on jvm-1"]).await?;
-    assert_eq!(told(&scene).await?, "installBiz 3 switchBiz 2 uninstallBiz 2 ");
+    assert_eq!(told(&scene).await?, "installBiz 3 switchBiz 2 uninstallBiz 2");
 
     // A JVM that is killed says nothing; its first beat is enough.
     let pod = one_pod(&scene.stage, "0.0.1").await?;
@@ -136,7 +136,7 @@ async fn a_real_base_over_http_is_released_to_updated_undone_and_survives_kills_
     assert_eq!(scene.base.ask("biz2").await?.as_deref(), Some("biz2 0.0.1 on jvm-1"));
     assert_eq!(
         told(&scene).await?,
-        "installBiz 1 switchBiz 0 uninstallBiz 0 ",
+        "installBiz 1 switchBiz 0 uninstallBiz 0",
         "by the new process, and it knows the other as its own:"
     );
 
