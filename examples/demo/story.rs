@@ -179,8 +179,8 @@ async fn clean_up(stage: &mut Stage, screen: &Screen) -> Result<()> {
 }
 
 async fn count(stage: &Stage, screen: &Screen) -> Result<()> {
-    screen.step("What it took, counted on the wire: never more commands than the work needs");
     let Way::Mqtt { spy, .. } = stage.way()? else { return count_all(stage, screen).await };
+    screen.step("What it took, counted on the wire: never more commands than the work needs");
     let heard = |id: &str, command: &str, version: &str| {
         let topic = format!("koupleless_{ENV}/{id}/{command}");
         spy.count(|message| message.topic == topic && message.json()["bizVersion"] == version)
@@ -199,8 +199,9 @@ async fn count(stage: &Stage, screen: &Screen) -> Result<()> {
     Ok(())
 }
 
-/// Over HTTP nobody but modulet hears all commands: its own counts, of all bases together.
+/// Over HTTP nobody else hears all commands: modulet's own counts, of all bases together.
 async fn count_all(stage: &Stage, screen: &Screen) -> Result<()> {
+    screen.step("What it took, as modulet counts: never more commands than the work needs");
     let mut rows = vec![["COMMAND", "TO ALL BASES"].map(str::to_owned).to_vec()];
     let mut exact = true;
     for (command, needed) in [("installBiz", 2 * COUNT), ("switchBiz", 0), ("uninstallBiz", COUNT)] {
