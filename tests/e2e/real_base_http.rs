@@ -79,10 +79,11 @@ async fn told(scene: &Scene) -> Result<String> {
     Ok(told.join(" "))
 }
 
-async fn one_pod(stage: &Stage, version: &str) -> Result<String> {
-    eventually(&format!("a Pod of {version}"), SOON, async || {
+/// The Pod of a version that is Ready; those that are superseded can still be there.
+async fn ready_pod(stage: &Stage, version: &str) -> Result<String> {
+    eventually(&format!("a Ready Pod of {version}"), SOON, async || {
         let pods = stage.pods_with(&format!("module.koupleless.io/version={version}")).await?;
-        pods.first().and_then(|pod| pod.metadata.name.clone()).context("none")
+        pods.iter().find(|pod| is_ready(pod)).and_then(|pod| pod.metadata.name.clone()).context("none")
     })
     .await
 }
@@ -111,7 +112,7 @@ async fn a_real_base_over_http_is_released_to_updated_undone_and_survives_kills_
     assert_eq!(told(&scene).await?, "installBiz 3 switchBiz 2 uninstallBiz 2");
 
     // A JVM that is killed says nothing; its first beat is enough.
-    let pod = one_pod(&scene.stage, "0.0.1").await?;
+    let pod = ready_pod(&scene.stage, "0.0.1").await?;
     scene.base.kill9().await?;
     scene.base.restart().await?;
     let begun = Instant::now();
