@@ -43,7 +43,11 @@ pub fn posted(kind: Kind, body: &[u8]) -> Result<Posted, CodecError> {
     let identity = identity.ok_or(CodecError::Anonymous("heartbeat"))?.to_owned();
     let address = address.and_then(|said| said.parse().ok());
     let port = raw.port.filter(|port| *port > 0);
-    Ok(Posted { message: identity::heartbeat(&identity, raw)?, identity, address, port })
+    let mut message = identity::heartbeat(&identity, raw)?;
+    if let Message::Heartbeat(beat) = &mut message {
+        beat.info.tunnel_port = port;
+    }
+    Ok(Posted { identity, address, port, message })
 }
 
 /// Reads a base's answer to a command.
@@ -103,4 +107,25 @@ fn is_from(base: &BaseId, what: &'static str, body: &[u8]) -> Result<(), CodecEr
 
 fn json<'b, T: Deserialize<'b>>(what: &'static str, body: &'b [u8]) -> Result<T, CodecError> {
     serde_json::from_slice(body).map_err(|error| CodecError::Malformed { what, reason: text(&error.to_string()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beat_over_http_names_the_port_of_commands_and_one_without_it_none() {
+        for (port, expected) in [(r#","port":1238"#, Some(1238)), (r#","port":0"#, None), ("", None)] {
+            let metadata = r#""baseMetadata":{"identity":"base-1","name":"app","version":"1"}"#;
+            let body = format!("{{{metadata},\"localIP\":\"192.0.2.2\",\"state\":\"activated\"{port}}}");
+            let posted = posted(Kind::Heart, body.as_bytes()).unwrap();
+            let Message::Heartbeat(beat) = posted.message else { panic!("{body}") };
+            assert_eq!((beat.info.tunnel_port, posted.port), (expected, expected));
+            // Over MQTT the same field says nothing.
+            let body = format!("{{\"data\":{body}}}");
+            let over_mqtt = super::super::decode("base-1", Kind::Heart, body.as_bytes()).unwrap();
+            let Message::Heartbeat(beat) = over_mqtt else { panic!("{body}") };
+            assert_eq!(beat.info.tunnel_port, None);
+        }
+    }
 }
