@@ -27,6 +27,7 @@ mod generations;
 mod helm;
 mod holding;
 mod http_tunnel;
+mod http_web_paths;
 mod kubectl;
 mod kubectl_rollout;
 mod lifecycle;

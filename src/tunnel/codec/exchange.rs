@@ -128,4 +128,30 @@ mod tests {
             assert_eq!(beat.info.tunnel_port, None);
         }
     }
+
+    #[test]
+    fn lists_and_health_tell_of_paths_and_of_the_web_server_as_far_as_they_do() {
+        let base = BaseId::new("base-1");
+        let answered = |command: &Command, data: &str| {
+            let body = format!("{{\"code\":\"SUCCESS\",\"data\":{data}}}");
+            exchanged(&base, command, body.as_bytes()).unwrap()
+        };
+        for (path, expected) in [(r#""biz1""#, Some("biz1")), (r#""""#, None), ("7", None), ("null", None)] {
+            let data =
+                format!(r#"[{{"bizName":"biz1","bizVersion":"1","bizState":"activated","webContextPath":{path}}}]"#);
+            let Message::Modules(modules) = answered(&Command::QueryModules, &data) else { panic!("{data}") };
+            assert_eq!(modules[0].context_path.as_deref(), expected);
+        }
+        for (plugins, expected) in [
+            (r#"[{"pluginName":"koupleless-base-plugin"},{"pluginName":"web-ark-plugin"}]"#, Some(true)),
+            (r#"[{"pluginName":"koupleless-base-plugin"}]"#, Some(false)),
+            (r#"[{"$ref":"$.data"},7]"#, Some(false)),
+            (r#"{"odd":[]}"#, None),
+            ("null", None),
+        ] {
+            let data = format!(r#"{{"healthData":{{"cpu":{{"count":2}},"pluginListInfo":{plugins}}}}}"#);
+            let Message::Health(health) = answered(&Command::QueryHealth, &data) else { panic!("{data}") };
+            assert_eq!((health.web_server, health.cpus), (expected, Some(2)), "{plugins}");
+        }
+    }
 }

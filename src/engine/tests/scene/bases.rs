@@ -54,8 +54,12 @@ impl Scene {
 
     /// The base says which modules it has.
     pub(crate) fn lists(&mut self, base: &str, modules: &[(&str, ModuleState)]) {
-        let listed =
-            modules.iter().map(|(module, state)| ListedModule { id: id(module), state: *state, message: None });
+        let listed = modules.iter().map(|(module, state)| ListedModule {
+            id: id(module),
+            state: *state,
+            context_path: None,
+            message: None,
+        });
         self.say(base, Message::Modules(listed.collect()));
     }
 }
