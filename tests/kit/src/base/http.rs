@@ -31,7 +31,7 @@ use super::{
     urls::UrlRules,
     wire,
 };
-use crate::http::post;
+use crate::http::post_with;
 
 /// What can be chosen beyond [`BaseOptions`], of which host, port and credentials do not count here.
 #[derive(Clone, Debug)]
@@ -44,6 +44,8 @@ pub struct HttpOptions {
     pub opens_after: Duration,
     /// Between beats.
     pub heartbeat: Duration,
+    /// What its heartbeats carry in their header `Authorization`.
+    pub authorization: Option<String>,
 }
 
 impl HttpOptions {
@@ -54,6 +56,7 @@ impl HttpOptions {
             threads: 4,
             opens_after: Duration::from_millis(230),
             heartbeat: Duration::from_secs(12),
+            authorization: None,
         }
     }
 }
@@ -256,7 +259,7 @@ async fn beat(shared: Arc<Shared>, options: BaseOptions, http: HttpOptions, port
         if shared.beats.load(Ordering::Relaxed) {
             let mut data = wire::heart(&options.id, &options).data;
             data["port"] = json!(port);
-            let _ = post(&http.endpoint, "/heartbeat", &data).await;
+            let _ = post_with(&http.endpoint, "/heartbeat", http.authorization.as_deref(), &data).await;
         }
         sleep(http.heartbeat).await;
     }
