@@ -58,17 +58,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{/* The Secrets that are files in the Pod, as a list of name (also of the directory) and Secret. */}}
 {{- define "modulet.files" -}}
 {{- with include "modulet.secretName" . }}
-- { name: login, secret: {{ . }} }
+- { name: login, secret: {{ quote . }} }
 {{- end }}
 {{- if and .Values.mqtt.enabled .Values.mqtt.tls.secretName }}
-- { name: tls, secret: {{ .Values.mqtt.tls.secretName }} }
+- { name: tls, secret: {{ quote .Values.mqtt.tls.secretName }} }
 {{- end }}
 {{- if .Values.http.enabled }}
 {{- with .Values.http.secret.existingSecret }}
-- { name: http-secret, secret: {{ . }} }
+- { name: http-secret, secret: {{ quote . }} }
 {{- end }}
 {{- with .Values.http.tls.secretName }}
-- { name: http-tls, secret: {{ . }} }
+- { name: http-tls, secret: {{ quote . }} }
 {{- end }}
 {{- end }}
 {{- end }}
