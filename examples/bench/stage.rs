@@ -90,7 +90,17 @@ impl Stage {
         }
         let client = plane.client().await?;
         let sight = Sight::start(&client, NAMESPACE);
-        Ok(Self { options, client, sight, plane, broker, controller: None, bases: None, heartbeats: free_port()?, idle_cpu: None })
+        Ok(Self {
+            options,
+            client,
+            sight,
+            plane,
+            broker,
+            controller: None,
+            bases: None,
+            heartbeats: free_port()?,
+            idle_cpu: None,
+        })
     }
 
     /// Starts modulet, which has no bases yet.

@@ -75,7 +75,8 @@ fn the_http_tunnel_has_tls_and_a_secret_where_files_are_named() {
     assert!(config(&[]).tls.is_none() && config(&[]).secret.is_none());
     let files = ["--http-tunnel-crt-path", "/crt", "--http-tunnel-key-path", "/key"];
     assert!(config(&files).tls.unwrap().clients.is_none());
-    let all = config(&[&files[..], &["--http-tunnel-client-ca-path", "/ca", "--http-tunnel-secret-file", "/s"]].concat());
+    let all =
+        config(&[&files[..], &["--http-tunnel-client-ca-path", "/ca", "--http-tunnel-secret-file", "/s"]].concat());
     assert_eq!(all.tls.unwrap().clients, Some("/ca".into()));
     assert_eq!(all.secret, Some("/s".into()));
 }

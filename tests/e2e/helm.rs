@@ -261,7 +261,9 @@ async fn over_http(client: &Client, port: u16) -> Result<()> {
     let http = HttpOptions { authorization: Some(format!("Bearer {BASES_SECRET}")), ..HttpOptions::new(port) };
     let _base = HttpBase::start(options, http).await?;
     let nodes = Api::<Node>::all(client.clone());
-    eventually("a Node of a base over HTTP", SOON, async || Ok(nodes.get("vnode.http-1.charted").await?)).await.map(drop)
+    eventually("a Node of a base over HTTP", SOON, async || Ok(nodes.get("vnode.http-1.charted").await?))
+        .await
+        .map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]

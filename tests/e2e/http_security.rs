@@ -54,9 +54,13 @@ fn text(path: &Path) -> String {
 }
 
 fn heartbeat(stage: &Stage, identity: &str) -> Value {
+    heartbeat_of(stage, identity, "192.0.2.1", 1)
+}
+
+fn heartbeat_of(stage: &Stage, identity: &str, address: &str, port: u16) -> Value {
     json!({
         "baseMetadata": { "identity": identity, "name": stage.name, "version": "1", "clusterName": "default" },
-        "localIP": "192.0.2.1", "localHostName": "h", "port": 1, "state": "activated",
+        "localIP": address, "localHostName": "h", "port": port, "state": "activated",
     })
 }
 
@@ -69,7 +73,8 @@ async fn connect(from: Ipv4Addr, port: u16) -> Result<TcpStream> {
 /// Status of what is answered to a post; an error if nothing is.
 async fn said(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str, body: &Value) -> Result<u16> {
     let body = body.to_string();
-    let head = format!("POST {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head =
+        format!("POST {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
     let exchange = async {
         stream.write_all((head + &body).as_bytes()).await?;
         let mut answer = Vec::new();
@@ -170,7 +175,8 @@ async fn only_who_carries_the_secret_may_beat_and_a_new_one_needs_no_restart() -
     assert!(!everything.contains("Zq7"), "a secret is in {everything}");
     assert_eq!(base.received("installBiz"), 1);
     stage.delete_pod("biz1").await?;
-    stage.ends_quietly().await
+    stage.ends_without_quiet("some of its bases beat once only");
+    Ok(())
 }
 
 /// Certificates of one authority: of the server and of a client.
@@ -257,7 +263,8 @@ async fn only_who_has_a_certificate_of_the_authority_may_beat_and_a_new_authorit
         has_no_node(&stage, identity).await?;
     }
     told(&stage, "tls", 4.0, &[]).await?;
-    stage.ends_quietly().await
+    stage.ends_without_quiet("its bases beat once only");
+    Ok(())
 }
 
 /// Posts as a stock base does, and prints the status.
@@ -307,18 +314,44 @@ async fn a_jvm_brings_certificate_and_secret_with_its_own_means() -> Result<()> 
     let (stage, port) = set("http-jvm", &options).await?;
     // A key store in PEM, as cert-manager makes its parts: the JVM reads PKCS #12 only.
     let (bundle, trusted) = (directory.path().join("base.p12"), directory.path().join("trusted.p12"));
-    run("openssl", &["pkcs12", "-export", "-in", &text(&issued.file("base.crt")), "-inkey", &text(&issued.file("base.key")),
-        "-out", &text(&bundle), "-passout", "pass:changeit"]).await?;
-    run("keytool", &["-importcert", "-noprompt", "-alias", "ca", "-file", &text(&issued.file("ca.crt")), "-keystore",
-        &text(&trusted), "-storepass", "changeit"]).await?;
+    run(
+        "openssl",
+        &[
+            "pkcs12",
+            "-export",
+            "-in",
+            &text(&issued.file("base.crt")),
+            "-inkey",
+            &text(&issued.file("base.key")),
+            "-out",
+            &text(&bundle),
+            "-passout",
+            "pass:changeit",
+        ],
+    )
+    .await?;
+    run(
+        "keytool",
+        &[
+            "-importcert",
+            "-noprompt",
+            "-alias",
+            "ca",
+            "-file",
+            &text(&issued.file("ca.crt")),
+            "-keystore",
+            &text(&trusted),
+            "-storepass",
+            "changeit",
+        ],
+    )
+    .await?;
     let trusts = [
         format!("-Djavax.net.ssl.trustStore={}", text(&trusted)),
         "-Djavax.net.ssl.trustStorePassword=changeit".to_owned(),
     ];
-    let shows = [
-        format!("-Djavax.net.ssl.keyStore={}", text(&bundle)),
-        "-Djavax.net.ssl.keyStorePassword=changeit".to_owned(),
-    ];
+    let shows =
+        [format!("-Djavax.net.ssl.keyStore={}", text(&bundle)), "-Djavax.net.ssl.keyStorePassword=changeit".to_owned()];
     let all = [&trusts[..], &shows[..]].concat();
     let (endpoint, body) = (format!("https://localhost:{port}"), heartbeat(&stage, "base-1").to_string());
     let beats = async |properties: &[String], args: &[&str]| jvm(directory.path(), properties, args).await;
@@ -328,7 +361,8 @@ async fn a_jvm_brings_certificate_and_secret_with_its_own_means() -> Result<()> 
     let output = beats(&trusts, &[&endpoint, &body, FIRST]).await?;
     assert!(output.contains("javax.net.ssl.SSL") && !output.contains("200"), "{output}");
     assert!(!stage.controller.log_text().contains("Zq7"));
-    stage.ends_quietly().await
+    stage.ends_without_quiet("its bases beat once only");
+    Ok(())
 }
 
 async fn run(program: &str, args: &[&str]) -> Result<()> {
@@ -350,19 +384,38 @@ async fn nobody_gets_the_commands_of_a_base_that_lives_elsewhere() -> Result<()>
         let body = if path == "/heartbeat" { &theirs } else { &theirs["baseMetadata"] };
         assert_eq!(said(connect(STRANGER, port).await?, path, body).await?, 409, "{path}");
     }
-    told(&stage, "taken", 3.0, &["base-1 lives at 127.0.0.1", "nobody at 127.0.0.2"]).await?;
+    told(&stage, "taken", 3.0, &["base-1 lives at 127.0.0.1:", "nobody at 127.0.0.2"]).await?;
     stage.create_pod(module_pod(&stage.name, "biz1", &[("biz1", "1")])).await?;
     stage.pod_ready("biz1").await?;
     assert_eq!(said(connect(STRANGER, port).await?, "/heartbeat", &theirs).await?, 409);
     stage.delete_pod("biz1").await?;
     assert_eq!((base.received("installBiz"), base.received("uninstallBiz")), (1, 1));
+    // However much they say, the base's own words are heard.
+    for _ in 0..200 {
+        assert_eq!(said(connect(STRANGER, port).await?, "/heartbeat", &theirs).await?, 409);
+    }
+    let ours = |address| heartbeat_of(&stage, "base-1", address, base.port());
+    assert_eq!(said(connect(LOCALHOST, port).await?, "/heartbeat", &ours("127.0.0.1")).await?, 200);
     assert!(timeout(Duration::from_millis(100), trap.accept()).await.is_err(), "the stranger was called");
-    stage.ends_quietly().await
+    // A base that is gone from there may come back elsewhere, and need not wait for long.
+    base.kill();
+    let moved = Instant::now();
+    eventually("the base at its new address", SOON, async || {
+        let status = said(connect(STRANGER, port).await?, "/heartbeat", &theirs).await?;
+        ensure!(status == 200, "{status}");
+        Ok(())
+    })
+    .await?;
+    assert!(moved.elapsed() < Duration::from_secs(15), "{:?}", moved.elapsed());
+    timeout(SOON, trap.accept()).await.context("it is called at its new address")??;
+    stage.ends_without_quiet("its base is gone");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_ranges_are_named_nobody_else_is_heard() -> Result<()> {
-    let (stage, port) = set("http-ranges", &[("MODULET_BASE_ADDRESSES", "127.0.0.3/32,192.0.2.0/24".to_owned())]).await?;
+    let (stage, port) =
+        set("http-ranges", &[("MODULET_BASE_ADDRESSES", "127.0.0.3/32,192.0.2.0/24".to_owned())]).await?;
     let inside = Ipv4Addr::new(127, 0, 0, 3);
     let beat = async |from: Ipv4Addr, says: &str, identity: &str| {
         let mut body = heartbeat(&stage, identity);
@@ -377,7 +430,8 @@ async fn where_ranges_are_named_nobody_else_is_heard() -> Result<()> {
     assert_eq!(beat(inside, "192.0.2.7", "base-1").await?, 200);
     stage.node_ready(&stage.node_name("base-1"), "True").await?;
     has_no_node(&stage, "outside").await?;
-    stage.ends_quietly().await
+    stage.ends_without_quiet("its base beat once only");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -440,5 +494,27 @@ async fn files_that_are_no_good_are_told_at_the_start() -> Result<()> {
         let log = controller.log_text();
         assert!(words.iter().all(|word| log.contains(word)) && !log.contains("hunter"), "{words:?}: {log}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_check_says_who_may_beat_and_what_keeps_bases_away() -> Result<()> {
+    let (cluster, port) = (ControlPlane::shared().await?, free_port()?.to_string());
+    let broker = modulet_testkit::broker::Mosquitto::start().await?;
+    let ask = async |more: &[(&str, &str)]| {
+        let on = [("ENABLE_MQTT_TUNNEL", "false"), ("ENABLE_HTTP_TUNNEL", "true"), ("HTTP_TUNNEL_LISTEN_PORT", &port)];
+        crate::check::check(cluster.kubeconfig(), broker.address(), "check-http", &[], &[&on, more].concat()).await
+    };
+    ask(&[])
+        .await?
+        .has(&["[ok] port", "can be opened"])
+        .has(&["[warning] whoever reaches port", "without TLS"])
+        .has_not("no tunnel is switched on");
+    let ranges = ("MODULET_BASE_ADDRESSES", "10.0.0.0/8");
+    ask(&[ranges]).await?.has(&["[ok] who is in the ranges of MODULET_BASE_ADDRESSES may beat"]);
+    ask(&[("HTTP_TUNNEL_SECRET_FILE", "/nowhere")]).await?.has(&["[PROBLEM]", "cannot read /nowhere"]);
+    let taken = tokio::net::TcpListener::bind(("0.0.0.0", port.parse()?)).await?;
+    ask(&[]).await?.has(&["[cannot look]", "is in use: by the modulet that runs here"]);
+    drop(taken);
     Ok(())
 }

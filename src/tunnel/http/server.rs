@@ -48,6 +48,8 @@ const HEAD_WITHIN: Duration = Duration::from_secs(10);
 const CONNECTION_FOR: Duration = Duration::from_secs(60);
 /// The baseline is known within this, or the base is told none: it gets its modules one by one then.
 const BASELINE_WITHIN: Duration = Duration::from_secs(5);
+/// A base that takes connections takes one within this; who waits for it gives up after 10 s (protocol fact).
+const OPENS_WITHIN: Duration = Duration::from_secs(3);
 /// After an error of the listener (no file descriptors) it is tried again.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
 
@@ -113,7 +115,11 @@ impl Server {
             Ok(Ok(stream)) => serve(stream, from, router).await,
             Ok(Err(error)) => match error.get_ref().and_then(|inside| inside.downcast_ref()) {
                 Some(why @ rustls::Error::InvalidMessage(_)) => {
-                    self.refuse("tls", from, &format!("it does not speak TLS, as http:// instead of https:// does ({why})"));
+                    self.refuse(
+                        "tls",
+                        from,
+                        &format!("it does not speak TLS, as http:// instead of https:// does ({why})"),
+                    );
                 }
                 Some(why) => self.refuse("tls", from, &format!("no TLS: {why}")),
                 // Somebody looked whether the port is open.
@@ -132,8 +138,7 @@ impl Server {
     }
 
     /// What a base says, if it may be believed; or how it is answered at once.
-    fn read(&self, kind: Kind, from: SocketAddr, body: &[u8]) -> Result<(BaseId, Message), StatusCode> {
-        let now = Instant::now();
+    async fn read(&self, kind: Kind, from: SocketAddr, body: &[u8]) -> Result<(BaseId, Message), StatusCode> {
         let refused = |reason: &'static str, status: StatusCode, why: &dyn Display| {
             self.refuse(reason, from, why);
             status
@@ -141,16 +146,22 @@ impl Server {
         let said = codec::posted(kind, body).map_err(|error| refused("malformed", StatusCode::BAD_REQUEST, &error))?;
         let base = self.topics.base(&said.identity);
         let base = base.map_err(|error| refused("identity", StatusCode::BAD_REQUEST, &error))?;
+        let ip = self.contacts.place(from.ip(), said.address);
+        let ip = ip.map_err(|error| refused("address", StatusCode::FORBIDDEN, &error))?;
+        if let Err(taken) = self.contacts.believes(&base, ip, Instant::now()) {
+            let gone = taken.look && !is_open(taken.at).await && self.contacts.give_up(&taken);
+            if !gone {
+                return Err(refused("taken", StatusCode::CONFLICT, &taken));
+            }
+        }
+        let now = Instant::now();
+        // Others take nothing of what a base may say: they are refused before.
         if !open(&self.budgets).admits(&base, kind, body.len(), now) {
             return Err(refused("rate", StatusCode::TOO_MANY_REQUESTS, &"the base says more than is read of one"));
         }
-        let ip = self.contacts.place(from.ip(), said.address);
-        let ip = ip.map_err(|error| refused("address", StatusCode::FORBIDDEN, &error))?;
-        let taken = |why| refused("taken", StatusCode::CONFLICT, &why);
-        self.contacts.believes(&base, ip, now).map_err(taken)?;
         let mut message = said.message;
         if let (Message::Heartbeat(beat), Some(port)) = (&mut message, said.port) {
-            let heard = self.contacts.beat(&base, SocketAddr::new(ip, port), now).map_err(taken)?;
+            let heard = self.contacts.beat(&base, SocketAddr::new(ip, port), now);
             beat.out_of_turn = heard.out_of_turn;
             if let Some(other) = heard.alternates {
                 warn!(
@@ -163,6 +174,11 @@ impl Server {
         self.metrics.message_received(kind.as_str());
         Ok((base, message))
     }
+}
+
+/// Whether somebody takes connections there.
+async fn is_open(at: SocketAddr) -> bool {
+    matches!(timeout(OPENS_WITHIN, TcpStream::connect(at)).await, Ok(Ok(_)))
 }
 
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, from: SocketAddr, router: Router) {
@@ -195,7 +211,7 @@ impl FromRequestParts<Arc<Server>> for Caller {
 }
 
 async fn heartbeat(State(server): State<Arc<Server>>, Caller(from): Caller, body: Bytes) -> Response {
-    match server.read(Kind::Heart, from, &body) {
+    match server.read(Kind::Heart, from, &body).await {
         Ok((base, message)) => match server.events.send(Event::Message(Via::Http, base, message)).await {
             Ok(()) => "SUCCESS".into_response(),
             Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
@@ -205,7 +221,7 @@ async fn heartbeat(State(server): State<Arc<Server>>, Caller(from): Caller, body
 }
 
 async fn query_baseline(State(server): State<Arc<Server>>, Caller(from): Caller, body: Bytes) -> Response {
-    let (base, message) = match server.read(Kind::QueryBaseline, from, &body) {
+    let (base, message) = match server.read(Kind::QueryBaseline, from, &body).await {
         Ok(read) => read,
         Err(status) => return status.into_response(),
     };

@@ -29,12 +29,7 @@ pub async fn post(address: &str, path: &str, body: &Value) -> Result<(u16, Strin
 ///
 /// # Errors
 /// Nobody answers.
-pub async fn post_with(
-    address: &str,
-    path: &str,
-    authorization: Option<&str>,
-    body: &Value,
-) -> Result<(u16, String)> {
+pub async fn post_with(address: &str, path: &str, authorization: Option<&str>, body: &Value) -> Result<(u16, String)> {
     let header = authorization.map(|value| format!("Authorization: {value}\r\n")).unwrap_or_default();
     exchange(address, &format!("POST {path}"), &header, &body.to_string()).await
 }
@@ -43,9 +38,8 @@ async fn exchange(address: &str, what: &str, headers: &str, body: &str) -> Resul
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
         let length = body.len();
-        let head = format!(
-            "{what} HTTP/1.0\r\nContent-Type: application/json\r\n{headers}Content-Length: {length}\r\n\r\n"
-        );
+        let head =
+            format!("{what} HTTP/1.0\r\nContent-Type: application/json\r\n{headers}Content-Length: {length}\r\n\r\n");
         stream.write_all((head + body).as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;

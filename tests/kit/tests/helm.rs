@@ -94,7 +94,10 @@ async fn bases_over_http_need_no_broker_and_find_a_service() {
     assert!(pod["containers"][0]["ports"].as_array().unwrap().contains(&port));
     // http://{release}.{namespace}:7777, as docs/http.md has it.
     let service = of_kind(&documents, "Service").unwrap();
-    assert_eq!((&service["metadata"]["name"], &service["metadata"]["namespace"]), (&json!("modulet"), &json!("somewhere")));
+    assert_eq!(
+        (&service["metadata"]["name"], &service["metadata"]["namespace"]),
+        (&json!("modulet"), &json!("somewhere"))
+    );
     assert_eq!(service["spec"]["ports"], json!([{ "name": "heartbeats", "port": 7777, "targetPort": "heartbeats" }]));
     assert_eq!(service["spec"]["selector"], deployment["spec"]["selector"]["matchLabels"]);
     assert_eq!(service["spec"]["publishNotReadyAddresses"], true, "a broker that is away keeps no beat away");
@@ -130,7 +133,8 @@ async fn who_may_beat_over_http_is_the_charts_to_say() {
     };
     let secrets = all(&pod["volumes"], &|volume| volume["secret"]["secretName"].clone());
     let names = ["login", "tls", "http-secret", "http-tls"];
-    let expected: Vec<_> = names.iter().zip(["login", "broker", "bases", "certificates"]).map(|(n, s)| (json!(n), json!(s))).collect();
+    let expected: Vec<_> =
+        names.iter().zip(["login", "broker", "bases", "certificates"]).map(|(n, s)| (json!(n), json!(s))).collect();
     assert_eq!(secrets, expected);
     let mounts = all(&pod["containers"][0]["volumeMounts"], &|mount| mount["mountPath"].clone());
     assert_eq!(mounts, names.map(|name| (json!(name), json!(format!("/etc/modulet/{name}")))));
