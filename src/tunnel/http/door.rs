@@ -124,8 +124,10 @@ pub(super) struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if let Entry::Occupied(mut count) = open(&self.inside).entry(self.of) {
-            let left = count.get().saturating_sub(1);
-            if left == 0 { drop(count.remove()) } else { drop(count.insert(left)) }
+            *count.get_mut() = count.get().saturating_sub(1);
+            if *count.get() == 0 {
+                count.remove();
+            }
         }
     }
 }
