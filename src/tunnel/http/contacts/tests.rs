@@ -68,16 +68,8 @@ fn the_newest_beat_tells_where_a_base_is_and_two_that_share_an_identity_are_told
     // It restarted and has another port: at first that looks the same as a second base.
     assert_eq!(contacts.beat(&base, at(1239), after(15)), Beat { out_of_turn: true, alternates: Some(1238) });
     assert_eq!(contacts.of(&base), Some(at(1239)));
-    assert_eq!(
-        contacts.beat(&base, at(1238), after(24)),
-        Beat { out_of_turn: true, alternates: None },
-        "said before"
-    );
-    assert_eq!(
-        contacts.beat(&base, at(1238), after(60)),
-        Beat { out_of_turn: true, alternates: None },
-        "it was away"
-    );
+    assert_eq!(contacts.beat(&base, at(1238), after(24)), Beat { out_of_turn: true, alternates: None }, "said before");
+    assert_eq!(contacts.beat(&base, at(1238), after(60)), Beat { out_of_turn: true, alternates: None }, "it was away");
     assert_eq!(contacts.of(&BaseId::new("other")), None);
 }
 
