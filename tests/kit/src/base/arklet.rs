@@ -3,7 +3,7 @@
 //! Time comes in from outside: [`Arklet::accept`] takes a command, [`Arklet::tick`] does what is
 //! due and returns the answers, [`Arklet::next_wake`] says when to come again.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::answers::{Answer, Response};
@@ -23,6 +23,9 @@ pub(super) struct Arklet {
     pub(super) activation: Activation,
     pub(super) keep_broken: bool,
     pub(super) web: bool,
+    pub(super) plain: Vec<String>,
+    /// The context paths of web modules, by name and version.
+    pub(super) contexts: BTreeMap<(String, String), String>,
     pub(super) empty_records: bool,
     /// What every uninstall fails with.
     pub(super) stuck: Option<String>,
@@ -44,6 +47,8 @@ impl Arklet {
             activation: options.activation,
             keep_broken: options.keep_broken,
             web: options.web,
+            plain: options.plain.clone(),
+            contexts: BTreeMap::new(),
             empty_records: options.empty_state_records,
             stuck: None,
             workers: options.workers.max(1),

@@ -28,10 +28,11 @@ use super::{
     listed,
     module::{BizState, Module},
     options::BaseOptions,
+    slot::ReceivedCommand,
     urls::UrlRules,
     wire,
 };
-use crate::http::post;
+use crate::http::post_with;
 
 /// What can be chosen beyond [`BaseOptions`], of which host, port and credentials do not count here.
 #[derive(Clone, Debug)]
@@ -44,6 +45,8 @@ pub struct HttpOptions {
     pub opens_after: Duration,
     /// Between beats.
     pub heartbeat: Duration,
+    /// What its heartbeats carry in their header `Authorization`.
+    pub authorization: Option<String>,
 }
 
 impl HttpOptions {
@@ -54,6 +57,7 @@ impl HttpOptions {
             threads: 4,
             opens_after: Duration::from_millis(230),
             heartbeat: Duration::from_secs(12),
+            authorization: None,
         }
     }
 }
@@ -82,11 +86,21 @@ struct Shared {
 struct State {
     arklet: Arklet,
     begun: Instant,
-    received: Vec<(String, Value)>,
+    received: Received,
     /// Answers that nobody has fetched yet.
     answers: Vec<Answer>,
     /// Installs and uninstalls under way, and the most there ever were.
     at_work: (usize, usize),
+}
+
+/// All that it received, with the time.
+#[derive(Debug, Default)]
+struct Received(Vec<ReceivedCommand>);
+
+impl Received {
+    fn push(&mut self, (command, payload): (String, Value)) {
+        self.0.push(ReceivedCommand { at: Instant::now(), command, payload });
+    }
 }
 
 impl Shared {
@@ -125,7 +139,7 @@ impl HttpBase {
         // Its threads are its workers.
         let options = BaseOptions { workers: 1000, ..options.clone() };
         let arklet = Arklet::new(&options, now, UrlRules::default());
-        State { arklet, begun: now, received: Vec::new(), answers: Vec::new(), at_work: (0, 0) }
+        State { arklet, begun: now, received: Received::default(), answers: Vec::new(), at_work: (0, 0) }
     }
 
     async fn run(&self) -> Result<()> {
@@ -161,13 +175,18 @@ impl HttpBase {
 
     /// How often it received a command since it was made.
     pub fn received(&self, command: &str) -> usize {
-        self.shared.lock().received.iter().filter(|(name, _)| name == command).count()
+        self.shared.lock().received.0.iter().filter(|one| one.command == command).count()
     }
 
     /// All it received but questions, by name, with their bodies; the oldest first.
     pub fn commands(&self) -> Vec<(String, Value)> {
+        self.orders().into_iter().map(|one| (one.command, one.payload)).collect()
+    }
+
+    /// The same with the times at which they came.
+    pub fn orders(&self) -> Vec<ReceivedCommand> {
         let state = self.shared.lock();
-        let orders = state.received.iter().filter(|(name, _)| !matches!(name.as_str(), "queryAllBiz" | "health"));
+        let orders = state.received.0.iter().filter(|one| !matches!(one.command.as_str(), "queryAllBiz" | "health"));
         orders.cloned().collect()
     }
 
@@ -256,7 +275,7 @@ async fn beat(shared: Arc<Shared>, options: BaseOptions, http: HttpOptions, port
         if shared.beats.load(Ordering::Relaxed) {
             let mut data = wire::heart(&options.id, &options).data;
             data["port"] = json!(port);
-            let _ = post(&http.endpoint, "/heartbeat", &data).await;
+            let _ = post_with(&http.endpoint, "/heartbeat", http.authorization.as_deref(), &data).await;
         }
         sleep(http.heartbeat).await;
     }

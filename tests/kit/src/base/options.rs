@@ -101,8 +101,11 @@ pub struct BaseOptions {
     pub activation: Activation,
     /// `sofa.ark.auto.uninstall.when.failed.enable=false`: a module that fails to start stays, `broken`.
     pub keep_broken: bool,
-    /// Its modules are web modules: two versions of one name cannot be loaded, for they have one context path.
+    /// Its modules are web modules: two with one context path, which is their name or what their args say, cannot be
+    /// loaded.
     pub web: bool,
+    /// Names of modules that are none all the same.
+    pub plain: Vec<String>,
     /// Heartbeat interval; see [`BaseOptions::of_generation`] for the older ones.
     pub heartbeat: Duration,
     /// Worker threads that serve commands.
@@ -144,6 +147,7 @@ impl Default for BaseOptions {
             activation: Activation::Default,
             keep_broken: false,
             web: false,
+            plain: Vec::new(),
             heartbeat: Duration::from_secs(10),
             workers: 5,
             generation: Generation::V2_1_11,

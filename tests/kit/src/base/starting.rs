@@ -47,8 +47,18 @@ impl Arklet {
         if self.modules.iter().any(|module| module.is(&jar.name, &jar.version)) {
             return Err(Response::repeated(&jar.name, &jar.version));
         }
-        if self.web && self.modules.iter().any(|module| module.name == jar.name) {
-            jar.broken = Some(format!("Child name [{}] is not unique", jar.name));
+        if self.web && !self.plain.contains(&jar.name) {
+            let by_args = install.args.iter().find_map(|arg| arg.strip_prefix("--server.servlet.context-path="));
+            let path = by_args.unwrap_or(&jar.name).to_owned();
+            let held = |m: &Module| {
+                let context = self.contexts.get(&(m.name.clone(), m.version.clone())).unwrap_or(&m.name);
+                !self.plain.contains(&m.name) && *context == path
+            };
+            if self.modules.iter().any(held) {
+                jar.broken = Some(format!("Child name [{path}] is not unique"));
+            } else {
+                self.contexts.insert((jar.name.clone(), jar.version.clone()), path);
+            }
         }
         self.serial += 1;
         let at_ms = self.epoch_ms(now);
