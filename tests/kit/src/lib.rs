@@ -10,6 +10,7 @@ pub mod java_base;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod recorded;
 pub mod schema;
 pub mod tools;
 pub mod wait;

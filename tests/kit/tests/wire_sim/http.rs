@@ -4,7 +4,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use modulet_testkit::base::{BaseOptions, HttpBase, HttpOptions, UrlBehaviour};
+use modulet_testkit::{
+    base::{BaseOptions, HttpBase, HttpOptions, UrlBehaviour},
+    recorded::{Dir, Line, scenarios},
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -14,7 +17,6 @@ use tokio::{
 };
 
 use crate::{
-    http_recording::{Dir, Line, scenarios},
     normal::{health, sorted, walk},
     office::Office,
 };
