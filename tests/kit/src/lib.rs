@@ -7,6 +7,7 @@ pub mod controller;
 pub mod helm;
 pub mod http;
 pub mod java_base;
+pub mod office;
 pub mod ports;
 pub mod process;
 pub mod proxy;

@@ -2,8 +2,6 @@
 
 #[path = "proto/http.rs"]
 mod http;
-#[path = "wire_sim/office.rs"]
-mod office;
 #[path = "wire_sim/recording.rs"]
 mod recording;
 

@@ -3,8 +3,6 @@
 
 #[path = "wire_sim/http.rs"]
 mod http;
-#[path = "wire_sim/office.rs"]
-mod office;
 #[path = "wire_sim/normal.rs"]
 mod normal;
 #[path = "wire_sim/recording.rs"]

@@ -10,12 +10,13 @@ use anyhow::{Context, Result, ensure};
 use modulet_testkit::{
     base::{BaseOptions, HttpBase, HttpOptions},
     http::post,
+    office::Office,
     recorded::{self, Dir},
     schema::http::{Part, files, validate},
 };
 use serde_json::{Value, json};
 
-use crate::{office::Office, references};
+use crate::references;
 
 /// How many requests of each scenario are malformed on purpose, and must be refused.
 const MALFORMED: &[(&str, usize)] = &[

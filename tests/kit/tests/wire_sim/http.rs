@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use modulet_testkit::{
     base::{BaseOptions, HttpBase, HttpOptions, UrlBehaviour},
+    office::Office,
     recorded::{Dir, Line, scenarios},
 };
 use serde_json::{Value, json};
@@ -16,10 +17,7 @@ use tokio::{
     time::{sleep_until, timeout},
 };
 
-use crate::{
-    normal::{health, sorted, walk},
-    office::Office,
-};
+use crate::normal::{health, sorted, walk};
 
 /// How many times faster than recorded commands are played;
 const SPEED: u32 = 8;

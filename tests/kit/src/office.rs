@@ -1,4 +1,4 @@
-//! Who the heartbeats go to: a stand-in of the controller that answers as the recorded one did, or not at all.
+//! Who the heartbeats of bases over HTTP go to: a stand-in of the controller that answers as a test says, or not at all.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -6,7 +6,6 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use modulet_testkit::ports::free_port;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -16,11 +15,16 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use crate::ports::free_port;
+
 /// How it answers: with this status, after that time.
 type Manner = Arc<Mutex<(u16, Duration)>>;
 
-pub(crate) struct Office {
-    pub(crate) port: u16,
+/// Listens until it is dropped.
+#[derive(Debug)]
+pub struct Office {
+    /// Where.
+    pub port: u16,
     manner: Manner,
     beats: mpsc::UnboundedReceiver<Value>,
     sends: mpsc::UnboundedSender<Value>,
@@ -34,7 +38,11 @@ impl Drop for Office {
 }
 
 impl Office {
-    pub(crate) async fn open() -> Result<Self> {
+    /// Listens on a port of its own.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub async fn open() -> Result<Self> {
         let (sends, beats) = mpsc::unbounded_channel();
         let manner = Arc::new(Mutex::new((200, Duration::ZERO)));
         let mut office = Self { port: free_port()?, manner, beats, sends, listens: None };
@@ -43,7 +51,10 @@ impl Office {
     }
 
     /// Is there (again).
-    pub(crate) async fn reopen(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// Its port is taken.
+    pub async fn reopen(&mut self) -> Result<()> {
         let listener = TcpListener::bind(("127.0.0.1", self.port)).await?;
         let (sends, manner) = (self.sends.clone(), Arc::clone(&self.manner));
         self.listens = Some(tokio::spawn(async move {
@@ -56,12 +67,15 @@ impl Office {
     }
 
     /// Whoever beats is refused.
-    pub(crate) fn close(&mut self) {
+    pub fn close(&mut self) {
         self.listens.take().inspect(JoinHandle::abort);
     }
 
     /// The next beat, from a base at that port if one is named, which is answered so.
-    pub(crate) async fn beat(&mut self, port: Option<u16>, status: u16, after: Duration) -> Result<Value> {
+    ///
+    /// # Errors
+    /// None comes.
+    pub async fn beat(&mut self, port: Option<u16>, status: u16, after: Duration) -> Result<Value> {
         *self.manner.lock().unwrap_or_else(PoisonError::into_inner) = (status, after);
         while self.beats.try_recv().is_ok() {}
         let beat = async {
@@ -76,7 +90,7 @@ impl Office {
     }
 
     /// How many beats of a base at that port come within this time.
-    pub(crate) async fn beats_within(&mut self, port: u16, time: Duration) -> usize {
+    pub async fn beats_within(&mut self, port: u16, time: Duration) -> usize {
         while self.beats.try_recv().is_ok() {}
         sleep(time).await;
         let mut count = 0;
