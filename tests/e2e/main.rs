@@ -27,6 +27,8 @@ mod generations;
 mod helm;
 mod holding;
 mod http_tunnel;
+mod http_tunnel_story;
+mod http_tunnel_traps;
 mod kubectl;
 mod kubectl_rollout;
 mod lifecycle;

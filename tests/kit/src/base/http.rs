@@ -178,6 +178,11 @@ impl HttpBase {
         orders.cloned().collect()
     }
 
+    /// All it received since it was made, by name, with its bodies; the oldest first.
+    pub fn heard(&self) -> Vec<(String, Value)> {
+        self.shared.lock().received.clone()
+    }
+
     /// The most installs, uninstalls and switches that were ever open at once, at work or behind others.
     pub fn busiest(&self) -> usize {
         self.shared.open.1.load(Ordering::Relaxed)
