@@ -1,6 +1,6 @@
 package modulet.base;
 
-import modulet.tunnel.MqttTunnel;
+import modulet.tunnel.Settings;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 import org.springframework.boot.Banner;
@@ -16,18 +16,17 @@ public class BaseApplication {
     public static void main(String[] args) {
         // Without this SOFAArk starts inside the application only under Spring Boot's own fat-jar loader.
         System.setProperty("sofa.ark.embed.enable", "true");
-        // arklet makes one object of this class and hands it the service that installs and uninstalls modules.
-        System.setProperty("koupleless.arklet.custom.tunnel.classname", MqttTunnel.class.getName());
+        Settings.OWN.configureArklet();
 
         // The base is a module too (the "master biz"); this is its name in the base's own reports.
-        System.setProperty("spring.application.name", MqttTunnel.SETTINGS.name());
+        System.setProperty("spring.application.name", Settings.OWN.name());
         SpringApplication application = new SpringApplication(BaseApplication.class);
         application.setBannerMode(Banner.Mode.OFF);
         application.setWebApplicationType(WebApplicationType.NONE);
         try {
             application.run(args);
-            int port = FrontDoor.open(MqttTunnel.SETTINGS);
-            LOG.info("BASE STARTED {} http://{}:{}", MqttTunnel.SETTINGS.id(), MqttTunnel.SETTINGS.ip(), port);
+            int port = FrontDoor.open(Settings.OWN);
+            LOG.info("BASE STARTED {} http://{}:{}", Settings.OWN.id(), Settings.OWN.ip(), port);
         } catch (Throwable e) {
             // arklet's own threads would keep a JVM alive that can do nothing. (A taken port of arklet is an Error.)
             LOG.error("the base cannot start", e);

@@ -133,7 +133,7 @@ final class Link {
             options.setPassword(settings.password().toCharArray());
         }
         // What the broker tells the others if this JVM dies without a word.
-        options.setWill(settings.topic("base/heart"), wire.message(wire.heart("deactivated")), QOS, false);
+        options.setWill(settings.topic("base/heart"), wire.message(wire.heart("deactivated", 0)), QOS, false);
 
         client = new MqttAsyncClient(settings.brokerUri(), settings.clientPrefix() + "@@@" + settings.id(),
                 new MemoryPersistence());
@@ -161,7 +161,7 @@ final class Link {
                 baseline.asked(System.nanoTime());
             }
             if (nextHeart - now <= 0) {
-                publish(message("heart", wire.heart("activated"), false), ACKNOWLEDGE_MS);
+                publish(message("heart", wire.heart("activated", 0), false), ACKNOWLEDGE_MS);
                 nextHeart = System.nanoTime() + TimeUnit.SECONDS.toNanos(settings.heartSeconds());
             }
             if (!client.isConnected()) {
@@ -173,7 +173,7 @@ final class Link {
         while (!outbox.isEmpty() && System.nanoTime() < deadline) {
             sendNext(0, LEAVE_MS);
         }
-        publish(message("heart", wire.heart("deactivated"), false), LEAVE_MS);
+        publish(message("heart", wire.heart("deactivated", 0), false), LEAVE_MS);
         client.disconnect(0).waitForCompletion(LEAVE_MS);
     }
 

@@ -10,8 +10,6 @@ import java.util.concurrent.atomic.AtomicBoolean;
  * needs a public constructor without arguments) while Spring starts, and calls init and run.
  */
 public final class MqttTunnel implements Tunnel {
-    public static final Settings SETTINGS = Settings.read();
-
     private final AtomicBoolean running = new AtomicBoolean();
     private CommandService arklet;
     private Link link;
@@ -27,8 +25,8 @@ public final class MqttTunnel implements Tunnel {
         if (!running.compareAndSet(false, true)) {
             return;
         }
-        link = new Link(SETTINGS);
-        link.start(new Commands(arklet, link, SETTINGS.workers()));
+        link = new Link(Settings.OWN);
+        link.start(new Commands(arklet, link, Settings.OWN.workers()));
         // Nobody else calls shutdown().
         Runtime.getRuntime().addShutdownHook(new Thread(this::shutdown, "mqtt-shutdown"));
         // Spring has not reported its start yet: whoever waits for that finds the base listening, if the broker is there.

@@ -1,5 +1,6 @@
 package modulet.tunnel;
 
+import com.alipay.sofa.ark.common.util.PortSelectUtils;
 import java.net.InetAddress;
 import java.net.NetworkInterface;
 import java.net.SocketException;
@@ -7,15 +8,22 @@ import java.net.UnknownHostException;
 import java.util.Locale;
 
 /**
- * Who this base is and where its broker is. Each setting is a system property ({@code -Dbase.id=...}) or an environment
+ * Who this base is and where its broker, or over HTTP its controller, is. Each setting is a system property ({@code -Dbase.id=...}) or an environment
  * variable (the same in capitals with underscores, {@code BASE_ID}); the property wins.
  */
 public record Settings(
         String id, String name, String version, String cluster, String env, String ip, String host, int httpPort,
-        String broker, int brokerPort, boolean tls, String user, String password, String clientPrefix,
+        String endpoint, int arkletPort, String broker, int brokerPort, boolean tls, String user, String password, String clientPrefix,
         int heartSeconds, int workers) {
 
-    public static Settings read() {
+    /** Those of this JVM. */
+    public static final Settings OWN = read();
+
+    private static final String ARKLET_PORT = "koupleless.arklet.http.port";
+
+    private static Settings read() {
+        // The long property name is that of Koupleless' own heartbeat.
+        String endpoint = get("koupleless.arklet.http.heartbeat.endpoint", get("base.endpoint", ""));
         String host = localHostName();
         String env = get("base.env", get("env", "dev"));
         Settings settings = new Settings(
@@ -28,19 +36,30 @@ public record Settings(
                 get("base.ip", localAddress()),
                 get("base.hostname", host),
                 number("base.http.port", 0),
+                endpoint.replaceAll("/+$", ""),
+                number(ARKLET_PORT, PortSelectUtils.selectAvailablePort(1238, 100)),
                 mqtt("broker", "localhost"),
                 Integer.parseInt(mqtt("port", "1883")),
                 Boolean.parseBoolean(mqtt("tls", "false")),
                 mqtt("username", ""),
                 mqtt("password", ""),
                 mqtt("client.prefix", "koupleless"),
-                number("base.heart.seconds", 10),
+                number("base.heart.seconds", endpoint.isEmpty() ? 10 : 12),
                 number("base.workers", 5));
         // These would change the meaning of the topics the base subscribes to, or give them another number of levels.
         if (settings.id.matches(".*[+#/\\x00].*") || settings.env.matches(".*[+#/\\x00].*")) {
             throw new IllegalArgumentException("BASE_ID and ENV must not have any of + # /: " + settings.id + ", " + env);
         }
         return settings;
+    }
+
+    /** Tells arklet how it is connected. To be called before Spring starts. */
+    public void configureArklet() {
+        // arklet makes one object of this class and hands it the service that installs and uninstalls modules.
+        Class<?> tunnel = endpoint.isEmpty() ? MqttTunnel.class : HttpHeartbeat.class;
+        System.setProperty("koupleless.arklet.custom.tunnel.classname", tunnel.getName());
+        // The port that heartbeats say is the one that it listens on.
+        System.setProperty(ARKLET_PORT, String.valueOf(arkletPort));
     }
 
     /** All topics of this base begin so. */

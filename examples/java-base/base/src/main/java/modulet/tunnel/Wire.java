@@ -64,13 +64,16 @@ final class Wire {
         return data;
     }
 
-    /** @param state activated, or deactivated for a base that is going away */
-    Map<String, Object> heart(String state) {
+    /**
+     * @param state activated, or deactivated for a base that is going away
+     * @param port where it takes commands over HTTP, 0 if they come another way
+     */
+    Map<String, Object> heart(String state, int port) {
         Map<String, Object> data = new LinkedHashMap<>();
         data.put("baseMetadata", metadata());
         data.put("localIP", settings.ip());
         data.put("localHostName", settings.host());
-        data.put("port", 0);
+        data.put("port", port);
         data.put("state", state);
         return data;
     }

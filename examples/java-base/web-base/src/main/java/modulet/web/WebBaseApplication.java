@@ -1,6 +1,6 @@
 package modulet.web;
 
-import modulet.tunnel.MqttTunnel;
+import modulet.tunnel.Settings;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 import org.springframework.boot.Banner;
@@ -14,19 +14,19 @@ public class WebBaseApplication {
 
     public static void main(String[] args) {
         System.setProperty("sofa.ark.embed.enable", "true");
-        System.setProperty("koupleless.arklet.custom.tunnel.classname", MqttTunnel.class.getName());
-        System.setProperty("spring.application.name", MqttTunnel.SETTINGS.name());
+        Settings.OWN.configureArklet();
+        System.setProperty("spring.application.name", Settings.OWN.name());
         // See SharedTomcat.
         System.setProperty("ark.plugin.active.exclude", SharedTomcat.REPLACES);
         // A property of the JVM, so that modules have it too: modules with another port would open a server of their own.
-        System.setProperty("server.port", String.valueOf(MqttTunnel.SETTINGS.httpPort()));
+        System.setProperty("server.port", String.valueOf(Settings.OWN.httpPort()));
 
         SpringApplication application = new SpringApplication(WebBaseApplication.class);
         application.setBannerMode(Banner.Mode.OFF);
         application.addInitializers(context -> SharedTomcat.publish());
         try {
             var environment = application.run(args).getEnvironment();
-            LOG.info("BASE STARTED {} http://{}:{}", MqttTunnel.SETTINGS.id(), MqttTunnel.SETTINGS.ip(),
+            LOG.info("BASE STARTED {} http://{}:{}", Settings.OWN.id(), Settings.OWN.ip(),
                     environment.getProperty("local.server.port"));
         } catch (Throwable e) {
             LOG.error("the base cannot start", e);
