@@ -22,7 +22,10 @@ pub(crate) async fn set(name: &str) -> Result<(Stage, u16)> {
     set_with(name, |options| options.env("ENABLE_MQTT_TUNNEL", "false")).await
 }
 
-pub(crate) async fn set_with(name: &str, adapt: impl FnOnce(ControllerOptions) -> ControllerOptions) -> Result<(Stage, u16)> {
+pub(crate) async fn set_with(
+    name: &str,
+    adapt: impl FnOnce(ControllerOptions) -> ControllerOptions,
+) -> Result<(Stage, u16)> {
     let port = free_port()?;
     let options = |options: ControllerOptions| {
         adapt(options.env("ENABLE_HTTP_TUNNEL", "true").env("HTTP_TUNNEL_LISTEN_PORT", port.to_string()))

@@ -183,7 +183,10 @@ async fn a_base_that_asks_for_nothing_has_its_modules_as_soon_as_one_that_asks()
         active_mqtt(mqtt).await?;
         again.mqtt.push(begun.elapsed());
     }
-    println!("new: HTTP {:?}, MQTT {:?}; restarted: HTTP {:?}, MQTT {:?}", fresh.http, fresh.mqtt, again.http, again.mqtt);
+    println!(
+        "new: HTTP {:?}, MQTT {:?}; restarted: HTTP {:?}, MQTT {:?}",
+        fresh.http, fresh.mqtt, again.http, again.mqtt
+    );
     fresh.is_even().context("new bases")?;
     again.is_even().context("restarted bases")?;
     for base in &over_http {

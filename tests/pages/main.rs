@@ -54,9 +54,10 @@ fn both_languages_say_the_same() -> Result<()> {
 fn each_leads_to_the_other_in_its_first_lines() -> Result<()> {
     for page in TRANSLATED {
         let name = page.rsplit('/').next().unwrap_or(page);
-        for (file, other) in
-            [(format!("{page}.md"), format!("]({name}{OTHER_LANGUAGE})")), (format!("{page}{OTHER_LANGUAGE}"), format!("]({name}.md)"))]
-        {
+        for (file, other) in [
+            (format!("{page}.md"), format!("]({name}{OTHER_LANGUAGE})")),
+            (format!("{page}{OTHER_LANGUAGE}"), format!("]({name}.md)")),
+        ] {
             let text = read(&file)?;
             let line = text.lines().take(5).find(|line| line.contains(&other));
             let line = line.with_context(|| format!("{file} does not lead to {other}"))?;

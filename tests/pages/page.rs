@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 pub(crate) const OTHER_LANGUAGE: &str = ".zh-CN.md";
 
 /// From one heading to the next.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 struct Section {
     /// 1 for `#`; 0 before the first heading.
     level: usize,
@@ -14,7 +14,8 @@ struct Section {
     blocks: Vec<String>,
     /// Tables: of each cell its code and its links.
     tables: Vec<Vec<Vec<Vec<String>>>>,
-    /// Code and links in the text, sorted: languages have different orders.
+    /// All other text; then the code and the links in it, sorted: languages have different orders.
+    text: String,
     marks: Vec<String>,
 }
 
@@ -39,7 +40,8 @@ impl Page {
             let is_row = trimmed.starts_with('|');
             if let Some(fence) = trimmed.get(..3).filter(|fence| *fence == "```") {
                 let mut block = vec![trimmed.to_owned()];
-                block.extend(lines.by_ref().take_while(|line| !line.trim_start().starts_with(fence)).map(str::to_owned));
+                block
+                    .extend(lines.by_ref().take_while(|line| !line.trim_start().starts_with(fence)).map(str::to_owned));
                 section.blocks.push(block.join("\n"));
             } else if after_blank && line.starts_with("    ") && !is_row {
                 let mut block = vec![line.to_owned()];
@@ -57,12 +59,14 @@ impl Page {
                 let row = cells(trimmed).iter().map(|cell| marks(cell)).collect();
                 section.tables.last_mut().into_iter().for_each(|table| table.push(Clone::clone(&row)));
             } else if !is_about_languages(line) {
-                section.marks.extend(marks(line));
+                section.text.push_str(trimmed);
+                section.text.push('\n');
             }
             in_table = is_row;
             after_blank = line.trim().is_empty();
         }
-        sections.iter_mut().for_each(|(_, section)| section.marks.sort());
+        // Code may go over the end of a line.
+        sections.iter_mut().for_each(|(_, section)| section.marks = marks(&section.text.replace('\n', " ")));
         Self(sections)
     }
 

@@ -13,8 +13,9 @@ use tokio::{
 };
 
 use super::{
-    DEADLINE, base, install,
+    DEADLINE, base,
     http_base::{Base, free_port, posts},
+    install,
 };
 use crate::{
     domain::{Answer, Command, ModuleId},
@@ -24,9 +25,9 @@ use crate::{
 };
 
 const LIST: &str = "HTTP/1.1 200 OK\r\n\r\n{\"code\":\"SUCCESS\",\"data\":[],\"baseIdentity\":\"base-1\"}";
-const HEALTH: &str = "HTTP/1.1 200 OK\r\n\r\n{\"code\":\"SUCCESS\",\"data\":{\"healthData\":{}},\"baseIdentity\":\"base-1\"}";
-const INSTALLED: &str =
-    "HTTP/1.1 200 OK\r\n\r\n{\"code\":\"SUCCESS\",\"data\":{\"code\":\"SUCCESS\",\"message\":\"done\"},\"baseIdentity\":\"base-1\"}";
+const HEALTH: &str =
+    "HTTP/1.1 200 OK\r\n\r\n{\"code\":\"SUCCESS\",\"data\":{\"healthData\":{}},\"baseIdentity\":\"base-1\"}";
+const INSTALLED: &str = "HTTP/1.1 200 OK\r\n\r\n{\"code\":\"SUCCESS\",\"data\":{\"code\":\"SUCCESS\",\"message\":\"done\"},\"baseIdentity\":\"base-1\"}";
 
 struct Scene {
     /// Where bases beat.
@@ -110,7 +111,9 @@ async fn an_answer_that_is_cut_off_says_nothing_but_that_the_list_is_to_be_asked
         base.is_asked("queryAllBiz", 1).await;
     }
     // More than half a thing is refused too: text behind it, and another base's words.
-    for odd in [format!("{INSTALLED} x"), INSTALLED.replace("base-1", "base-2"), "HTTP/1.1 200 OK\r\n\r\n[1]".to_owned()] {
+    for odd in
+        [format!("{INSTALLED} x"), INSTALLED.replace("base-1", "base-2"), "HTTP/1.1 200 OK\r\n\r\n[1]".to_owned()]
+    {
         base.answers("installBiz", odd);
         scene.sends(install("biz1", 1));
         scene.is_uncertain().await;
@@ -187,7 +190,9 @@ async fn a_question_without_an_answer_ends_and_a_command_is_waited_for() {
     let (mut scene, base) = Scene::with_base().await;
     scene.sends(install("biz1", 1));
     scene.sends(Command::QueryHealth);
-    timeout(DEADLINE, async { tokio::join!(base.is_asked("installBiz", 1), base.is_asked("health", 1)) }).await.unwrap();
+    timeout(DEADLINE, async { tokio::join!(base.is_asked("installBiz", 1), base.is_asked("health", 1)) })
+        .await
+        .unwrap();
     base.answers("health", HEALTH);
     tokio::time::pause();
     // Nothing can come any more, so the clock runs to the next time-out: the question's, of which nobody hears.

@@ -96,7 +96,8 @@ async fn serve(mut stream: TcpStream, manners: &Mutex<Manners>, tells: &watch::S
 /// Status and body of what is posted there.
 pub(super) async fn posts(port: u16, path: &str, body: &str) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
-    let head = format!("POST {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head =
+        format!("POST {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
     stream.write_all((head + body).as_bytes()).await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;

@@ -103,7 +103,9 @@ pub fn scenarios() -> Result<Vec<Vec<Line>>> {
     let mut all: Vec<Vec<Line>> = Vec::new();
     for line in lines()? {
         match all.last_mut() {
-            Some(scenario) if scenario.first().is_some_and(|first| first.scenario == line.scenario) => scenario.push(line),
+            Some(scenario) if scenario.first().is_some_and(|first| first.scenario == line.scenario) => {
+                scenario.push(line)
+            }
             _ => all.push(vec![line]),
         }
     }

@@ -32,9 +32,11 @@ const LEFT_OUT: &[(&str, &str)] = &[(
 )];
 
 /// Steps of which only that they are answered alike counts, each with its reason.
-const LOOSE: &[(&str, &str, &str)] = &[
-    ("busy-threads", "meanwhile", "which of six installs has ended when a question's thread is free is left to chance"),
-];
+const LOOSE: &[(&str, &str, &str)] = &[(
+    "busy-threads",
+    "meanwhile",
+    "which of six installs has ended when a question's thread is free is left to chance",
+)];
 
 fn options() -> (BaseOptions, HttpOptions) {
     let base = BaseOptions {
@@ -130,7 +132,8 @@ async fn spoken(mut stream: TcpStream, line: &Line) -> Result<()> {
     if line.body["bizUrl"] == "http://127.0.0.1:9300/" {
         body = line.body.to_string().replace(":9300/", ":9300/index.html").into_bytes();
     }
-    let head = format!("{} {} HTTP/1.1\r\nHost: base\r\nContent-Length: {}\r\n\r\n", line.method, line.path, body.len());
+    let head =
+        format!("{} {} HTTP/1.1\r\nHost: base\r\nContent-Length: {}\r\n\r\n", line.method, line.path, body.len());
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(&body).await?;
     let mut answer = Vec::new();
