@@ -93,7 +93,7 @@ fn what_bases_answer_is_understood() -> Result<()> {
         (
             "error-uncut",
             "main class missing, reply uncut",
-            "installBiz biz1-web-single-host:0.0.9-SNAPSHOT failed: ?".to_owned(),
+            "installBiz biz1-web-single-host:0.0.9-SNAPSHOT failed: java.lang.ClassNotFoundException: com.example.NoSuchMain".to_owned(),
         ),
         ("bad-url", "404", "installBiz x1:1 failed: java.io.FileNotFoundException: http://127.0.0.1:9300/nosuch.jar".to_owned()),
         ("jar-mismatch", "asked for other:7.7", format!("installBiz other:7.7 done: it is {id}")),

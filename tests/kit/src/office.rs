@@ -68,7 +68,9 @@ impl Office {
 
     /// Whoever beats is refused.
     pub fn close(&mut self) {
-        self.listens.take().inspect(JoinHandle::abort);
+        if let Some(listens) = self.listens.take() {
+            listens.abort();
+        }
     }
 
     /// The next beat, from a base at that port if one is named, which is answered so.
