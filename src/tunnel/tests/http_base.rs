@@ -11,7 +11,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 
 /// How a command is answered; what is not named is never answered.
@@ -43,9 +43,10 @@ impl Base {
         let (tells, asked) = watch::channel(Vec::new());
         let (known, tells) = (Arc::clone(&manners), Arc::new(tells));
         let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let (manners, tells) = (Arc::clone(&known), Arc::clone(&tells));
-                tokio::spawn(async move { drop(serve(stream, &manners, &tells).await) });
+                connections.spawn(async move { drop(serve(stream, &manners, &tells).await) });
             }
         });
         Ok(Self { port, manners, asked, task })
@@ -80,7 +81,7 @@ async fn serve(mut stream: TcpStream, manners: &Mutex<Manners>, tells: &watch::S
     let head = String::from_utf8_lossy(&bytes).into_owned();
     let command = head.split(' ').nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
     let answer = manners.lock().unwrap_or_else(PoisonError::into_inner).get(command.as_str()).cloned();
-    tells.send_modify(|asked| asked.push(command));
+    tells.send_modify(|asked| asked.push(command.clone()));
     match answer {
         Some(answer) => {
             stream.write_all(&answer).await?;
@@ -88,7 +89,10 @@ async fn serve(mut stream: TcpStream, manners: &Mutex<Manners>, tells: &watch::S
             // What is still to be read would make the end a reset, which takes the answer with it.
             while stream.read(&mut [0; 4096]).await? > 0 {}
         }
-        None => while stream.read(&mut [0; 4096]).await? > 0 {},
+        None => {
+            while stream.read(&mut [0; 4096]).await? > 0 {}
+            tells.send_modify(|asked| asked.push(format!("{command} given up")));
+        }
     }
     Ok(())
 }
