@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::answers::Response;
 use super::arklet::Arklet;
 use super::command::uninstall_fault;
-use super::module::BizState;
+use super::module::{BizState, Module};
 
 pub(super) const NOT_STOPPABLE: &str =
     "java.lang.IllegalArgumentException: BizState must be ACTIVATED, DEACTIVATED or BROKEN.";

@@ -254,6 +254,7 @@ impl Story {
     async fn command(&mut self, mut lines: Vec<&Line>) -> Result<()> {
         lines.sort_by_key(|line| line.t_ms);
         let mut open: Vec<(&Line, tokio::time::Instant, JoinHandle<Result<()>>)> = Vec::new();
+        let mut given_up: Option<(&Line, tokio::time::Instant)> = None;
         for line in lines {
             #[expect(clippy::cast_precision_loss, reason = "milliseconds of minutes")]
             let ended = |other: &Line| other.t_ms as f64 + other.ms <= line.t_ms as f64;
@@ -262,6 +263,11 @@ impl Story {
             }
             if let Some((first, begun, _)) = open.first() {
                 sleep_until(*begun + Duration::from_millis(line.t_ms - first.t_ms) / SPEED).await;
+            }
+            // What the base does for a client that went away goes on meanwhile.
+            if let Some((last, begun)) = given_up.take() {
+                let pause = Duration::from_millis(line.t_ms - last.t_ms).min(Duration::from_secs(5));
+                sleep_until(begun + pause / SPEED).await;
             }
             let second = line.step.ends_with("at 1239").then_some(self.second.as_ref()).flatten();
             let port = second.unwrap_or(&self.base).port();
@@ -272,7 +278,9 @@ impl Story {
                 continue;
             }
             let stream = connected.with_context(|| line.step.clone())?;
-            open.push((line, tokio::time::Instant::now(), tokio::spawn(exchange(stream, line.clone()))));
+            let now = tokio::time::Instant::now();
+            given_up = line.end.starts_with("still open").then_some((line, now));
+            open.push((line, now, tokio::spawn(exchange(stream, line.clone()))));
         }
         for (_, _, open) in open {
             open.await??;
