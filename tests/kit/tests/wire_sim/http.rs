@@ -8,6 +8,7 @@ use modulet_testkit::{
     base::{BaseOptions, HttpBase, HttpOptions, UrlBehaviour},
     office::Office,
     recorded::{Dir, Line, scenarios},
+    wait::eventually,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -215,6 +216,10 @@ impl Story {
             "kill -9 of the base" => {
                 self.base.kill();
                 self.alive = false;
+                // Its tasks end one after the other.
+                let port = self.base.port();
+                let refuses = async || TcpStream::connect(("127.0.0.1", port)).await.is_err();
+                eventually("its port closed", Duration::from_secs(5), refuses).await?;
             }
             "the controller is killed" => self.office.close(),
             note if note.starts_with("the controller is back") => self.office.reopen().await?,
