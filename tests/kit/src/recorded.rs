@@ -104,7 +104,7 @@ pub fn scenarios() -> Result<Vec<Vec<Line>>> {
     for line in lines()? {
         match all.last_mut() {
             Some(scenario) if scenario.first().is_some_and(|first| first.scenario == line.scenario) => {
-                scenario.push(line)
+                scenario.push(line);
             }
             _ => all.push(vec![line]),
         }

@@ -20,6 +20,7 @@ pub(super) struct Arklet {
     pub(super) activation: Activation,
     pub(super) keep_broken: bool,
     pub(super) web: bool,
+    pub(super) plain: Vec<String>,
     pub(super) empty_records: bool,
     /// What every uninstall fails with.
     pub(super) stuck: Option<String>,
@@ -47,6 +48,7 @@ impl Arklet {
             activation: options.activation,
             keep_broken: options.keep_broken,
             web: options.web,
+            plain: options.plain.clone(),
             empty_records: options.empty_state_records,
             stuck: None,
             workers: options.workers.max(1),

@@ -106,6 +106,8 @@ pub struct BaseOptions {
     /// Its modules are web modules: two with one context path cannot be loaded. It is the name, unless
     /// [`UrlBehaviour::ServesAt`] or an argument says another.
     pub web: bool,
+    /// Names of modules that are none all the same.
+    pub plain: Vec<String>,
     /// Heartbeat interval; see [`BaseOptions::of_generation`] for the older ones.
     pub heartbeat: Duration,
     /// Worker threads that serve commands.
@@ -147,6 +149,7 @@ impl Default for BaseOptions {
             activation: Activation::Default,
             keep_broken: false,
             web: false,
+            plain: Vec::new(),
             heartbeat: Duration::from_secs(10),
             workers: 5,
             generation: Generation::V2_1_11,

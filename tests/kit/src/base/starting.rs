@@ -56,7 +56,9 @@ impl Arklet {
         if self.modules.iter().any(|module| module.is(&jar.name, &jar.version)) {
             return Err(Response::repeated(&jar.name, &jar.version));
         }
-        let taken = self.web && self.modules.iter().any(|module| module.serves_at == jar.serves_at);
+        let is_web = |name: &String| self.web && !self.plain.contains(name);
+        let holds = |module: &Module| is_web(&module.name) && module.serves_at == jar.serves_at;
+        let taken = is_web(&jar.name) && self.modules.iter().any(holds);
         let broken = if taken { Some(format!("Child name [{}] is not unique", jar.serves_at)) } else { jar.broken };
         self.serial += 1;
         let module = Module::new(self.serial, jar.name, jar.version, at_ms);

@@ -152,13 +152,21 @@ pub(super) fn health(modules: &[Module], options: &BaseOptions, uptime: f64) -> 
     });
     let cpu = json!({"count": 2, "type": "AMD EPYC", "total used (%)": 2280.0, "user used (%)": 39.035_087_719_298_25,
                      "system used (%)": 7.456_140_350_877_193, "free (%)": 53.070_175_438_596_49});
-    let plugin = json!({
+    let mut plugins = vec![json!({
         "artifactId": "koupleless-base-plugin", "groupId": "com.alipay.sofa.koupleless",
         "pluginActivator": "com.alipay.sofa.koupleless.plugin.ServerlessRuntimeActivator",
         "pluginName": "koupleless-base-plugin", "pluginVersion": "2.1.11",
         "pluginUrl": "file:/srv/koupleless/app/base.jar!/BOOT-INF/lib/koupleless-base-plugin-1.jar!/",
-    });
+    })];
+    if options.web {
+        plugins.push(json!({
+            "artifactId": "web-ark-plugin", "groupId": "com.alipay.sofa",
+            "pluginActivator": "com.alipay.sofa.ark.web.embed.WebPluginActivator",
+            "pluginName": "web-ark-plugin", "pluginVersion": "3.1.9",
+            "pluginUrl": "file:/srv/koupleless/app/base.jar!/BOOT-INF/lib/web-ark-plugin-3.1.9.jar!/",
+        }));
+    }
     let data = json!({"jvm": jvm, "cpu": cpu, "masterBizInfo": master(options), "bizListInfo": listed,
-                      "pluginListInfo": [plugin]});
+                      "pluginListInfo": plugins});
     json!({"code": "SUCCESS", "data": {"healthData": data}})
 }

@@ -90,12 +90,8 @@ fn normal(line: &Line, body: &Value) -> Value {
     }
     if body["data"]["healthData"].is_object() {
         body = health(body);
-        // The recorded base had one more plugin, which serves the web.
-        if let Some(plugins) = body["data"]["healthData"]["pluginListInfo"].as_array_mut() {
-            plugins.truncate(1);
-            let first = plugins.first_mut().and_then(Value::as_object_mut);
-            first.into_iter().flat_map(|plugin| plugin.values_mut()).for_each(|value| *value = json!("…"));
-        }
+        let plugins = body["data"]["healthData"]["pluginListInfo"].take();
+        body["data"]["healthData"]["pluginListInfo"] = sorted(plugins, "artifactId", "groupId");
     }
     let recorded = line.response.body["errorStackTrace"].as_str().unwrap_or_default();
     let loose = LOOSE.iter().any(|(scenario, step, _)| line.scenario == *scenario && line.step.ends_with(step));
