@@ -99,7 +99,7 @@ pub struct Args {
     #[arg(long, env = "MODULET_MODULE_URLS", value_delimiter = ',', value_name = "URL,…")]
     module_urls: Vec<UrlPrefix>,
 
-    /// Ranges in which bases' addresses are, comma-separated; others are not believed [default: all]
+    /// Ranges in which bases' addresses are, comma-separated; others are not believed, and over HTTP not listened to [default: all]
     #[arg(long, env = "MODULET_BASE_ADDRESSES", value_delimiter = ',', value_name = "CIDR,…")]
     base_addresses: Vec<IpNet>,
 

@@ -15,7 +15,7 @@
 //!
 //! Around them: [`config`], [`go_controller`] (its variables), [`app`] (wiring), [`tasks`] (what must not end), [`http`]
 //! (health, metrics), [`metrics`], [`picture`] and [`debug`] (what is known, for people who look), [`telemetry`], [`said`]
-//! (what was logged of an outage), [`tls`] (certificates and keys in files).
+//! (what was logged of an outage), [`tls`] (certificates and keys in files), [`renewed`] (what is made of files that change).
 
 pub mod api;
 pub mod app;
@@ -37,6 +37,7 @@ pub mod metrics;
 pub mod picture;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice))]
 pub mod planning;
+pub mod renewed;
 pub mod said;
 pub mod tasks;
 pub mod telemetry;

@@ -18,8 +18,9 @@ use crate::domain::printable;
 /// Characters of a field of a line of text.
 const FIELD_MAX: usize = 4096;
 /// The Kubernetes client reports each failed request, also those that are reported here and tried again, and quotes
-/// whole answers that it cannot read.
-const QUIET: &str = "kube_client=error,kube_client::client::builder=off,kube_runtime=error";
+/// whole answers that it cannot read. The TLS library warns of alerts that mean nothing: a JVM ends each connection with
+/// one, so each heartbeat.
+const QUIET: &str = "kube_client=error,kube_client::client::builder=off,kube_runtime=error,rustls=error";
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

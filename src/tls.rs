@@ -4,17 +4,14 @@ use std::{
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
 };
 
 use rustls::{
-    Error, InconsistentKeys, SignatureScheme,
-    client::ResolvesClientCert,
+    Error, InconsistentKeys,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     sign::CertifiedKey,
 };
-use tracing::warn;
 
 /// Files are read up to so many bytes: a bundle of all public authorities has 250 KiB.
 const FILE_MAX: u64 = 4 * 1024 * 1024;
@@ -51,6 +48,14 @@ pub enum TlsError {
         certificate: PathBuf,
         /// The key's file.
         key: PathBuf,
+    },
+    /// A file that should hold a secret. What is in it is not said.
+    #[error("no secret can be taken from {path}: {why}")]
+    NoSecret {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        why: &'static str,
     },
     /// No file was given, and there is nothing else.
     #[error("this system knows no certificate authorities ({why}): name a file with the broker's (MQTT_CA_PATH)")]
@@ -107,75 +112,9 @@ pub fn certified_key(certificate: &Path, key: &Path) -> Result<CertifiedKey, Tls
     }
 }
 
-/// A client's certificate, read again for each connection: files that are renewed need no restart. While they can't be
-/// used, those that were good last are.
-#[derive(Debug)]
-pub struct Rotating {
-    certificate: PathBuf,
-    key: PathBuf,
-    last: Mutex<Arc<CertifiedKey>>,
-}
-
-impl Rotating {
-    /// The certificate and key of two files.
-    ///
-    /// # Errors
-    /// They can't be used.
-    pub fn new(certificate: PathBuf, key: PathBuf) -> Result<Self, TlsError> {
-        let last = Mutex::new(Arc::new(certified_key(&certificate, &key)?));
-        Ok(Self { certificate, key, last })
-    }
-}
-
-impl ResolvesClientCert for Rotating {
-    fn resolve(&self, _authorities: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        match certified_key(&self.certificate, &self.key) {
-            Ok(read) => *last = Arc::new(read),
-            Err(error) => warn!(%error, "going on with the client certificate as it was"),
-        }
-        Some(Arc::clone(&last))
-    }
-
-    fn has_certs(&self) -> bool {
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn fixture(name: &str) -> PathBuf {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/certificates").join(name)
-    }
-
-    #[test]
-    fn a_client_certificate_that_is_renewed_is_shown_and_a_broken_one_is_not() {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let directory = tempfile::tempdir().unwrap();
-        let (certificate, key) = (directory.path().join("crt"), directory.path().join("key"));
-        let put = |name: &str| {
-            std::fs::copy(fixture(&format!("{name}.crt")), &certificate).unwrap();
-            std::fs::copy(fixture(&format!("{name}.key")), &key).unwrap();
-        };
-        put("good");
-        let rotating = Rotating::new(certificate.clone(), key.clone()).unwrap();
-        let shown = || rotating.resolve(&[], &[]).unwrap().cert.clone();
-        let of = |name: &str| certificates(&fixture(name)).unwrap();
-        assert_eq!(shown(), of("good.crt"));
-        put("version-1-client");
-        assert_eq!(shown(), of("version-1-client.crt"));
-        // In the midst of being renewed.
-        std::fs::copy(fixture("good.crt"), &certificate).unwrap();
-        assert_eq!(shown(), of("version-1-client.crt"));
-        std::fs::remove_file(&key).unwrap();
-        assert_eq!(shown(), of("version-1-client.crt"));
-        put("good");
-        assert_eq!(shown(), of("good.crt"));
-        std::fs::remove_file(&certificate).unwrap();
-        assert!(matches!(Rotating::new(certificate, key), Err(TlsError::File { .. })));
-    }
 
     #[test]
     fn what_is_no_file_or_far_too_large_is_refused_at_once() {

@@ -9,13 +9,14 @@ use std::{
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::{Options, ceiling::Ceiling, scrape::Series, soak::Soak, usage::Usage};
+use crate::{Options, bases::Tunnel, ceiling::Ceiling, scrape::Series, soak::Soak, usage::Usage};
 
 /// Everything.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) machine: Machine,
     pub(crate) bases: u32,
+    pub(crate) tunnel: Tunnel,
     pub(crate) writers: u32,
     pub(crate) controllers_frozen: bool,
     pub(crate) ceiling: Ceiling,
@@ -32,6 +33,7 @@ impl Report {
         Ok(Self {
             machine: Machine::this()?,
             bases: options.bases,
+            tunnel: options.tunnel,
             writers: options.writers,
             controllers_frozen: options.no_controllers,
             ceiling: Ceiling::default(),
@@ -90,6 +92,8 @@ pub(crate) struct Phase {
     pub(crate) cpu_beyond_idle: Option<f64>,
     /// modulet, at the end.
     pub(crate) usage: Usage,
+    /// TCP connections that were opened on this machine, until it was quiet.
+    pub(crate) connections: f64,
     /// modulet's writes, until it was quiet.
     pub(crate) writes: Series,
     /// modulet's commands, until it was quiet.

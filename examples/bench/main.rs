@@ -4,6 +4,7 @@
 //! can do at best is measured in the same run, because nothing that is measured here means much without it.
 //! `docs/performance.md` says what the figures mean.
 
+mod bases;
 mod ceiling;
 mod figures;
 mod objects;
@@ -23,7 +24,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Context as _, Result};
 use clap::Parser;
 
-use crate::{ceiling::Ceiling, figures::Report, stage::Stage};
+use crate::{bases::Tunnel, ceiling::Ceiling, figures::Report, stage::Stage};
 
 /// Measures modulet: registering, idling, installing, updating and deleting, one module on each of many bases.
 ///
@@ -35,6 +36,10 @@ struct Options {
     /// How many bases
     #[arg(long, default_value_t = 1000, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     bases: u32,
+
+    /// Which way they are reached
+    #[arg(long, default_value = "mqtt", value_enum, value_name = "TUNNEL")]
+    tunnel: Tunnel,
 
     /// How many clients write Pods at the same time, and how many measure the API server's ceiling
     #[arg(long, default_value_t = 32, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=256))]

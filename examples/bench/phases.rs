@@ -46,6 +46,7 @@ pub(crate) async fn conclude(stage: &Stage, ceiling: &Ceiling, done: Done) -> Re
         cpu_beyond_idle: stage.idle_cpu.map(|idle| of_modulet(&cpu) - idle * lasted),
         cpu,
         usage: after.usage.get(MODULET).copied().unwrap_or_default(),
+        connections: after.connections - done.before.connections,
         writes: scrape.writes,
         commands: scrape.commands,
         messages: scrape.messages,
@@ -102,6 +103,7 @@ pub(crate) async fn idle(stage: &mut Stage) -> Result<Phase> {
         cpu_beyond_idle: None,
         cpu: after.cpu_since(&before),
         usage: after.usage.get(MODULET).copied().unwrap_or_default(),
+        connections: after.connections - before.connections,
         writes: scrape.writes,
         commands: scrape.commands,
         messages: scrape.messages,
@@ -117,11 +119,11 @@ pub(crate) async fn idle(stage: &mut Stage) -> Result<Phase> {
 /// Commands that the bases have received in all, for each module that was installed on them: two versions on all,
 /// and two modules on some.
 pub(crate) fn commands(stage: &Stage) -> Result<Series> {
-    let fleet = stage.fleet()?;
+    let bases = stage.bases()?;
     let burst = stage.options.burst();
     let deployed = if stage.options.no_controllers { 0 } else { burst };
     let modules = 2 * stage.options.bases() + burst + deployed;
     #[expect(clippy::cast_precision_loss, reason = "counts of commands")]
-    let share = |command: &&str| ((*command).to_owned(), fleet.received(command) as f64 / modules as f64);
-    Ok(["installBiz", "uninstallBiz", "baseline", "queryAllBiz", "health"].iter().map(share).collect())
+    let share = |command: &&str| ((*command).to_owned(), bases.received(command) as f64 / modules as f64);
+    Ok(["installBiz", "uninstallBiz", "switchBiz", "baseline", "queryAllBiz", "health"].iter().map(share).collect())
 }

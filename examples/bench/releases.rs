@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use modulet_testkit::base::ReceivedCommand;
 
 use crate::{
     ceiling::Ceiling,
@@ -156,9 +157,9 @@ pub(crate) async fn delete(stage: &Stage, ceiling: &Ceiling) -> Result<Phase> {
     for (pod, at) in every.iter().zip(deleted) {
         stage.sight.deleted(pod, at);
     }
-    let (sight, fleet) = (&stage.sight, stage.fleet()?);
+    let (sight, on_bases) = (&stage.sight, stage.bases()?);
     stage.wait("all Pods to be gone", limit, count, || Ok(sight.count(&every, |p| p.gone.is_some()))).await?;
-    let empty = || Ok((0..fleet.len()).filter(|base| fleet.modules(*base).is_empty()).count());
+    let empty = || Ok((0..on_bases.len()).filter(|base| on_bases.modules(*base).is_empty()).count());
     stage.wait("all modules to be uninstalled", limit, bases, empty).await?;
 
     let commands = live.iter().map(|module| received(stage, module, "uninstallBiz")).collect::<Result<Vec<_>>>()?;
@@ -176,14 +177,13 @@ pub(crate) async fn delete(stage: &Stage, ceiling: &Ceiling) -> Result<Phase> {
 
 /// When a base first received the command about a module; a simulated base answers in the same moment.
 fn received(stage: &Stage, module: &Module, command: &str) -> Result<Option<Instant>> {
-    let all = stage.fleet()?.commands(module.base);
-    let mut about = all.iter().filter(|received| {
+    let about = |received: &ReceivedCommand| {
         let field = |key: &str| received.payload.get(key).and_then(|v| v.as_str());
         received.command == command
             && field("bizName") == Some(module.name)
             && field("bizVersion") == Some(&module.version)
-    });
-    Ok(about.next().map(|received| received.at))
+    };
+    Ok(stage.bases()?.received_at(module.base, about))
 }
 
 fn between(

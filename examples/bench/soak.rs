@@ -142,14 +142,14 @@ impl Churn {
 
     /// Waits until every base has what is wanted on it, and nothing else.
     async fn settled(&self, stage: &Stage) -> Result<()> {
-        let fleet = stage.fleet()?;
+        let bases = stage.bases()?;
         let as_wanted = |base: usize| {
             let wanted = self.wanted[base].iter();
             let wanted: Vec<_> = wanted.map(|m| (m.name.to_owned(), m.version.clone(), BizState::Activated)).collect();
-            fleet.modules(base) == wanted
+            bases.modules(base) == wanted
         };
-        let count = || Ok((0..fleet.len()).filter(|base| as_wanted(*base)).count());
-        stage.wait("all bases to have what is wanted", END_LIMIT, fleet.len(), count).await?;
+        let count = || Ok((0..bases.len()).filter(|base| as_wanted(*base)).count());
+        stage.wait("all bases to have what is wanted", END_LIMIT, bases.len(), count).await?;
         let names: Vec<_> = self.wanted.iter().flatten().map(Module::pod_name).collect();
         let ready = || Ok(stage.sight.count(&names, |pod| pod.ready.is_some()));
         stage.wait("all Pods to be Ready", END_LIMIT, names.len(), ready).await?;

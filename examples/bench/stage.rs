@@ -12,17 +12,19 @@ use modulet_testkit::{
     broker::Mosquitto,
     control_plane::{ControlPlane, ControlPlaneOptions},
     controller::{Controller, ControllerOptions},
+    ports::free_port,
     process::tail,
     tools::Tool,
 };
 
 use crate::{
     Options,
+    bases::{Bases, Tunnel},
     objects::{ENV, NAMESPACE},
     progress::say,
     scrape::Scrape,
     sight::Sight,
-    usage::{Usage, children},
+    usage::{Usage, children, connections_opened},
 };
 
 /// The name of the program that is measured.
@@ -44,7 +46,9 @@ pub(crate) struct Stage {
     plane: ControlPlane,
     broker: Mosquitto,
     controller: Option<Controller>,
-    fleet: Option<Fleet>,
+    bases: Option<Bases>,
+    /// Where bases over HTTP beat.
+    heartbeats: u16,
     /// modulet's CPU with nothing to do, as a part of a core; none before that is known.
     pub(crate) idle_cpu: Option<f64>,
 }
@@ -54,6 +58,8 @@ pub(crate) struct Stage {
 pub(crate) struct Snapshot {
     pub(crate) at: Instant,
     pub(crate) usage: BTreeMap<String, Usage>,
+    /// TCP connections that were ever opened on this machine.
+    pub(crate) connections: f64,
     pub(crate) scrape: Scrape,
 }
 
@@ -84,7 +90,17 @@ impl Stage {
         }
         let client = plane.client().await?;
         let sight = Sight::start(&client, NAMESPACE);
-        Ok(Self { options, client, sight, plane, broker, controller: None, fleet: None, idle_cpu: None })
+        Ok(Self {
+            options,
+            client,
+            sight,
+            plane,
+            broker,
+            controller: None,
+            bases: None,
+            heartbeats: free_port()?,
+            idle_cpu: None,
+        })
     }
 
     /// Starts modulet, which has no bases yet.
@@ -98,7 +114,15 @@ impl Stage {
             }
         };
         let options = ControllerOptions::new(binary, self.plane.kubeconfig(), self.broker.address());
-        let controller = Controller::start(options.env("ENV", ENV).env("CLIENT_ID", "modulet-bench")).await?;
+        let options = options.env("ENV", ENV).env("CLIENT_ID", "modulet-bench");
+        let options = match self.options.tunnel {
+            Tunnel::Mqtt => options,
+            Tunnel::Http => options
+                .env("ENABLE_MQTT_TUNNEL", "false")
+                .env("ENABLE_HTTP_TUNNEL", "true")
+                .env("HTTP_TUNNEL_LISTEN_PORT", self.heartbeats.to_string()),
+        };
+        let controller = Controller::start(options).await?;
         say(&format!("modulet runs, process {}", controller.process()?.pid()));
         self.controller = Some(controller);
         Ok(())
@@ -115,12 +139,16 @@ impl Stage {
             activation: Activation::ActivateNew,
             ..BaseOptions::new("base", broker.port)
         };
-        self.fleet = Some(Fleet::start(options, self.options.bases()).await?);
+        let count = self.options.bases();
+        self.bases = Some(match self.options.tunnel {
+            Tunnel::Mqtt => Bases::Mqtt(Fleet::start(options, count).await?),
+            Tunnel::Http => Bases::over_http(&options, self.heartbeats, count).await?,
+        });
         Ok(())
     }
 
-    pub(crate) fn fleet(&self) -> Result<&Fleet> {
-        self.fleet.as_ref().context("no bases")
+    pub(crate) fn bases(&self) -> Result<&Bases> {
+        self.bases.as_ref().context("no bases")
     }
 
     fn controller(&self) -> Result<&Controller> {
@@ -147,7 +175,7 @@ impl Stage {
             let name = if pid == modulet { MODULET.to_owned() } else { name };
             usage.insert(name, Usage::of(pid)?);
         }
-        Ok(Snapshot { at: Instant::now(), usage, scrape })
+        Ok(Snapshot { at: Instant::now(), usage, connections: connections_opened()?, scrape })
     }
 
     /// Waits until all of `total` are done.
@@ -219,7 +247,7 @@ impl Stage {
         if let Some(mut controller) = self.controller.take() {
             controller.terminate().await?;
         }
-        drop(self.fleet);
+        drop(self.bases);
         drop(self.sight);
         self.broker.stop().await?;
         self.plane.stop().await

@@ -15,9 +15,9 @@ pub(crate) fn markdown(report: &Report) -> String {
     let frozen = if report.controllers_frozen { "frozen" } else { "running" };
     let _ = writeln!(
         text,
-        "{} bases, {} writers; {} cores ({}), {:.0} GB, load {:.1} before; everything on this machine; \
+        "{} bases over {:?}, {} writers; {} cores ({}), {:.0} GB, load {:.1} before; everything on this machine; \
          scheduler and controller manager {frozen}, with their limits raised\n",
-        report.bases, report.writers, m.cores, m.model, m.memory_gb, m.load_before
+        report.bases, report.tunnel, report.writers, m.cores, m.model, m.memory_gb, m.load_before
     );
     let _ = text.write_str(&phases(report));
     let _ = text.write_str(&latencies(report));
@@ -69,6 +69,8 @@ fn phases(report: &Report) -> String {
         "% of a core",
         "RSS, MB",
         "peak",
+        "sockets",
+        "connections per s",
     ];
     let rows = report.phases.iter().map(|p| {
         let cpu = p.own_cpu();
@@ -85,6 +87,8 @@ fn phases(report: &Report) -> String {
             format!("{:.1}", cpu / p.lasted * 100.0),
             format!("{:.1}", p.usage.rss),
             format!("{:.1}", p.usage.peak_rss),
+            p.usage.sockets.to_string(),
+            format!("{:.0}", p.connections / p.lasted),
         ]
     });
     table(&mut text, &head, rows);

@@ -17,6 +17,8 @@ pub(crate) struct Usage {
     pub(crate) rss: f64,
     /// The most it ever was.
     pub(crate) peak_rss: f64,
+    /// Open sockets.
+    pub(crate) sockets: usize,
 }
 
 impl Usage {
@@ -30,7 +32,11 @@ impl Usage {
             let kilobytes = line.and_then(|l| l.split_whitespace().next()?.parse::<f64>().ok());
             kilobytes.unwrap_or_default() / 1024.0
         };
-        Ok(Self { cpu: (ticks(11) + ticks(12)) / TICKS_PER_SECOND, rss: memory("VmRSS:"), peak_rss: memory("VmHWM:") })
+        let files = fs::read_dir(format!("/proc/{pid}/fd"))?.flatten();
+        let sockets = files.filter_map(|file| fs::read_link(file.path()).ok());
+        let sockets = sockets.filter(|to| to.to_string_lossy().starts_with("socket:")).count();
+        let cpu = (ticks(11) + ticks(12)) / TICKS_PER_SECOND;
+        Ok(Self { cpu, rss: memory("VmRSS:"), peak_rss: memory("VmHWM:"), sockets })
     }
 }
 
@@ -58,4 +64,14 @@ pub(crate) fn children() -> Result<BTreeMap<String, u32>> {
         found.insert(name.to_owned(), pid);
     }
     Ok(found)
+}
+
+/// TCP connections that were ever opened on this machine, by whomever.
+pub(crate) fn connections_opened() -> Result<f64> {
+    let text = fs::read_to_string("/proc/net/snmp")?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let mut columns = names.split(' ').zip(values.split(' '));
+    let opened = columns.find(|(name, _)| *name == "ActiveOpens").and_then(|(_, value)| value.parse().ok());
+    opened.context("no count of TCP connections in /proc/net/snmp")
 }

@@ -28,7 +28,7 @@ use tower::{BoxError, util::MapErrLayer};
 use tracing::info;
 
 use super::{Proxies, proxy::Proxy};
-use crate::tls::{Rotating, TlsError};
+use crate::{renewed::Rotating, tls::TlsError};
 
 /// A watch is asked for anew after so many seconds, from where it was. This is also how long it can take to notice that
 /// nothing comes any more because the connection is dead; the library then waits 5 s more.

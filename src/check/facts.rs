@@ -56,6 +56,37 @@ pub(super) struct Facts {
     pub(super) leases: Look<Vec<Lease>>,
     /// Who wrote the record of this environment last, if there is one and it says.
     pub(super) writer: Look<Option<String>>,
-    /// The broker; none: no tunnel is switched on.
+    /// The broker; none: the tunnel over MQTT is not switched on.
     pub(super) broker: Option<Probe>,
+    /// The tunnel over HTTP, where it is switched on.
+    pub(super) heartbeats: Option<Heartbeats>,
+}
+
+/// How bases are heard over HTTP.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one option")]
+pub(super) struct Heartbeats {
+    /// Where they post to.
+    pub(super) port: u16,
+    /// Whether the files could be read and the port be opened.
+    pub(super) opened: Result<(), Closed>,
+    /// Only those in the ranges of bases may beat.
+    pub(super) ranges: bool,
+    /// Only those with the secret.
+    pub(super) secret: bool,
+    /// Over TLS.
+    pub(super) tls: bool,
+    /// Only those with a certificate.
+    pub(super) certificates: bool,
+}
+
+/// Why nobody would be heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// A file is no good.
+    File(String),
+    /// The port is in use, which is as it should be beside a modulet that runs.
+    InUse,
+    /// The port cannot be opened.
+    Port(String),
 }

@@ -2,6 +2,7 @@
 
 mod broker;
 mod controllers;
+mod heartbeats;
 mod nodes;
 mod words;
 mod workloads;
@@ -34,6 +35,7 @@ pub(super) fn all(facts: &Facts) -> Vec<Finding> {
         found.extend(controllers::controllers(facts));
     }
     found.extend(broker::broker(facts));
+    found.extend(heartbeats::heartbeats(facts));
     found
 }
 

@@ -67,6 +67,7 @@ pub(super) async fn look(config: &Config, account: Option<&Account>) -> Facts {
         leases: not_looked(),
         writer: not_looked(),
         broker: None,
+        heartbeats: None,
     };
     match connect(config).await {
         Ok((client, version)) => {

@@ -45,6 +45,9 @@ fn values_that_cannot_work_are_refused() {
         ["--module-urls", "repo.example.com"],
         ["--base-addresses", "10.0.0.0/33"],
         ["--shared-module-names", "maybe"],
+        ["--http-tunnel-crt-path", "/crt"],
+        ["--http-tunnel-key-path", "/key"],
+        ["--http-tunnel-client-ca-path", "/ca"],
     ] {
         assert!(Args::try_parse_from(["modulet"].iter().chain(&bad)).is_err(), "{bad:?}");
     }
@@ -61,6 +64,21 @@ fn any_of_its_options_switches_tls_on() {
     assert!(config(&["--mqtt-ca-path", "/ca"]).tls.unwrap().ca.is_some());
     let identity = ["--mqtt-client-crt-path", "/crt", "--mqtt-client-key-path", "/key"];
     assert!(config(&identity).tls.unwrap().identity.is_some());
+}
+
+#[test]
+fn the_http_tunnel_has_tls_and_a_secret_where_files_are_named() {
+    let config = |args: &[&str]| {
+        let args = [&["modulet", "--enable-http-tunnel"], args].concat();
+        Config::from(Args::try_parse_from(args).unwrap()).http_tunnel.unwrap()
+    };
+    assert!(config(&[]).tls.is_none() && config(&[]).secret.is_none());
+    let files = ["--http-tunnel-crt-path", "/crt", "--http-tunnel-key-path", "/key"];
+    assert!(config(&files).tls.unwrap().clients.is_none());
+    let all =
+        config(&[&files[..], &["--http-tunnel-client-ca-path", "/ca", "--http-tunnel-secret-file", "/s"]].concat());
+    assert_eq!(all.tls.unwrap().clients, Some("/ca".into()));
+    assert_eq!(all.secret, Some("/s".into()));
 }
 
 #[test]

@@ -42,9 +42,13 @@ impl AddressRanges {
     /// As [`address`], and it is in none of the ranges.
     pub fn address(&self, said: &str) -> Result<String, AddressError> {
         let ip = address(said)?;
-        let inside = |parsed: &IpAddr| self.0.iter().any(|range| range.contains(parsed));
-        let allowed = self.0.is_empty() || ip.parse().is_ok_and(|parsed| inside(&parsed));
+        let allowed = self.0.is_empty() || ip.parse().is_ok_and(|parsed| self.name(parsed));
         if allowed { Ok(ip) } else { Err(AddressError::OutOfRange(ip)) }
+    }
+
+    /// Whether a base may be there.
+    pub fn allow(&self, address: IpAddr) -> bool {
+        self.0.is_empty() || self.name(address)
     }
 
     /// Whether this is in one of the ranges that are named. Where none are, none is.

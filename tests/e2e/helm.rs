@@ -6,7 +6,8 @@ use anyhow::{Context, Result, bail, ensure};
 use futures::future::try_join_all;
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{ConfigMap, Event, Node, Pod, Secret},
+    core::v1::{ConfigMap, Event, Node, Pod, Secret, Service},
+    networking::v1::NetworkPolicy,
     rbac::v1::{ClusterRole, PolicyRule, Role},
 };
 use kube::{
@@ -14,11 +15,12 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use modulet_testkit::{
-    base::{Activation, BaseOptions, SimulatedBase},
+    base::{Activation, BaseOptions, HttpBase, HttpOptions, SimulatedBase},
     broker::Mosquitto,
     control_plane::{ControlPlane, ControlPlaneOptions},
     controller::{Controller, ControllerOptions},
     helm::helm_install,
+    ports::free_port,
     wait::eventually,
 };
 use serde_json::{Value, json};
@@ -27,6 +29,7 @@ use crate::stage::{SOON, is_ready, module_pod, module_template};
 
 const NAMESPACE: &str = "modulet-system";
 const NODE: &str = "vnode.base-1.charted";
+const BASES_SECRET: &str = "what-bases-over-http-carry";
 
 /// Records what the chart's service account asks for.
 const AUDIT: &str = r#"{
@@ -252,13 +255,24 @@ async fn main_job(client: &Client, base: &SimulatedBase) -> Result<()> {
     .await
 }
 
+/// A base over HTTP with the secret of the chart's Secret.
+async fn over_http(client: &Client, port: u16) -> Result<()> {
+    let options = BaseOptions { name: "over-http".into(), ..BaseOptions::new("http-1", 0) };
+    let http = HttpOptions { authorization: Some(format!("Bearer {BASES_SECRET}")), ..HttpOptions::new(port) };
+    let _base = HttpBase::start(options, http).await?;
+    let nodes = Api::<Node>::all(client.clone());
+    eventually("a Node of a base over HTTP", SOON, async || Ok(nodes.get("vnode.http-1.charted").await?))
+        .await
+        .map(drop)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_chart_gives_exactly_the_variables_and_rights_that_the_job_needs() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let cluster = audited_cluster(directory.path()).await?;
     let client = cluster.client().await?;
     let broker = Mosquitto::start().await?;
-    let address = broker.address();
+    let (address, http_port) = (broker.address(), free_port()?);
     let values = json!({
         "environment": "charted",
         "mqtt": {
@@ -266,12 +280,25 @@ async fn the_chart_gives_exactly_the_variables_and_rights_that_the_job_needs() -
         },
         "log": { "level": "info,modulet=debug" },
         "rbac": { "environmentFrom": ["default"] },
+        "http": {
+            "enabled": true, "port": http_port, "secret": { "existingSecret": "bases" },
+            "networkPolicy": { "enabled": true, "from": [{ "podSelector": {} }] },
+        },
         "extraEnv": [
             { "name": "MODULET_UNREACHABLE_AFTER", "value": "5" },
             { "name": "MODULET_DEAD_AFTER", "value": "4" },
         ],
     });
-    helm_install(cluster.kubeconfig(), NAMESPACE, &values).await?;
+    let notes = helm_install(cluster.kubeconfig(), NAMESPACE, &values).await?;
+    let endpoint = format!("http://modulet.{NAMESPACE}:{http_port}");
+    assert!(notes.contains(&endpoint) && !notes.contains("Whoever reaches"), "{notes}");
+    let service = Api::<Service>::namespaced(client.clone(), NAMESPACE).get("modulet").await?;
+    let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
+    assert_eq!(ports.first().map(|port| port.port), Some(i32::from(http_port)));
+    Api::<NetworkPolicy>::namespaced(client.clone(), NAMESPACE).get("modulet").await?;
+    let secret = json!({ "metadata": { "name": "bases" }, "stringData": { "secret": BASES_SECRET } });
+    let secrets = Api::<Secret>::namespaced(client.clone(), NAMESPACE);
+    secrets.create(&PostParams::default(), &serde_json::from_value(secret)?).await?;
     let made: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
     eventually("its Pod accepted", SOON, async || made.list(&ListParams::default()).await.ok()?.items.pop()).await?;
 
@@ -285,6 +312,7 @@ async fn the_chart_gives_exactly_the_variables_and_rights_that_the_job_needs() -
         }
     }
     let controller = Controller::start(options).await?;
+    over_http(&client, http_port).await?;
     let base = SimulatedBase::start(BaseOptions {
         username: address.username.clone(),
         password: address.password.clone(),

@@ -26,6 +26,7 @@ mod faults_workloads;
 mod generations;
 mod helm;
 mod holding;
+mod http_security;
 mod http_tunnel;
 mod http_tunnel_story;
 mod http_tunnel_traps;

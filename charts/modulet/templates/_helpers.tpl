@@ -42,9 +42,33 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{/* The Secret with user and password; empty if the broker asks for none. */}}
 {{- define "modulet.secretName" -}}
-{{- if .Values.mqtt.existingSecret }}
+{{- if not .Values.mqtt.enabled }}
+{{- else if .Values.mqtt.existingSecret }}
 {{- .Values.mqtt.existingSecret }}
 {{- else if .Values.mqtt.username }}
 {{- printf "%s-mqtt" (include "modulet.fullname" .) }}
+{{- end }}
+{{- end }}
+
+{{/* Where bases over HTTP find it. */}}
+{{- define "modulet.httpServiceName" -}}
+{{- default (include "modulet.fullname" .) .Values.http.service.name }}
+{{- end }}
+
+{{/* The Secrets that are files in the Pod, as a list of name (also of the directory) and Secret. */}}
+{{- define "modulet.files" -}}
+{{- with include "modulet.secretName" . }}
+- { name: login, secret: {{ quote . }} }
+{{- end }}
+{{- if and .Values.mqtt.enabled .Values.mqtt.tls.secretName }}
+- { name: tls, secret: {{ quote .Values.mqtt.tls.secretName }} }
+{{- end }}
+{{- if .Values.http.enabled }}
+{{- with .Values.http.secret.existingSecret }}
+- { name: http-secret, secret: {{ quote . }} }
+{{- end }}
+{{- with .Values.http.tls.secretName }}
+- { name: http-tls, secret: {{ quote . }} }
+{{- end }}
 {{- end }}
 {{- end }}

@@ -11,7 +11,10 @@ const BROKER: &str = "broker";
 
 pub(super) fn broker(facts: &Facts) -> Vec<Finding> {
     let Some(probe) = &facts.broker else {
-        let text = "no tunnel is switched on (ENABLE_MQTT_TUNNEL): no base can be reached";
+        if facts.heartbeats.is_some() {
+            return Vec::new();
+        }
+        let text = "no tunnel is switched on (ENABLE_MQTT_TUNNEL, ENABLE_HTTP_TUNNEL): no base can be reached";
         return vec![Finding::new(BROKER, Level::Problem, text)];
     };
     if let Err(refusal) = &probe.connected {

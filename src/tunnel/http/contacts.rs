@@ -21,6 +21,13 @@ const CONTACTS: usize = 32 * 1024;
 const EARLY: Duration = Duration::from_secs(10);
 /// and before one that comes later, the JVM was away or we were.
 const LATE: Duration = Duration::from_secs(14);
+/// A base that was heard within this lives where it was heard, whoever else says so: it may have started just now, and
+/// take no connections yet.
+const LIVES: Duration = Duration::from_secs(5);
+/// When two beats are missing it is gone, or has moved. Between the two it lives if its port is open,
+const GONE: Duration = Duration::from_secs(28);
+/// at which we look no more often than this.
+const LOOKS_EVERY: Duration = Duration::from_secs(5);
 /// Two ports that alternate are told of once in this time.
 const TELLS_EVERY: Duration = Duration::from_secs(600);
 
@@ -44,11 +51,29 @@ pub(super) struct Forged {
     said: IpAddr,
 }
 
+/// A beat, or a question for the baseline, for a base that lives elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{base} lives at {at}: nobody at {from} is taken for it while that port is open, or until it is silent for {gone} s. Two \
+     bases have one identity, or somebody wants the other's commands",
+    gone = GONE.as_secs()
+)]
+pub(super) struct Taken {
+    base: BaseId,
+    /// Where it lives.
+    pub(super) at: SocketAddr,
+    from: IpAddr,
+    beat: Instant,
+    /// It lives only if its port is open, which is to be looked at now.
+    pub(super) look: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Contact {
     at: SocketAddr,
     beat: Instant,
     told: Option<Instant>,
+    looked: Option<Instant>,
 }
 
 /// All of them, and who waits for a baseline.
@@ -65,26 +90,51 @@ impl Contacts {
     }
 
     /// Where a base is that says `said` in a beat that came from `from`. Commands go where the beat came from, or, where
-    /// both are in the ranges, to where it says. What comes from this very machine may say any address of it.
+    /// both are in the ranges, to where it says. Without ranges, what comes from this very machine may say any address of
+    /// it.
     pub(super) fn place(&self, from: IpAddr, said: Option<IpAddr>) -> Result<IpAddr, Forged> {
-        let (from, said) = (from.to_canonical(), said.map(|s| s.to_canonical()));
-        match said {
-            Some(said) if said != from && !from.is_loopback() => {
-                let allowed = self.ranges.name(from) && self.ranges.name(said);
-                if allowed { Ok(said) } else { Err(Forged { from, said }) }
-            }
-            _ => Ok(from),
+        let (from, said) = (from.to_canonical(), said.map_or(from, |s| s.to_canonical()));
+        let allowed = self.ranges.name(from) && self.ranges.name(said);
+        if allowed {
+            Ok(said)
+        } else if said == from || from.is_loopback() && self.ranges.allow(from) && self.ranges.allow(said) {
+            Ok(from)
+        } else {
+            Err(Forged { from, said })
         }
     }
 
-    /// A base beat. The newest beat tells where it is.
+    /// Whether what came from there may be taken for the base's word.
+    pub(super) fn believes(&self, base: &BaseId, from: IpAddr, now: Instant) -> Result<(), Taken> {
+        let mut known = open(&self.known);
+        let Some(contact) = known.get_mut(base) else { return Ok(()) };
+        let silence = now.saturating_duration_since(contact.beat);
+        if contact.at.ip() == from || silence >= GONE {
+            return Ok(());
+        }
+        let lately = contact.looked.is_some_and(|at| now.saturating_duration_since(at) < LOOKS_EVERY);
+        let look = silence >= LIVES && !lately;
+        if look {
+            contact.looked = Some(now);
+        }
+        Err(Taken { base: base.clone(), at: contact.at, from, beat: contact.beat, look })
+    }
+
+    /// Nobody is there any more where it lived. Returns whether it is given up: not if it was heard meanwhile.
+    pub(super) fn give_up(&self, taken: &Taken) -> bool {
+        let mut known = open(&self.known);
+        let silent = known.get(&taken.base).is_some_and(|contact| contact.at == taken.at && contact.beat == taken.beat);
+        silent && known.remove(&taken.base).is_some()
+    }
+
+    /// A base beat that is believed. The newest beat tells where it is.
     pub(super) fn beat(&self, base: &BaseId, at: SocketAddr, now: Instant) -> Beat {
         let mut known = open(&self.known);
         if known.len() >= CONTACTS && !known.contains_key(base) {
             let oldest = known.iter().min_by_key(|(_, contact)| contact.beat).map(|(id, _)| id.clone());
             oldest.map(|id| known.remove(&id));
         }
-        let before = known.insert(base.clone(), Contact { at, beat: now, told: None });
+        let before = known.insert(base.clone(), Contact { at, beat: now, told: None, looked: None });
         let Some(before) = before else { return Beat { out_of_turn: true, alternates: None } };
         let passed = now.saturating_duration_since(before.beat);
         let out_of_turn = !(EARLY..=LATE).contains(&passed);
@@ -118,64 +168,4 @@ impl Contacts {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ranges(all: &[&str]) -> AddressRanges {
-        AddressRanges::new(all.iter().map(|range| range.parse().unwrap()).collect())
-    }
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn a_beat_for_anothers_address_is_refused_unless_both_are_in_the_ranges() {
-        let contacts = Contacts::new(AddressRanges::default());
-        assert_eq!(contacts.place(ip("10.0.0.1"), Some(ip("10.0.0.1"))), Ok(ip("10.0.0.1")));
-        assert_eq!(contacts.place(ip("::ffff:10.0.0.1"), Some(ip("10.0.0.1"))), Ok(ip("10.0.0.1")));
-        assert_eq!(contacts.place(ip("10.0.0.1"), None), Ok(ip("10.0.0.1")), "what it says is no address");
-        assert_eq!(contacts.place(ip("127.0.0.1"), Some(ip("192.0.2.2"))), Ok(ip("127.0.0.1")), "this machine");
-        assert!(contacts.place(ip("10.0.0.1"), Some(ip("10.0.0.2"))).is_err());
-        assert!(contacts.place(ip("10.0.0.1"), Some(ip("169.254.169.254"))).is_err());
-        let contacts = Contacts::new(ranges(&["10.0.0.0/8", "fd00::/8"]));
-        assert_eq!(contacts.place(ip("10.0.0.1"), Some(ip("10.9.0.2"))), Ok(ip("10.9.0.2")));
-        assert_eq!(contacts.place(ip("fd00::1"), Some(ip("fd00::2"))), Ok(ip("fd00::2")));
-        assert!(contacts.place(ip("11.0.0.1"), Some(ip("10.0.0.2"))).is_err());
-        assert!(contacts.place(ip("10.0.0.1"), Some(ip("11.0.0.2"))).is_err());
-    }
-
-    #[test]
-    fn the_newest_beat_tells_where_a_base_is_and_two_that_share_an_identity_are_told_of_once() {
-        let (contacts, base, start) = (Contacts::default(), BaseId::new("base-1"), Instant::now());
-        let at = |port| SocketAddr::from(([10, 0, 0, 1], port));
-        let after = |s: u64| start + Duration::from_secs(s);
-        assert_eq!(contacts.beat(&base, at(1238), start), Beat { out_of_turn: true, alternates: None }, "the first");
-        assert_eq!(contacts.beat(&base, at(1238), after(12)), Beat { out_of_turn: false, alternates: None });
-        // It restarted and has another port: at first that looks the same as a second base.
-        assert_eq!(contacts.beat(&base, at(1239), after(15)), Beat { out_of_turn: true, alternates: Some(1238) });
-        assert_eq!(contacts.of(&base), Some(at(1239)));
-        assert_eq!(
-            contacts.beat(&base, at(1238), after(24)),
-            Beat { out_of_turn: true, alternates: None },
-            "said before"
-        );
-        assert_eq!(
-            contacts.beat(&base, at(1238), after(60)),
-            Beat { out_of_turn: true, alternates: None },
-            "it was away"
-        );
-        assert_eq!(contacts.of(&BaseId::new("other")), None);
-    }
-
-    #[test]
-    fn invented_identities_take_no_more_room_than_there_is() {
-        let (contacts, start) = (Contacts::default(), Instant::now());
-        let at = SocketAddr::from(([10, 0, 0, 1], 1238));
-        for number in 0..CONTACTS + 10 {
-            contacts.beat(&BaseId::new(format!("base-{number}")), at, start + Duration::from_millis(number as u64));
-        }
-        assert_eq!(open(&contacts.known).len(), CONTACTS);
-        assert!(contacts.of(&BaseId::new("base-0")).is_none());
-    }
-}
+mod tests;

@@ -2,20 +2,26 @@
 //!
 //! Protocol facts that shape it (bases of 2.1.11): each answer ends with its connection and has no headers; what a base
 //! cannot read it never answers; commands run on its few I/O threads, so a question can wait behind an install; a
-//! request that we give up goes on there; a base takes connections only some moments after its first beat.
+//! request that we give up goes on there; a base takes connections only some moments after its first beat. It beats
+//! with the JVM's own client: `https:` and its key store work, an `Authenticator` answers when it is asked, and the
+//! endpoint and the metadata are in its log at each beat, so no secret may be in them.
 
 mod client;
 mod contacts;
+mod door;
+mod secret;
 mod server;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use tokio::{net::TcpListener, sync::mpsc};
 
 use super::{AddressRanges, Event, Sender, Topics};
-use crate::{metrics::Metrics, tasks::Tasks};
+use crate::{metrics::Metrics, tasks::Tasks, tls::TlsError};
 use client::Client;
 use contacts::Contacts;
+use door::Door;
+pub use door::Tls;
 use server::Server;
 
 /// How the HTTP tunnel is set up.
@@ -23,16 +29,29 @@ use server::Server;
 pub struct HttpConfig {
     /// The port that bases post to, on all addresses.
     pub port: u16,
-    /// Where bases are: those in them may say an address that is not the one they speak from.
+    /// Where bases are: where there are ranges, only those in them may beat, and may say an address that is not the one
+    /// they speak from.
     pub ranges: AddressRanges,
+    /// File with the secrets of which bases must carry one.
+    pub secret: Option<PathBuf>,
+    /// TLS, if so.
+    pub tls: Option<Tls>,
 }
 
-/// The port cannot be used.
+/// Why bases cannot be heard.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on port {port} for heartbeats of bases (HTTP_TUNNEL_LISTEN_PORT): {source}")]
-pub struct HttpError {
-    port: u16,
-    source: std::io::Error,
+pub enum HttpError {
+    /// The port cannot be used.
+    #[error("cannot listen on port {port} for heartbeats of bases (HTTP_TUNNEL_LISTEN_PORT): {source}")]
+    Port {
+        /// Which one.
+        port: u16,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file cannot be used.
+    #[error("cannot listen for heartbeats of bases: {0}")]
+    File(#[from] TlsError),
 }
 
 /// The port is open.
@@ -40,17 +59,19 @@ pub struct HttpError {
 pub struct Listener {
     socket: TcpListener,
     ranges: AddressRanges,
+    door: Door,
 }
 
-/// Opens the port; one in use is told at the start.
+/// Reads the files and opens the port: what is wrong with them is told at the start.
 ///
 /// # Errors
-/// The port is in use.
+/// The port is in use, or a file is no good.
 pub async fn listen(config: &HttpConfig) -> Result<Listener, HttpError> {
-    let port = config.port;
+    let (port, ranges) = (config.port, config.ranges.clone());
+    let door = Door::new(ranges.clone(), config.secret.clone(), config.tls.clone())?;
     let socket = TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port))).await;
-    let socket = socket.map_err(|source| HttpError { port, source })?;
-    Ok(Listener { socket, ranges: config.ranges.clone() })
+    let socket = socket.map_err(|source| HttpError::Port { port, source })?;
+    Ok(Listener { socket, ranges, door })
 }
 
 /// Hears bases and sends commands to them, until `events` is closed.
@@ -64,7 +85,8 @@ pub fn start(
     let contacts = Arc::new(Contacts::new(listener.ranges));
     let (commands, queue) = Sender::new();
     let client = Client::new(Arc::clone(&contacts), events.clone(), Arc::clone(&metrics));
+    let server = Server::new(topics, contacts, listener.door, events, metrics);
     tasks.spawn("HTTP tunnel, commands", client.run(queue));
-    tasks.spawn("HTTP tunnel, heartbeats", Server::new(topics, contacts, events, metrics).run(listener.socket));
+    tasks.spawn("HTTP tunnel, heartbeats", server.run(listener.socket));
     commands
 }

@@ -1,6 +1,7 @@
 //! What bases post: heartbeats, and the question for the baseline.
 
 use std::{
+    fmt::Display,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -9,8 +10,12 @@ use std::{
 use axum::{
     Router,
     body::Bytes,
-    extract::{ConnectInfo, DefaultBodyLimit, State},
-    http::StatusCode,
+    extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, State},
+    http::{
+        StatusCode,
+        header::{CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE},
+        request::Parts,
+    },
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -19,13 +24,14 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    net::TcpListener,
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
     time::{sleep, timeout},
 };
 use tracing::{debug, warn};
 
-use super::contacts::Contacts;
+use super::{contacts::Contacts, door::Door};
 use crate::{
     domain::{BaseId, printable},
     metrics::Metrics,
@@ -36,11 +42,14 @@ use crate::{
 const MAX_BODY: usize = 64 * 1024;
 /// Connections at a time; more wait in the system's queue.
 const CONNECTIONS: usize = 4096;
-/// A connection sends its request's head within this, and lives no longer than the other.
+/// A connection has made its TLS handshake within this, sends its request's head within this, and lives no longer than
+/// the other.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 const CONNECTION_FOR: Duration = Duration::from_secs(60);
 /// The baseline is known within this, or the base is told none: it gets its modules one by one then.
 const BASELINE_WITHIN: Duration = Duration::from_secs(5);
+/// A base that takes connections takes one within this; who waits for it gives up after 10 s (protocol fact).
+const OPENS_WITHIN: Duration = Duration::from_secs(3);
 /// After an error of the listener (no file descriptors) it is tried again.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
 
@@ -48,6 +57,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
 pub(super) struct Server {
     topics: Topics,
     contacts: Arc<Contacts>,
+    door: Door,
     events: mpsc::Sender<Event>,
     metrics: Arc<Metrics>,
     budgets: Mutex<Budgets>,
@@ -57,20 +67,21 @@ impl Server {
     pub(super) fn new(
         topics: Topics,
         contacts: Arc<Contacts>,
+        door: Door,
         events: mpsc::Sender<Event>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { topics, contacts, events, metrics, budgets: Mutex::default() }
+        Self { topics, contacts, door, events, metrics, budgets: Mutex::default() }
     }
 
     /// Serves until nobody wants events any more.
     pub(super) async fn run(self, listener: TcpListener) {
-        let (events, permits) = (self.events.clone(), Arc::new(Semaphore::new(CONNECTIONS)));
+        let (events, permits, server) = (self.events.clone(), Arc::new(Semaphore::new(CONNECTIONS)), Arc::new(self));
         let router = Router::new()
             .route("/heartbeat", post(heartbeat))
             .route("/queryBaseline", post(query_baseline))
             .layer(DefaultBodyLimit::max(MAX_BODY))
-            .with_state(Arc::new(self));
+            .with_state(Arc::clone(&server));
         loop {
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
             let accepted = tokio::select! {
@@ -78,20 +89,18 @@ impl Server {
                 () = events.closed() => return,
             };
             match accepted {
-                Ok((stream, from)) => {
-                    let service = TowerToHyperService::new(router.clone().layer(axum::Extension(ConnectInfo(from))));
-                    let connection = hyper::server::conn::http1::Builder::new()
-                        .timer(TokioTimer::new())
-                        .header_read_timeout(HEAD_WITHIN)
-                        .serve_connection(TokioIo::new(stream), service);
-                    tokio::spawn(async move {
-                        let _permit = permit;
-                        match timeout(CONNECTION_FOR, connection).await {
-                            Ok(Ok(())) | Err(_) => {}
-                            Ok(Err(error)) => debug!(%from, %error, "a connection ended"),
-                        }
-                    });
-                }
+                Ok((stream, from)) => match server.door.place(from.ip()) {
+                    Ok(place) => {
+                        let router = router.clone().layer(axum::Extension(ConnectInfo(from)));
+                        let server = Arc::clone(&server);
+                        tokio::spawn(async move {
+                            let _inside = (permit, place);
+                            // Ends with its time at the latest.
+                            let _ = timeout(CONNECTION_FOR, server.connection(stream, from, router)).await;
+                        });
+                    }
+                    Err(why) => server.refuse(why.reason(), from, &why),
+                },
                 Err(error) => {
                     warn!(%error, "no connection of a base can be taken");
                     sleep(ACCEPT_AGAIN).await;
@@ -100,24 +109,56 @@ impl Server {
         }
     }
 
+    async fn connection(&self, stream: TcpStream, from: SocketAddr, router: Router) {
+        let Some(tls) = self.door.tls() else { return serve(stream, from, router).await };
+        match timeout(HEAD_WITHIN, tls.accept(stream)).await {
+            Ok(Ok(stream)) => serve(stream, from, router).await,
+            Ok(Err(error)) => match error.get_ref().and_then(|inside| inside.downcast_ref()) {
+                Some(why @ rustls::Error::InvalidMessage(_)) => {
+                    self.refuse(
+                        "tls",
+                        from,
+                        &format!("it does not speak TLS, as http:// instead of https:// does ({why})"),
+                    );
+                }
+                Some(why) => self.refuse("tls", from, &format!("no TLS: {why}")),
+                // Somebody looked whether the port is open.
+                None => debug!(%from, %error, "a connection ended"),
+            },
+            Err(_) => self.refuse("tls", from, &"no TLS handshake in time"),
+        }
+    }
+
+    /// Counts what is refused, and logs it as long as the log does not fill up with it.
+    fn refuse(&self, reason: &'static str, from: SocketAddr, why: &dyn Display) {
+        self.metrics.message_refused(reason);
+        if open(&self.budgets).may_log(Instant::now()) {
+            warn!(%from, reason, error = &*printable(&why.to_string(), 300), "message refused");
+        }
+    }
+
     /// What a base says, if it may be believed; or how it is answered at once.
-    fn read(&self, kind: Kind, from: SocketAddr, body: &[u8]) -> Result<(BaseId, Message), StatusCode> {
-        let now = Instant::now();
-        let refused = |reason: &'static str, status: StatusCode, error: &dyn std::fmt::Display| {
-            self.metrics.message_refused(reason);
-            if open(&self.budgets).may_log(now) {
-                warn!(%from, path = kind.as_str(), error = &*printable(&error.to_string(), 300), "message refused");
-            }
+    async fn read(&self, kind: Kind, from: SocketAddr, body: &[u8]) -> Result<(BaseId, Message), StatusCode> {
+        let refused = |reason: &'static str, status: StatusCode, why: &dyn Display| {
+            self.refuse(reason, from, why);
             status
         };
         let said = codec::posted(kind, body).map_err(|error| refused("malformed", StatusCode::BAD_REQUEST, &error))?;
         let base = self.topics.base(&said.identity);
         let base = base.map_err(|error| refused("identity", StatusCode::BAD_REQUEST, &error))?;
+        let ip = self.contacts.place(from.ip(), said.address);
+        let ip = ip.map_err(|error| refused("address", StatusCode::FORBIDDEN, &error))?;
+        if let Err(taken) = self.contacts.believes(&base, ip, Instant::now()) {
+            let gone = taken.look && !is_open(taken.at).await && self.contacts.give_up(&taken);
+            if !gone {
+                return Err(refused("taken", StatusCode::CONFLICT, &taken));
+            }
+        }
+        let now = Instant::now();
+        // Others take nothing of what a base may say: they are refused before.
         if !open(&self.budgets).admits(&base, kind, body.len(), now) {
             return Err(refused("rate", StatusCode::TOO_MANY_REQUESTS, &"the base says more than is read of one"));
         }
-        let ip = self.contacts.place(from.ip(), said.address);
-        let ip = ip.map_err(|error| refused("address", StatusCode::FORBIDDEN, &error))?;
         let mut message = said.message;
         if let (Message::Heartbeat(beat), Some(port)) = (&mut message, said.port) {
             let heard = self.contacts.beat(&base, SocketAddr::new(ip, port), now);
@@ -135,12 +176,42 @@ impl Server {
     }
 }
 
-async fn heartbeat(
-    State(server): State<Arc<Server>>,
-    axum::Extension(ConnectInfo(from)): axum::Extension<ConnectInfo<SocketAddr>>,
-    body: Bytes,
-) -> Response {
-    match server.read(Kind::Heart, from, &body) {
+/// Whether somebody takes connections there.
+async fn is_open(at: SocketAddr) -> bool {
+    matches!(timeout(OPENS_WITHIN, TcpStream::connect(at)).await, Ok(Ok(_)))
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, from: SocketAddr, router: Router) {
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await;
+    if let Err(error) = served {
+        debug!(%from, %error, "a connection ended");
+    }
+}
+
+/// Who asks, and may. It is taken from the head of a request, before its body is read.
+struct Caller(SocketAddr);
+
+impl FromRequestParts<Arc<Server>> for Caller {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, server: &Arc<Server>) -> Result<Self, Response> {
+        let from = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let ConnectInfo(from) = *from.ok_or_else(|| StatusCode::INTERNAL_SERVER_ERROR.into_response())?;
+        server.door.admits(&parts.headers).map(|()| Self(from)).map_err(|why| {
+            server.refuse(why.reason(), from, &why);
+            // A JVM that has an answer to this gives it at once.
+            let ask = [(WWW_AUTHENTICATE, "Basic realm=\"modulet\""), (CONNECTION, "close")];
+            (StatusCode::UNAUTHORIZED, ask).into_response()
+        })
+    }
+}
+
+async fn heartbeat(State(server): State<Arc<Server>>, Caller(from): Caller, body: Bytes) -> Response {
+    match server.read(Kind::Heart, from, &body).await {
         Ok((base, message)) => match server.events.send(Event::Message(Via::Http, base, message)).await {
             Ok(()) => "SUCCESS".into_response(),
             Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
@@ -149,12 +220,8 @@ async fn heartbeat(
     }
 }
 
-async fn query_baseline(
-    State(server): State<Arc<Server>>,
-    axum::Extension(ConnectInfo(from)): axum::Extension<ConnectInfo<SocketAddr>>,
-    body: Bytes,
-) -> Response {
-    let (base, message) = match server.read(Kind::QueryBaseline, from, &body) {
+async fn query_baseline(State(server): State<Arc<Server>>, Caller(from): Caller, body: Bytes) -> Response {
+    let (base, message) = match server.read(Kind::QueryBaseline, from, &body).await {
         Ok(read) => read,
         Err(status) => return status.into_response(),
     };
@@ -166,5 +233,5 @@ async fn query_baseline(
         Ok(Ok(baseline)) => baseline,
         _ => b"[]".to_vec(),
     };
-    ([(axum::http::header::CONTENT_TYPE, "application/json")], baseline).into_response()
+    ([(CONTENT_TYPE, "application/json")], baseline).into_response()
 }

@@ -20,7 +20,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_modulet");
 
 /// What a check said, and how it ended.
 #[derive(Debug)]
-struct Said {
+pub(crate) struct Said {
     code: i32,
     text: String,
 }
@@ -28,7 +28,7 @@ struct Said {
 impl Said {
     /// There is a line with all these words in it.
     #[track_caller]
-    fn has(&self, words: &[&str]) -> &Self {
+    pub(crate) fn has(&self, words: &[&str]) -> &Self {
         let found = self.text.lines().any(|line| words.iter().all(|word| line.contains(word)));
         assert!(found, "{words:?} is in no line of:\n{}", self.text);
         self
@@ -36,19 +36,19 @@ impl Said {
 
     /// No line has this in it.
     #[track_caller]
-    fn has_not(&self, word: &str) -> &Self {
+    pub(crate) fn has_not(&self, word: &str) -> &Self {
         assert!(!self.text.contains(word), "{word} is in:\n{}", self.text);
         self
     }
 
     #[track_caller]
-    fn ends_with(&self, code: i32) {
+    pub(crate) fn ends_with(&self, code: i32) {
         assert_eq!(self.code, code, "{}", self.text);
     }
 }
 
 /// Runs a check in the environment `env`, with further arguments and variables.
-async fn check(
+pub(crate) async fn check(
     kubeconfig: &Path,
     broker: &BrokerAddress,
     env: &str,

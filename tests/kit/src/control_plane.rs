@@ -1,7 +1,7 @@
 //! A real Kubernetes control plane: etcd, API server, controller manager and scheduler, without
 //! containers and without kubelets. What Nodes it has, the program under test makes.
 
-pub(crate) mod certificates;
+pub mod certificates;
 mod parts;
 
 use std::env;

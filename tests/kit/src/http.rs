@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// Nobody answers.
 pub async fn get(address: &str, path: &str) -> Result<(u16, String)> {
-    exchange(address, &format!("GET {path}"), "").await
+    exchange(address, &format!("GET {path}"), "", "").await
 }
 
 /// The same for JSON that is posted there.
@@ -22,14 +22,24 @@ pub async fn get(address: &str, path: &str) -> Result<(u16, String)> {
 /// # Errors
 /// Nobody answers.
 pub async fn post(address: &str, path: &str, body: &Value) -> Result<(u16, String)> {
-    exchange(address, &format!("POST {path}"), &body.to_string()).await
+    post_with(address, path, None, body).await
 }
 
-async fn exchange(address: &str, what: &str, body: &str) -> Result<(u16, String)> {
+/// The same with a header `Authorization`.
+///
+/// # Errors
+/// Nobody answers.
+pub async fn post_with(address: &str, path: &str, authorization: Option<&str>, body: &Value) -> Result<(u16, String)> {
+    let header = authorization.map(|value| format!("Authorization: {value}\r\n")).unwrap_or_default();
+    exchange(address, &format!("POST {path}"), &header, &body.to_string()).await
+}
+
+async fn exchange(address: &str, what: &str, headers: &str, body: &str) -> Result<(u16, String)> {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
         let length = body.len();
-        let head = format!("{what} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+        let head =
+            format!("{what} HTTP/1.0\r\nContent-Type: application/json\r\n{headers}Content-Length: {length}\r\n\r\n");
         stream.write_all((head + body).as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;

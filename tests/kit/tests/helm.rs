@@ -73,6 +73,93 @@ async fn tls_to_a_broker_with_a_public_authority() {
 }
 
 #[tokio::test]
+async fn bases_over_http_need_no_broker_and_find_a_service() {
+    let values = json!({ "mqtt": { "enabled": false, "username": "me" }, "http": { "enabled": true } });
+    helm_lint(&values).await.unwrap();
+    let documents = helm_template("somewhere", &values).await.unwrap();
+    for kind in ["Secret", "NetworkPolicy"] {
+        assert!(of_kind(&documents, kind).is_none(), "{kind}");
+    }
+    let deployment = of_kind(&documents, "Deployment").unwrap();
+    let value = |name| env(deployment, name).map(|variable| variable["value"].clone());
+    assert_eq!(value("ENABLE_MQTT_TUNNEL"), Some(json!("false")));
+    assert_eq!(value("ENABLE_HTTP_TUNNEL"), Some(json!("true")));
+    assert_eq!(value("HTTP_TUNNEL_LISTEN_PORT"), Some(json!("7777")));
+    for name in ["MQTT_BROKER", "MQTT_USERNAME_FILE", "HTTP_TUNNEL_SECRET_FILE", "HTTP_TUNNEL_CRT_PATH"] {
+        assert_eq!(value(name), None, "{name}");
+    }
+    let pod = &deployment["spec"]["template"]["spec"];
+    assert!(pod["volumes"].is_null());
+    let port = json!({ "name": "heartbeats", "containerPort": 7777 });
+    assert!(pod["containers"][0]["ports"].as_array().unwrap().contains(&port));
+    // http://{release}.{namespace}:7777, as docs/http.md has it.
+    let service = of_kind(&documents, "Service").unwrap();
+    assert_eq!(
+        (&service["metadata"]["name"], &service["metadata"]["namespace"]),
+        (&json!("modulet"), &json!("somewhere"))
+    );
+    assert_eq!(service["spec"]["ports"], json!([{ "name": "heartbeats", "port": 7777, "targetPort": "heartbeats" }]));
+    assert_eq!(service["spec"]["selector"], deployment["spec"]["selector"]["matchLabels"]);
+    assert_eq!(service["spec"]["publishNotReadyAddresses"], true, "a broker that is away keeps no beat away");
+
+    let with_broker = helm_template("somewhere", &json!({ "mqtt": { "host": "broker" } })).await.unwrap();
+    assert!(of_kind(&with_broker, "Service").is_none());
+    assert!(env(of_kind(&with_broker, "Deployment").unwrap(), "ENABLE_HTTP_TUNNEL").is_none());
+}
+
+#[tokio::test]
+async fn who_may_beat_over_http_is_the_charts_to_say() {
+    let values = json!({
+        "mqtt": { "host": "broker", "existingSecret": "login", "tls": { "secretName": "broker" } },
+        "http": {
+            "enabled": true, "port": 8777, "service": { "name": "module-controller" },
+            "secret": { "existingSecret": "bases", "key": "token" },
+            "tls": { "secretName": "certificates", "clientCertificates": true },
+            "networkPolicy": { "enabled": true, "from": [{ "ipBlock": { "cidr": "10.0.0.0/8" } }] },
+        },
+    });
+    helm_lint(&values).await.unwrap();
+    let documents = helm_template("somewhere", &values).await.unwrap();
+    let deployment = of_kind(&documents, "Deployment").unwrap();
+    let value = |name| env(deployment, name).unwrap()["value"].clone();
+    assert_eq!(value("HTTP_TUNNEL_LISTEN_PORT"), "8777");
+    assert_eq!(value("HTTP_TUNNEL_SECRET_FILE"), "/etc/modulet/http-secret/token");
+    assert_eq!(value("HTTP_TUNNEL_CRT_PATH"), "/etc/modulet/http-tls/tls.crt");
+    assert_eq!(value("HTTP_TUNNEL_KEY_PATH"), "/etc/modulet/http-tls/tls.key");
+    assert_eq!(value("HTTP_TUNNEL_CLIENT_CA_PATH"), "/etc/modulet/http-tls/ca.crt");
+    let pod = &deployment["spec"]["template"]["spec"];
+    let all = |list: &Value, field: &dyn Fn(&Value) -> Value| {
+        list.as_array().unwrap().iter().map(|one| (one["name"].clone(), field(one))).collect::<Vec<_>>()
+    };
+    let secrets = all(&pod["volumes"], &|volume| volume["secret"]["secretName"].clone());
+    let names = ["login", "tls", "http-secret", "http-tls"];
+    let expected: Vec<_> =
+        names.iter().zip(["login", "broker", "bases", "certificates"]).map(|(n, s)| (json!(n), json!(s))).collect();
+    assert_eq!(secrets, expected);
+    let mounts = all(&pod["containers"][0]["volumeMounts"], &|mount| mount["mountPath"].clone());
+    assert_eq!(mounts, names.map(|name| (json!(name), json!(format!("/etc/modulet/{name}")))));
+    assert_eq!(of_kind(&documents, "Service").unwrap()["metadata"]["name"], "module-controller");
+    let policy = &of_kind(&documents, "NetworkPolicy").unwrap()["spec"];
+    assert_eq!(policy["podSelector"]["matchLabels"], deployment["spec"]["selector"]["matchLabels"]);
+    assert_eq!(policy["ingress"][0]["from"], json!([{ "ipBlock": { "cidr": "10.0.0.0/8" } }]));
+    assert_eq!(policy["ingress"][0]["ports"], json!([{ "port": "heartbeats" }]));
+    assert_eq!(policy["ingress"][1], json!({ "ports": [{ "port": "http" }] }), "probes and metrics");
+
+    for (http, word) in [
+        (json!({ "enabled": true, "tls": { "clientCertificates": true } }), "http.tls.secretName"),
+        (json!({ "enabled": true, "networkPolicy": { "enabled": true } }), "would let everybody in"),
+        (json!({ "enabled": true, "port": 80 }), "minimum"),
+        (json!({ "enabled": true, "secrets": {} }), "'secrets' not allowed"),
+    ] {
+        let error = helm_template("somewhere", &json!({ "mqtt": { "host": "broker" }, "http": http })).await;
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    }
+    let neither = helm_template("somewhere", &json!({ "mqtt": { "enabled": false } })).await.unwrap_err().to_string();
+    assert!(neither.contains("no base can be reached"), "{neither}");
+}
+
+#[tokio::test]
 async fn a_real_api_server_takes_it_and_gives_the_least_rights() {
     let cluster = ControlPlane::shared().await.unwrap();
     let password = "p\"w: {{ x }} #";

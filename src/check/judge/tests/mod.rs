@@ -1,6 +1,7 @@
 //! A cluster in which all is well, and what is said of others.
 
 mod broker;
+mod heartbeats;
 mod workloads;
 
 use std::collections::BTreeSet;
@@ -59,6 +60,7 @@ fn well() -> Facts {
         leases: Ok(Vec::new()),
         writer: Ok(None),
         broker: Some(probe()),
+        heartbeats: None,
     }
 }
 

@@ -28,10 +28,11 @@ use super::{
     listed,
     module::BizState,
     options::{BaseOptions, UrlBehaviour},
+    slot::ReceivedCommand,
     urls::UrlRules,
     wire,
 };
-use crate::{http::post, ports::free_port};
+use crate::{http::post_with, ports::free_port};
 
 /// What can be chosen beyond [`BaseOptions`], of which host, port and credentials do not count here.
 #[derive(Clone, Debug)]
@@ -46,6 +47,8 @@ pub struct HttpOptions {
     pub heartbeat: Duration,
     /// How long it waits for the answer to a beat.
     pub patience: Duration,
+    /// What its heartbeats carry in their header `Authorization`.
+    pub authorization: Option<String>,
 }
 
 impl HttpOptions {
@@ -57,6 +60,7 @@ impl HttpOptions {
             opens_after: Duration::from_millis(230),
             heartbeat: Duration::from_secs(12),
             patience: Duration::from_secs(10),
+            authorization: None,
         }
     }
 }
@@ -89,7 +93,7 @@ struct Shared {
 struct State {
     arklet: Arklet,
     begun: Instant,
-    received: Vec<(String, Value)>,
+    received: Vec<ReceivedCommand>,
     /// Answers that nobody has fetched yet.
     answers: Vec<(Ticket, Answer)>,
 }
@@ -168,19 +172,25 @@ impl HttpBase {
 
     /// How often it received a command since it was made.
     pub fn received(&self, command: &str) -> usize {
-        self.shared.lock().received.iter().filter(|(name, _)| name == command).count()
+        self.shared.lock().received.iter().filter(|one| one.command == command).count()
     }
 
     /// All it received but questions, by name, with their bodies; the oldest first.
     pub fn commands(&self) -> Vec<(String, Value)> {
+        self.orders().into_iter().map(|one| (one.command, one.payload)).collect()
+    }
+
+    /// The same with the times at which they came.
+    pub fn orders(&self) -> Vec<ReceivedCommand> {
         let state = self.shared.lock();
-        let orders = state.received.iter().filter(|(name, _)| !matches!(name.as_str(), "queryAllBiz" | "health"));
+        let orders = state.received.iter().filter(|one| !matches!(one.command.as_str(), "queryAllBiz" | "health"));
         orders.cloned().collect()
     }
 
     /// All it received since it was made, by name, with its bodies; the oldest first.
     pub fn heard(&self) -> Vec<(String, Value)> {
-        self.shared.lock().received.clone()
+        let all = self.shared.lock().received.clone();
+        all.into_iter().map(|one| (one.command, one.payload)).collect()
     }
 
     /// The most installs, uninstalls and switches that were ever open at once, at work or behind others.
@@ -283,7 +293,8 @@ async fn beat(shared: Arc<Shared>, options: BaseOptions, http: HttpOptions, port
         if shared.beats.load(Ordering::Relaxed) {
             let mut data = wire::heart(&options.id, &options).data;
             data["port"] = json!(port);
-            let _ = timeout(http.patience, post(&http.endpoint, "/heartbeat", &data)).await;
+            let sent = post_with(&http.endpoint, "/heartbeat", http.authorization.as_deref(), &data);
+            let _ = timeout(http.patience, sent).await;
         }
     }
 }

@@ -11,14 +11,14 @@ use rcgen::{
 use serde_json::json;
 
 /// Writes into a directory what the parts of a control plane and its clients trust each other by.
-pub(crate) struct Authority {
+pub struct Authority {
     directory: PathBuf,
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
     /// A new authority; `ca.crt`, and `sa.key` and `sa.pub` for the tokens of service accounts.
-    pub(crate) fn create(directory: &Path) -> Result<Self> {
+    pub fn create(directory: &Path) -> Result<Self> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "modulet-testkit");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -37,7 +37,7 @@ impl Authority {
     }
 
     /// `<name>.crt` and `<name>.key` of a server on this machine.
-    pub(crate) fn server(&self, name: &str) -> Result<()> {
+    pub fn server(&self, name: &str) -> Result<()> {
         let names = ["localhost", "127.0.0.1", "10.0.0.1", "kubernetes", "kubernetes.default.svc"];
         let mut params = CertificateParams::new(names.map(str::to_owned))?;
         params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
@@ -46,7 +46,7 @@ impl Authority {
     }
 
     /// `<name>.crt` and `<name>.key` of a client.
-    pub(crate) fn client(&self, name: &str) -> Result<()> {
+    pub fn client(&self, name: &str) -> Result<()> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -21,6 +22,7 @@ use super::{Shared, told};
 use crate::base::{
     command::{self, Command},
     options::BaseOptions,
+    slot::ReceivedCommand,
 };
 
 /// A connection belongs to one of its threads for life, in turn; so a question can wait behind an install though other
@@ -43,7 +45,8 @@ async fn connection(mut stream: TcpStream, shared: &Shared, options: &BaseOption
     let _open = works.then(|| Open::new(&shared.open));
     let busy = thread.lock().await;
     let asked = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
-    shared.lock().received.push((word.to_owned(), asked.clone()));
+    let received = ReceivedCommand { at: Instant::now(), command: word.to_owned(), payload: asked.clone() };
+    shared.lock().received.push(received);
     shared.tell();
     if !shared.answers.load(Ordering::Relaxed) {
         drop(busy);
