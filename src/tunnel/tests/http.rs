@@ -47,7 +47,8 @@ fn beat(identity: &str, port: u16) -> String {
 impl Scene {
     async fn set() -> Self {
         let port = free_port().unwrap();
-        let listener = http::listen(&http::HttpConfig { port, ranges: AddressRanges::default() }).await.unwrap();
+        let config = http::HttpConfig { port, ranges: AddressRanges::default(), secret: None, tls: None };
+        let listener = http::listen(&config).await.unwrap();
         let (events_to, events) = mpsc::channel(4096);
         let mut tasks = Tasks::default();
         let commands = http::start(&mut tasks, listener, Topics::new("dev"), events_to, Arc::new(Metrics::new()));
