@@ -14,6 +14,8 @@ use crate::{
     tls::{TlsError, certified_key, read},
 };
 
+/// What is in the files.
+type Contents = Vec<Vec<u8>>;
 type Make<T> = Box<dyn Fn() -> Result<T, TlsError> + Send + Sync>;
 
 /// Something that is made of files, and made anew when they have changed. While they can't be used, what was good last
@@ -27,7 +29,7 @@ pub struct Renewed<T> {
 
 struct Last<T> {
     made: Arc<T>,
-    of: Vec<Vec<u8>>,
+    of: Contents,
     /// Why the files can't be used at present.
     said: Said,
 }
@@ -76,13 +78,13 @@ impl<T> Renewed<T> {
 
     /// What the files are, if that is something else. They are read before it is made: should they change between the
     /// two, that is seen the next time.
-    fn changed(&self, before: &[Vec<u8>]) -> Result<Option<(Vec<Vec<u8>>, T)>, TlsError> {
+    fn changed(&self, before: &Contents) -> Result<Option<(Contents, T)>, TlsError> {
         let of = contents(&self.files)?;
-        if of == before { Ok(None) } else { Ok(Some((of, (self.make)()?))) }
+        if of == *before { Ok(None) } else { Ok(Some((of, (self.make)()?))) }
     }
 }
 
-fn contents(files: &[PathBuf]) -> Result<Vec<Vec<u8>>, TlsError> {
+fn contents(files: &[PathBuf]) -> Result<Contents, TlsError> {
     files.iter().map(|file| read(file)).collect()
 }
 
@@ -113,14 +115,14 @@ impl ResolvesClientCert for Rotating {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, path::Path};
 
     use super::*;
     use crate::tls::certificates;
 
-    fn numbers(file: &PathBuf) -> Result<Renewed<u64>, TlsError> {
-        let path = file.clone();
-        Renewed::new("a number", vec![file.clone()], move || {
+    fn numbers(file: &Path) -> Result<Renewed<u64>, TlsError> {
+        let path = file.to_owned();
+        Renewed::new("a number", vec![path.clone()], move || {
             let text = String::from_utf8(read(&path)?).unwrap_or_default();
             text.trim().parse().map_err(|_| TlsError::NoCertificate { path: path.clone() })
         })
