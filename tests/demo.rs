@@ -163,6 +163,33 @@ fn the_story_is_told_and_nothing_is_left() -> Result<()> {
 }
 
 #[test]
+fn the_story_is_told_over_http_without_a_broker() -> Result<()> {
+    let port = free_port()?.to_string();
+    let mut demo = Demo::start(&["--exit", "--http", "--http-port", &port])?;
+    let status = demo.wait()?;
+    let story = demo.story();
+    assert!(status.success(), "{status}\n{story}");
+    for key in [
+        "there is no broker",
+        "say hello over HTTP: each becomes a Node",
+        "vnode.base-3.demo   Ready",
+        "base-1   biz1     0.0.1     activated",
+        "deployment.apps/biz1 configured",
+        "Failed, BizDeactivate",
+        "base-1   biz1     0.0.2     activated",
+        "Everything is gone",
+    ] {
+        assert!(story.contains(key), "{key:?} is missing in\n{story}");
+    }
+    for counts in [["installBiz", "6"], ["switchBiz", "0"], ["uninstallBiz", "3"]] {
+        assert!(demo.told.iter().any(|line| line.split_whitespace().eq(counts)), "{counts:?}: {story}");
+    }
+    assert!(!story.contains("MQTT"), "{story}");
+    assert_eq!(demo.errors(), "");
+    demo.left_nothing()
+}
+
+#[test]
 fn a_signal_ends_it_in_order_at_any_time() -> Result<()> {
     for (moment, signal, code) in
         [("Kubernetes", "TERM", 143), ("biz1 0.0.2 resolved", "INT", 130), ("Now you", "INT", 0)]

@@ -5,12 +5,11 @@ use std::{path::PathBuf, process::Stdio, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use futures::future::try_join_all;
 use modulet_testkit::{
-    base::{Activation, BaseOptions, SimulatedBase, UrlBehaviour},
-    broker::BrokerAddress,
+    base::{Activation, BaseOptions, HttpBase, HttpOptions, ModuleState, SimulatedBase, UrlBehaviour},
     java_base::{self, JavaBase, JavaBaseOptions},
 };
 
-use crate::{screen::Screen, stage::ENV};
+use crate::{screen::Screen, stage::ENV, way::Way};
 
 /// As many as the example has replicas.
 pub(crate) const COUNT: usize = 3;
@@ -23,6 +22,7 @@ const START: Duration = Duration::from_millis(1200);
 /// One base.
 pub(crate) enum Base {
     Simulated(SimulatedBase),
+    SimulatedHttp(HttpBase),
     Java(JavaBase),
 }
 
@@ -45,18 +45,15 @@ pub(crate) async fn prepare_java(screen: &Screen) -> Result<()> {
 
 impl Base {
     /// Starts all of them at the same time.
-    pub(crate) async fn start_all(real: bool, broker: &BrokerAddress) -> Result<Vec<Self>> {
+    pub(crate) async fn start_all(real: bool, way: &Way) -> Result<Vec<Self>> {
         let starts = ids().enumerate().map(async |(index, id)| {
-            if real { Self::java(&id, broker).await } else { Self::simulated(index, &id, broker).await }
+            if real { Self::java(&id, way).await } else { Self::simulated(index, &id, way).await }
         });
         try_join_all(starts).await
     }
 
-    async fn simulated(index: usize, id: &str, broker: &BrokerAddress) -> Result<Self> {
-        let base = SimulatedBase::start(BaseOptions {
-            host: broker.host.clone(),
-            username: broker.username.clone(),
-            password: broker.password.clone(),
+    async fn simulated(index: usize, id: &str, way: &Way) -> Result<Self> {
+        let options = BaseOptions {
             env: ENV.to_owned(),
             name: NAME.to_owned(),
             version: VERSION.to_owned(),
@@ -64,20 +61,34 @@ impl Base {
             ip: format!("192.0.2.{}", 11 + index),
             host_name: id.to_owned(),
             activation: Activation::ActivateNew,
-            ..BaseOptions::new(id, broker.port)
-        })
-        .await?;
-        base.set_url_behaviour("biz1-", UrlBehaviour::StartsSlowly(START));
-        Ok(Self::Simulated(base))
+            ..BaseOptions::new(id, 0)
+        };
+        match way {
+            Way::Http { port } => {
+                let base = HttpBase::start(options, HttpOptions::new(*port)).await?;
+                Ok(Self::SimulatedHttp(base))
+            }
+            Way::Mqtt { broker, .. } => {
+                let broker = broker.address().clone();
+                let (host, port, username, password) = (broker.host, broker.port, broker.username, broker.password);
+                let base = SimulatedBase::start(BaseOptions { host, port, username, password, ..options }).await?;
+                base.set_url_behaviour("biz1-", UrlBehaviour::StartsSlowly(START));
+                Ok(Self::Simulated(base))
+            }
+        }
     }
 
-    async fn java(id: &str, broker: &BrokerAddress) -> Result<Self> {
+    async fn java(id: &str, way: &Way) -> Result<Self> {
+        let options = match way {
+            Way::Mqtt { broker, .. } => JavaBaseOptions::new(broker.address(), id),
+            Way::Http { port } => JavaBaseOptions::over_http(&format!("http://localhost:{port}"), id),
+        };
         let options = JavaBaseOptions {
             env: ENV.to_owned(),
             name: NAME.to_owned(),
             version: VERSION.to_owned(),
             activate_new_module: true,
-            ..JavaBaseOptions::new(broker, id)
+            ..options
         };
         Ok(Self::Java(JavaBase::start(options).await.with_context(|| format!("the JVM of {id}"))?))
     }
@@ -86,6 +97,7 @@ impl Base {
     pub(crate) fn id(&self) -> String {
         match self {
             Self::Simulated(base) => base.identity(),
+            Self::SimulatedHttp(base) => base.identity().to_owned(),
             Self::Java(base) => base.id().to_owned(),
         }
     }
@@ -93,10 +105,8 @@ impl Base {
     /// Its modules as name, version and state; none if it does not answer.
     pub(crate) async fn modules(&self) -> Vec<[String; 3]> {
         match self {
-            Self::Simulated(base) => {
-                let modules = base.modules().into_iter();
-                modules.map(|(name, version, state)| [name, version, state.lower().to_owned()]).collect()
-            }
+            Self::Simulated(base) => in_words(base.modules()),
+            Self::SimulatedHttp(base) => in_words(base.modules()),
             Self::Java(base) => {
                 let list = base.ask("").await.ok().flatten().unwrap_or_default();
                 let mut modules: Vec<_> = list.lines().filter_map(parse).collect();
@@ -109,7 +119,7 @@ impl Base {
     /// What a module answers over HTTP; none where there is no code to ask.
     pub(crate) async fn answer(&self, module: &str) -> Option<String> {
         match self {
-            Self::Simulated(_) => None,
+            Self::Simulated(_) | Self::SimulatedHttp(_) => None,
             Self::Java(base) => {
                 Some(base.ask(module).await.ok().flatten().unwrap_or_else(|| format!("no active {module}")))
             }
@@ -119,7 +129,7 @@ impl Base {
     /// Where it can be asked.
     pub(crate) fn url(&self) -> Option<String> {
         match self {
-            Self::Simulated(_) => None,
+            Self::Simulated(_) | Self::SimulatedHttp(_) => None,
             Self::Java(base) => Some(base.http_url()),
         }
     }
@@ -128,10 +138,15 @@ impl Base {
     pub(crate) async fn stop(self) -> Result<()> {
         match self {
             Self::Simulated(base) => base.kill(),
+            Self::SimulatedHttp(base) => base.kill(),
             Self::Java(base) => drop(base.terminate().await?),
         }
         Ok(())
     }
+}
+
+fn in_words(modules: Vec<ModuleState>) -> Vec<[String; 3]> {
+    modules.into_iter().map(|(name, version, state)| [name, version, state.lower().to_owned()]).collect()
 }
 
 /// `biz1:0.0.1 activated`, the way a JVM base lists its modules.

@@ -6,13 +6,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use modulet_testkit::{
-    broker::BrokerAddress,
-    controller::{Controller, ControllerOptions},
-};
+use modulet_testkit::controller::{Controller, ControllerOptions};
 use tokio::process::Command;
 
-use crate::{screen::Screen, stage::ENV};
+use crate::{screen::Screen, stage::ENV, way::Way};
 
 /// Finds the binary that cargo puts beside the examples' directory, or has cargo build it.
 pub(crate) async fn prepare(screen: &Screen) -> Result<PathBuf> {
@@ -42,10 +39,15 @@ pub(crate) async fn prepare(screen: &Screen) -> Result<PathBuf> {
 }
 
 /// Starts it and waits until it is ready.
-pub(crate) async fn start(binary: &Path, kubeconfig: &Path, broker: &BrokerAddress) -> Result<Controller> {
-    let options = ControllerOptions::new(binary, kubeconfig, broker)
+pub(crate) async fn start(binary: &Path, kubeconfig: &Path, way: &Way) -> Result<Controller> {
+    let options = match way {
+        Way::Mqtt { broker, .. } => {
+            ControllerOptions::new(binary, kubeconfig, broker.address()).env("CLIENT_ID", "modulet-demo")
+        }
+        Way::Http { port } => ControllerOptions::over_http(binary, kubeconfig, *port),
+    };
+    let options = options
         .env("ENV", ENV)
-        .env("CLIENT_ID", "modulet-demo")
         // With real bases the demo's modules are files of this machine.
         .env("MODULET_MODULE_URLS", "file:///,https://");
     Controller::start(options).await

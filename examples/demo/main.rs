@@ -11,6 +11,7 @@ mod screen;
 mod signals;
 mod stage;
 mod story;
+mod way;
 
 use std::process::ExitCode;
 
@@ -18,7 +19,7 @@ use clap::Parser;
 
 use crate::{screen::Screen, signals::Signals, stage::Stage};
 
-/// Shows modulet at work: a cluster, a broker, three bases, a release and an update of a module.
+/// Shows modulet at work: a cluster, a broker or HTTP without one, three bases, a release and an update of a module.
 ///
 /// Builds what is missing (a Kubernetes control plane, some minutes the first time), starts everything
 /// on this machine as the user you are, tells what happens, and stays up for you to play with until
@@ -36,6 +37,14 @@ struct Options {
     /// End after the story instead of staying up
     #[arg(long)]
     exit: bool,
+
+    /// Without a broker: modulet and the bases speak HTTP
+    #[arg(long, conflicts_with = "broker_port")]
+    http: bool,
+
+    /// Port of this machine at which modulet takes heartbeats with --http
+    #[arg(long, default_value_t = 17_777, value_name = "PORT", requires = "http", value_parser = clap::value_parser!(u16).range(1..))]
+    http_port: u16,
 
     /// Port of 127.0.0.1 for the MQTT broker
     #[arg(long, default_value_t = 11_883, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]

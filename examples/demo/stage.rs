@@ -4,13 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use futures::future::join_all;
-use modulet_testkit::{
-    broker::{EmbeddedBroker, Spy},
-    controller::Controller,
-};
+use modulet_testkit::controller::Controller;
 use tokio::time::Instant;
 
-use crate::{Options, bases::Base, cluster::Cluster, scene::Scene, screen::Screen};
+use crate::{Options, bases::Base, cluster::Cluster, scene::Scene, screen::Screen, way::Way};
 
 /// Environment: part of the topics and of the Nodes' names.
 pub(crate) const ENV: &str = "demo";
@@ -23,9 +20,7 @@ const FAREWELL: Duration = Duration::from_secs(15);
 pub(crate) struct Stage {
     pub(crate) options: Options,
     pub(crate) cluster: Option<Cluster>,
-    pub(crate) broker: Option<EmbeddedBroker>,
-    /// Hears the commands, to count them.
-    pub(crate) spy: Option<Spy>,
+    pub(crate) way: Option<Way>,
     pub(crate) controller: Option<Controller>,
     pub(crate) bases: Vec<Base>,
     /// What was seen last.
@@ -34,23 +29,15 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new(options: Options) -> Self {
-        Self {
-            options,
-            cluster: None,
-            broker: None,
-            spy: None,
-            controller: None,
-            bases: Vec::new(),
-            scene: Scene::default(),
-        }
+        Self { options, cluster: None, way: None, controller: None, bases: Vec::new(), scene: Scene::default() }
     }
 
     pub(crate) fn cluster(&self) -> Result<&Cluster> {
         self.cluster.as_ref().context("no cluster")
     }
 
-    pub(crate) fn broker(&self) -> Result<&EmbeddedBroker> {
-        self.broker.as_ref().context("no broker")
+    pub(crate) fn way(&self) -> Result<&Way> {
+        self.way.as_ref().context("no way")
     }
 
     pub(crate) fn controller(&self) -> Result<&Controller> {
@@ -103,7 +90,7 @@ impl Stage {
 
     /// Ends everything in order. Goes on after a failure, so that nothing is left, and reports it.
     pub(crate) async fn take_down(mut self, screen: &Screen) -> Result<()> {
-        if self.broker.is_none() && self.cluster.is_none() {
+        if self.way.is_none() && self.cluster.is_none() {
             return Ok(());
         }
         let start = Instant::now();
@@ -121,7 +108,6 @@ impl Stage {
             screen.say("Taking it down: modulet, bases, control plane.");
         }
         screen.status("what was started last ends first");
-        self.spy = None;
         if let Some(mut controller) = self.controller.take() {
             note(bounded(async { controller.terminate().await.map(drop) }).await, "modulet");
         }

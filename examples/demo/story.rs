@@ -3,11 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use modulet_testkit::{
-    broker::{EmbeddedBroker, Spy},
-    java_base::module_url,
-    ports,
-};
+use modulet_testkit::{java_base::module_url, ports};
 use tokio::time::Instant;
 
 use crate::{
@@ -17,6 +13,7 @@ use crate::{
     scene::{PodSeen, Scene},
     screen::Screen,
     stage::{ENV, Stage},
+    way::Way,
 };
 
 const EXAMPLE: &str = "examples/module-deployment.yaml";
@@ -31,10 +28,13 @@ const ROLLOUT: Duration = Duration::from_mins(3);
 /// The story from its beginning to its end.
 pub(crate) async fn tell(stage: &mut Stage, screen: &Screen) -> Result<()> {
     // All that can be missing is found out before anything is started.
-    let port = stage.options.broker_port;
+    let (port, what, option) = match &stage.options {
+        options if options.http => (options.http_port, "modulet", "--http --http-port"),
+        options => (options.broker_port, "the broker", "--broker-port"),
+    };
     ensure!(
         ports::is_free(port),
-        "port {port} of 127.0.0.1 is taken; give the broker another one: make demo DEMO_ARGS='--broker-port PORT'"
+        "port {port} of 127.0.0.1 is taken; give {what} another one: make demo DEMO_ARGS='{option} PORT'"
     );
     if stage.options.real {
         bases::prepare_java(screen).await?;
@@ -48,7 +48,7 @@ pub(crate) async fn tell(stage: &mut Stage, screen: &Screen) -> Result<()> {
     release(stage, screen).await?;
     update(stage, screen).await?;
     clean_up(stage, screen).await?;
-    count(stage, screen)
+    count(stage, screen).await
 }
 
 async fn start_cluster(stage: &mut Stage, screen: &Screen, kubectl: std::path::PathBuf) -> Result<()> {
@@ -72,24 +72,30 @@ async fn start_cluster(stage: &mut Stage, screen: &Screen, kubectl: std::path::P
 }
 
 async fn start_modulet(stage: &mut Stage, screen: &Screen, port: u16, binary: &Path) -> Result<()> {
-    screen.step("An MQTT broker starts, and modulet, which connects the two");
-    let broker = EmbeddedBroker::start(port).await?;
-    stage.spy = Some(Spy::start(broker.address(), &format!("koupleless_{ENV}/+/+")).await?);
-    let controller = controller::start(binary, stage.cluster()?.kubeconfig(), broker.address()).await?;
-    screen.say(&format!("The broker is at 127.0.0.1:{port}, modulet's log is {}", controller.log_path().display()));
-    stage.broker = Some(broker);
+    let (way, place) = if stage.options.http {
+        screen.step("modulet starts, and takes heartbeats over HTTP: there is no broker");
+        (Way::Http { port }, format!("Heartbeats go to 127.0.0.1:{port}"))
+    } else {
+        screen.step("An MQTT broker starts, and modulet, which connects the two");
+        (Way::mqtt(port).await?, format!("The broker is at 127.0.0.1:{port}"))
+    };
+    let way = stage.way.insert(way);
+    let kubeconfig = stage.cluster.as_ref().context("no cluster")?.kubeconfig();
+    let controller = controller::start(binary, kubeconfig, way).await?;
+    screen.say(&format!("{place}, modulet's log is {}", controller.log_path().display()));
     stage.controller = Some(controller);
     Ok(())
 }
 
 async fn start_bases(stage: &mut Stage, screen: &Screen) -> Result<()> {
     let what = if stage.options.real { "JVMs" } else { "simulated bases" };
-    screen.step(&format!("Three {what} start and say hello over MQTT: each becomes a Node"));
+    let way = stage.way()?.name();
+    screen.step(&format!("Three {what} start and say hello over {way}: each becomes a Node"));
     screen.say("A base is a running JVM that loads and unloads modules. Here a newer version of a module serves as");
     screen.say("soon as it has started (activate.new.module=true).");
     screen.command("kubectl get nodes --watch");
     screen.status(&format!("the {what} start"));
-    stage.bases = Base::start_all(stage.options.real, stage.broker()?.address()).await?;
+    stage.bases = Base::start_all(stage.options.real, stage.way()?).await?;
     stage
         .watch(screen, "the Nodes", SOON, |scene| {
             let ready = scene.nodes.values().filter(|node| node.ready).count();
@@ -172,9 +178,9 @@ async fn clean_up(stage: &mut Stage, screen: &Screen) -> Result<()> {
     Ok(())
 }
 
-fn count(stage: &Stage, screen: &Screen) -> Result<()> {
+async fn count(stage: &Stage, screen: &Screen) -> Result<()> {
+    let Way::Mqtt { spy, .. } = stage.way()? else { return count_all(stage, screen).await };
     screen.step("What it took, counted on the wire: never more commands than the work needs");
-    let spy = stage.spy.as_ref().context("no spy")?;
     let heard = |id: &str, command: &str, version: &str| {
         let topic = format!("koupleless_{ENV}/{id}/{command}");
         spy.count(|message| message.topic == topic && message.json()["bizVersion"] == version)
@@ -187,6 +193,22 @@ fn count(stage: &Stage, screen: &Screen) -> Result<()> {
         let counts = columns.map(|(command, version)| heard(&id, command, version));
         exact &= counts == [1, 1, 1, 0];
         rows.push(std::iter::once(id).chain(counts.map(|count| count.to_string())).collect());
+    }
+    screen.table(&rows);
+    ensure!(exact, "these are not the commands the work needs");
+    Ok(())
+}
+
+/// Over HTTP nobody else hears all commands: modulet's own counts, of all bases together.
+async fn count_all(stage: &Stage, screen: &Screen) -> Result<()> {
+    screen.step("What it took, as modulet counts: never more commands than the work needs");
+    let mut rows = vec![["COMMAND", "TO ALL BASES"].map(str::to_owned).to_vec()];
+    let mut exact = true;
+    for (command, needed) in [("installBiz", 2 * COUNT), ("switchBiz", 0), ("uninstallBiz", COUNT)] {
+        let sent = stage.controller()?.metric("modulet_commands_total", &[("name", command)]).await?;
+        let sent = format!("{sent:.0}");
+        exact &= sent == needed.to_string();
+        rows.push(vec![command.to_owned(), sent]);
     }
     screen.table(&rows);
     ensure!(exact, "these are not the commands the work needs");

@@ -14,6 +14,7 @@ use kube::api::ListParams;
 use modulet_testkit::{
     broker::Spy,
     java_base::{JavaBase, JavaBaseOptions, ensure_built, module_url},
+    ports::free_port,
     schema,
     wait::eventually,
 };
@@ -26,11 +27,11 @@ use crate::stage::{SOON, Stage, container_reason, is_ready, module_pod, phase};
 /// More of them at a time would only wait for each other.
 pub(crate) static JVMS: Semaphore = Semaphore::const_new(2);
 
-/// A stage, a real base on it, and a record of all that is said.
-struct Scene {
-    stage: Stage,
+/// A stage, a real base on it, and a record of all that is said by the broker.
+pub(crate) struct Scene {
+    pub(crate) stage: Stage,
     spy: Spy,
-    base: JavaBase,
+    pub(crate) base: JavaBase,
     _permit: SemaphorePermit<'static>,
 }
 
@@ -39,8 +40,26 @@ impl Scene {
         let permit = JVMS.acquire().await?;
         ensure_built(|line| eprintln!("{line}")).await?;
         let stage = Stage::set(name).await?;
-        let spy = Spy::start(stage.broker.address(), &format!("koupleless_{name}/#")).await?;
-        let mut options = java_base_options(&stage, "jvm-1");
+        let options = java_base_options(&stage, "jvm-1");
+        Self::on(stage, options, adapt, permit).await
+    }
+
+    /// The same without the broker: the base and its controller speak HTTP.
+    pub(crate) async fn over_http(name: &str, adapt: impl FnOnce(&mut JavaBaseOptions)) -> Result<Self> {
+        let permit = JVMS.acquire().await?;
+        ensure_built(|line| eprintln!("{line}")).await?;
+        let (stage, endpoint) = http_stage(name).await?;
+        let options = java_base_options_http(&stage, &endpoint, "jvm-1");
+        Self::on(stage, options, adapt, permit).await
+    }
+
+    async fn on(
+        stage: Stage,
+        mut options: JavaBaseOptions,
+        adapt: impl FnOnce(&mut JavaBaseOptions),
+        permit: SemaphorePermit<'static>,
+    ) -> Result<Self> {
+        let spy = Spy::start(stage.broker.address(), &format!("koupleless_{}/#", stage.name)).await?;
         adapt(&mut options);
         let base = JavaBase::start(options).await?;
         stage.node_ready(&stage.node_name("jvm-1"), "True").await?;
@@ -48,13 +67,13 @@ impl Scene {
     }
 
     /// What the base itself says of its modules, not over the broker.
-    async fn modules(&self) -> Result<BTreeMap<String, String>> {
+    pub(crate) async fn modules(&self) -> Result<BTreeMap<String, String>> {
         let text = self.base.ask("").await?.unwrap_or_default();
         let modules = text.lines().filter_map(|line| line.split_once(' '));
         Ok(modules.map(|(module, state)| (module.to_owned(), state.to_owned())).collect())
     }
 
-    async fn modules_are(&self, expected: &[(&str, &str)]) -> Result<()> {
+    pub(crate) async fn modules_are(&self, expected: &[(&str, &str)]) -> Result<()> {
         let expected = expected.iter().map(|(module, state)| ((*module).to_owned(), (*state).to_owned())).collect();
         eventually("the base's modules", SOON, async || {
             let modules = self.modules().await?;
@@ -65,7 +84,7 @@ impl Scene {
     }
 
     /// Waits until a Pod is Ready; then its modules must be active already.
-    async fn ready(&self, pod: &str) -> Result<Pod> {
+    pub(crate) async fn ready(&self, pod: &str) -> Result<Pod> {
         let ready = self.stage.pod_ready(pod).await?;
         let modules = self.modules().await?;
         for module in modules_of(&ready) {
@@ -75,7 +94,7 @@ impl Scene {
     }
 
     /// Waits until exactly those Pods are Ready whose modules are all active.
-    async fn agree(&self) -> Result<()> {
+    pub(crate) async fn agree(&self) -> Result<()> {
         eventually("Pods as the base says", SOON, async || {
             let modules = self.modules().await?;
             let pods = self.stage.pods().list(&ListParams::default()).await?;
@@ -90,7 +109,7 @@ impl Scene {
     }
 
     /// Creates a Pod of one module whose jar is that of another, perhaps.
-    async fn create(
+    pub(crate) async fn create(
         &self,
         pod: &str,
         modules: &[(&str, &str)],
@@ -100,7 +119,7 @@ impl Scene {
         self.stage.create_pod(self.pod(pod, modules, jar, args)).await.map(drop)
     }
 
-    fn pod(&self, pod: &str, modules: &[(&str, &str)], jar: Option<(&str, &str)>, args: &[&str]) -> Value {
+    pub(crate) fn pod(&self, pod: &str, modules: &[(&str, &str)], jar: Option<(&str, &str)>, args: &[&str]) -> Value {
         let mut pod = module_pod(&self.stage.name, pod, modules);
         for (index, module) in modules.iter().enumerate() {
             let (name, version) = jar.unwrap_or(*module);
@@ -112,7 +131,7 @@ impl Scene {
     }
 
     /// Waits until a Pod has failed for `reason`; `kubectl describe` must say why, readably.
-    async fn fails(&self, pod: &str, reason: &str, why: &[&str]) -> Result<()> {
+    pub(crate) async fn fails(&self, pod: &str, reason: &str, why: &[&str]) -> Result<()> {
         self.stage.pod_until(pod, reason, |pod| container_reason(pod) == Some(reason) && !is_ready(pod)).await?;
         let text = self.stage.kubectl(&["describe", "pod", pod]).await?;
         for word in why {
@@ -159,6 +178,23 @@ pub(crate) fn java_base_options(stage: &Stage, id: &str) -> JavaBaseOptions {
     }
 }
 
+/// The same for a base that speaks HTTP.
+pub(crate) fn java_base_options_http(stage: &Stage, endpoint: &str, id: &str) -> JavaBaseOptions {
+    JavaBaseOptions { name: stage.name.clone(), ..JavaBaseOptions::over_http(endpoint, id) }
+}
+
+/// A stage whose controller knows no broker, and where its bases post their heartbeats.
+pub(crate) async fn http_stage(name: &str) -> Result<(Stage, String)> {
+    let port = free_port()?.to_string();
+    let stage = Stage::set_with(name, |options| {
+        options
+            .env("ENABLE_MQTT_TUNNEL", "false")
+            .env("ENABLE_HTTP_TUNNEL", "true")
+            .env("HTTP_TUNNEL_LISTEN_PORT", port.as_str())
+    });
+    Ok((stage.await?, format!("http://localhost:{port}")))
+}
+
 /// `name:version` of a Pod's modules.
 fn modules_of(pod: &Pod) -> impl Iterator<Item = String> {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
@@ -169,7 +205,7 @@ fn modules_of(pod: &Pod) -> impl Iterator<Item = String> {
 }
 
 /// `restartCount` of each container.
-fn restarts(pod: &Pod) -> Vec<i32> {
+pub(crate) fn restarts(pod: &Pod) -> Vec<i32> {
     let statuses = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
     statuses.map(|s| s.restart_count).collect()
 }

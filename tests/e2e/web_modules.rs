@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     endpoints::{Call, Client, Endpoints},
-    real_base::{JVMS, java_base_options},
+    real_base::{JVMS, http_stage, java_base_options, java_base_options_http},
     stage::{SOON, Stage, container_reason},
 };
 
@@ -36,6 +36,17 @@ const SURGE: [(&str, &str); 3] = [
     ("topologyKey: kubernetes", "matchLabelKeys: [pod-template-hash]\n              topologyKey: kubernetes"),
 ];
 
+/// The same, and the old Pod makes room.
+const REPLACE: [(&str, &str); 4] = [
+    SURGE[0],
+    SURGE[1],
+    SURGE[2],
+    (
+        "    metadata:\n      labels:",
+        "    metadata:\n      annotations:\n        modulet.koupleless.io/update: replace\n      labels:",
+    ),
+];
+
 /// A stage with JVMs whose modules are web applications, called base-1, base-2 ..., with version 0.0.1 on all.
 struct Scene {
     stage: Stage,
@@ -49,19 +60,36 @@ struct Scene {
 }
 
 impl Scene {
+    /// With bases where the newest version serves.
     async fn set(name: &str, count: u32, changes: &'static [(&'static str, &'static str)]) -> Result<Self> {
         let permits = JVMS.acquire_many(count).await?;
-        ensure_built(|line| eprintln!("{line}")).await?;
         let stage = Stage::set(name).await?;
+        let options = JavaBaseOptions { activate_new_module: true, ..java_base_options(&stage, "base") };
+        Self::on(stage, permits, options, changes).await
+    }
+
+    /// With bases that speak HTTP, and have all else as it is by default.
+    async fn over_http(name: &str, count: u32, changes: &'static [(&'static str, &'static str)]) -> Result<Self> {
+        let permits = JVMS.acquire_many(count).await?;
+        let (stage, endpoint) = http_stage(name).await?;
+        let options = java_base_options_http(&stage, &endpoint, "base");
+        Self::on(stage, permits, options, changes).await
+    }
+
+    async fn on(
+        stage: Stage,
+        permits: SemaphorePermit<'static>,
+        options: JavaBaseOptions,
+        changes: &'static [(&'static str, &'static str)],
+    ) -> Result<Self> {
+        ensure_built(|line| eprintln!("{line}")).await?;
         let (mut bases, mut routes) = (Vec::new(), BTreeMap::new());
-        for number in 1..=count {
+        for number in 1..=permits.num_permits() {
             let id = format!("base-{number}");
             // An endpoint may not be an address of loopback, nor may two be the same.
             let ip = format!("10.20.0.{number}");
-            let options = java_base_options(&stage, &id);
-            let base =
-                JavaBase::start(JavaBaseOptions { ip: ip.clone(), web: true, activate_new_module: true, ..options })
-                    .await?;
+            let options = JavaBaseOptions { id: id.clone(), ip: ip.clone(), web: true, ..options.clone() };
+            let base = JavaBase::start(options).await?;
             stage.node_ready(&stage.node_name(&id), "True").await?;
             routes.insert(format!("{ip}:8080"), format!("127.0.0.1:{}", base.http_port()));
             bases.push(base);
@@ -198,6 +226,39 @@ async fn an_update_of_a_real_web_module_with_surge_says_the_ways_out_and_the_old
         assert!(failed(&calls).is_empty(), "{:?}", failed(&calls).first());
         assert!(calls.iter().all(|call| call.answer.as_deref() == Ok("webbiz 0.0.1 on base-1")));
     }
+    scene.stage.ends_quietly().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_module_that_asks_for_room_is_updated_over_http_and_put_back_and_no_call_is_lost() -> Result<()> {
+    let scene = Scene::over_http("web-http", 2, &REPLACE).await?;
+    let clients = scene.clients();
+    more_calls(&clients).await?;
+    let mark = scene.endpoints.mark();
+    scene.release("0.0.2").await?;
+    scene.updated_to("0.0.2").await?;
+    assert_eq!(scene.endpoints.fewest(mark), 1, "one base at a time leaves the Service");
+    more_calls(&clients).await?;
+
+    // What does not start is tried once, and the old version is put back.
+    scene.release("0.0.4").await?;
+    let broken = eventually("the Pod that cannot start", SOON, async || {
+        let pods = scene.stage.pods_with("module.koupleless.io/version=0.0.4").await?;
+        let failed = pods.iter().find(|pod| container_reason(pod) == Some("InstallFailed")).context("none")?;
+        failed.metadata.name.clone().context("no name")
+    })
+    .await?;
+    scene.stage.event_with(&broken, &["Warning", "broken on purpose"]).await?;
+    scene.endpoints.are(2).await?;
+    scene.stage.kubectl(&["rollout", "undo", "deployment/webbiz"]).await?;
+    scene.updated_to("0.0.2").await?;
+    more_calls(&clients).await?;
+    for client in clients {
+        let calls = client.calls();
+        assert!(failed(&calls).is_empty(), "{} of {}: {:?}", failed(&calls).len(), calls.len(), failed(&calls).first());
+    }
+    let switched = scene.stage.controller.metric("modulet_commands_total", &[("name", "switchBiz")]).await?;
+    assert!(switched < 0.5, "there is nothing to switch to");
     scene.stage.ends_quietly().await
 }
 

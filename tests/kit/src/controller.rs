@@ -28,9 +28,7 @@ pub struct ControllerOptions {
 impl ControllerOptions {
     /// The program at `binary`, in the environment `dev`, with this cluster and this broker.
     pub fn new(binary: impl Into<PathBuf>, kubeconfig: &Path, broker: &BrokerAddress) -> Self {
-        let env = [
-            ("KUBECONFIG", kubeconfig.display().to_string()),
-            ("ENV", "dev".to_owned()),
+        let way = [
             ("CLIENT_ID", "modulet-under-test".to_owned()),
             ("ENABLE_MQTT_TUNNEL", "true".to_owned()),
             ("MQTT_BROKER", broker.host.clone()),
@@ -38,7 +36,26 @@ impl ControllerOptions {
             ("MQTT_USERNAME", broker.username.clone()),
             ("MQTT_PASSWORD", broker.password.clone()),
         ];
-        let env = env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Self::by(binary, kubeconfig, way)
+    }
+
+    /// The same without a broker: bases post their heartbeats to this port.
+    pub fn over_http(binary: impl Into<PathBuf>, kubeconfig: &Path, port: u16) -> Self {
+        let way = [
+            ("ENABLE_MQTT_TUNNEL", "false".to_owned()),
+            ("ENABLE_HTTP_TUNNEL", "true".to_owned()),
+            ("HTTP_TUNNEL_LISTEN_PORT", port.to_string()),
+        ];
+        Self::by(binary, kubeconfig, way)
+    }
+
+    fn by(
+        binary: impl Into<PathBuf>,
+        kubeconfig: &Path,
+        way: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> Self {
+        let cluster = [("KUBECONFIG", kubeconfig.display().to_string()), ("ENV", "dev".to_owned())];
+        let env = cluster.into_iter().chain(way).map(|(name, value)| (name.to_owned(), value)).collect();
         Self { binary: binary.into(), env, memory: None }
     }
 
@@ -196,7 +213,8 @@ fn sum(metrics: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
         let value = value.split_whitespace().next()?;
         if all { value.parse::<f64>().ok() } else { None }
     });
-    series.sum()
+    // The sum of nothing is -0.
+    0.0 + series.sum::<f64>()
 }
 
 #[cfg(test)]
@@ -220,6 +238,7 @@ mod tests {
         assert!(close(&[("kind", "install")], 4.0));
         assert!(close(&[("result", "ok"), ("kind", "uninstall")], 2.0));
         assert!(close(&[("ind", "install")], 0.0));
+        assert_eq!(sum(TEXT, "none", &[]).to_string(), "0");
         assert!((sum(TEXT, "bases", &[]) - 1.5).abs() < f64::EPSILON);
         assert!(sum(TEXT, "base", &[]).abs() < f64::EPSILON);
     }

@@ -148,11 +148,20 @@ pub fn module_url(name: &str, version: &str) -> String {
     format!("file://{path}")
 }
 
-/// How to start a base. Begin with [`JavaBaseOptions::new`] and change what matters.
+/// How a base and its controller reach each other.
+#[derive(Debug, Clone)]
+pub enum JavaTunnel {
+    /// By this broker; an empty user name means none.
+    Mqtt(BrokerAddress),
+    /// By heartbeats posted to this endpoint (`http://localhost:7777`), and commands posted to the base.
+    Http(String),
+}
+
+/// How to start a base. Begin with [`JavaBaseOptions::new`] or [`JavaBaseOptions::over_http`] and change what matters.
 #[derive(Debug, Clone)]
 pub struct JavaBaseOptions {
-    /// Where the broker is; an empty user name means none.
-    pub broker: BrokerAddress,
+    /// How it and its controller reach each other.
+    pub tunnel: JavaTunnel,
     /// The environment, part of all topics (`dev`).
     pub env: String,
     /// The base's identity, part of all topics.
@@ -165,7 +174,7 @@ pub struct JavaBaseOptions {
     pub cluster: String,
     /// The IP it reports (`127.0.0.1`, where its modules really answer; empty: this machine's own address).
     pub ip: String,
-    /// Seconds between two heartbeats (10).
+    /// Seconds between two heartbeats (10; over HTTP 12, as stock bases have it).
     pub heart_seconds: u32,
     /// A module's newest version serves as soon as it has started (off, as in `SOFAArk`).
     pub activate_new_module: bool,
@@ -183,15 +192,24 @@ pub struct JavaBaseOptions {
 impl JavaBaseOptions {
     /// A base called `id` at this broker, all else as `SOFAArk` has it by default.
     pub fn new(broker: &BrokerAddress, id: &str) -> Self {
+        Self::through(JavaTunnel::Mqtt(broker.clone()), id, 10)
+    }
+
+    /// A base called `id` that posts its heartbeats to `endpoint`, all else as `SOFAArk` has it by default.
+    pub fn over_http(endpoint: &str, id: &str) -> Self {
+        Self::through(JavaTunnel::Http(endpoint.to_owned()), id, 12)
+    }
+
+    fn through(tunnel: JavaTunnel, id: &str, heart_seconds: u32) -> Self {
         Self {
-            broker: broker.clone(),
+            tunnel,
             env: "dev".to_owned(),
             id: id.to_owned(),
             name: "java-base".to_owned(),
             version: "1.0.0".to_owned(),
             cluster: "default".to_owned(),
             ip: "127.0.0.1".to_owned(),
-            heart_seconds: 10,
+            heart_seconds,
             activate_new_module: false,
             keep_broken: false,
             web: false,
@@ -215,7 +233,7 @@ pub struct JavaBase {
 
 impl JavaBase {
     /// Starts a base and waits until Spring says that it has started. If the broker is up, the base
-    /// is connected by then; if not, it goes on trying. Call [`ensure_built`] first.
+    /// is connected by then; if not, it goes on trying, as it does over HTTP. Call [`ensure_built`] first.
     pub async fn start(options: JavaBaseOptions) -> Result<Self> {
         let temporary =
             options.directory.is_none().then(|| tempfile::Builder::new().prefix("java-base-").tempdir()).transpose()?;
@@ -323,10 +341,6 @@ fn program(options: &JavaBaseOptions, directory: &Path, log: &Path, http_port: u
     let on = |flag: bool| if flag { "true" } else { "" };
     let program = Program::new(&options.id, project()?.join("run-base.sh"), log)
         .env("BASE_DATA_DIR", directory)
-        .env("MQTT_BROKER", &options.broker.host)
-        .env("MQTT_PORT", options.broker.port.to_string())
-        .env("MQTT_USERNAME", &options.broker.username)
-        .env("MQTT_PASSWORD", &options.broker.password)
         .env("ENV", &options.env)
         .env("BASE_ID", &options.id)
         .env("BASE_NAME", &options.name)
@@ -340,7 +354,14 @@ fn program(options: &JavaBaseOptions, directory: &Path, log: &Path, http_port: u
         .env("KEEP_BROKEN", on(options.keep_broken))
         .env("BASE_WEB", on(options.web))
         .env("JAVA_OPTS", options.java_opts.join(" "));
-    Ok(program)
+    Ok(match &options.tunnel {
+        JavaTunnel::Http(endpoint) => program.env("BASE_ENDPOINT", endpoint),
+        JavaTunnel::Mqtt(broker) => program
+            .env("MQTT_BROKER", &broker.host)
+            .env("MQTT_PORT", broker.port.to_string())
+            .env("MQTT_USERNAME", &broker.username)
+            .env("MQTT_PASSWORD", &broker.password),
+    })
 }
 
 fn length(file: &Path) -> u64 {

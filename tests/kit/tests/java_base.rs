@@ -624,9 +624,9 @@ async fn a_broker_that_freezes_or_refuses_is_tried_again() -> Result<()> {
     assert_eq!(setting.list().await?, ["biz1:0.0.1 activated"]);
     drop(base);
 
-    let mut options = setting.options();
-    "wrong".clone_into(&mut options.broker.password);
-    let base = JavaBase::start(options).await?;
+    let mut broker = setting.broker.address().clone();
+    "wrong".clone_into(&mut broker.password);
+    let base = JavaBase::start(JavaBaseOptions::new(&broker, "base-1")).await?;
     logged(&base, "Not authorized", 3).await?;
     Ok(())
 }

@@ -1,6 +1,8 @@
 package modulet.tunnel;
 
+import com.alipay.sofa.koupleless.arklet.core.ArkletComponentRegistry;
 import com.alipay.sofa.koupleless.arklet.core.api.tunnel.Tunnel;
+import com.alipay.sofa.koupleless.arklet.core.api.tunnel.http.HttpTunnel;
 import com.alipay.sofa.koupleless.arklet.core.command.CommandService;
 import com.alipay.sofa.koupleless.arklet.core.hook.base.BaseMetadataHook;
 import java.io.IOException;
@@ -24,6 +26,7 @@ public final class HttpHeartbeat implements Tunnel {
     private final Settings settings = Settings.OWN;
     private final Wire wire = new Wire(settings);
     private ScheduledExecutorService beats;
+    private int port;
     /** How the last heartbeat went, so that an outage is one line when it begins and one when it ends. */
     private String last = "";
 
@@ -35,6 +38,7 @@ public final class HttpHeartbeat implements Tunnel {
     @Override
     public synchronized void run() {
         if (beats == null) {
+            port = arkletPort();
             beats = Executors.newSingleThreadScheduledExecutor(task -> {
                 Thread thread = new Thread(task, "http-heartbeat");
                 thread.setDaemon(true);
@@ -49,6 +53,14 @@ public final class HttpHeartbeat implements Tunnel {
         if (beats != null) {
             beats.shutdownNow();
         }
+    }
+
+    /** Where commands come to: arklet's own server runs by now, and nobody else knows which port it has chosen. */
+    private static int arkletPort() {
+        return ArkletComponentRegistry.getApiClientInstance().getTunnels().stream()
+                .filter(HttpTunnel.class::isInstance)
+                .map(tunnel -> (Integer) Wire.field(tunnel, "port"))
+                .findFirst().orElseThrow();
     }
 
     private void beat() {
@@ -66,7 +78,7 @@ public final class HttpHeartbeat implements Tunnel {
     }
 
     private int post() throws IOException {
-        byte[] body = Wire.JSON.writeValueAsBytes(wire.heart("activated", settings.arkletPort()));
+        byte[] body = Wire.JSON.writeValueAsBytes(wire.heart("activated", port));
         HttpURLConnection connection =
                 (HttpURLConnection) URI.create(settings.endpoint() + "/heartbeat").toURL().openConnection();
         connection.setConnectTimeout(CONNECT_MILLIS);

@@ -1,6 +1,5 @@
 package modulet.tunnel;
 
-import com.alipay.sofa.ark.common.util.PortSelectUtils;
 import java.net.InetAddress;
 import java.net.NetworkInterface;
 import java.net.SocketException;
@@ -13,13 +12,11 @@ import java.util.Locale;
  */
 public record Settings(
         String id, String name, String version, String cluster, String env, String ip, String host, int httpPort,
-        String endpoint, int arkletPort, String broker, int brokerPort, boolean tls, String user, String password, String clientPrefix,
+        String endpoint, String broker, int brokerPort, boolean tls, String user, String password, String clientPrefix,
         int heartSeconds, int workers) {
 
     /** Those of this JVM. */
     public static final Settings OWN = read();
-
-    private static final String ARKLET_PORT = "koupleless.arklet.http.port";
 
     private static Settings read() {
         // The long property name is that of Koupleless' own heartbeat.
@@ -37,7 +34,6 @@ public record Settings(
                 get("base.hostname", host),
                 number("base.http.port", 0),
                 endpoint.replaceAll("/+$", ""),
-                number(ARKLET_PORT, PortSelectUtils.selectAvailablePort(1238, 100)),
                 mqtt("broker", "localhost"),
                 Integer.parseInt(mqtt("port", "1883")),
                 Boolean.parseBoolean(mqtt("tls", "false")),
@@ -58,8 +54,6 @@ public record Settings(
         // arklet makes one object of this class and hands it the service that installs and uninstalls modules.
         Class<?> tunnel = endpoint.isEmpty() ? MqttTunnel.class : HttpHeartbeat.class;
         System.setProperty("koupleless.arklet.custom.tunnel.classname", tunnel.getName());
-        // The port that heartbeats say is the one that it listens on.
-        System.setProperty(ARKLET_PORT, String.valueOf(arkletPort));
     }
 
     /** All topics of this base begin so. */

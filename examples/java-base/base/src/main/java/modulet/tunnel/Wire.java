@@ -209,7 +209,7 @@ final class Wire {
         return constant instanceof Enum<?> value ? value.name() : null;
     }
 
-    private static Object field(Object object, String name) {
+    static Object field(Object object, String name) {
         try {
             Field field = object.getClass().getDeclaredField(name);
             field.setAccessible(true);
