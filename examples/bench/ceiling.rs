@@ -244,6 +244,7 @@ pub(crate) fn with_node<T>(number: usize, version: &str, write: impl FnOnce(&Nod
         cluster: Some("default".to_owned()),
         ip: Some("10.0.0.1".to_owned()),
         host_name: Some(name.clone()),
+        tunnel_port: None,
     };
     write(&NodeWriter {
         name: &name,

@@ -43,4 +43,6 @@ pub struct BaseInfo {
     pub ip: Option<String>,
     /// Its host's name.
     pub host_name: Option<String>,
+    /// The port to which its commands go, where that is over HTTP.
+    pub tunnel_port: Option<u16>,
 }

@@ -22,8 +22,8 @@ pub use backoff::Backoff;
 pub use decide::{Plan, reconcile};
 pub use identity::{BaseId, BaseInfo};
 pub use known::{
-    Answer, Base, BaseView, Claim, CommandView, Conversation, FailureView, Ledger, Link, Liveness, Metaspace,
-    Reachability, Reply,
+    Answer, Base, BaseView, Claim, CommandView, Conversation, FailureView, Ledger, Lesson, Link, Liveness, Metaspace,
+    Reachability, Reply, WebContexts, path_in_use,
 };
 pub use module::{Command, ListedModule, ModuleId, ModuleSpec, ModuleState, Origin, Strategy};
 pub use outcome::{ContainerOutcome, Phase, PodOutcome, Rejection};

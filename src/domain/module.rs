@@ -64,6 +64,16 @@ pub struct ModuleSpec {
 }
 
 impl ModuleSpec {
+    /// The context path that its args give it, whatever its jar says.
+    pub(in crate::domain) fn context_path_by_args(&self) -> Option<&str> {
+        self.args.iter().rev().find_map(|arg| {
+            let (key, path) = arg.strip_prefix("--")?.split_once('=')?;
+            // Spring reads `contextPath` and `context_path` as the same.
+            let key: String = key.chars().filter(|c| !matches!(c, '-' | '_')).collect();
+            key.eq_ignore_ascii_case("server.servlet.contextpath").then_some(path)
+        })
+    }
+
     /// Its URL as it may be shown: without user and password.
     pub fn shown_url(&self) -> Cow<'_, str> {
         without_credentials(&self.url)
@@ -105,6 +115,8 @@ pub struct ListedModule {
     pub id: ModuleId,
     /// Its state.
     pub state: ModuleState,
+    /// The context path in its jar, where the base says it. Modules that are no web modules have one too.
+    pub context_path: Option<Box<str>>,
     /// What the base says about the state; a stack trace for broken modules.
     pub message: Option<String>,
 }

@@ -70,6 +70,8 @@ pub struct ContainerHistory {
     pub restarts: u32,
     /// Failed starts, as far as `lastState` and the waiting reason tell.
     pub failed: bool,
+    /// It waits because this context path is taken.
+    pub kept_out: Option<String>,
 }
 
 /// A Pod bound to a base's Node.

@@ -23,7 +23,7 @@ use crate::{
     api::Watched,
     config::{Config, ZonePerBase},
     controllers::peers::Peers,
-    domain::{Base, BaseId, Later, PodUid},
+    domain::{Base, BaseId, Later, PodUid, WebContexts},
     k8s::{Revisions, typical_base},
     metrics::Metrics,
     picture::Pictures,
@@ -70,6 +70,10 @@ pub(super) struct State {
     pub(super) suspicion: Suspicion,
     pub(super) surroundings: Surroundings,
     pub(super) notes: Notes,
+    /// What bases have shown of web modules.
+    pub(super) contexts: WebContexts,
+    /// Bases that wait for another one that tries a version.
+    pub(super) waiting_for_trials: HashSet<BaseId>,
     pub(super) pictures: Arc<Pictures>,
     /// Somebody looks, and of these bases there is no picture yet.
     pub(super) untaken_pictures: Option<Vec<BaseId>>,
@@ -108,6 +112,8 @@ impl State {
             last_arrival: None,
             suspicion: Suspicion::default(),
             notes: Notes::default(),
+            contexts: WebContexts::default(),
+            waiting_for_trials: HashSet::new(),
             pictures: Arc::default(),
             untaken_pictures: None,
         }
@@ -147,6 +153,7 @@ impl State {
         if let Some(state) = self.bases.remove(id) {
             info!(base = %id, "base forgotten");
             self.pictures.forget(id);
+            self.waiting_for_trials.remove(id);
             self.index.loses_home(id, state.pods);
             self.record.forget(id, state.base.ledger, today(), now);
             self.schedule.clear(&Task::Base(id.clone()));

@@ -17,6 +17,8 @@ pub const BASE_HOST: &str = "base.koupleless.io/host-name";
 pub const BASE_STACK: &str = "base.koupleless.io/stack";
 /// How the base is reached.
 pub const BASE_TUNNEL: &str = "base.koupleless.io/tunnel";
+/// The port to which commands for the base go, where that is over HTTP.
+pub const BASE_TUNNEL_PORT: &str = "base.koupleless.io/tunnel-port";
 /// [`BASE_NAME`] in the first documents.
 pub const BASE_NAME_OLD: &str = "vnode.koupleless.io/name";
 /// [`BASE_VERSION`] in the first documents.

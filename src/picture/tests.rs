@@ -45,7 +45,12 @@ fn ages_are_those_of_the_moment_of_the_look() {
         ..Default::default()
     });
     picture.view = BaseView {
-        modules: Some(vec![ListedModule { id: module.clone(), state: ModuleState::Broken, message }]),
+        modules: Some(vec![ListedModule {
+            id: module.clone(),
+            state: ModuleState::Broken,
+            context_path: None,
+            message,
+        }]),
         listed: Some(start + 2 * second),
         commands: vec![CommandView {
             command: "uninstallBiz",

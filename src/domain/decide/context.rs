@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::domain::{
-    Base, Pod, Reachability,
-    known::{PodMemory, Replacement},
+    Base, Lesson, ModuleSpec, Pod, Reachability, WebContexts,
+    known::{PodMemory, Replacement, WebContext},
     pod::by_module_name,
     times::Later,
 };
@@ -15,6 +15,10 @@ use crate::domain::{
 /// Everything a decision may look at.
 pub(super) struct Context<'a> {
     pub(super) base: &'a Base,
+    /// What is known of web modules of all bases,
+    pub(super) contexts: &'a WebContexts,
+    /// and what this one has just shown of them.
+    pub(super) lessons: Vec<Lesson>,
     pub(super) now: Instant,
     pub(super) reachability: Reachability,
     /// Pods by the names of their modules.
@@ -28,9 +32,11 @@ static NOTHING: PodMemory =
     PodMemory { first_seen: None, deletion_seen: None, superseded_seen: None, containers: BTreeMap::new() };
 
 impl<'a> Context<'a> {
-    pub(super) fn new(base: &'a Base, pods: &'a [&'a Pod], now: Instant) -> Self {
+    pub(super) fn new(base: &'a Base, pods: &'a [&'a Pod], contexts: &'a WebContexts, now: Instant) -> Self {
         Self {
             base,
+            contexts,
+            lessons: Vec::new(),
             now,
             reachability: base.reachability(now),
             by_name: by_module_name(pods),
@@ -41,6 +47,11 @@ impl<'a> Context<'a> {
     /// The Pods with a module of that name.
     pub(super) fn pods_of(&self, name: &str) -> &[&'a Pod] {
         self.by_name.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The context that a web module is known to have.
+    pub(super) fn context_of(&self, spec: &ModuleSpec) -> Option<&WebContext> {
+        self.contexts.of(spec, &self.lessons)
     }
 
     pub(super) fn memory(&self, pod: &Pod) -> &'a PodMemory {

@@ -12,6 +12,7 @@ mod plan;
 mod reconcile;
 mod replace;
 mod step;
+mod web;
 mod why;
 
 pub use plan::Plan;

@@ -88,6 +88,14 @@ impl<'c, 'l> Module<'c, 'l> {
         self.cx.replacements.get(self.name)
     }
 
+    pub(super) fn context(&self) -> &'c Context<'c> {
+        self.cx
+    }
+
+    pub(super) fn ledger(&self) -> &'l Ledger {
+        self.ledger
+    }
+
     pub(super) fn base(&self) -> &'c Base {
         self.cx.base
     }
@@ -177,7 +185,7 @@ impl<'c, 'l> Module<'c, 'l> {
     }
 
     /// It was tried, and cannot be loaded beside the version that serves.
-    pub(super) fn is_kept_out(&self, want: Want<'_>) -> bool {
+    pub(super) fn was_kept_out(&self, want: Want<'_>) -> bool {
         let in_use = self.cx.base.failures.of(want.spec).is_some_and(|f| f.reason == Reason::WebContextInUse);
         in_use && self.has_successor(&want.spec.id)
     }

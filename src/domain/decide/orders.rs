@@ -6,6 +6,7 @@ use super::{
     context::Context,
     module::{Module, Want},
     plan::Plan,
+    web,
 };
 use crate::domain::{Command, Ledger, ModuleId, ModuleSpec, ModuleState, Strategy};
 
@@ -48,11 +49,16 @@ pub(super) fn next_command(cx: &Context<'_>, name: &str, ledger: &Ledger, plan: 
         if unresolved || module.held_by(&want.pod.workload, id).is_some() || module.is_active(&id.version) {
             continue;
         }
-        if module.is_kept_out(want) {
+        if web::is_kept_out(&module, want) {
             continue; // until the other version goes
         }
         if let Some(retry_at) = backs_off_until(cx, want) {
             plan.wake_at(retry_at);
+            continue;
+        }
+        if let Some(until) = web::tried_elsewhere(&module, want.spec) {
+            plan.wake_at(until);
+            plan.waits_for_a_trial = true;
             continue;
         }
         match install(&module, want) {
@@ -92,7 +98,10 @@ fn install(module: &Module<'_, '_>, want: Want<'_>) -> Next {
         Some(ModuleState::Deactivated) if others_active && !module.base().conversation.has_started(&spec.id) => {
             Next::Order(Command::Uninstall(spec.id.clone()))
         }
-        Some(ModuleState::Deactivated) if others_active && module.base().link.offers_switch => {
+        // At one context path a switch would leave the path to nobody when the other version goes.
+        Some(ModuleState::Deactivated)
+            if others_active && module.base().link.offers_switch && web::holder(module, want).is_none() =>
+        {
             Next::Order(Command::Switch(spec.clone()))
         }
         // The switch takes the other version away before it fetches the jar: that it still can be is looked at first.

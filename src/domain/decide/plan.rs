@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use crate::domain::{Command, Ledger, ModuleId, PodOutcome, PodUid, known::Replacement};
+use crate::domain::{Command, Ledger, Lesson, ModuleId, PodOutcome, PodUid, known::Replacement};
 
 /// Everything to be done for one base now, and when to look again.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,6 +19,10 @@ pub struct Plan {
     pub expired: Vec<PodUid>,
     /// The ledger, where it differs from the base's.
     pub ledger: Option<Ledger>,
+    /// What the base shows of web modules, for all bases.
+    pub lessons: Vec<Lesson>,
+    /// It waits for what another base shows.
+    pub waits_for_a_trial: bool,
     /// When time alone changes the answer.
     pub wake: Option<Instant>,
     /// Updates that need the old version out of the way first, by module name.

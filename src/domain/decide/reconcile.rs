@@ -5,15 +5,15 @@ use std::{
     time::Instant,
 };
 
-use super::{claims, context::Context, orders, outcomes, plan::Plan, replace};
-use crate::domain::{Base, Command, Ledger, ModuleSpec, Pod, Reachability};
+use super::{claims, context::Context, module::Module, orders, outcomes, plan::Plan, replace, web};
+use crate::domain::{Base, Command, Ledger, ModuleSpec, Pod, Reachability, Strategy, WebContexts};
 
 /// Decides what to tell the base and what to tell Kubernetes. Pure: the same facts at the same
 /// time give the same plan, and a plan that has been carried out and seen gives an empty one.
 ///
-/// `pods` are all Pods bound to the base's Node, whatever they are.
-pub fn reconcile(base: &Base, pods: &[&Pod], now: Instant) -> Plan {
-    let mut cx = Context::new(base, pods, now);
+/// `pods` are all Pods bound to the base's Node, whatever they are. `contexts` is what all bases have shown of web modules.
+pub fn reconcile(base: &Base, pods: &[&Pod], contexts: &WebContexts, now: Instant) -> Plan {
+    let mut cx = Context::new(base, pods, contexts, now);
     let mut plan = Plan::default();
     let mut ledger = base.ledger.clone();
 
@@ -28,6 +28,7 @@ pub fn reconcile(base: &Base, pods: &[&Pod], now: Instant) -> Plan {
         plan.wake_at(at);
     }
     if base.conversation.list().is_some() {
+        cx.lessons = web::lessons(&cx, &ledger);
         let mut replacements = BTreeMap::new();
         for name in names(&cx) {
             claims::claim(&cx, name, &mut ledger, &mut plan);
@@ -40,6 +41,13 @@ pub fn reconcile(base: &Base, pods: &[&Pod], now: Instant) -> Plan {
     if connected && cx.reachability == Reachability::Online {
         order(&cx, &mut ledger, &mut plan);
     }
+    for command in &plan.commands {
+        if let Command::Install(spec, Strategy::InstallOnly) = command
+            && web::is_to_be_tried(&Module::new(&cx, &spec.id.name, &ledger), spec)
+        {
+            plan.lessons.push(cx.contexts.trial(spec));
+        }
+    }
     for pod in pods {
         outcomes::conclude(&cx, pod, &ledger, &mut plan);
     }
@@ -48,6 +56,7 @@ pub fn reconcile(base: &Base, pods: &[&Pod], now: Instant) -> Plan {
         plan.ledger = Some(ledger);
     }
     plan.replacements = cx.replacements;
+    plan.lessons.append(&mut cx.lessons);
     plan
 }
 

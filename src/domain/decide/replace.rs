@@ -2,8 +2,8 @@
 //!
 //! A base cannot load two web modules with one context path, nor one version twice. A Pod that asks for it has the old
 //! version make room: the Pods that serve become not Ready, requests end, the old version is uninstalled, the new one
-//! installed. The new version has been tried beside the old one before, so its jar could be fetched a moment ago. If it
-//! does not start all the same, what the old Pods ask for is installed again, and this Pod does not try a second time:
+//! installed. The new version has been tried beside the old one before, or lately on another base, so its jar could be
+//! fetched a moment ago. If it does not start all the same, what the old Pods ask for is installed again, and this Pod does not try a second time:
 //! each try costs the module's callers an outage.
 
 use std::time::Duration;
@@ -12,6 +12,7 @@ use super::{
     context::Context,
     module::{Module, Want},
     plan::Plan,
+    web,
 };
 use crate::domain::{
     Ledger, ModuleId, Pod, Reason,
@@ -63,7 +64,7 @@ fn begins(module: &Module<'_, '_>, wants: &[Want<'_>], stage: Stage, plan: &mut 
 /// What is loaded keeps the wanted version out, and it has not failed in its place before.
 fn is_in_the_way(module: &Module<'_, '_>, want: Want<'_>) -> bool {
     let tried = want.container().is_some_and(|c| c.history.failed);
-    let kept_out = module.is_kept_out(want) && module.foreign_active().is_none();
+    let kept_out = web::is_kept_out_by_a_version(module, want) && module.foreign_active().is_none();
     !tried && (kept_out || module.clashes(want) && !module.has_claim(want))
 }
 

@@ -3,11 +3,11 @@
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use super::{plan::Plan, reconcile};
-use crate::domain::{Base, Link, Pod, known::Replacement};
+use crate::domain::{Base, Link, Pod, WebContexts, known::Replacement};
 
 impl Base {
     /// Takes note of the Pods and of the time, decides, and takes the commands of the plan as sent.
-    pub fn step(&mut self, pods: &[&Pod], link: &Link, now: Instant) -> Plan {
+    pub fn step(&mut self, pods: &[&Pod], link: &Link, contexts: &WebContexts, now: Instant) -> Plan {
         self.link = *link;
         let busy = self.is_busy();
         let settings = Arc::clone(&self.settings);
@@ -17,7 +17,7 @@ impl Base {
             self.jvm.is_new(now);
         }
         self.observe_pods(pods, now);
-        let mut plan = reconcile(self, pods, now);
+        let mut plan = reconcile(self, pods, contexts, now);
         if let Some(ledger) = &plan.ledger {
             self.ledger = ledger.clone();
         }

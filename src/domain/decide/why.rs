@@ -3,9 +3,13 @@
 use super::{
     context::Context,
     module::{Module, Want},
-    replace,
+    replace, web,
 };
-use crate::domain::{Claim, ModuleId, ModuleSpec, ModuleState, Pod, Reason, Strategy, known::Order, times::so_far};
+use crate::domain::{
+    Claim, ModuleId, ModuleSpec, ModuleState, Pod, Reason, Strategy,
+    known::{Order, in_use},
+    times::so_far,
+};
 
 /// Why the wanted version does not serve, for its Pod's status.
 pub(super) fn why_not_active(module: &Module<'_, '_>, pod: &Pod, spec: &ModuleSpec) -> (Reason, String) {
@@ -17,7 +21,13 @@ pub(super) fn why_not_active(module: &Module<'_, '_>, pod: &Pod, spec: &ModuleSp
     if module.clashes(want) {
         return why_in_use(module, want);
     }
-    if let Some(failure) = base.failures.of(spec) {
+    let failure = base.failures.of(spec);
+    if failure.is_none_or(|f| f.reason != Reason::WebContextInUse)
+        && let Some(holder) = web::keeps_out(module, want)
+    {
+        return (Reason::WebContextInUse, in_use(&spec.id, Some(holder.id), &holder.path));
+    }
+    if let Some(failure) = failure {
         return (failure.reason, failure.message.clone());
     }
     if module.state(&spec.id.version) == Some(ModuleState::Deactivated)
@@ -39,6 +49,9 @@ pub(super) fn why_not_active(module: &Module<'_, '_>, pod: &Pod, spec: &ModuleSp
     if switching || base.conversation.has_started(&spec.id) {
         let message = format!("{} has started and takes over from the version before", spec.id);
         return (Reason::Switching, message);
+    }
+    if web::tried_elsewhere(module, spec).is_some() {
+        return (Reason::Installing, format!("waits: another base tries whether {} loads beside what serves", spec.id));
     }
     if let Some(message) = why_no_place(module, spec) {
         return (Reason::BaseBusy, message);

@@ -56,6 +56,8 @@ pub struct Base {
     /// It has a Node. Before it is told which modules belong on it: anybody can say a name.
     pub admitted: bool,
     pub(in crate::domain) settings: Arc<Settings>,
+    /// Whether modules can have a context in a web server of the base, as far as it says.
+    pub(in crate::domain) has_web_server: Option<bool>,
     /// Since when its JVM runs, as it says.
     pub(super) runs_since: Option<Instant>,
     /// What the way to it bears, see [`Link`].
@@ -84,6 +86,7 @@ impl Base {
             replacements: BTreeMap::new(),
             admitted: true,
             settings,
+            has_web_server: None,
             runs_since: None,
             link: Link::default(),
         }
@@ -123,6 +126,11 @@ impl Base {
     /// It has been asked in vain for so long that what is remembered of it can go.
     pub fn is_forgotten(&self, now: Instant) -> bool {
         self.liveness.is_forgotten(&self.settings, now)
+    }
+
+    /// Its health tells whether modules can have a context in a web server.
+    pub fn has_web_server(&mut self, has: bool) {
+        self.has_web_server = Some(has);
     }
 
     /// Health came; `complete`: it names the JVM.

@@ -151,8 +151,8 @@ impl Base {
     fn install_failed(&mut self, spec: ModuleSpec, reason: Reason, message: String, now: Instant) {
         self.installing_since.remove(&spec.id);
         self.ledger.settle_origin(&spec.id, spec.origin);
-        let other_version = self.modules().is_some_and(|mut m| m.any(|m| m.id.name == spec.id.name && m.id != spec.id));
-        let cause = recognised(&spec.id, other_version, reason, message);
+        let list = self.conversation.last_list().into_iter().flat_map(|list| list.values());
+        let cause = recognised(&spec.id, list, reason, message);
         let (mut tried_for, mut failed_before) = (BTreeSet::new(), 0);
         for (uid, memory) in &mut self.pods {
             let same = |c: &&mut ContainerMemory| c.module.as_ref() == Some(&spec.id);

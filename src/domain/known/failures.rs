@@ -5,10 +5,8 @@ use std::{
     time::Instant,
 };
 
-use crate::domain::{Backoff, Ledger, ModuleId, ModuleSpec, Origin, Pod, PodUid, Reason, times::Later};
-
-/// The annotation that has the old version make room; see `k8s::names`.
-const UPDATE: &str = "modulet.koupleless.io/update";
+use super::contexts::{in_use, taken_path};
+use crate::domain::{Backoff, Ledger, ListedModule, ModuleId, ModuleSpec, Origin, Pod, PodUid, Reason, times::Later};
 
 /// An install or uninstall that failed.
 #[derive(Clone, Debug)]
@@ -18,18 +16,32 @@ pub(in crate::domain) struct Failure {
     /// Pods that share this failure's back-off.
     pub(in crate::domain) tried_for: BTreeSet<PodUid>,
     pub(in crate::domain) count: u32,
+    /// When it failed last.
+    pub(in crate::domain) at: Instant,
     pub(in crate::domain) retry_at: Instant,
     pub(in crate::domain) reason: Reason,
     pub(in crate::domain) message: String,
+    /// The context path that was taken, where that was the cause.
+    pub(in crate::domain) context: Option<String>,
+}
+
+/// Why an install failed.
+#[derive(Clone, Debug)]
+pub(super) struct Cause {
+    pub(super) reason: Reason,
+    pub(super) message: String,
+    context: Option<String>,
 }
 
 impl Failure {
     fn new(reason: Reason, count: u32, now: Instant) -> Self {
-        Self { spec: None, tried_for: BTreeSet::new(), count, retry_at: now, reason, message: String::new() }
+        let (message, context) = (String::new(), None);
+        Self { spec: None, tried_for: BTreeSet::new(), count, at: now, retry_at: now, reason, message, context }
     }
 
     fn again(&mut self, message: String, backoff: &Backoff, now: Instant) {
         self.count = self.count.saturating_add(1);
+        self.at = now;
         self.retry_at = now.later(backoff.delay(self.count));
         self.message = message;
     }
@@ -73,11 +85,11 @@ impl Failures {
         self.installs.retain(|(of, _), _| of != id);
     }
 
-    /// It is gone, and what it kept out can be tried now.
+    /// It is gone, and what it may have kept out can be tried now.
     pub(super) fn uninstalled(&mut self, id: &ModuleId, now: Instant) {
         self.uninstalls.remove(id);
-        for ((of, _), failure) in &mut self.installs {
-            if of.name == id.name && failure.reason == Reason::WebContextInUse {
+        for failure in self.installs.values_mut() {
+            if failure.reason == Reason::WebContextInUse {
                 failure.retry_at = now;
             }
         }
@@ -88,7 +100,7 @@ impl Failures {
     pub(super) fn install_failed(
         &mut self,
         spec: ModuleSpec,
-        (reason, message): (Reason, String),
+        Cause { reason, message, context }: Cause,
         mut tried_for: BTreeSet<PodUid>,
         failed_before: u32,
         (backoff, now): (&Backoff, Instant),
@@ -100,7 +112,7 @@ impl Failures {
         }
         failure.again(message, backoff, now);
         failure.tried_for.append(&mut tried_for);
-        failure.reason = reason;
+        (failure.reason, failure.context) = (reason, context);
         failure.spec = Some(spec);
     }
 
@@ -140,26 +152,17 @@ impl Failures {
     }
 }
 
-/// A failure whose cause is known says what to do. `other_version`: the base lists another one of that name.
-pub(super) fn recognised(id: &ModuleId, other_version: bool, reason: Reason, message: String) -> (Reason, String) {
-    let in_use = message.split_once("Child name ").is_some_and(|(_, rest)| rest.contains(" is not unique"));
-    if !in_use {
-        return (reason, message);
-    }
-    let name = &id.name;
-    let message = if other_version {
-        format!(
-            "the base serves another version of {name} at the same context path, and cannot load two ({message}). \
-             Ways out: a Deployment with maxSurge 0, lifecycle.preStop.sleep and anti-affinity on the module's name \
-             alone, so that the old version goes first, as in examples/strategies/web-module.yaml; the annotation \
-             {UPDATE}: replace in the Pod template; or a context path for each version; see \
-             docs/strategies/traffic.md"
-        )
-    } else {
-        format!(
-            "another module of the base, or the base itself, has the context path of {name} ({message}). Give one of \
-             them another path"
-        )
-    };
-    (Reason::WebContextInUse, message)
+/// A failure whose cause is known says what to do. `list`: what the base has.
+pub(super) fn recognised<'a>(
+    id: &ModuleId,
+    list: impl Iterator<Item = &'a ListedModule> + Clone,
+    reason: Reason,
+    message: String,
+) -> Cause {
+    let Some(path) = taken_path(&message) else { return Cause { reason, message, context: None } };
+    let others = list.filter(|m| m.id != *id);
+    let at_path = others.clone().find(|m| m.context_path.as_deref() == Some(path));
+    let holder = at_path.or_else(|| others.clone().find(|m| m.id.name == id.name));
+    let says = in_use(id, holder.map(|m| &m.id), path);
+    Cause { reason: Reason::WebContextInUse, message: says, context: Some(path.to_owned()) }
 }

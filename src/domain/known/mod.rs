@@ -4,6 +4,7 @@
 
 mod base;
 mod commands;
+mod contexts;
 mod conversation;
 mod failures;
 mod health;
@@ -18,6 +19,8 @@ mod replacement;
 mod view;
 
 pub use base::Base;
+pub use contexts::{Lesson, WebContexts, path_in_use};
+pub(super) use contexts::{WebContext, in_use};
 pub use conversation::Conversation;
 #[cfg(test)]
 pub(super) use health::JvmKnowledge;

@@ -75,7 +75,12 @@ fn when_it_is_back_it_is_asked_at_once_and_its_old_list_is_not_believed() {
         w.base.liveness.heard(w.now);
         if heard_by_list {
             // An answer to a question from long ago.
-            let listed = ListedModule { id: ModuleId::new("biz9", "1"), state: ModuleState::Activated, message: None };
+            let listed = ListedModule {
+                id: ModuleId::new("biz9", "1"),
+                state: ModuleState::Activated,
+                context_path: None,
+                message: None,
+            };
             w.base.listed(vec![listed], w.now);
         }
         let plan = w.step();

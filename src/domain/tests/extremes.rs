@@ -108,7 +108,7 @@ proptest! {
             // Not the scene's own step: it holds the plan to what holds for sane options.
             let pods: Vec<_> = w.pods.iter().collect();
             let link = Link { proven: Some(w.now), suspected: false, ..Link::default() };
-            let plan = w.base.step(&pods, &link, w.now);
+            let plan = w.base.step(&pods, &link, &w.contexts, w.now);
             w.base.recorded(plan.unrecorded.iter().cloned());
             w.to_base.extend(plan.commands.iter().cloned());
             if let Some(wake) = plan.wake {

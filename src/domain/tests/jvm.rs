@@ -20,6 +20,7 @@ pub(super) const MODES: [Mode; 3] = [Mode::Default, Mode::ActivateNew, Mode::Mul
 
 /// Its modules, and what goes wrong with them.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Jvm {
     pub(crate) mode: Mode,
     pub(crate) list: BTreeMap<ModuleId, ModuleState>,
@@ -27,6 +28,10 @@ pub(crate) struct Jvm {
     pub(crate) broken: BTreeSet<String>,
     /// Modules are web contexts: two versions of one cannot be loaded.
     pub(super) web: bool,
+    /// Lists name a context path for each module, as over HTTP: the one in its jar.
+    pub(super) lists_paths: bool,
+    /// The paths that modules really have.
+    pub(super) contexts: BTreeMap<ModuleId, String>,
     /// Versions whose jar can be fetched so often and not again.
     pub(super) fetches: BTreeMap<String, usize>,
     /// What each loaded module was made from.
@@ -54,6 +59,8 @@ impl Jvm {
             list: BTreeMap::new(),
             broken: BTreeSet::new(),
             web: false,
+            lists_paths: false,
+            contexts: BTreeMap::new(),
             fetches: BTreeMap::new(),
             urls: BTreeMap::new(),
             stuck: false,
@@ -89,7 +96,10 @@ impl Jvm {
             Command::QueryModules => FromBase::List(
                 self.list
                     .iter()
-                    .map(|(id, state)| ListedModule { id: id.clone(), state: *state, message: None })
+                    .map(|(id, state)| {
+                        let context_path = self.lists_paths.then(|| id.name.as_str().into());
+                        ListedModule { id: id.clone(), state: *state, context_path, message: None }
+                    })
                     .collect(),
             ),
             Command::QueryHealth => FromBase::AlsoAlive,
@@ -125,13 +135,12 @@ impl Jvm {
         if self.broken.contains(&spec.id.version) {
             return Answer::Failed("java.lang.IllegalStateException: broken on purpose".into());
         }
-        let taken = self.list.keys().map(|id| &id.name).chain(&self.holds_context).any(|name| *name == spec.id.name);
-        if self.web && taken {
-            return Answer::Failed(format!(
-                "java.lang.IllegalStateException: Child name [{}] is not unique",
-                spec.id.name
-            ));
+        let path = spec.context_path_by_args().unwrap_or(&spec.id.name).to_owned();
+        let taken = self.list.keys().filter_map(|id| self.contexts.get(id)).chain(&self.holds_context);
+        if self.web && taken.into_iter().any(|held| *held == path) {
+            return Answer::Failed(format!("java.lang.IllegalStateException: Child name [{path}] is not unique"));
         }
+        self.contexts.insert(spec.id.clone(), path);
         self.urls.insert(spec.id.clone(), spec.url.clone());
         let mut active =
             self.list.iter_mut().filter(|(id, s)| id.name == spec.id.name && **s == ModuleState::Activated);

@@ -13,4 +13,5 @@ mod replace;
 mod restarts;
 mod slow;
 mod updates;
+mod web;
 mod world;

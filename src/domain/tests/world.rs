@@ -1,6 +1,7 @@
 //! A world in miniature: one base, the wire to it, the Pods on it, and a clock.
 
 mod checks;
+mod statuses;
 mod wire;
 mod words;
 
@@ -20,6 +21,8 @@ pub(super) struct World {
     pub(super) direct: bool,
     pub(super) jvm: Jvm,
     pub(super) base: Base,
+    /// What all bases have shown of web modules.
+    pub(super) contexts: WebContexts,
     pub(super) pods: Vec<Pod>,
     pub(super) now: Instant,
     pub(super) to_base: VecDeque<Command>,
@@ -66,6 +69,7 @@ impl World {
             direct: false,
             jvm: Jvm::new(mode),
             base: Base::new(BaseId::new("base-1"), Arc::clone(&settings), now),
+            contexts: WebContexts::default(),
             pods: Vec::new(),
             now,
             to_base: VecDeque::new(),
@@ -152,7 +156,8 @@ impl World {
     /// Decides once, and puts the commands on the wire.
     pub(super) fn decide(&mut self) -> Plan {
         let pods: Vec<_> = self.pods.iter().collect();
-        let plan = self.base.step(&pods, &self.link(), self.now);
+        let plan = self.base.step(&pods, &self.link(), &self.contexts, self.now);
+        self.contexts.learn(&plan.lessons, self.now);
         self.unrecorded.clone_from(&plan.unrecorded);
         for command in &plan.commands {
             if matches!(
@@ -176,47 +181,6 @@ impl World {
         plan
     }
 
-    /// The API server gets the oldest status that it has not.
-    pub(super) fn write_status(&mut self) {
-        let Some(outcome) = self.unwritten.pop_front() else { return };
-        let Some(pod) = self.pods.iter_mut().find(|p| p.uid == outcome.uid) else { return };
-        if pod.terminal {
-            return;
-        }
-        if let Content::Modules(containers) = &mut pod.content {
-            for (container, said) in containers.iter_mut().zip(&outcome.containers) {
-                match said {
-                    ContainerOutcome::Active { restarts } => {
-                        container.history.has_run = true;
-                        container.history.restarts = *restarts;
-                    }
-                    ContainerOutcome::Waiting { reason, restarts, .. } => {
-                        container.history.restarts = *restarts;
-                        container.history.failed |= *reason == Reason::InstallFailed;
-                    }
-                    ContainerOutcome::Superseded { .. } | ContainerOutcome::SideCar => {}
-                }
-            }
-        }
-        pod.shown_ready = outcome.ready();
-        if outcome.phase == Phase::Failed {
-            (pod.terminal, pod.superseded) = (true, true);
-            self.superseded += 1;
-            if self.replaces && pod.deleting.is_none() {
-                let (workload, modules) =
-                    (pod.workload.clone(), pod.modules().map(|m| m.id.clone()).collect::<Vec<_>>());
-                let modules: Vec<_> = modules.iter().map(|m| (m.name.as_str(), m.version.as_str())).collect();
-                self.pod(&workload.uid, workload.revision, &modules);
-            }
-        }
-        for container in &outcome.containers {
-            if let ContainerOutcome::Waiting { reason, message, .. } = container {
-                self.words.insert((outcome.uid.clone(), reason.as_str(), message.clone()));
-            }
-        }
-        self.outcomes.insert(outcome.uid.clone(), outcome);
-    }
-
     /// What waits for being on record comes into the journal.
     pub(super) fn record(&mut self) {
         self.journal.extend(self.unrecorded.iter().cloned());
@@ -233,6 +197,7 @@ impl World {
     /// The controller dies and another one starts from what the world remembers.
     pub(super) fn restart_controller(&mut self) {
         self.base = Base::new(BaseId::new("base-1"), Arc::clone(&self.settings), self.now);
+        self.contexts = WebContexts::default();
         self.base.health_answered(true);
         self.base.ledger = self.saved.clone();
         for id in &self.journal {

@@ -63,7 +63,15 @@ impl State {
         rejected.extend(held);
         state.base.admitted = state.node.object.exists();
         let link = state.link(self.last_arrival, self.suspicion.is_on(), now);
-        let plan = state.base.step(&pods, &link, now);
+        let plan = state.base.step(&pods, &link, &self.contexts, now);
+        if plan.waits_for_a_trial {
+            self.waiting_for_trials.insert(id.clone());
+        }
+        if self.contexts.learn(&plan.lessons, now) {
+            for waiting in self.waiting_for_trials.drain() {
+                self.schedule.wake_base(&waiting, now);
+            }
+        }
         let overdue = link.suspected && state.base.is_overdue(&link, now);
         let (via, reachability) = (state.via, state.base.reachability(now));
         if state.reachability != Some(reachability) {

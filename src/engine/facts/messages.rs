@@ -101,6 +101,7 @@ impl State {
                     (health.java_version, health.max_metaspace) = (known.java_version, known.max_metaspace);
                 }
                 state.base.health_answered(complete);
+                health.web_server.into_iter().for_each(|has| state.base.has_web_server(has));
                 let used = health.used_metaspace.take();
                 if let Some(run_time) = health.run_time.take() {
                     state.base.runs_for(run_time, now);

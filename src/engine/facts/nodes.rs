@@ -146,5 +146,6 @@ fn info_from(node: &Node, ranges: &AddressRanges) -> Option<BaseInfo> {
         cluster: label(names::BASE_CLUSTER),
         ip: of_type("InternalIP").and_then(|ip| ranges.address(&ip).ok()),
         host_name: label(names::BASE_HOST),
+        tunnel_port: label(names::BASE_TUNNEL_PORT).and_then(|port| port.parse().ok()),
     })
 }

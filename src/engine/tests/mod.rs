@@ -16,3 +16,4 @@ mod scene;
 mod silence;
 mod statuses;
 mod steps;
+mod web;

@@ -16,8 +16,9 @@ use compare::{node_is_current, take_back};
 pub use ready::{Ready, node_says_ready, node_says_stopped};
 pub use status::kubelet_version;
 
-/// What the Go controller calls its tunnel.
+/// What the Go controller calls its tunnels.
 const MQTT_TUNNEL: &str = "mqtt_tunnel_provider";
+const HTTP_TUNNEL: &str = "http_tunnel_provider";
 
 /// All that makes a base's Node.
 #[derive(Clone, Debug)]
@@ -59,6 +60,7 @@ impl NodeWriter<'_> {
     /// Labels that are ours.
     pub fn labels(&self) -> BTreeMap<&'static str, String> {
         let info = self.info;
+        let tunnel = if info.tunnel_port.is_some() { HTTP_TUNNEL } else { MQTT_TUNNEL };
         let mut labels = BTreeMap::from([
             (names::BASE_NAME, info.name.clone()),
             (names::BASE_VERSION, info.version.clone()),
@@ -71,10 +73,10 @@ impl NodeWriter<'_> {
             (names::NO_LOAD_BALANCER, String::new()),
             // What older manifests of this field select by.
             (names::BASE_STACK, "java".to_owned()),
-            (names::BASE_TUNNEL, MQTT_TUNNEL.to_owned()),
+            (names::BASE_TUNNEL, tunnel.to_owned()),
             (names::BASE_NAME_OLD, info.name.clone()),
             (names::BASE_VERSION_OLD, info.version.clone()),
-            (names::BASE_TUNNEL_OLD, MQTT_TUNNEL.to_owned()),
+            (names::BASE_TUNNEL_OLD, tunnel.to_owned()),
             (names::COMPONENT_OLD, "vnode".to_owned()),
             (names::ENV_OLD, self.env.to_owned()),
         ]);
@@ -83,6 +85,9 @@ impl NodeWriter<'_> {
             if let Some(value) = value.as_ref().filter(|v| names::is_label_value(v)) {
                 labels.insert(key, value.clone());
             }
+        }
+        if let Some(port) = info.tunnel_port {
+            labels.insert(names::BASE_TUNNEL_PORT, port.to_string());
         }
         if self.zone_per_base {
             labels.insert(names::ZONE, self.name.to_owned());
@@ -133,7 +138,8 @@ impl NodeWriter<'_> {
         let has = node.metadata.labels.as_ref().unwrap_or(&empty);
         let wanted = self.labels();
         // Ours and not wanted any more, whoever had put them there. A zone of another name is somebody else's.
-        let left = [names::BASE_CLUSTER, names::BASE_HOST, names::ZONE].into_iter().filter(|key| {
+        let optional = [names::BASE_CLUSTER, names::BASE_HOST, names::BASE_TUNNEL_PORT, names::ZONE];
+        let left = optional.into_iter().filter(|key| {
             let value = has.get(*key).filter(|value| *key != names::ZONE || *value == self.name);
             value.is_some() && !wanted.contains_key(key)
         });

@@ -158,3 +158,23 @@ fn a_zone_of_our_own_is_taken_back_where_it_is_not_wanted_any_more_and_given_onc
     assert!(object["metadata"]["labels"][names::ZONE].is_null());
     assert_eq!(settle(&writer(&info, true, false, None), &mut object), 1);
 }
+
+#[test]
+fn the_port_and_the_name_of_the_tunnel_follow_the_base() {
+    let mqtt = BaseInfo { name: "app".into(), version: "1".into(), ..BaseInfo::default() };
+    let at = |port| BaseInfo { tunnel_port: Some(port), ..mqtt.clone() };
+    let mut object = left_by_another_controller();
+    object["metadata"]["labels"][names::BASE_TUNNEL_PORT] = json!("9999");
+    let mut follows = |info: &BaseInfo, port: Option<&str>, tunnel: &str| {
+        let writes = settle(&writer(info, false, false, None), &mut object);
+        let labels = &object["metadata"]["labels"];
+        assert_eq!(labels[names::BASE_TUNNEL_PORT].as_str(), port);
+        assert_eq!((&labels[names::BASE_TUNNEL], &labels[names::BASE_TUNNEL_OLD]), (&json!(tunnel), &json!(tunnel)));
+        writes
+    };
+    assert_eq!(follows(&mqtt, None, "mqtt_tunnel_provider"), 2, "another controller's port is not this base's");
+    assert_eq!(follows(&at(1238), Some("1238"), "http_tunnel_provider"), 1);
+    assert_eq!(follows(&at(1238), Some("1238"), "http_tunnel_provider"), 0);
+    assert_eq!(follows(&at(1239), Some("1239"), "http_tunnel_provider"), 1);
+    assert_eq!(follows(&mqtt, None, "mqtt_tunnel_provider"), 1);
+}

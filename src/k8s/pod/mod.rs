@@ -10,7 +10,10 @@ use super::{
     limits, names,
     workload::controller_of,
 };
-use crate::domain::{Container, ContainerHistory, Content, ModuleId, ModuleSpec, Origin, Pod, Role, printable};
+use crate::domain::{
+    Container, ContainerHistory, Content, ModuleId, ModuleSpec, Origin, Pod, Reason, Role, path_in_use, printable,
+    without_credentials,
+};
 
 /// Default of `terminationGracePeriodSeconds` (Kubernetes convention).
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
@@ -102,7 +105,13 @@ fn content(pod: &core::Pod, sources: &Sources<'_>) -> Content {
         if injected { Role::SideCar } else { module(pod, c, sources).map_or_else(Role::Unusable, Role::Module) }
     };
     Content::Modules(
-        containers.map(|c| Container { name: c.name.clone(), role: role(c), history: history(pod, &c.name) }).collect(),
+        containers
+            .map(|c| {
+                let role = role(c);
+                let history = history(pod, c, &role);
+                Container { name: c.name.clone(), role, history }
+            })
+            .collect(),
     )
 }
 
@@ -179,9 +188,11 @@ fn not_done_on_a_base(pod: &core::Pod) -> Vec<String> {
     fields
 }
 
-fn history(pod: &core::Pod, name: &str) -> ContainerHistory {
+fn history(pod: &core::Pod, container: &core::Container, role: &Role) -> ContainerHistory {
     let statuses = pod.status.iter().filter_map(|s| s.container_statuses.as_ref()).flatten();
-    let Some(status) = statuses.into_iter().find(|s| s.name == name) else { return ContainerHistory::default() };
+    let Some(status) = statuses.into_iter().find(|s| s.name == container.name) else {
+        return ContainerHistory::default();
+    };
     let state = status.state.as_ref();
     let running = state.is_some_and(|s| s.running.is_some());
     let ended = state.is_some_and(|s| s.terminated.is_some());
@@ -191,6 +202,18 @@ fn history(pod: &core::Pod, name: &str) -> ContainerHistory {
         has_run: running || ended || phase == Some("Running"),
         restarts: u32::try_from(status.restart_count).unwrap_or(0),
         failed: status.last_state.as_ref().is_some_and(|s| s.terminated.is_some()),
+        kept_out: kept_out(status, container, role),
+    }
+}
+
+/// The context path that is taken, as the status says of exactly this jar and version.
+fn kept_out(status: &core::ContainerStatus, container: &core::Container, role: &Role) -> Option<String> {
+    let waiting = status.state.as_ref()?.waiting.as_ref()?;
+    let in_use = waiting.reason.as_deref() == Some(Reason::WebContextInUse.as_str());
+    let same = status.image == without_credentials(container.image.as_deref().unwrap_or_default());
+    match role {
+        Role::Module(spec) if in_use && same => path_in_use(&spec.id, waiting.message.as_deref()?),
+        _ => None,
     }
 }
 

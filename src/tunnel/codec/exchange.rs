@@ -43,7 +43,11 @@ pub fn posted(kind: Kind, body: &[u8]) -> Result<Posted, CodecError> {
     let identity = identity.ok_or(CodecError::Anonymous("heartbeat"))?.to_owned();
     let address = address.and_then(|said| said.parse().ok());
     let port = raw.port.filter(|port| *port > 0);
-    Ok(Posted { message: identity::heartbeat(&identity, raw)?, identity, address, port })
+    let mut message = identity::heartbeat(&identity, raw)?;
+    if let Message::Heartbeat(beat) = &mut message {
+        beat.info.tunnel_port = port;
+    }
+    Ok(Posted { identity, address, port, message })
 }
 
 /// Reads a base's answer to a command.
@@ -103,4 +107,51 @@ fn is_from(base: &BaseId, what: &'static str, body: &[u8]) -> Result<(), CodecEr
 
 fn json<'b, T: Deserialize<'b>>(what: &'static str, body: &'b [u8]) -> Result<T, CodecError> {
     serde_json::from_slice(body).map_err(|error| CodecError::Malformed { what, reason: text(&error.to_string()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beat_over_http_names_the_port_of_commands_and_one_without_it_none() {
+        for (port, expected) in [(r#","port":1238"#, Some(1238)), (r#","port":0"#, None), ("", None)] {
+            let metadata = r#""baseMetadata":{"identity":"base-1","name":"app","version":"1"}"#;
+            let body = format!("{{{metadata},\"localIP\":\"192.0.2.2\",\"state\":\"activated\"{port}}}");
+            let posted = posted(Kind::Heart, body.as_bytes()).unwrap();
+            let Message::Heartbeat(beat) = posted.message else { panic!("{body}") };
+            assert_eq!((beat.info.tunnel_port, posted.port), (expected, expected));
+            // Over MQTT the same field says nothing.
+            let body = format!("{{\"data\":{body}}}");
+            let over_mqtt = super::super::decode("base-1", Kind::Heart, body.as_bytes()).unwrap();
+            let Message::Heartbeat(beat) = over_mqtt else { panic!("{body}") };
+            assert_eq!(beat.info.tunnel_port, None);
+        }
+    }
+
+    #[test]
+    fn lists_and_health_tell_of_paths_and_of_the_web_server_as_far_as_they_do() {
+        let base = BaseId::new("base-1");
+        let answered = |command: &Command, data: &str| {
+            let body = format!("{{\"code\":\"SUCCESS\",\"data\":{data}}}");
+            exchanged(&base, command, body.as_bytes()).unwrap()
+        };
+        for (path, expected) in [(r#""biz1""#, Some("biz1")), (r#""""#, None), ("7", None), ("null", None)] {
+            let data =
+                format!(r#"[{{"bizName":"biz1","bizVersion":"1","bizState":"activated","webContextPath":{path}}}]"#);
+            let Message::Modules(modules) = answered(&Command::QueryModules, &data) else { panic!("{data}") };
+            assert_eq!(modules[0].context_path.as_deref(), expected);
+        }
+        for (plugins, expected) in [
+            (r#"[{"pluginName":"koupleless-base-plugin"},{"pluginName":"web-ark-plugin"}]"#, Some(true)),
+            (r#"[{"pluginName":"koupleless-base-plugin"}]"#, Some(false)),
+            (r#"[{"$ref":"$.data"},7]"#, Some(false)),
+            (r#"{"odd":[]}"#, None),
+            ("null", None),
+        ] {
+            let data = format!(r#"{{"healthData":{{"cpu":{{"count":2}},"pluginListInfo":{plugins}}}}}"#);
+            let Message::Health(health) = answered(&Command::QueryHealth, &data) else { panic!("{data}") };
+            assert_eq!((health.web_server, health.cpus), (expected, Some(2)), "{plugins}");
+        }
+    }
 }

@@ -4,6 +4,9 @@ use serde::Deserialize;
 
 use super::{Health, identity::RawMaster, text::text};
 
+/// The plugin of `SOFAArk` that gives web modules a context in the web server of the base.
+const WEB_PLUGIN: &str = "web-ark-plugin";
+
 #[derive(Deserialize)]
 pub(super) struct RawHealth {
     data: Option<RawHealthData>,
@@ -21,6 +24,8 @@ struct RawHealthParts {
     jvm: Option<RawJvm>,
     cpu: Option<RawCpu>,
     master_biz_info: Option<RawMaster>,
+    /// Whatever stands there, as with the metaspace.
+    plugin_list_info: Option<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -46,12 +51,16 @@ pub(super) fn health(raw: RawHealth) -> Health {
 }
 
 pub(super) fn health_data(raw: RawHealthData) -> Health {
-    let Some(RawHealthParts { jvm, cpu, master_biz_info: master }) = raw.health_data else { return Health::default() };
+    let Some(parts) = raw.health_data else { return Health::default() };
+    let RawHealthParts { jvm, cpu, master_biz_info: master, plugin_list_info: plugins } = parts;
+    let is_web = |plugin: &serde_json::Value| plugin["pluginName"] == WEB_PLUGIN;
+    let web_server = plugins.as_ref().and_then(|p| p.as_array()).map(|plugins| plugins.iter().any(is_web));
     let run_time = jvm.as_ref().and_then(|j| j.run_time.as_ref()?.as_f64());
     let (metaspace, used, java_version) =
         jvm.map_or((None, None, None), |j| (j.max_metaspace, j.used_metaspace, j.version));
     let run_time = run_time.and_then(|seconds| std::time::Duration::try_from_secs_f64(seconds).ok());
     Health {
+        web_server,
         run_time,
         cpus: cpu.and_then(|cpu| cpu.count?.as_u64()),
         used_metaspace: used.and_then(|u| u.as_u64()),

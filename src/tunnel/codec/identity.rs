@@ -95,5 +95,5 @@ fn info(identity: &str, raw: RawMetadata) -> Result<Option<BaseInfo>, CodecError
     }
     let (Some(name), Some(version)) = (raw.name, raw.version) else { return Ok(None) };
     let cluster = raw.cluster_name.map(|cluster| text(&cluster));
-    Ok(Some(BaseInfo { name: text(&name), version: text(&version), cluster, ip: None, host_name: None }))
+    Ok(Some(BaseInfo { name: text(&name), version: text(&version), cluster, ..BaseInfo::default() }))
 }

@@ -6,8 +6,9 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error, SeqAccess, Visitor},
 };
+use serde_json::Value;
 
-use super::text::{module_id, root_cause};
+use super::text::{module_id, root_cause, text_if_any};
 use crate::domain::{ListedModule, ModuleState};
 
 /// A list with more entries is refused, and not read to its end. A base has up to a thousand modules.
@@ -74,6 +75,8 @@ struct RawModule {
     #[serde(alias = "bizState")]
     state: Option<String>,
     latest_state_record: Option<RawRecord>,
+    /// Over HTTP alone. Whatever stands there: a list without it is still a list.
+    web_context_path: Option<Value>,
     /// Over HTTP: all of them, the oldest first.
     biz_state_records: Option<Vec<RawRecord>>,
 }
@@ -94,5 +97,7 @@ fn module(raw: RawModule) -> Option<ListedModule> {
     let record = raw.latest_state_record.or_else(|| raw.biz_state_records.into_iter().flatten().next_back());
     let message = record.and_then(|record| record.message).filter(|text| !text.is_empty());
     let id = module_id(raw.name, raw.version)?;
-    Some(ListedModule { id, state, message: message.map(|text| root_cause(&text)) })
+    let context_path = raw.web_context_path.and_then(|path| text_if_any(path.as_str().map(str::to_owned)));
+    let context_path = context_path.map(String::into_boxed_str);
+    Some(ListedModule { id, state, context_path, message: message.map(|text| root_cause(&text)) })
 }

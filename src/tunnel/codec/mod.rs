@@ -60,6 +60,8 @@ pub struct Health {
     pub master: Option<(String, String)>,
     /// Cores that its JVM sees.
     pub cpus: Option<u64>,
+    /// Whether modules can have a context in a web server of the base; none where it does not list its plugins.
+    pub web_server: Option<bool>,
     /// How long its JVM runs.
     pub run_time: Option<std::time::Duration>,
 }

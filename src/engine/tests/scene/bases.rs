@@ -13,7 +13,7 @@ impl Scene {
 
     fn heart(&mut self, base: &str, ip: Option<&str>, no_address: Option<AddressError>, going_away: bool) {
         let (name, version, ip) = ("app".to_owned(), "1".to_owned(), ip.map(str::to_owned));
-        let info = BaseInfo { name, version, cluster: None, ip, host_name: None };
+        let info = BaseInfo { name, version, ip, ..BaseInfo::default() };
         self.say(base, Message::Heartbeat(Heartbeat { info, no_address, going_away, out_of_turn: false }));
     }
 
@@ -54,8 +54,12 @@ impl Scene {
 
     /// The base says which modules it has.
     pub(crate) fn lists(&mut self, base: &str, modules: &[(&str, ModuleState)]) {
-        let listed =
-            modules.iter().map(|(module, state)| ListedModule { id: id(module), state: *state, message: None });
+        let listed = modules.iter().map(|(module, state)| ListedModule {
+            id: id(module),
+            state: *state,
+            context_path: None,
+            message: None,
+        });
         self.say(base, Message::Modules(listed.collect()));
     }
 }
