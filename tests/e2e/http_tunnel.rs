@@ -18,11 +18,14 @@ use crate::{
 };
 
 /// A stage whose controller has the HTTP tunnel alone, and the port that bases beat at.
-async fn set(name: &str) -> Result<(Stage, u16)> {
+pub(crate) async fn set(name: &str) -> Result<(Stage, u16)> {
     set_with(name, |options| options.env("ENABLE_MQTT_TUNNEL", "false")).await
 }
 
-async fn set_with(name: &str, adapt: impl FnOnce(ControllerOptions) -> ControllerOptions) -> Result<(Stage, u16)> {
+pub(crate) async fn set_with(
+    name: &str,
+    adapt: impl FnOnce(ControllerOptions) -> ControllerOptions,
+) -> Result<(Stage, u16)> {
     let port = free_port()?;
     let options = |options: ControllerOptions| {
         adapt(options.env("ENABLE_HTTP_TUNNEL", "true").env("HTTP_TUNNEL_LISTEN_PORT", port.to_string()))
@@ -30,7 +33,7 @@ async fn set_with(name: &str, adapt: impl FnOnce(ControllerOptions) -> Controlle
     Ok((Stage::set_with(name, options).await?, port))
 }
 
-async fn base(stage: &Stage, options: BaseOptions, http: HttpOptions) -> Result<HttpBase> {
+pub(crate) async fn base(stage: &Stage, options: BaseOptions, http: HttpOptions) -> Result<HttpBase> {
     let node = stage.node_name(&options.id);
     let base = HttpBase::start(options, http).await?;
     stage.node_ready(&node, "True").await?;
@@ -38,7 +41,7 @@ async fn base(stage: &Stage, options: BaseOptions, http: HttpOptions) -> Result<
 }
 
 /// Installs, switches and uninstalls, in order.
-fn told(base: &HttpBase) -> Vec<String> {
+pub(crate) fn told(base: &HttpBase) -> Vec<String> {
     let word = |(command, body): (String, serde_json::Value)| {
         let word = match (command.as_str(), body["installStrategy"].as_str()) {
             ("installBiz", Some("uninstallThenInstall")) => "switch",

@@ -28,6 +28,8 @@ mod helm;
 mod holding;
 mod http_security;
 mod http_tunnel;
+mod http_tunnel_story;
+mod http_tunnel_traps;
 mod http_web_paths;
 mod kubectl;
 mod kubectl_rollout;

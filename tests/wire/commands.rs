@@ -6,7 +6,10 @@ use modulet::{
     domain::{BaseId, Command, ModuleId, ModuleSpec, Origin, Strategy as Install},
     tunnel::{Topics, encode},
 };
-use modulet_testkit::schema;
+use modulet_testkit::schema::{
+    self,
+    http::{Part, validate},
+};
 use proptest::{collection, prelude::*};
 use serde_json::{Value, json};
 
@@ -52,6 +55,18 @@ proptest! {
         let topic = Topics::new("dev").command(&BaseId::new(id), &command);
         prop_assert_eq!(schema::is_from_base(&topic), Some(false));
         prop_assert_eq!(schema::validate(&topic, &payload(&command)?), Ok(()));
+    }
+
+    #[test]
+    fn every_command_over_http_is_valid_by_its_schema(command in command(), to in spec()) {
+        for command in [command, Command::Switch(to)] {
+            let (path, part) = match &command {
+                // It is the answer to a question.
+                Command::Baseline(_) => ("/queryBaseline".to_owned(), Part::Answer),
+                other => (format!("/{}", other.name()), Part::Request),
+            };
+            prop_assert_eq!(validate(&path, part, &payload(&command)?), Ok(()));
+        }
     }
 
     #[test]

@@ -1,41 +1,19 @@
 //! What real bases were recorded to say over HTTP, and what is understood.
 
-use std::{fs, path::Path};
-
 use anyhow::{Context, Result, bail};
 use modulet::{
     domain::{BaseId, Command, ModuleId, ModuleSpec, Origin, Strategy},
     tunnel::{Kind, Message, exchanged, posted},
 };
-use serde::Deserialize;
+use modulet_testkit::recorded::{self, Dir, Line};
 use serde_json::Value;
 
 use crate::recording::describe;
 
-/// One recorded exchange.
-#[derive(Debug, Deserialize)]
-struct Line {
-    scenario: String,
-    #[serde(default)]
-    step: String,
-    dir: String,
-    #[serde(default)]
-    path: String,
-    #[serde(default)]
-    body: Value,
-    response: Option<Response>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Response {
-    body: Value,
-}
-
-fn recorded(dir: &str) -> Result<Vec<Line>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/wire/http-recorded.jsonl");
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let lines: Vec<Line> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    Ok(lines.into_iter().filter(|line| line.dir == dir).collect())
+fn recorded(dir: Dir) -> Result<Vec<Line>> {
+    let mut lines = recorded::lines()?;
+    lines.retain(|line| line.dir == dir);
+    Ok(lines)
 }
 
 /// The command that was recorded, as far as modulet sends it.
@@ -46,7 +24,7 @@ fn command(line: &Line) -> Option<Command> {
         "/queryAllBiz" => Some(Command::QueryModules),
         "/health" => Some(Command::QueryHealth),
         "/uninstallBiz" => Some(Command::Uninstall(id)),
-        "/installBiz" => {
+        "/installBiz" | "/switchBiz" => {
             let spec = ModuleSpec {
                 id,
                 origin: Origin::of(&text("bizUrl")),
@@ -55,14 +33,15 @@ fn command(line: &Line) -> Option<Command> {
                 envs: std::collections::BTreeMap::new(),
                 unresolved: None,
             };
-            Some(Command::Install(spec, Strategy::InstallOnly))
+            let switches = line.path == "/switchBiz";
+            Some(if switches { Command::Switch(spec) } else { Command::Install(spec, Strategy::InstallOnly) })
         }
         _ => None,
     }
 }
 
 fn understood(line: &Line) -> Option<String> {
-    let (command, response) = (command(line)?, line.response.as_ref()?);
+    let (command, response) = (command(line)?, &line.response);
     // What was no JSON, or nothing at all, is kept apart.
     let body = match response.body.get("raw").and_then(Value::as_str) {
         Some(raw) => raw.to_owned(),
@@ -78,7 +57,7 @@ fn understood(line: &Line) -> Option<String> {
 #[test]
 fn every_recorded_heartbeat_is_understood() -> Result<()> {
     let mut beats = 0;
-    for line in recorded("from-base")? {
+    for line in recorded(Dir::FromBase)? {
         let said = posted(Kind::Heart, line.body.to_string().as_bytes())?;
         assert_eq!(said.identity, "192.0.2.2", "{line:?}");
         assert!(matches!(said.port, Some(1238 | 1239)), "{line:?}");
@@ -108,9 +87,18 @@ fn what_bases_answer_is_understood() -> Result<()> {
         ),
         ("conflict", "the same meanwhile", "installBiz mod1:0.0.1 conflict".to_owned()),
         ("conflict", "uninstall meanwhile", "uninstallBiz mod1:0.0.1 conflict".to_owned()),
+        ("conflict", "switch meanwhile", "switchBiz mod1:0.0.1 conflict".to_owned()),
+        ("switch-default-mode", "switch to 0.0.2", "switchBiz ctx1:0.0.2 done".to_owned()),
+        ("switch-default-mode", "switch to an unknown version", "switchBiz ctx1:9.9.9 notfound".to_owned()),
+        (
+            "error-uncut",
+            "main class missing, reply uncut",
+            "installBiz biz1-web-single-host:0.0.9-SNAPSHOT failed: java.lang.ClassNotFoundException: com.example.NoSuchMain".to_owned(),
+        ),
+        ("bad-url", "404", "installBiz x1:1 failed: java.io.FileNotFoundException: http://127.0.0.1:9300/nosuch.jar".to_owned()),
         ("jar-mismatch", "asked for other:7.7", format!("installBiz other:7.7 done: it is {id}")),
     ];
-    let lines = recorded("to-base")?;
+    let lines = recorded(Dir::ToBase)?;
     for (scenario, step, text) in given {
         let line = lines.iter().find(|line| line.scenario == scenario && line.step == step);
         let line = line.with_context(|| format!("{scenario}: {step}"))?;
@@ -122,9 +110,9 @@ fn what_bases_answer_is_understood() -> Result<()> {
 #[test]
 fn every_answer_is_understood_or_refused_with_a_reason() -> Result<()> {
     let mut counts = (0, 0);
-    for line in recorded("to-base")? {
+    for line in recorded(Dir::ToBase)? {
         let Some(text) = understood(&line) else { continue };
-        let code = line.response.as_ref().and_then(|r| r.body.get("code")?.as_str().map(str::to_owned));
+        let code = line.response.body["code"].as_str().map(str::to_owned);
         let question = matches!(line.path.as_str(), "/queryAllBiz" | "/health");
         if code.as_deref() == Some("SUCCESS") {
             assert!(!text.starts_with("refused"), "{} {}: {text}", line.scenario, line.step);

@@ -174,22 +174,23 @@ impl Drop for Open {
 /// What the engine is told of an exchange.
 fn told(base: &BaseId, command: &Command, answer: Result<Bytes, ExchangeError>, metrics: &Metrics) -> Option<Event> {
     let name = command.name();
+    let uncertain = || (!command.is_question()).then(|| Event::Uncertain(base.clone()));
     match answer {
         Ok(body) => match codec::exchanged(base, command, &body) {
             Ok(message) => {
                 metrics.message_received(name);
                 Some(Event::Message(Via::Http, base.clone(), message))
             }
-            // A truncated answer is as good as none: the list tells.
+            // A truncated answer is as good as none, and the command may have been carried out.
             Err(error) => {
                 metrics.message_refused("malformed");
                 warn!(%base, command = name, %error, "answer refused");
-                None
+                uncertain()
             }
         },
         Err(error) => {
             debug!(%base, command = name, %error, "no answer");
-            (!command.is_question()).then(|| Event::Uncertain(base.clone()))
+            uncertain()
         }
     }
 }

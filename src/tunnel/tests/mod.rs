@@ -1,6 +1,8 @@
 //! The connection against a broker that does what a test says.
 
 mod broker;
+mod http;
+mod http_base;
 mod probe;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

@@ -14,6 +14,7 @@ mod engine;
 mod fleet;
 mod http;
 mod jobs;
+mod leaving;
 mod link;
 mod module;
 mod options;

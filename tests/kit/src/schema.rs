@@ -1,4 +1,6 @@
-//! Holds messages against the schemas in `proto/`.
+//! Holds messages against the schemas in `proto/`: of MQTT here, of HTTP in [`http`].
+
+pub mod http;
 
 use std::sync::LazyLock;
 
@@ -68,13 +70,17 @@ pub fn files() -> Vec<&'static str> {
 /// Checks a payload against the schema of its topic; the error names every fault.
 pub fn validate(topic: &str, payload: &[u8]) -> Result<(), String> {
     let (_, _, file, schema) = find(topic)?;
+    check(schema, file, topic, payload)
+}
+
+fn check(schema: &Result<Validator, String>, file: &str, what: &str, payload: &[u8]) -> Result<(), String> {
     let schema = schema.as_ref().map_err(|error| format!("{file}: {error}"))?;
-    let value = serde_json::from_slice(payload).map_err(|error| format!("{topic}: no JSON: {error}"))?;
+    let value = serde_json::from_slice(payload).map_err(|error| format!("{what}: no JSON: {error}"))?;
     let faults: Vec<_> = schema
         .iter_errors(&value)
         .map(|fault| format!("at {:?}: {}", fault.instance_path().to_string(), shortened(&fault.to_string())))
         .collect();
-    if faults.is_empty() { Ok(()) } else { Err(format!("{topic}: {}", faults.join("; "))) }
+    if faults.is_empty() { Ok(()) } else { Err(format!("{what}: {}", faults.join("; "))) }
 }
 
 /// Faults quote the value they are about, which may be 10 kB long.

@@ -1,6 +1,8 @@
 //! The simulated base against the recordings of real ones: what a real base was sent is sent to the
 //! simulated one, and the answers must be the same but for times, paths and measurements.
 
+#[path = "wire_sim/http.rs"]
+mod http;
 #[path = "wire_sim/normal.rs"]
 mod normal;
 #[path = "wire_sim/recording.rs"]

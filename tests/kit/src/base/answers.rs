@@ -66,6 +66,11 @@ impl Response {
         Self::refused("uninstall biz not success!", json!({"code": "NOT_FOUND_BIZ", "message": text}))
     }
 
+    pub(super) fn not_without_master() -> Self {
+        let text = "Master biz must not be uninstalled.";
+        Self::refused("uninstall biz not success!", json!({"code": "FAILED", "message": text}))
+    }
+
     pub(super) fn uninstalled(name: &str, version: &str) -> Self {
         Self::done(json!({"code": "SUCCESS", "message": format!("Uninstall biz: {name}:{version} success.")}))
     }
@@ -163,7 +168,7 @@ fn biz_info(module: &Module, begun_ms: u64, empty: bool) -> Value {
         "exportStemAndClassLoaderMap": {
             "com.alipay.sofa.koupleless.plugin": {"$ref": "$.data.response.data.bizInfos[0].dependentPlugins[0]"}
         },
-        "mainClass": format!("e2e.{name}.Application"), "priority": 100, "webContextPath": name,
+        "mainClass": format!("e2e.{name}.Application"), "priority": 100, "webContextPath": module.context,
     });
     let lists = [
         "denyImportClasses",

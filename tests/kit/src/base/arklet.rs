@@ -3,7 +3,7 @@
 //! Time comes in from outside: [`Arklet::accept`] takes a command, [`Arklet::tick`] does what is
 //! due and returns the answers, [`Arklet::next_wake`] says when to come again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::answers::{Answer, Response};
@@ -14,9 +14,6 @@ use super::options::{Activation, BaseOptions, Generation, UrlBehaviour};
 use super::traces;
 use super::urls::UrlRules;
 
-pub(super) const NOT_STOPPABLE: &str =
-    "java.lang.IllegalArgumentException: BizState must be ACTIVATED, DEACTIVATED or BROKEN.";
-
 /// Modules, workers and the queue before them.
 #[derive(Debug)]
 pub(super) struct Arklet {
@@ -24,8 +21,6 @@ pub(super) struct Arklet {
     pub(super) keep_broken: bool,
     pub(super) web: bool,
     pub(super) plain: Vec<String>,
-    /// The context paths of web modules, by name and version.
-    pub(super) contexts: BTreeMap<(String, String), String>,
     pub(super) empty_records: bool,
     /// What every uninstall fails with.
     pub(super) stuck: Option<String>,
@@ -37,8 +32,14 @@ pub(super) struct Arklet {
     pub(super) modules: Vec<Module>,
     pub(super) urls: UrlRules,
     running: Vec<Job>,
-    waiting: VecDeque<Command>,
+    waiting: VecDeque<(Ticket, Command)>,
+    /// The base itself, which is in no list.
+    pub(super) master: (String, String),
+    tickets: Ticket,
 }
+
+/// Tells the answer to a command from those to others.
+pub(super) type Ticket = u64;
 
 impl Arklet {
     pub(super) fn new(options: &BaseOptions, now: Instant, urls: UrlRules) -> Self {
@@ -48,7 +49,6 @@ impl Arklet {
             keep_broken: options.keep_broken,
             web: options.web,
             plain: options.plain.clone(),
-            contexts: BTreeMap::new(),
             empty_records: options.empty_state_records,
             stuck: None,
             workers: options.workers.max(1),
@@ -60,6 +60,8 @@ impl Arklet {
             urls,
             running: Vec::new(),
             waiting: VecDeque::new(),
+            master: (options.master.as_ref().unwrap_or(&options.name).clone(), options.version.clone()),
+            tickets: 0,
         }
     }
 
@@ -99,8 +101,10 @@ impl Arklet {
         self.modules.len() < before
     }
 
-    pub(super) fn accept(&mut self, command: Command) {
-        self.waiting.push_back(command);
+    pub(super) fn accept(&mut self, command: Command) -> Ticket {
+        self.tickets += 1;
+        self.waiting.push_back((self.tickets, command));
+        self.tickets
     }
 
     pub(super) fn next_wake(&self) -> Option<Instant> {
@@ -108,13 +112,13 @@ impl Arklet {
     }
 
     /// Does everything that is due at `now`.
-    pub(super) fn tick(&mut self, now: Instant) -> Vec<Answer> {
+    pub(super) fn tick(&mut self, now: Instant) -> Vec<(Ticket, Answer)> {
         let mut answers = Vec::new();
         loop {
             while self.running.len() < self.workers
-                && let Some(command) = self.waiting.pop_front()
+                && let Some((ticket, command)) = self.waiting.pop_front()
             {
-                let job = self.begin(command, now);
+                let job = self.begin(ticket, command, now);
                 self.running.push(job);
             }
             let due = self.running.iter().enumerate().filter(|(_, job)| job.next() <= now);
@@ -125,7 +129,7 @@ impl Arklet {
             if self.finish_part(&mut job.ending, now) {
                 self.running.insert(at, job);
             } else {
-                answers.push(self.finish(job.ending));
+                answers.push((job.ticket, self.finish(job.ending)));
             }
         }
         answers
@@ -136,8 +140,8 @@ impl Arklet {
         self.epoch.1 + u64::try_from(since).unwrap_or(0)
     }
 
-    fn begin(&mut self, command: Command, now: Instant) -> Job {
-        let mut job = Job { ends: now + self.latency, lock: None, ending: Ending::List };
+    fn begin(&mut self, ticket: Ticket, command: Command, now: Instant) -> Job {
+        let mut job = Job { ticket, ends: now + self.latency, lock: None, ending: Ending::List };
         match command {
             Command::List => {}
             Command::Health => job.ending = Ending::Health,
@@ -167,7 +171,7 @@ impl Arklet {
     }
 
     /// The refusal of a command whose name and version another worker has in hand.
-    fn conflict(&self, word: &str, name: &str, version: &str) -> Option<Response> {
+    pub(super) fn conflict(&self, word: &str, name: &str, version: &str) -> Option<Response> {
         let mut locks = self.running.iter().filter_map(|job| job.lock.as_ref());
         let lock = locks.find(|lock| lock.name == name && lock.version == version)?;
         Some(Response::bare_failure(format!(
@@ -177,7 +181,7 @@ impl Arklet {
     }
 
     fn begin_uninstall(&self, job: &mut Job, name: Option<String>, version: Option<String>) {
-        let fault = uninstall_fault(name.as_ref(), version.as_ref()).map(Response::invalid);
+        let fault = uninstall_fault(name.as_deref(), version.as_deref()).map(Response::invalid);
         let conflict = || self.conflict("uninstallBiz", name.as_deref()?, version.as_deref()?);
         match (fault.or_else(conflict), name, version) {
             (None, Some(name), Some(version)) => {
@@ -215,13 +219,21 @@ impl Arklet {
 
     fn begin_batch(&mut self, job: &mut Job, elements: &[Install], now: Instant) {
         let one_by_one = self.generation < Generation::V2_1_11;
+        // A batch locks no module of its own, only other batches.
+        if let Some(conflict) = self.conflict("batchInstallBiz", "null", "null") {
+            job.ending = Ending::Said(Answer::Batch(conflict));
+            return;
+        }
+        // Each jar is fetched twice: the first time for its priority, one after the other.
+        let looks: Duration = elements.iter().filter_map(|element| self.fetch(element).ok()).map(|jar| jar.fetch).sum();
+        job.lock = Some(Lock { word: "batchInstallBiz", name: "null".to_owned(), version: "null".to_owned() });
         if !one_by_one && let Some(response) = elements.iter().find_map(|element| self.unfit(element)) {
             job.ending = Ending::Said(Answer::Batch(response));
             return;
         }
         let mut parts: Vec<(String, Part)> = Vec::new();
         for element in elements {
-            let earliest = if one_by_one { job.ends } else { now + self.latency };
+            let earliest = if one_by_one { job.ends } else { now + self.latency + looks };
             let part = match element.fault() {
                 Some(fault) => Part::Done(Response::invalid(fault)),
                 None => self.start(element, now, earliest).map_or_else(Part::Done, Part::Starting),
@@ -278,43 +290,6 @@ impl Arklet {
                     Part::Starting(_) => None,
                 });
                 Answer::Batch(Response::batch(done.collect()))
-            }
-        }
-    }
-
-    fn switch(&mut self, name: Option<&str>, version: Option<&str>, now: Instant) -> Response {
-        let (Some(name), Some(version)) = (name, version) else {
-            return Response::invalid("bizVersion should not be blank");
-        };
-        if let Some(conflict) = self.conflict("switchBiz", name, version) {
-            return conflict;
-        }
-        let at_ms = self.epoch_ms(now);
-        let Some(at) = self.modules.iter().position(|module| module.is(name, version)) else {
-            return Response::not_found_to_switch(name, version);
-        };
-        for module in self.modules.iter_mut().filter(|m| m.name == name && m.version != version) {
-            if module.state() == BizState::Activated {
-                module.turn(
-                    at_ms,
-                    BizState::Deactivated,
-                    "SWITCHED",
-                    format!("switch to new version {name}:{version}"),
-                );
-            }
-        }
-        self.modules[at].turn(at_ms, BizState::Activated, "SWITCHED", "switch from old version".to_owned());
-        Response::switched(name, version)
-    }
-
-    fn uninstall(&mut self, name: &str, version: &str) -> Response {
-        match self.modules.iter().find(|module| module.is(name, version)).map(Module::state) {
-            None => Response::not_found(name, version),
-            Some(BizState::Resolved) => Response::thrown(NOT_STOPPABLE),
-            Some(_) if self.stuck.is_some() => Response::thrown(self.stuck.as_deref().unwrap_or_default()),
-            Some(_) => {
-                self.remove(name, version);
-                Response::uninstalled(name, version)
             }
         }
     }

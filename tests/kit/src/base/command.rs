@@ -49,7 +49,8 @@ pub(super) enum Ignored {
 
 /// Reads one message; `word` is the last level of its topic.
 pub(super) fn read(word: &str, payload: &[u8]) -> Result<Command, Ignored> {
-    if !matches!(word, "installBiz" | "uninstallBiz" | "switchBiz" | "queryAllBiz" | "health" | "baseline") {
+    let words = ["installBiz", "uninstallBiz", "switchBiz", "queryAllBiz", "health", "baseline", "batchInstallBiz"];
+    if !words.contains(&word) {
         return Err(Ignored::Unknown);
     }
     // The base's JSON library reads an empty text as null.
@@ -68,6 +69,13 @@ pub(super) fn read(word: &str, payload: &[u8]) -> Result<Command, Ignored> {
         }
         ("queryAllBiz", Value::Object(_) | Value::Null) => Ok(Command::List),
         ("health", Value::Object(_) | Value::Null) => Ok(Command::Health),
+        ("batchInstallBiz", Value::Object(fields)) => match fields.get("bizList") {
+            None | Some(Value::Null) => Ok(Command::Baseline(Baseline::Nothing)),
+            Some(Value::Array(elements)) => {
+                Ok(Command::Baseline(Baseline::Elements(elements.iter().map(install).collect())))
+            }
+            Some(_) => Err(Ignored::Malformed),
+        },
         ("baseline", Value::Null) => Ok(Command::Baseline(Baseline::Nothing)),
         ("baseline", Value::Array(elements)) => Ok(Command::Baseline(if elements.iter().all(Value::is_object) {
             Baseline::Elements(elements.iter().map(install).collect())
@@ -96,9 +104,9 @@ fn text(value: &Value, key: &str) -> Option<String> {
 impl Install {
     /// The fields' first fault, in the base's words.
     pub(super) fn fault(&self) -> Option<&'static str> {
-        if blank(self.url.as_ref()) {
+        if blank(self.url.as_deref()) {
             Some("bizUrl should not be blank")
-        } else if blank(self.name.as_ref()) != blank(self.version.as_ref()) {
+        } else if blank(self.name.as_deref()) != blank(self.version.as_deref()) {
             Some("bizName and bizVersion should be both blank or both not blank.")
         } else {
             None
@@ -111,8 +119,8 @@ impl Install {
     }
 }
 
-/// The fields' first fault of an uninstall.
-pub(super) fn uninstall_fault(name: Option<&String>, version: Option<&String>) -> Option<&'static str> {
+/// The fields' first fault of an uninstall, or of a switch.
+pub(super) fn uninstall_fault(name: Option<&str>, version: Option<&str>) -> Option<&'static str> {
     if blank(name) {
         Some("bizName should not be blank")
     } else if blank(version) {
@@ -122,6 +130,6 @@ pub(super) fn uninstall_fault(name: Option<&String>, version: Option<&String>) -
     }
 }
 
-fn blank(text: Option<&String>) -> bool {
+fn blank(text: Option<&str>) -> bool {
     text.is_none_or(|text| text.trim().is_empty())
 }

@@ -1,38 +1,38 @@
 //! A simulated base on the HTTP tunnel: posts heartbeats, and answers commands as the recorded one does, with no header
 //! and the end of the connection behind each answer.
 
+mod exchange;
+mod told;
+
 use std::{
-    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-    sync::{Notify, Semaphore, watch},
+    net::TcpListener,
+    sync::{Notify, watch},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
 use super::{
     ModuleState,
-    answers::{Answer, Response},
-    arklet::Arklet,
-    command::{self, Command},
+    answers::Answer,
+    arklet::{Arklet, Ticket},
     listed,
-    module::{BizState, Module},
-    options::BaseOptions,
+    module::BizState,
+    options::{BaseOptions, UrlBehaviour},
     slot::ReceivedCommand,
     urls::UrlRules,
     wire,
 };
-use crate::http::post_with;
+use crate::{http::post_with, ports::free_port};
 
 /// What can be chosen beyond [`BaseOptions`], of which host, port and credentials do not count here.
 #[derive(Clone, Debug)]
@@ -45,6 +45,8 @@ pub struct HttpOptions {
     pub opens_after: Duration,
     /// Between beats.
     pub heartbeat: Duration,
+    /// How long it waits for the answer to a beat.
+    pub patience: Duration,
     /// What its heartbeats carry in their header `Authorization`.
     pub authorization: Option<String>,
 }
@@ -57,6 +59,7 @@ impl HttpOptions {
             threads: 4,
             opens_after: Duration::from_millis(230),
             heartbeat: Duration::from_secs(12),
+            patience: Duration::from_secs(10),
             authorization: None,
         }
     }
@@ -80,27 +83,19 @@ struct Shared {
     news: watch::Sender<u64>,
     beats: AtomicBool,
     answers: AtomicBool,
+    /// Answers that are still to be cut off in their middle.
+    cut: AtomicUsize,
+    /// Installs, uninstalls and switches that are open, and the most there ever were.
+    open: (AtomicUsize, AtomicUsize),
 }
 
 #[derive(Debug)]
 struct State {
     arklet: Arklet,
     begun: Instant,
-    received: Received,
+    received: Vec<ReceivedCommand>,
     /// Answers that nobody has fetched yet.
-    answers: Vec<Answer>,
-    /// Installs and uninstalls under way, and the most there ever were.
-    at_work: (usize, usize),
-}
-
-/// All that it received, with the time.
-#[derive(Debug, Default)]
-struct Received(Vec<ReceivedCommand>);
-
-impl Received {
-    fn push(&mut self, (command, payload): (String, Value)) {
-        self.0.push(ReceivedCommand { at: Instant::now(), command, payload });
-    }
+    answers: Vec<(Ticket, Answer)>,
 }
 
 impl Shared {
@@ -120,26 +115,28 @@ impl HttpBase {
     /// No port is free.
     pub async fn start(options: BaseOptions, http: HttpOptions) -> Result<Self> {
         // The port is known, and refuses until it opens.
-        let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
-        let state = Self::fresh(&options);
+        let port = free_port()?;
+        let state = Self::fresh(&options, UrlRules::default());
         let shared = Shared {
             state: Mutex::new(state),
             wake: Notify::new(),
             news: watch::channel(0).0,
             beats: AtomicBool::new(true),
             answers: AtomicBool::new(true),
+            cut: AtomicUsize::new(0),
+            open: (AtomicUsize::new(0), AtomicUsize::new(0)),
         };
         let base = Self { options, http, port, shared: Arc::new(shared), tasks: Mutex::default() };
         base.run().await?;
         Ok(base)
     }
 
-    fn fresh(options: &BaseOptions) -> State {
+    fn fresh(options: &BaseOptions, urls: UrlRules) -> State {
         let now = Instant::now();
         // Its threads are its workers.
         let options = BaseOptions { workers: 1000, ..options.clone() };
-        let arklet = Arklet::new(&options, now, UrlRules::default());
-        State { arklet, begun: now, received: Received::default(), answers: Vec::new(), at_work: (0, 0) }
+        let arklet = Arklet::new(&options, now, urls);
+        State { arklet, begun: now, received: Vec::new(), answers: Vec::new() }
     }
 
     async fn run(&self) -> Result<()> {
@@ -148,7 +145,7 @@ impl HttpBase {
         tasks.spawn(drive(Arc::clone(&self.shared)));
         sleep(self.http.opens_after).await;
         let listener = TcpListener::bind(("127.0.0.1", self.port)).await.context("the base's port")?;
-        tasks.spawn(serve(listener, Arc::clone(&self.shared), self.options.clone(), self.http.threads));
+        tasks.spawn(exchange::serve(listener, Arc::clone(&self.shared), self.options.clone(), self.http.threads));
         *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
         Ok(())
     }
@@ -175,7 +172,7 @@ impl HttpBase {
 
     /// How often it received a command since it was made.
     pub fn received(&self, command: &str) -> usize {
-        self.shared.lock().received.0.iter().filter(|one| one.command == command).count()
+        self.shared.lock().received.iter().filter(|one| one.command == command).count()
     }
 
     /// All it received but questions, by name, with their bodies; the oldest first.
@@ -186,13 +183,19 @@ impl HttpBase {
     /// The same with the times at which they came.
     pub fn orders(&self) -> Vec<ReceivedCommand> {
         let state = self.shared.lock();
-        let orders = state.received.0.iter().filter(|one| !matches!(one.command.as_str(), "queryAllBiz" | "health"));
+        let orders = state.received.iter().filter(|one| !matches!(one.command.as_str(), "queryAllBiz" | "health"));
         orders.cloned().collect()
     }
 
-    /// The most installs and uninstalls that it ever had at work at once.
+    /// All it received since it was made, by name, with its bodies; the oldest first.
+    pub fn heard(&self) -> Vec<(String, Value)> {
+        let all = self.shared.lock().received.clone();
+        all.into_iter().map(|one| (one.command, one.payload)).collect()
+    }
+
+    /// The most installs, uninstalls and switches that were ever open at once, at work or behind others.
     pub fn busiest(&self) -> usize {
-        self.shared.lock().at_work.1
+        self.shared.open.1.load(Ordering::Relaxed)
     }
 
     /// Waits until a module is in a state; `None` means not listed.
@@ -223,7 +226,9 @@ impl HttpBase {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
         let mut state = self.shared.lock();
         let received = std::mem::take(&mut state.received);
-        *state = State { received, ..Self::fresh(&self.options) };
+        // What tests chose about URLs outlives the JVM.
+        let urls = state.arklet.urls_clone();
+        *state = State { received, ..Self::fresh(&self.options, urls) };
     }
 
     /// A fresh JVM: no modules, beats at once, and says nothing of having restarted.
@@ -233,6 +238,16 @@ impl HttpBase {
     pub async fn restart(&self) -> Result<()> {
         self.kill();
         self.run().await
+    }
+
+    /// The next `count` answers are cut off in their middle, as by a connection that breaks.
+    pub fn cut_answers(&self, count: usize) {
+        self.shared.cut.store(count, Ordering::Relaxed);
+    }
+
+    /// Chooses what the URLs that contain `pattern` lead to; the latest choice counts.
+    pub fn set_url_behaviour(&self, pattern: &str, behaviour: UrlBehaviour) {
+        self.shared.lock().arklet.set_url(pattern, behaviour);
     }
 
     /// Whether it beats.
@@ -271,154 +286,15 @@ async fn drive(shared: Arc<Shared>) {
 
 /// Nothing stops the heartbeats of a base over HTTP, and nothing is tried again between them.
 async fn beat(shared: Arc<Shared>, options: BaseOptions, http: HttpOptions, port: u16) {
+    let mut due = interval(http.heartbeat);
+    due.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
+        due.tick().await;
         if shared.beats.load(Ordering::Relaxed) {
             let mut data = wire::heart(&options.id, &options).data;
             data["port"] = json!(port);
-            let _ = post_with(&http.endpoint, "/heartbeat", http.authorization.as_deref(), &data).await;
-        }
-        sleep(http.heartbeat).await;
-    }
-}
-
-async fn serve(listener: TcpListener, shared: Arc<Shared>, options: BaseOptions, threads: usize) {
-    let threads = Arc::new(Semaphore::new(threads));
-    let mut connections = JoinSet::new();
-    loop {
-        let Ok((stream, _)) = listener.accept().await else { return };
-        let (shared, options, threads) = (Arc::clone(&shared), options.clone(), Arc::clone(&threads));
-        connections.spawn(async move {
-            // A connection belongs to one thread for life.
-            let Ok(_thread) = threads.acquire_owned().await else { return };
-            let _ = connection(stream, &shared, &options).await;
-        });
-        while connections.try_join_next().is_some() {}
-    }
-}
-
-async fn connection(mut stream: TcpStream, shared: &Shared, options: &BaseOptions) -> Result<()> {
-    let (path, body) = request(&mut stream).await?;
-    let word = path.trim_start_matches('/');
-    let value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    shared.lock().received.push((word.to_owned(), value));
-    shared.tell();
-    if !shared.answers.load(Ordering::Relaxed) {
-        std::future::pending::<()>().await;
-    }
-    let answer = match command::read(word, &body) {
-        Ok(Command::Baseline(_)) | Err(command::Ignored::Unknown) => {
-            json!({"code": "CMD_NOT_FOUND", "message": "please follow the doc"})
-        }
-        // What it cannot read it never answers.
-        Err(command::Ignored::Malformed) => return std::future::pending().await,
-        Ok(command) => carry_out(shared, options, word, command).await?,
-    };
-    stream.write_all(format!("HTTP/1.1 200 OK\r\n\r\n{answer}").as_bytes()).await?;
-    stream.shutdown().await?;
-    Ok(())
-}
-
-async fn carry_out(shared: &Shared, options: &BaseOptions, word: &str, command: Command) -> Result<Value> {
-    let asked = command.clone();
-    let works = !matches!(command, Command::List | Command::Health);
-    {
-        let mut state = shared.lock();
-        state.arklet.accept(command);
-        state.at_work.0 += usize::from(works);
-        state.at_work.1 = state.at_work.0.max(state.at_work.1);
-    }
-    shared.wake.notify_one();
-    let mut news = shared.news.subscribe();
-    loop {
-        let found = {
-            let mut state = shared.lock();
-            let at = state.answers.iter().position(|answer| answers(answer, word, &asked));
-            state.at_work.0 -= usize::from(works && at.is_some());
-            at.map(|at| (state.answers.remove(at), state.begun.elapsed()))
-        };
-        if let Some((answer, uptime)) = found {
-            return Ok(told(answer, options, uptime));
-        }
-        news.changed().await?;
-    }
-}
-
-/// Whether it is the answer to that command.
-fn answers(answer: &Answer, word: &str, asked: &Command) -> bool {
-    match (answer, asked) {
-        (Answer::List(_), Command::List) | (Answer::Health(_), Command::Health) => true,
-        (Answer::Operation { word: of, name, version, .. }, Command::Install(install)) => {
-            *of == word && *name == install.name && *version == install.version
-        }
-        (
-            Answer::Operation { word: of, name, version, .. },
-            Command::Uninstall { name: n, version: v } | Command::Switch { name: n, version: v },
-        ) => *of == word && name == n && version == v,
-        _ => false,
-    }
-}
-
-fn told(answer: Answer, options: &BaseOptions, uptime: Duration) -> Value {
-    let mut told = match answer {
-        Answer::List(modules) => json!({"code": "SUCCESS", "data": modules.iter().map(entry).collect::<Vec<_>>()}),
-        Answer::Health(modules) => wire::health(&modules, options, uptime.as_secs_f64()),
-        Answer::Operation { response, .. } | Answer::Batch(response) if response.threw => return thrown(response),
-        Answer::Operation { response, .. } | Answer::Batch(response) => response.into_json(),
-    };
-    told["baseIdentity"] = json!(options.id);
-    told
-}
-
-/// What was thrown has another code than over MQTT, a trace of its own, and no identity.
-fn thrown(response: Response) -> Value {
-    let response = response.into_json();
-    json!({
-        "code": "CMD_PROCESS_INTERNAL_ERROR",
-        "message": format!("Internal Error: {}", response["message"].as_str().unwrap_or_default()),
-        "errorStackTrace": response["data"]["message"],
-    })
-}
-
-fn entry(module: &Module) -> Value {
-    let records = module.records.iter().map(|record| {
-        let mut reason: Vec<char> = record.reason.to_lowercase().chars().collect();
-        reason.iter_mut().take(1).for_each(char::make_ascii_uppercase);
-        json!({
-            "changeTime": record.at_ms, "state": record.state.lower(), "reason": reason.iter().collect::<String>(),
-            "message": record.message,
-        })
-    });
-    json!({
-        "bizName": module.name, "bizVersion": module.version, "bizState": module.state().lower(),
-        "bizStateRecords": records.collect::<Vec<_>>(), "mainClass": format!("e2e.{}.Application", module.name),
-        "webContextPath": module.name,
-    })
-}
-
-/// Path and body.
-async fn request(stream: &mut TcpStream) -> Result<(String, Vec<u8>)> {
-    let mut bytes = Vec::new();
-    let head_ends = loop {
-        if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
-            break at;
-        }
-        if bytes.len() > 64 * 1024 || stream.read_buf(&mut bytes).await? == 0 {
-            bail!("no request");
-        }
-    };
-    let head = String::from_utf8_lossy(&bytes[..head_ends]).into_owned();
-    let mut lines = head.split("\r\n");
-    let path = lines.next().and_then(|line| line.split(' ').nth(1)).context("no request line")?.to_owned();
-    let headers: HashMap<String, String> = lines
-        .filter_map(|line| line.split_once(':'))
-        .map(|(name, value)| (name.trim().to_lowercase(), value.trim().to_owned()))
-        .collect();
-    let length: usize = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-    let mut body = bytes.split_off(head_ends + 4);
-    while body.len() < length {
-        if stream.read_buf(&mut body).await? == 0 {
-            bail!("a request that ends early");
+            let sent = post_with(&http.endpoint, "/heartbeat", http.authorization.as_deref(), &data);
+            let _ = timeout(http.patience, sent).await;
         }
     }
-    Ok((path, body))
 }

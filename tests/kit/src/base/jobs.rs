@@ -3,11 +3,14 @@
 use std::time::Instant;
 
 use super::answers::{Answer, Response};
+use super::arklet::Ticket;
 use super::command::Install;
+use super::urls::Jar;
 
 /// A command that occupies a worker.
 #[derive(Debug)]
 pub(super) struct Job {
+    pub(super) ticket: Ticket,
     pub(super) ends: Instant,
     pub(super) lock: Option<Lock>,
     pub(super) ending: Ending,
@@ -43,7 +46,7 @@ pub(super) enum Part {
 pub(super) struct Start {
     pub(super) serial: u64,
     /// What the jar is, where it is still being fetched and nothing is listed.
-    pub(super) fetched: Option<(String, String)>,
+    pub(super) fetched: Option<Jar>,
     pub(super) begun: Instant,
     pub(super) ends: Instant,
     pub(super) broken: Option<String>,

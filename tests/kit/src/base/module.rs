@@ -62,13 +62,18 @@ pub(super) struct Module {
     pub(super) serial: u64,
     pub(super) name: String,
     pub(super) version: String,
+    /// The web context path that its manifest names;
+    pub(super) context: String,
+    /// and the one that it really serves at.
+    pub(super) serves_at: String,
     pub(super) records: Vec<StateRecord>,
 }
 
 impl Module {
     pub(super) fn new(serial: u64, name: String, version: String, at_ms: u64) -> Self {
         let created = StateRecord { at_ms, state: BizState::Resolved, reason: "CREATED", message: String::new() };
-        Self { serial, name, version, records: vec![created] }
+        let context = name.clone();
+        Self { serial, name, version, serves_at: context.clone(), context, records: vec![created] }
     }
 
     pub(super) fn state(&self) -> BizState {

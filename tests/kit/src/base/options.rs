@@ -58,6 +58,8 @@ pub enum UrlBehaviour {
         /// The exception with its message, as in `java.io.FileNotFoundException: http://…`.
         message: String,
     },
+    /// It starts at once, and is a web module that serves at this context path, whatever its name is.
+    ServesAt(String),
     /// The jar is another module than its URL says.
     IsReally {
         /// Name in the jar.
@@ -101,8 +103,8 @@ pub struct BaseOptions {
     pub activation: Activation,
     /// `sofa.ark.auto.uninstall.when.failed.enable=false`: a module that fails to start stays, `broken`.
     pub keep_broken: bool,
-    /// Its modules are web modules: two with one context path, which is their name or what their args say, cannot be
-    /// loaded.
+    /// Its modules are web modules: two with one context path cannot be loaded. It is the name, unless
+    /// [`UrlBehaviour::ServesAt`] or an argument says another.
     pub web: bool,
     /// Names of modules that are none all the same.
     pub plain: Vec<String>,

@@ -186,7 +186,7 @@ impl Slot {
         if word == "baseline" && self.options.generation <= Generation::V2_1_6 {
             return;
         }
-        let read = if word == "switchBiz" {
+        let read = if matches!(word, "switchBiz" | "batchInstallBiz") {
             Err(Ignored::Unknown)
         } else if self.options.posix_locale {
             let ascii: Vec<u8> = payload.iter().map(|byte| if byte.is_ascii() { *byte } else { b'?' }).collect();
@@ -195,7 +195,7 @@ impl Slot {
             command::read(word, payload)
         };
         match read {
-            Ok(command) => self.arklet.accept(command),
+            Ok(command) => drop(self.arklet.accept(command)),
             Err(Ignored::Malformed | Ignored::Unknown) => {
                 if let Some(refusal) = wire::malformed(word, self.options.generation) {
                     self.answer(refusal, now);
@@ -223,7 +223,7 @@ impl Slot {
         }
         let answers = self.arklet.tick(now);
         let uptime = now.saturating_duration_since(self.started).as_secs_f64();
-        for answer in answers {
+        for (_, answer) in answers {
             for message in wire::tell(answer, self.arklet.modules(), &self.options, uptime) {
                 self.answer(message, now);
             }

@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use super::answers::Response;
-use super::arklet::{Arklet, NOT_STOPPABLE};
+use super::arklet::Arklet;
 use super::command::Install;
 use super::jobs::Start;
+use super::leaving::NOT_STOPPABLE;
 use super::module::{BizState, Module};
 use super::options::Activation;
 use super::traces;
@@ -17,7 +18,7 @@ impl Arklet {
         element.fault().map(Response::invalid).or_else(|| self.fetch(element).err())
     }
 
-    fn fetch(&self, install: &Install) -> Result<Jar, Response> {
+    pub(super) fn fetch(&self, install: &Install) -> Result<Jar, Response> {
         let url = install.url.as_deref().unwrap_or_default();
         self.urls.fetch(url, install.asked(), &install.args).map_err(|exception| Response::thrown(&exception))
     }
@@ -33,62 +34,52 @@ impl Arklet {
             }
             self.modules.retain(|module| module.name != name);
         }
-        let mut jar = self.fetch(install)?;
+        let jar = self.fetch(install)?;
         if jar.fetch > std::time::Duration::ZERO {
             return Ok(Start {
                 serial: 0,
-                fetched: Some((jar.name, jar.version)),
                 begun: now,
                 ends: earliest + jar.fetch + jar.start,
-                broken: jar.broken,
+                broken: None,
+                fetched: Some(jar),
                 replaced: install.replace,
             });
         }
+        let at_ms = self.epoch_ms(now);
+        let ends = earliest + jar.start;
+        let (serial, broken) = self.list(jar, at_ms)?;
+        Ok(Start { serial, fetched: None, begun: now, ends, broken, replaced: install.replace })
+    }
+
+    /// Lists the module as starting, and says why that will fail if it will.
+    fn list(&mut self, jar: Jar, at_ms: u64) -> Result<(u64, Option<String>), Response> {
         if self.modules.iter().any(|module| module.is(&jar.name, &jar.version)) {
             return Err(Response::repeated(&jar.name, &jar.version));
         }
-        if self.web && !self.plain.contains(&jar.name) {
-            let by_args = install.args.iter().find_map(|arg| arg.strip_prefix("--server.servlet.context-path="));
-            let path = by_args.unwrap_or(&jar.name).to_owned();
-            let held = |m: &Module| {
-                let context = self.contexts.get(&(m.name.clone(), m.version.clone())).unwrap_or(&m.name);
-                !self.plain.contains(&m.name) && *context == path
-            };
-            if self.modules.iter().any(held) {
-                jar.broken = Some(format!("Child name [{path}] is not unique"));
-            } else {
-                self.contexts.insert((jar.name.clone(), jar.version.clone()), path);
-            }
-        }
+        let is_web = |name: &String| self.web && !self.plain.contains(name);
+        let holds = |module: &Module| is_web(&module.name) && module.serves_at == jar.serves_at;
+        let taken = is_web(&jar.name) && self.modules.iter().any(holds);
+        let broken = if taken { Some(format!("Child name [{}] is not unique", jar.serves_at)) } else { jar.broken };
         self.serial += 1;
-        let at_ms = self.epoch_ms(now);
-        self.modules.push(Module::new(self.serial, jar.name, jar.version, at_ms));
-        Ok(Start {
-            serial: self.serial,
-            fetched: None,
-            begun: now,
-            ends: earliest + jar.start,
-            broken: jar.broken,
-            replaced: install.replace,
-        })
+        let module = Module::new(self.serial, jar.name, jar.version, at_ms);
+        self.modules.push(Module { context: jar.context, serves_at: jar.serves_at, ..module });
+        Ok((self.serial, broken))
     }
 
     pub(super) fn finish_start(&mut self, start: &Start) -> Response {
         let at_ms = self.epoch_ms(start.ends);
-        let mut serial = start.serial;
-        if let Some((name, version)) = &start.fetched {
-            if self.modules.iter().any(|module| module.is(name, version)) {
-                return Response::repeated(name, version);
-            }
-            self.serial += 1;
-            serial = self.serial;
-            self.modules.push(Module::new(serial, name.clone(), version.clone(), at_ms));
+        let (mut serial, mut broken) = (start.serial, start.broken.clone());
+        if let Some(jar) = &start.fetched {
+            (serial, broken) = match self.list(jar.clone(), at_ms) {
+                Ok(listed) => listed,
+                Err(repeated) => return repeated,
+            };
         }
         let Some(at) = self.modules.iter().position(|module| module.serial == serial) else {
             // Taken out by hand meanwhile.
             return Response::thrown("java.lang.IllegalStateException: module is gone");
         };
-        if let Some(cause) = &start.broken {
+        if let Some(cause) = &broken {
             if self.keep_broken {
                 let record = traces::broken_record(cause, start.replaced);
                 self.modules[at].turn(at_ms, BizState::Broken, "INSTALL_FAILED", record);

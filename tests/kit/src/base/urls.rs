@@ -9,6 +9,10 @@ use super::options::UrlBehaviour;
 pub(super) struct Jar {
     pub(super) name: String,
     pub(super) version: String,
+    /// The web context path in its manifest.
+    pub(super) context: String,
+    /// The one that it serves at.
+    pub(super) serves_at: String,
     pub(super) start: Duration,
     /// How long the download takes.
     pub(super) fetch: Duration,
@@ -40,7 +44,12 @@ impl UrlRules {
             Some(UrlBehaviour::IsReally { name, version }) => {
                 jar = Some((name.clone(), version.clone()));
             }
-            Some(UrlBehaviour::StartsSlowly(_) | UrlBehaviour::FetchesSlowly(_) | UrlBehaviour::Broken { .. }) => {}
+            Some(
+                UrlBehaviour::StartsSlowly(_)
+                | UrlBehaviour::FetchesSlowly(_)
+                | UrlBehaviour::Broken { .. }
+                | UrlBehaviour::ServesAt(_),
+            ) => {}
             None => unreadable(url)?,
         }
         let (name, version) = jar.ok_or("java.lang.IllegalArgumentException: Biz Name must not be empty!")?;
@@ -53,7 +62,13 @@ impl UrlRules {
             }
         };
         let fetch = if let Some(UrlBehaviour::FetchesSlowly(time)) = chosen { *time } else { Duration::ZERO };
-        Ok(Jar { name, version, start: start.max(asked_sleep(args)), fetch, broken })
+        let context = match chosen {
+            Some(UrlBehaviour::ServesAt(context)) => context.clone(),
+            _ => name.clone(),
+        };
+        let asked_path = args.iter().find_map(|arg| arg.strip_prefix("--server.servlet.context-path="));
+        let serves_at = asked_path.unwrap_or(&context).to_owned();
+        Ok(Jar { name, version, context, serves_at, start: start.max(asked_sleep(args)), fetch, broken })
     }
 }
 

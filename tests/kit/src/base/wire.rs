@@ -95,7 +95,7 @@ fn list(modules: &[Module], options: &BaseOptions) -> Outgoing {
 
 fn brief(module: &Module) -> Value {
     json!({"bizName": module.name, "bizVersion": module.version, "bizState": module.state().upper(),
-           "webContextPath": module.name})
+           "webContextPath": module.context})
 }
 
 fn master(options: &BaseOptions) -> Value {

@@ -17,7 +17,7 @@ pub(crate) fn normal(tail: &str, payload: &Value) -> Value {
     walk("", payload)
 }
 
-fn sorted(list: Value, first: &str, second: &str) -> Value {
+pub(crate) fn sorted(list: Value, first: &str, second: &str) -> Value {
     let Value::Array(mut items) = list else {
         return list;
     };
@@ -26,7 +26,7 @@ fn sorted(list: Value, first: &str, second: &str) -> Value {
 }
 
 /// Measurements by their names and kinds only.
-fn health(mut data: Value) -> Value {
+pub(crate) fn health(mut data: Value) -> Value {
     let health = &mut data["data"]["healthData"];
     for part in ["jvm", "cpu"] {
         if let Some(fields) = health[part].as_object_mut() {
@@ -39,7 +39,7 @@ fn health(mut data: Value) -> Value {
     data
 }
 
-fn walk(key: &str, value: Value) -> Value {
+pub(crate) fn walk(key: &str, value: Value) -> Value {
     match value {
         Value::Object(fields) if key == "bizInfos" => Value::Object(biz_info(fields)),
         Value::Object(fields) => {
