@@ -12,15 +12,19 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    api::{self, Clients, EventSink, Proxies, Reader, Writer},
+    api::{self, Candidate, Clients, EventSink, Gated, Proxies, Reader, Writer},
     config::{Config, ZonePerBase},
     engine::{self, Commands, Edges},
     go_controller,
     http::{self, Readiness},
+    lead::Lead,
     metrics::Metrics,
     picture::Pictures,
     tasks::{TaskEnd, Tasks},
-    tunnel::{Topics, http as http_tunnel, mqtt},
+    tunnel::{
+        Topics, http as http_tunnel,
+        mqtt::{self, Way},
+    },
 };
 
 /// Requests to the API server at a time, for Pods and Nodes. Each is a connection of its own (HTTP/1).
@@ -32,8 +36,10 @@ const FACTS: usize = 4096;
 /// Writes that wait. One for each Pod and Node is the most there can be at a time; a full queue is tried again.
 const WAITING_WRITES: usize = 32 * 1024;
 
-/// The task that ends first when the process is told to.
+/// The task that ends first when the process is told to,
 const ENGINE: &str = "engine";
+/// and the one that ends after it.
+const ELECTION: &str = "election";
 
 /// Runs until SIGTERM or SIGINT.
 ///
@@ -67,7 +73,19 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 /// All that runs.
 struct Parts {
     tasks: Tasks,
+    lead: Lead,
     stop: watch::Sender<bool>,
+    release: watch::Sender<bool>,
+}
+
+/// Why it ended by itself.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Task(#[from] TaskEnd),
+    /// As leaders of Kubernetes' own components do: a process that led has much in its hands that is void now.
+    #[error("another replica leads: {0}")]
+    Lost(String),
 }
 
 impl Parts {
@@ -85,13 +103,18 @@ impl Parts {
         let (read_to, read) = mpsc::channel(FACTS);
         let (tunnel_to, tunnel) = mpsc::channel(FACTS);
         let topics = Topics::new(&config.env);
+        let lead = if config.leader_election { Lead::standby() } else { Lead::alone() };
+        // Where there is no broker it is as if it were always there.
+        let (broker, has_broker) = watch::channel(config.mqtt.is_none());
         let mut commands = Commands::default();
         if let Some(mqtt) = &config.mqtt {
-            let started = mqtt::start(&mut tasks, mqtt, topics.clone(), tunnel_to.clone(), Arc::clone(&metrics))?;
+            let (topics, metrics, way) = (topics.clone(), Arc::clone(&metrics), Way { lead: lead.clone(), broker });
+            let started = mqtt::start(&mut tasks, mqtt, topics, tunnel_to.clone(), metrics, way)?;
             commands.mqtt = Some(started);
         }
         if let Some(listener) = heartbeats {
-            commands.http = Some(http_tunnel::start(&mut tasks, listener, topics, tunnel_to, Arc::clone(&metrics)));
+            let (metrics, lead) = (Arc::clone(&metrics), lead.clone());
+            commands.http = Some(http_tunnel::start(&mut tasks, listener, topics, tunnel_to, metrics, lead));
         }
         if commands.mqtt.is_none() && commands.http.is_none() {
             warn!(
@@ -111,11 +134,13 @@ impl Parts {
             warn!(variables, "these variables of the Go controller do nothing here");
         }
         let zones = config.zone_per_base == ZonePerBase::Auto;
-        api::watch(&mut tasks, &clients.watches, &config.namespace, &config.env, zones, &watched_to, &metrics);
+        let (namespace, env) = (&config.namespace, &config.env);
+        api::watch(&mut tasks, &clients.watches, namespace, env, zones, &lead, &watched_to, &metrics);
         let client = &clients.requests;
+        let gated = Gated::new(client.clone(), lead.clone());
         let mut writer = |name, permits| {
             let (report, metrics) = (written_to.clone(), Arc::clone(&metrics));
-            Writer::start(&mut tasks, name, client.clone(), permits, WAITING_WRITES, report, metrics)
+            Writer::start(&mut tasks, name, gated.clone(), permits, WAITING_WRITES, report, metrics)
         };
         let (statuses, background) = (writer("writes", WRITES), writer("background", BACKGROUND_WRITES));
         let record = writer("record", 1);
@@ -129,10 +154,25 @@ impl Parts {
             commands,
             background,
             record,
-            events: EventSink::start(&mut tasks, client.clone(), instance, open, Arc::clone(&metrics)),
+            events: EventSink::start(&mut tasks, gated.clone(), instance, open, Arc::clone(&metrics)),
             writer: statuses,
         };
         let (stop, stopped) = watch::channel(false);
+        let (release, released) = watch::channel(false);
+        if config.leader_election {
+            let candidate = Candidate {
+                env: config.env.clone(),
+                namespace: config.namespace.clone(),
+                replica: config.client_id.clone(),
+                process: config.process.clone(),
+                pod: config.pod_name.clone(),
+                is_marked: config.http_tunnel.is_some(),
+            };
+            let (client, metrics) = (client.clone(), Arc::clone(&metrics));
+            tasks.spawn(ELECTION, api::elect(candidate, client, lead.clone(), has_broker, released, metrics));
+        } else {
+            metrics.leads.set(1);
+        }
         let pictures = Arc::new(Pictures::default());
         let serving = http::serve(listener, Arc::clone(&metrics), Arc::clone(&readiness), Arc::clone(&pictures));
         tasks.spawn("HTTP server", async {
@@ -140,18 +180,23 @@ impl Parts {
                 error!(%error, "health and metrics cannot be served");
             }
         });
-        tasks.spawn(ENGINE, engine::run(config, edges, metrics, readiness, pictures, stopped));
-        Ok(Self { tasks, stop })
+        tasks.spawn(ENGINE, engine::run(config, edges, metrics, readiness, pictures, lead.clone(), stopped));
+        Ok(Self { tasks, lead, stop, release })
     }
 
     /// Runs until it is `told` to stop, and then for as long as the engine needs to save what a restart would lose.
-    async fn run(&mut self, told: impl Future<Output = &'static str>) -> Result<(), TaskEnd> {
+    /// Then the lead is given back.
+    async fn run(&mut self, told: impl Future<Output = &'static str>) -> Result<(), Ended> {
         tokio::select! {
-            end = self.tasks.end() => return Err(end),
+            biased;
+            to = self.lead.lost() => return Err(Ended::Lost(to)),
+            end = self.tasks.end() => return Err(end.into()),
             signal = told => info!("{signal}, stopping"),
         }
         self.stop.send_replace(true);
-        self.tasks.end_of(ENGINE).await
+        self.tasks.end_of(ENGINE).await?;
+        self.release.send_replace(true);
+        Ok(self.tasks.end_of(ELECTION).await?)
     }
 }
 
@@ -197,15 +242,18 @@ mod tests {
         let watches = names.iter().filter(|name| name.starts_with("watch of ")).count();
         assert_eq!(watches, api::Watched::COUNT);
         let writers = ["writer of background", "writer of events", "writer of record", "writer of writes"];
-        for other in [ENGINE, "HTTP server", "reader", "tunnel", "version of the API server"].iter().chain(&writers) {
+        for other in
+            [ENGINE, ELECTION, "HTTP server", "reader", "tunnel", "version of the API server"].iter().chain(&writers)
+        {
             assert!(names.iter().any(|name| name == other), "{other} is not among {names:?}");
         }
-        assert_eq!(names.len(), watches + 9, "{names:?}");
+        assert_eq!(names.len(), watches + 10, "{names:?}");
         for name in &names {
             let mut parts = parts().await;
             parts.tasks.break_off(name);
             let end = tokio::time::timeout(Duration::from_secs(5), parts.run(pending())).await;
-            assert_eq!(end.expect("at once").unwrap_err().name, *name);
+            let Ended::Task(end) = end.expect("at once").unwrap_err() else { panic!("another reason") };
+            assert_eq!(end.name, *name);
         }
     }
 

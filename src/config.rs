@@ -33,13 +33,21 @@ pub struct Args {
     #[arg(long, env = "ENV", default_value = "dev", value_parser = parse_env)]
     env: String,
 
-    /// Name of this controller: part of its MQTT client id and holder of its Nodes' Leases [default: random]
+    /// Name of this replica: part of its MQTT client id and holder of its Nodes' Leases. Each has another [default: random]
     #[arg(long, env = "CLIENT_ID", value_parser = parse_client_id)]
     client_id: Option<String>,
 
     /// Namespace the controller itself runs in: its record is there (Events about Nodes are in "default", as a kubelet's)
     #[arg(long, env = "NAMESPACE", default_value = "default")]
     namespace: String,
+
+    /// Whether to lead only while no other replica of this environment does. Off: run one replica, and stop it before the next is started
+    #[arg(long, env = "MODULET_LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    leader_election: bool,
+
+    /// Name of the Pod that it runs in: a container that starts anew leads at once if the one before it did
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pod_name: Option<String>,
 
     #[command(flatten)]
     mqtt: MqttArgs,
@@ -176,6 +184,12 @@ pub struct Config {
     pub client_id: String,
     /// Tells this process from all others, also from one with the same client id.
     pub instance: String,
+    /// That without its name.
+    pub process: String,
+    /// Lead only while no other replica does.
+    pub leader_election: bool,
+    /// The Pod that it runs in.
+    pub pod_name: Option<String>,
     /// How to reach the broker; none: no tunnel.
     pub mqtt: Option<MqttConfig>,
     /// How bases reach us over HTTP; none: not at all.
@@ -205,7 +219,8 @@ pub struct Config {
 impl From<Args> for Config {
     fn from(args: Args) -> Self {
         let client_id = args.client_id.unwrap_or_else(random_id);
-        let mqtt = args.mqtt.config(&client_id);
+        let process = random_id();
+        let mqtt = args.mqtt.config(&client_id, &args.env);
         let base_addresses = AddressRanges::new(args.base_addresses);
         let http_tunnel = args.http_tunnel.config(&base_addresses);
         let unreachable_after = Duration::from_secs(args.unreachable_after);
@@ -213,8 +228,11 @@ impl From<Args> for Config {
             kubeconfig: args.kubeconfig,
             env: args.env,
             namespace: args.namespace,
-            instance: format!("{client_id}/{}", random_id()),
+            instance: format!("{client_id}/{process}"),
+            process,
             client_id,
+            leader_election: args.leader_election,
+            pod_name: args.pod_name,
             mqtt,
             http_tunnel,
             http_address: args.http_address,

@@ -21,7 +21,7 @@ pub const SUPPORTED: [&str; 14] = [
 
 /// The others, and what to do instead.
 pub const OTHERS: [(&str, &str); 9] = [
-    ("IS_CLUSTER", "run one modulet for each environment: one takes thousands of bases"),
+    ("IS_CLUSTER", "run several replicas of modulet instead: one of them leads, and takes thousands of bases"),
     ("WORKLOAD_MAX_LEVEL", "leave it out: no work is shared among controllers"),
     ("VNODE_WORKER_NUM", "leave it out: there are no workers to count"),
     ("KUBELET_PROXY_ENABLED", "kubectl logs and exec reach no module: read the base's log"),

@@ -58,8 +58,10 @@ impl Default for Pulse {
 pub struct Readiness {
     /// The engine's loop.
     pub pulse: Pulse,
-    /// All watches have delivered their first list.
+    /// All watches have delivered their first list, or all that a standby has.
     pub watches: AtomicBool,
+    /// It leads; if not, it is there to take over.
+    pub leads: AtomicBool,
     /// The broker is connected.
     pub broker: AtomicBool,
     /// There is no tunnel to any base, and none will come.
@@ -120,7 +122,8 @@ async fn alive(State(readiness): State<Arc<Readiness>>) -> (StatusCode, String) 
 async fn ready(State(readiness): State<Arc<Readiness>>) -> (StatusCode, String) {
     let missing = readiness.missing();
     if missing.is_empty() {
-        (StatusCode::OK, "ok".to_owned())
+        let text = if readiness.leads.load(Ordering::Relaxed) { "ok" } else { "ok, standby" };
+        (StatusCode::OK, text.to_owned())
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: {}", missing.join(", ")))
     }

@@ -33,6 +33,7 @@ pub mod go_controller;
 pub mod http;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice))]
 pub mod k8s;
+pub mod lead;
 pub mod metrics;
 pub mod picture;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice))]

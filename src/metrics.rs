@@ -38,6 +38,10 @@ pub struct Metrics {
     failures: Family<Named, Counter>,
     /// 1 while connected to the broker.
     pub broker_connected: Gauge,
+    /// 1 while this replica leads.
+    pub leads: Gauge,
+    /// How often it came to lead.
+    pub leader_changes: Counter,
     /// 1 while most bases are silent at once and nobody is given up.
     pub bases_suspected: Gauge,
     /// 1 where another controller of the same environment is at work.
@@ -73,6 +77,8 @@ impl Metrics {
             overflows: Family::default(),
             failures: Family::default(),
             broker_connected: Gauge::default(),
+            leads: Gauge::default(),
+            leader_changes: Counter::default(),
             bases_suspected: Gauge::default(),
             contested: Gauge::default(),
             environments_elsewhere: Gauge::default(),
@@ -95,6 +101,8 @@ impl Metrics {
         registry.register("queue_overflows", "Entries refused by a full queue", metrics.overflows.clone());
         registry.register("module_failures", "Installs and uninstalls that failed", metrics.failures.clone());
         registry.register("broker_connected", "1 while connected to the broker", metrics.broker_connected.clone());
+        registry.register("leads", "1 while this replica leads, 0 while it stands by", metrics.leads.clone());
+        registry.register("leads_gained", "How often this replica came to lead", metrics.leader_changes.clone());
         let contested = metrics.contested.clone();
         registry.register(
             "other_controller",

@@ -71,6 +71,8 @@ impl Watched {
     const SINGLE: usize = 5;
     /// The number of the watch of Nodes with zones, which is there only where zones are left to us.
     pub const ZONES: usize = 4;
+    /// The numbers of the watches that begin with the lead: Pods and the record.
+    pub const WITH_THE_LEAD: [usize; 2] = [0, 3];
 
     /// The number of the watch that it comes from, and the mark in the stream that it is.
     fn mark(&self) -> (usize, Option<Mark>) {

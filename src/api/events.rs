@@ -10,7 +10,6 @@ use std::{
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use kube::Client;
 use serde_json::json;
 use tokio::{
     sync::{mpsc, watch},
@@ -18,7 +17,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::writer::{Request, perform};
+use super::writer::{Gated, Request};
 use crate::{
     domain::{Backoff, printable_bytes},
     metrics::Metrics,
@@ -87,7 +86,7 @@ impl EventSink {
     /// They wait while `statuses` has some open.
     pub fn start(
         tasks: &mut Tasks,
-        client: Client,
+        client: Gated,
         instance: String,
         statuses: watch::Receiver<usize>,
         metrics: Arc<Metrics>,
@@ -125,7 +124,7 @@ impl EventSink {
 }
 
 struct Publisher {
-    client: Client,
+    client: Gated,
     instance: String,
     serial: AtomicU64,
     metrics: Arc<Metrics>,
@@ -171,7 +170,7 @@ impl Publisher {
     /// Its name is its own, so what was made of it by a try whose answer was lost is in the way of the next.
     async fn write(&self, request: Request, reason: &'static str) {
         for attempt in 1..=TRIES {
-            match perform(&self.client, request.clone()).await {
+            match self.client.perform(request.clone()).await {
                 Err(error) if error.may_pass() && attempt < TRIES => sleep(AGAIN.delay(attempt)).await,
                 Err(error) if !(error.is_conflict() && attempt > 1) => {
                     self.metrics.written("event", "failed");
@@ -193,6 +192,7 @@ mod tests {
         super::client::tests::{BUSY, OK, server},
         *,
     };
+    use crate::lead::Lead;
 
     const CONFLICT: &str = "HTTP/1.1 409 Conflict\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
     const INVALID: &str = "HTTP/1.1 422 Unprocessable Entity\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
@@ -202,8 +202,12 @@ mod tests {
         let (clients, mut requests) = server(answers).await;
         let metrics = Arc::new(Metrics::new());
         let instance = "i".repeat(200);
-        let publisher =
-            Publisher { client: clients.requests, instance, serial: AtomicU64::new(0), metrics: Arc::clone(&metrics) };
+        let publisher = Publisher {
+            client: Gated::new(clients.requests, Lead::alone()),
+            instance,
+            serial: AtomicU64::new(0),
+            metrics: Arc::clone(&metrics),
+        };
         let subject = Subject::Pod("ns".into(), "biz1".into(), "uid".into());
         let note = Note { subject, warning: true, reason: "InstallFailed", message: message.into() };
         publisher.publish(Queued { note, at: Timestamp::now(), since: Instant::now() }).await;

@@ -2,6 +2,7 @@
 
 mod changes;
 mod client;
+mod election;
 mod events;
 mod forward;
 mod lean;
@@ -14,10 +15,11 @@ mod writer;
 
 pub use changes::{Seen, Watched};
 pub use client::{ClientError, Clients};
+pub use election::{Candidate, elect, lease_name, replica_of};
 pub use events::{EventSink, Note, Subject};
 pub use forward::chain;
 pub use lean::{Lean, Watchable};
 pub use proxy::Proxies;
 pub use reader::{Read, Reader};
 pub use watch::watch;
-pub use writer::{Key, Outcome, Request, WriteError, Writer, Written};
+pub use writer::{Gated, Key, Outcome, Request, WriteError, Writer, Written};

@@ -17,26 +17,40 @@ use super::{
     lean::{Lean, Watchable},
     version::version,
 };
-use crate::{k8s::names, metrics::Metrics, tasks::Tasks};
+use crate::{k8s::names, lead::Lead, metrics::Metrics, tasks::Tasks};
 
-/// Starts all watches; `zones`: that of Nodes with zones too.
+/// Kinds that are read when we lead.
+const WITH_THE_LEAD: [&str; 2] = [PODS, RECORD];
+const PODS: &str = "Pods";
+const RECORD: &str = "ConfigMaps";
+
+/// Starts all watches; `zones`: that of Nodes with zones too. Those of Pods and of the record begin with the lead: what
+/// is wanted and what was ordered is read when nobody else orders any more, not known from a watch that may be behind. A
+/// ledger that is newer than the Pods would have modules uninstalled that are wanted.
 pub fn watch(
     tasks: &mut Tasks,
     client: &Client,
     namespace: &str,
     env: &str,
     zones: bool,
+    lead: &Lead,
     to: &mpsc::Sender<Watched>,
     metrics: &Arc<Metrics>,
 ) {
     tasks.spawn("version of the API server", version(client.clone(), to.clone()));
     let mut run = |what: &'static str, start: Start, without| {
         let forwarded = forward(what, start, without, to.clone(), Arc::clone(metrics));
-        tasks.spawn(format!("watch of {what}"), forwarded);
+        let lead = lead.clone();
+        tasks.spawn(format!("watch of {what}"), async move {
+            if WITH_THE_LEAD.contains(&what) {
+                lead.gained().await;
+            }
+            forwarded.await;
+        });
     };
 
     let bound = which().fields("spec.nodeName!=");
-    run("Pods", changes::<Pod>(client, bound, |seen| Watched::Pod(Box::new(seen))), None);
+    run(PODS, changes::<Pod>(client, bound, |seen| Watched::Pod(Box::new(seen))), None);
 
     let virtual_nodes = which().labels(&format!("{}=vnode,{}={env}", names::COMPONENT, names::ENV));
     run("Nodes", changes::<Node>(client, virtual_nodes, |seen| Watched::Node(Box::new(seen))), None);
@@ -45,7 +59,7 @@ pub fn watch(
     let ours = which().labels(&format!("{}={env}", names::RECORD));
     let wrap = |seen| Watched::Record(Box::new(seen));
     let record = changes_in::<ConfigMap>(Api::namespaced(client.clone(), namespace), ours, wrap);
-    run("ConfigMaps", record, Some(nothing(wrap)));
+    run(RECORD, record, Some(nothing(wrap)));
 
     for (index, label) in [names::STRATEGY, names::STRATEGY_OLD].into_iter().enumerate() {
         let peers = which().labels(&format!("{label}=peer"));

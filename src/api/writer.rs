@@ -14,6 +14,7 @@ use tokio::{
 
 use crate::{
     domain::{BaseId, PodUid},
+    lead::Lead,
     metrics::Metrics,
     tasks::Tasks,
 };
@@ -128,6 +129,9 @@ pub enum WriteError {
     /// It did not answer.
     #[error("{0}")]
     Unreachable(String),
+    /// It was not asked: this replica does not lead, or could not renew that.
+    #[error("this replica does not lead at the moment")]
+    NotLeading,
 }
 
 impl WriteError {
@@ -144,7 +148,7 @@ impl WriteError {
 
     /// The API server was not there, or had no time: another try may do.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Refused { code: 429 | 500..=599, .. })
+        matches!(self, Self::Unreachable(_) | Self::NotLeading | Self::Refused { code: 429 | 500..=599, .. })
     }
 
     /// Somebody else wrote first, or the uid is another one's.
@@ -177,7 +181,7 @@ impl Writer {
     pub fn start(
         tasks: &mut Tasks,
         name: &'static str,
-        client: Client,
+        client: Gated,
         permits: usize,
         capacity: usize,
         report: mpsc::Sender<Written>,
@@ -192,7 +196,7 @@ impl Writer {
             });
             let (client, open, metrics, report) = (&client, &open, &metrics, &report);
             let write = |(key, request): (Key, Request)| async move {
-                let result = perform(client, request).await;
+                let result = client.perform(request).await;
                 open.send_modify(|open| *open = open.saturating_sub(1));
                 metrics.written(key.kind(), label(&result));
                 // The engine is gone only at the end.
@@ -243,13 +247,32 @@ fn label(result: &Result<Outcome, WriteError>) -> &'static str {
         Err(e) if e.is_conflict() => "conflict",
         Err(WriteError::Refused { .. }) => "refused",
         Err(WriteError::Unreachable(_)) => "unreachable",
+        Err(WriteError::NotLeading) => "not_leading",
     }
 }
 
-/// Sends the request and waits for the answer, but not for ever. A request that is given up takes its connection along.
-pub(super) async fn perform(client: &Client, request: Request) -> Result<Outcome, WriteError> {
-    let late = |_| WriteError::Unreachable(format!("no answer in {TIMEOUT:?}"));
-    timeout(TIMEOUT, send(client, request)).await.map_err(late)?
+/// A client that writes only while we may.
+#[derive(Clone)]
+pub struct Gated {
+    client: Client,
+    lead: Lead,
+}
+
+impl Gated {
+    /// Asks `lead` before each write.
+    pub fn new(client: Client, lead: Lead) -> Self {
+        Self { client, lead }
+    }
+
+    /// Sends the request and waits for the answer, but not for ever. A request that is given up takes its connection
+    /// along.
+    pub(super) async fn perform(&self, request: Request) -> Result<Outcome, WriteError> {
+        if !self.lead.may_act() {
+            return Err(WriteError::NotLeading);
+        }
+        let late = |_| WriteError::Unreachable(format!("no answer in {TIMEOUT:?}"));
+        timeout(TIMEOUT, send(&self.client, request)).await.map_err(late)?
+    }
 }
 
 /// Sends the request and reads no more of the answer than is needed.

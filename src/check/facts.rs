@@ -30,6 +30,8 @@ pub(super) struct Facts {
     pub(super) env: String,
     /// The controller that this is a check for, where it has a name.
     pub(super) client_id: String,
+    /// The replica that leads, if one does and that can be seen.
+    pub(super) leader: Option<String>,
     /// Whether each base gets a zone of its own.
     pub(super) zone_per_base: ZonePerBase,
     /// A base's Node, as it would be made.

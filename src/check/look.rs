@@ -26,7 +26,7 @@ use super::{
     rights::{self, Right, Scope},
 };
 use crate::{
-    api::{Clients, Lean, Proxies, chain},
+    api::{Clients, Lean, Proxies, chain, lease_name, replica_of},
     app,
     config::{Config, ZonePerBase},
     domain::printable,
@@ -53,6 +53,7 @@ pub(super) async fn look(config: &Config, account: Option<&Account>) -> Facts {
     let mut facts = Facts {
         env: config.env.clone(),
         client_id: config.client_id.clone(),
+        leader: None,
         zone_per_base: config.zone_per_base,
         base: k8s::typical_base(&config.env, config.max_pods, has_zone, config.env_taint),
         version: Err(String::new()),
@@ -104,7 +105,8 @@ async fn see(client: &Client, config: &Config, account: Option<&Account>, facts:
         Some(account) => Some(user(account)),
         None => whoami(client).await,
     };
-    facts.rights = futures::stream::iter(rights::all())
+    let needed = rights::all().into_iter().filter(|right| config.http_tunnel.is_some() || !right.is_for_http());
+    facts.rights = futures::stream::iter(needed)
         .map(|right| async move { (right, granted(client, config, account, right).await) })
         .buffered(AT_ONCE)
         .collect()
@@ -132,6 +134,10 @@ async fn see(client: &Client, config: &Config, account: Option<&Account>, facts:
     facts.limit_ranges = list::<LimitRange>(Api::all(client.clone()), "list limitranges", "").await;
     let in_leases = format!("list leases.coordination.k8s.io in {NODE_LEASES}");
     facts.leases = list::<Lease>(Api::namespaced(client.clone(), NODE_LEASES), &in_leases, "").await;
+    let leads = Api::<Lease>::namespaced(client.clone(), &config.namespace);
+    let leads = timeout(ANSWERS_WITHIN, leads.get_opt(&lease_name(&config.env))).await;
+    let holder = leads.ok().and_then(Result::ok).flatten().and_then(|lease| lease.spec?.holder_identity);
+    facts.leader = holder.filter(|holder| !holder.is_empty()).map(|holder| replica_of(&holder).to_owned());
     let ours = format!("{}={}", names::RECORD, config.env);
     let in_own = format!("list configmaps in {}", config.namespace);
     let record = list::<ConfigMap>(Api::namespaced(client.clone(), &config.namespace), &in_own, &ours).await;

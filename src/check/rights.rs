@@ -27,6 +27,11 @@ pub(super) enum Scope {
 }
 
 impl Right {
+    /// Whether only bases over HTTP need it.
+    pub(super) fn is_for_http(&self) -> bool {
+        (self.verb, self.resource) == ("patch", "pods")
+    }
+
     /// As in `kubectl auth can-i`.
     pub(super) fn name(&self) -> String {
         let group = if self.group.is_empty() { String::new() } else { format!(".{}", self.group) };
@@ -39,7 +44,7 @@ impl Right {
 /// Group, resources, verbs, where, what is not done without.
 type Rule = (&'static str, &'static [&'static str], &'static [&'static str], Scope, Option<&'static str>);
 /// In the order of the chart's file.
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 11] = [
     ("", &["nodes"], &["list", "watch", "create", "patch", "delete"], Scope::Cluster, None),
     ("", &["nodes/status"], &["patch"], Scope::Cluster, None),
     ("", &["pods"], &["list", "watch", "delete"], Scope::Cluster, None),
@@ -57,6 +62,8 @@ const RULES: [Rule; 9] = [
     ("apps", &["deployments"], &["list", "watch"], Scope::Cluster, Some(NO_PEERS)),
     ("apps", &["deployments/scale"], &["patch"], Scope::Cluster, Some(NO_PEERS)),
     ("coordination.k8s.io", &["leases"], &["create", "patch"], Scope::Leases, None),
+    ("coordination.k8s.io", &["leases"], &["get", "list", "watch", "create", "update"], Scope::Own, None),
+    ("", &["pods"], &["patch"], Scope::Own, Some("bases over HTTP do not find the replica that leads")),
 ];
 const NO_PEERS: &str = "peer Deployments do not follow the number of bases";
 /// The record, in modulet's own namespace.

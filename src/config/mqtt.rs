@@ -66,7 +66,7 @@ pub(super) struct MqttArgs {
 
 impl MqttArgs {
     /// What to connect to, if a tunnel is wanted.
-    pub(super) fn config(self, client_id: &str) -> Option<MqttConfig> {
+    pub(super) fn config(self, client_id: &str, env: &str) -> Option<MqttConfig> {
         let secret = |text: Option<String>, file: Option<PathBuf>| match (text, file) {
             (_, Some(file)) => Secret::File(file),
             (Some(text), None) => Secret::Text(text),
@@ -80,6 +80,7 @@ impl MqttArgs {
             username: secret(self.mqtt_username, self.mqtt_username_file),
             password: secret(self.mqtt_password, self.mqtt_password_file),
             client_id: format!("{}@@@{client_id}", self.mqtt_client_prefix),
+            commands_id: format!("{}@@@modulet-commands-{env}", self.mqtt_client_prefix),
             tls: tls.then_some(Tls { ca, identity }),
         })
     }

@@ -148,11 +148,14 @@ pub enum Command {
 }
 
 impl Command {
+    /// The name of [`Self::Switch`].
+    pub const SWITCH: &'static str = "switchBiz";
+
     /// The command's name on the wire, also the label of its metric.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Install(..) => "installBiz",
-            Self::Switch(_) => "switchBiz",
+            Self::Switch(_) => Self::SWITCH,
             Self::Uninstall(_) => "uninstallBiz",
             Self::Baseline(_) => "baseline",
             Self::QueryModules => "queryAllBiz",

@@ -31,13 +31,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::watch, time::sleep_until};
-use tracing::warn;
+use tokio::{
+    sync::watch,
+    time::{sleep_until, timeout},
+};
+use tracing::{info, warn};
 
 use crate::{
     config::Config,
     domain::{Later, Reachability},
     http::Readiness,
+    lead::Lead,
     metrics::Metrics,
     picture::Pictures,
     planning::{Effect, Task},
@@ -50,7 +54,9 @@ use state::State;
 const BATCH: usize = 256;
 /// How often figures about queues and bases are brought up to date.
 const FIGURES_EVERY: Duration = Duration::from_secs(2);
-/// At the end, ledgers that are not saved yet get this long.
+/// At the end, commands that are under way get this long, so that whoever leads next finds them ended;
+const ANSWERS: Duration = Duration::from_secs(3);
+/// and then ledgers that are not saved yet get this long.
 const FAREWELL: Duration = Duration::from_millis(1500);
 
 /// Runs until `stop` says so.
@@ -60,6 +66,7 @@ pub async fn run(
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
     pictures: Arc<Pictures>,
+    lead: Lead,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut state = State::new(Arc::clone(&config), Topics::new(&config.env), metrics);
@@ -67,7 +74,7 @@ pub async fn run(
     let mut figures_at = Instant::now();
     loop {
         // Before all is known nothing is decided, however much is due.
-        let due = state.schedule.next().filter(|_| readiness.watches.load(Ordering::Relaxed));
+        let due = state.schedule.next().filter(|_| state.begun);
         let timer = due.map_or(figures_at, |at| at.min(figures_at));
         tokio::select! {
             _ = stop.changed() => break,
@@ -81,10 +88,12 @@ pub async fn run(
         take_in(&mut state, &mut edges);
         let now = Instant::now();
         readiness.pulse.beat(now);
+        let leads = lead.leads();
         if state.begin(now) {
-            readiness.watches.store(true, Ordering::Relaxed);
             state.turn(&edges, now);
         }
+        readiness.watches.store(state.begun || !leads && state.is_warm(), Ordering::Relaxed);
+        readiness.leads.store(leads, Ordering::Relaxed);
         let without_broker = config.mqtt.is_none() && config.http_tunnel.is_some();
         readiness.broker.store(state.connected || without_broker, Ordering::Relaxed);
         if figures_at <= now {
@@ -121,6 +130,21 @@ fn take_in(state: &mut State, edges: &mut Edges) {
 
 /// Saves what a restart would lose.
 async fn farewell(state: &mut State, edges: &mut Edges) {
+    if !state.begun {
+        return; // a standby has nothing
+    }
+    let answered = async {
+        while state.bases.values().any(|base| base.base.in_flight() > 0) {
+            tokio::select! {
+                Some(event) = edges.tunnel.recv() => state.tunnel(event, Instant::now()),
+                Some(end) = edges.written.recv() => state.written(end, Instant::now()),
+                Some(change) = edges.watched.recv() => state.watched(change, Instant::now()),
+            }
+        }
+    };
+    if timeout(ANSWERS, answered).await.is_err() {
+        info!("commands are under way that whoever leads next will find");
+    }
     let deadline = Instant::now().later(FAREWELL);
     while state.save_ledgers(edges, Instant::now()) > 0 {
         tokio::select! {

@@ -30,6 +30,8 @@ pub const BASE_TUNNEL_OLD: &str = "vnode.koupleless.io/tunnel";
 pub const COMPONENT: &str = "virtual-kubelet.koupleless.io/component";
 /// Component label of the older documents, for the same.
 pub const COMPONENT_OLD: &str = "module-controller.koupleless.io/component";
+/// On the Pod of the replica that leads, where bases are reached over HTTP.
+pub const LEADER: &str = "modulet.koupleless.io/leader";
 /// Environment of a Node.
 pub const ENV: &str = "virtual-kubelet.koupleless.io/env";
 /// `peer` on a Deployment: its replicas follow the number of bases.

@@ -65,8 +65,10 @@ pub struct MqttConfig {
     pub username: Secret,
     /// Password.
     pub password: Secret,
-    /// Client id, unique on the broker.
+    /// Client id of this replica, unique on the broker.
     pub client_id: String,
+    /// Client id of the connection for commands, one for each environment: only one replica can have it.
+    pub commands_id: String,
     /// TLS, if so.
     pub tls: Option<Tls>,
 }
@@ -86,6 +88,11 @@ pub enum MqttError {
 }
 
 impl MqttConfig {
+    /// The client id for commands. Who leads without an election does not take others' away.
+    pub(super) fn commands_id(&self, alone: bool) -> String {
+        if alone { format!("{}-commands", self.client_id) } else { self.commands_id.clone() }
+    }
+
     /// What to connect with, as the files are now.
     ///
     /// # Errors

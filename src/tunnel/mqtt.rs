@@ -1,4 +1,7 @@
-//! The MQTT connection.
+//! The MQTT connections: one reads what bases say; the leader has another one for commands.
+//!
+//! The one for commands has one client id for each environment. A broker ends a session when another connects with its
+//! id (MQTT-3.1.4-2), so whoever takes the lead over takes it away with what still waits in it.
 //!
 //! Traps of the client library that shape it: its packet limit is 10 KiB by default and ends the connection, it does
 //! not subscribe again after a reconnect, and publishing between polls deadlocks on a full queue.
@@ -10,7 +13,7 @@ use std::{
 
 use rumqttc::{AsyncClient, EventLoop, Packet, QoS, SubscribeFilter, SubscribeReasonCode};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{sleep, timeout},
 };
 use tracing::{debug, info, warn};
@@ -27,6 +30,7 @@ pub use super::{
 };
 use crate::{
     domain::{Backoff, BaseId, Command},
+    lead::Lead,
     metrics::Metrics,
     said::Said,
     tasks::Tasks,
@@ -36,6 +40,16 @@ use crate::{
 const RECONNECT: Backoff = Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(8) };
 /// Connecting and subscribing take no longer.
 const SUBSCRIBES_WITHIN: Duration = Duration::from_secs(15);
+
+/// Whether we may use the broker, and whether it is there.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// Only the leader commands.
+    pub lead: Lead,
+    /// Told whether it is there.
+    pub broker: watch::Sender<bool>,
+}
+
 /// Connects, now and whenever the connection is lost, until `events` is closed.
 ///
 /// # Errors
@@ -46,13 +60,14 @@ pub fn start(
     topics: Topics,
     events: mpsc::Sender<Event>,
     metrics: Arc<Metrics>,
+    way: Way,
 ) -> Result<Sender, MqttError> {
     config.options()?;
     let (commands, queue) = Sender::new();
     let broker = format!("{}:{}", config.host, config.port);
     let config = config.clone();
     let (said, looks) = (Said::default(), Looks::default());
-    let tunnel = Tunnel { config, topics, events, metrics, broker, queue, connected: false, said, looks };
+    let tunnel = Tunnel { config, topics, events, metrics, broker, queue, way, connected: false, said, looks };
     tasks.spawn("tunnel", tunnel.run());
     Ok(commands)
 }
@@ -66,6 +81,7 @@ struct Tunnel {
     metrics: Arc<Metrics>,
     broker: String,
     queue: mpsc::Receiver<(BaseId, Command)>,
+    way: Way,
     connected: bool,
     /// Of the present outage.
     said: Said,
@@ -92,6 +108,7 @@ impl Tunnel {
             }
             self.metrics.broker_errors.inc();
             self.metrics.broker_connected.set(0);
+            self.way.broker.send_replace(false);
             failures = if self.connected { 1 } else { failures + 1 };
             if std::mem::take(&mut self.connected) && self.events.send(Event::Disconnected).await.is_err() {
                 return;
@@ -113,28 +130,56 @@ impl Tunnel {
     }
 
     async fn connection(&mut self, books: &Books) -> End {
+        // Who leads hears and commands, or neither.
+        let leads = self.way.lead.leads();
+        if leads {
+            self.way.lead.acts().await;
+        }
         let options = match self.config.options() {
             Ok(options) => options,
             Err(error) => return End::lost(&error),
         };
-        let (client, mut eventloop) = client(options.clone());
-        if let Err(end) = self.subscribe(&client, &mut eventloop).await {
+        let (reader, mut said) = client(options.clone());
+        if let Err(end) = self.subscribe(&reader, &mut said).await {
             return end;
+        }
+        // Who does not lead may have to later.
+        let mut session = None;
+        if leads {
+            session = match gain(&self.config, &self.way.lead).await {
+                Ok(session) => Some(session),
+                Err(end) => return end,
+            };
         }
         info!(broker = self.broker, "connected to the broker");
         self.connected = true;
         self.said.clear();
         self.metrics.broker_connected.set(1);
+        self.way.broker.send_replace(true);
         self.drain();
         if self.events.send(Event::Connected).await.is_err() {
             return End::Closed;
         }
         let traffic = Traffic { topics: &self.topics, events: &self.events, metrics: &self.metrics, books };
-        let (topics, metrics, looks) = (&self.topics, &self.metrics, &mut self.looks);
-        let elsewhere = Elsewhere { topics, metrics, books, options, looks };
+        let (topics, metrics) = (&self.topics, &self.metrics);
+        let elsewhere = Elsewhere { topics, metrics, books, options, looks: &mut self.looks };
+        let (config, lead, queue) = (&self.config, &self.way.lead, &mut self.queue);
+        let command = async {
+            let (client, mut acknowledged) = match session {
+                Some(session) => session,
+                None => match gain(config, lead).await {
+                    Ok(session) => session,
+                    Err(end) => return end,
+                },
+            };
+            tokio::select! {
+                end = traffic.read(&mut acknowledged) => end,
+                () = traffic.publish(&client, queue) => End::Closed,
+            }
+        };
         tokio::select! {
-            end = traffic.read(&mut eventloop) => end,
-            () = traffic.publish(&client, &mut self.queue) => End::Closed,
+            end = traffic.read(&mut said) => end,
+            end = command => end,
             // Ends when somebody is heard.
             () = async { elsewhere.look().await; std::future::pending().await } => End::Closed,
         }
@@ -168,4 +213,26 @@ impl Tunnel {
             refused.join(", ")
         )))
     }
+}
+
+/// The session for commands, which takes it away from whoever had it. Only who has the lead at that moment may: it was
+/// renewed lately before, and still is once the broker has answered.
+async fn gain(config: &MqttConfig, lead: &Lead) -> Result<(AsyncClient, EventLoop), End> {
+    lead.acts().await;
+    let mut options = config.options().map_err(|error| End::lost(&error))?;
+    options.set_client_id(config.commands_id(lead.is_alone()));
+    let (client, mut eventloop) = client(options);
+    let acknowledged = async {
+        loop {
+            if let rumqttc::Event::Incoming(Packet::ConnAck(_)) = eventloop.poll().await? {
+                return Ok::<_, rumqttc::ConnectionError>(());
+            }
+        }
+    };
+    let lost = |error: &dyn std::fmt::Display| End::lost(error);
+    let ack = timeout(SUBSCRIBES_WITHIN, acknowledged).await;
+    let ack =
+        ack.map_err(|_| lost(&format!("no answer to the connection for commands within {SUBSCRIBES_WITHIN:?}")))?;
+    ack.map_err(|error| lost(&format!("the connection for commands: {}", words(&error))))?;
+    if lead.may_act() { Ok((client, eventloop)) } else { Err(lost(&"the lead was not renewed while it connected")) }
 }

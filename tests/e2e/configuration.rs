@@ -78,6 +78,8 @@ async fn help_names_every_option_and_its_variable_as_the_documents_do() -> Resul
         ("--env", "ENV"),
         ("--client-id", "CLIENT_ID"),
         ("--namespace", "NAMESPACE"),
+        ("--leader-election", "MODULET_LEADER_ELECTION"),
+        ("--pod-name", "POD_NAME"),
         ("--enable-mqtt-tunnel", "ENABLE_MQTT_TUNNEL"),
         ("--mqtt-broker", "MQTT_BROKER"),
         ("--mqtt-port", "MQTT_PORT"),

@@ -214,7 +214,8 @@ async fn two_controllers_of_one_environment_are_noticed_and_said() -> Result<()>
         stage.broker.address(),
     );
     let second = modulet_testkit::controller::Controller::start(
-        options.env("ENV", &stage.name).env("CLIENT_ID", "the-second-of-one"),
+        // One that does not ask who leads, as controllers of before did not.
+        options.env("ENV", &stage.name).env("CLIENT_ID", "the-second-of-one").env("MODULET_LEADER_ELECTION", "false"),
     )
     .await?;
     let _base = stage.base(stage.base_options("base-1")).await?;

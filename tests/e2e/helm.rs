@@ -28,6 +28,8 @@ use serde_json::{Value, json};
 use crate::stage::{SOON, is_ready, module_pod, module_template};
 
 const NAMESPACE: &str = "modulet-system";
+/// The name that a kubelet would know.
+const POD: &str = "modulet-7d9c-x2x4k";
 const NODE: &str = "vnode.base-1.charted";
 const BASES_SECRET: &str = "what-bases-over-http-carry";
 
@@ -85,10 +87,12 @@ async fn variables(client: &Client, root: &Path) -> Result<Vec<(String, String)>
         let value = if let Some(value) = variable["value"].as_str() {
             match value.strip_prefix('/') {
                 Some(file) => root.join(file).display().to_string(),
-                None => value.to_owned(),
+                None => value.replace("$(POD_NAME)", POD),
             }
         } else if from["fieldRef"]["fieldPath"] == "metadata.namespace" {
             NAMESPACE.to_owned()
+        } else if from["fieldRef"]["fieldPath"] == "metadata.name" {
+            POD.to_owned()
         } else {
             bail!("no value: {variable}");
         };

@@ -120,6 +120,23 @@ async fn a_base_with_default_settings_is_switched_without_a_gap() -> Result<()> 
     stage.ends_quietly().await
 }
 
+/// It is told in the way of bases over MQTT then, and asked to switch no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_that_knows_no_switch_is_updated_all_the_same() -> Result<()> {
+    let (stage, port) = set("http-no-switch").await?;
+    let http = HttpOptions { switches: false, ..HttpOptions::new(port) };
+    let base = base(&stage, stage.base_options("base-1"), http).await?;
+    let limits = json!({ "maxSurge": 1, "maxUnavailable": 0 });
+    for version in ["1", "2", "3"] {
+        stage.apply(&deployment(&stage, "biz1", 1, version, &limits)).await?;
+        rolled_out(&stage, "deployment/biz1").await?;
+        ready_pods(&stage, version, 1).await?;
+    }
+    let switches = told(&base).iter().filter(|word| word.starts_with("switch over")).count();
+    assert_eq!(switches, 1, "{:?}", told(&base));
+    stage.ends_quietly().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_base_that_restarts_without_a_word_gets_its_modules_back_at_its_first_beat() -> Result<()> {
     let (stage, port) = set("http-restart").await?;

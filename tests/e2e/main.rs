@@ -44,6 +44,7 @@ mod quiet;
 mod real_base;
 mod real_base_http;
 mod record;
+mod replicas;
 mod rollouts;
 mod services;
 mod stage;

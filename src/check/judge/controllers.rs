@@ -17,7 +17,8 @@ use crate::k8s::node_says_ready;
 /// Who keeps the Nodes of this environment, by Leases of those that are Ready: Kubernetes calls a Node that nobody renews
 /// not Ready, so no clock is needed.
 pub(super) fn controllers(facts: &Facts) -> Vec<Finding> {
-    let (env, me) = (&facts.env, &facts.client_id);
+    // Which of our replicas leads is the election's business.
+    let (env, me) = (&facts.env, facts.leader.as_ref().unwrap_or(&facts.client_id));
     let nodes = match seen(CONTROLLERS, &facts.nodes) {
         Ok(nodes) => nodes,
         Err(blind) => return vec![blind],

@@ -198,7 +198,7 @@ impl Base {
         self.expects(expected, now);
         self.replacements.clear();
         self.installing_since.clear();
-        self.conversation.asked_for_baseline();
+        self.conversation.asked_for_baseline(now);
     }
 
     /// Modules whose Pods will come to it are known later than its question.
@@ -222,6 +222,16 @@ impl Base {
     pub fn commands_lost(&mut self) {
         self.conversation.connection_lost();
         self.liveness.not_asked();
+    }
+
+    /// Another process commanded it until now: what it listed then is old, and it may be at work.
+    pub fn taken_over(&mut self, now: Instant) {
+        self.conversation.taken_over(now);
+    }
+
+    /// Another process, which commands it, gave it its baseline.
+    pub fn baseline_given(&mut self) {
+        self.conversation.baseline_given();
     }
 
     /// Our connection to the broker is there again.

@@ -20,6 +20,8 @@ use crate::domain::{
 const LIST_WHILE_BUSY: Duration = Duration::from_secs(5);
 /// A command that lasts longer does not hold its place any more: others are sent beside it.
 const HANGS_AFTER: Duration = Duration::from_secs(120);
+/// A leader answers the question for the baseline within this, or not at all.
+const BASELINE_WITHIN: Duration = Duration::from_secs(20);
 /// So many at most.
 const HANGING: usize = 4;
 
@@ -47,7 +49,8 @@ pub struct Conversation {
     question: Question,
     /// The answer under way may be older than the end of a command.
     outdated: bool,
-    baseline_wanted: bool,
+    /// Since when the base waits for its baseline.
+    baseline_wanted: Option<Instant>,
     /// Versions that have started by our command and that the base keeps deactivated, and what is known of their jars.
     started: BTreeMap<ModuleId, Jar>,
 }
@@ -71,9 +74,20 @@ impl Conversation {
         self.question.want_now();
     }
 
+    /// Another process spoke with the base until now. A question for the baseline that it has had time for is answered.
+    pub(in crate::domain) fn taken_over(&mut self, now: Instant) {
+        self.baseline_wanted = self.baseline_wanted.filter(|asked| now < asked.later(BASELINE_WITHIN));
+        self.away();
+    }
+
+    /// Another process gave the base its baseline.
+    pub(in crate::domain) fn baseline_given(&mut self) {
+        self.baseline_wanted = None;
+    }
+
     /// The base waits for its baseline.
     pub(in crate::domain) fn baseline_wanted(&self) -> bool {
-        self.baseline_wanted
+        self.baseline_wanted.is_some()
     }
 
     /// It has started by our command, and the base keeps it deactivated.
@@ -186,10 +200,10 @@ impl Conversation {
     }
 
     /// What was ordered before is void if the JVM is a new one; if it is not, the base says "conflict".
-    pub(in crate::domain) fn asked_for_baseline(&mut self) {
+    pub(in crate::domain) fn asked_for_baseline(&mut self, now: Instant) {
         self.operations.clear();
         self.started.clear();
-        self.baseline_wanted = true;
+        self.baseline_wanted = Some(now);
         self.ask_now();
     }
 
@@ -199,7 +213,7 @@ impl Conversation {
             Command::Switch(spec) => vec![Order::Switch(spec.clone())],
             Command::Uninstall(id) => vec![Order::Uninstall(id.clone())],
             Command::Baseline(specs) => {
-                self.baseline_wanted = false;
+                self.baseline_wanted = None;
                 specs.iter().cloned().map(Order::Baseline).collect()
             }
             Command::QueryModules => {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::domain::{ListedModule, ModuleId, ModuleSpec, ModuleState, Reason, Strategy, times::Later};
+use crate::domain::{Command, ListedModule, ModuleId, ModuleSpec, ModuleState, Reason, Strategy, times::Later};
 
 /// The list is asked for again after this time, and shows a command that was sent before.
 pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(3);
@@ -91,7 +91,7 @@ impl Order {
         match self {
             Self::Install(..) => "installBiz",
             Self::Baseline(_) => "baseline",
-            Self::Switch(_) => "switchBiz",
+            Self::Switch(_) => Command::SWITCH,
             Self::Uninstall(_) => "uninstallBiz",
         }
     }

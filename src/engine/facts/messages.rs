@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use tracing::{debug, info, warn};
 
 use crate::{
-    domain::{Answer, BaseId, BaseInfo},
+    domain::{Answer, BaseId, BaseInfo, Command},
     engine::state::State,
     k8s::names,
     tunnel::{self, Heartbeat, Message, Via},
@@ -59,13 +59,14 @@ impl State {
         }
         let (metrics, ranges) = (Arc::clone(&self.metrics), self.config.base_addresses.clone());
         self.heard_somebody(now);
-        let connected = self.connected;
+        let (connected, begun) = (self.connected, self.begun);
         let Some(state) = self.base_mut(id, now) else { return };
         state.is_heard_via(via, connected, now);
         state.base.liveness.heard(now);
         match message {
             Message::Heartbeat(Heartbeat { mut info, no_address, going_away, out_of_turn }) => {
                 if out_of_turn {
+                    state.refused_a_switch = false;
                     state.base.may_be_new();
                 }
                 let (ip, no_address) = ranges.admit(info.ip.take(), no_address);
@@ -113,10 +114,19 @@ impl State {
             }
             Message::Reply(reply) => {
                 debug!(base = %id, command = reply.command, answer = ?reply.answer, "reply received");
-                if let Answer::Failed(error) = &reply.answer {
+                if let Answer::Failed(error) = &reply.answer
+                    && begun
+                {
                     let module = reply.module.as_ref().map(ToString::to_string);
                     warn!(base = %id, command = reply.command, module, error, "the base refused a command");
                     metrics.module_failed(reply.command);
+                }
+                if !begun && reply.command == "baseline" {
+                    state.base.baseline_given(); // by whoever leads
+                    state.asked_before_its_node = false;
+                }
+                if reply.command == Command::SWITCH && matches!(reply.answer, Answer::Failed(_)) {
+                    state.refuses_switches();
                 }
                 state.base.replied(reply);
             }

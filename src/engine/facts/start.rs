@@ -14,6 +14,12 @@ use crate::{
 const HOMELESS: usize = 1_000;
 
 impl State {
+    /// Whether all is known that a standby knows: the rest is read when it leads.
+    pub(in crate::engine) fn is_warm(&self) -> bool {
+        let watches = (0..Watched::COUNT).filter(|watch| !Watched::WITH_THE_LEAD.contains(watch));
+        watches.into_iter().all(|watch| self.synced.contains(&watch)) && self.surroundings.are_known()
+    }
+
     /// Nothing is decided before all that is wanted and remembered is known. Returns whether it is.
     pub(in crate::engine) fn begin(&mut self, now: Instant) -> bool {
         let synced = self.synced.len() == Watched::COUNT && self.surroundings.are_known();
@@ -29,6 +35,8 @@ impl State {
             self.base_mut(id, now);
         }
         for (id, state) in &mut self.bases {
+            // What a standby heard was said to another.
+            state.base.taken_over(now);
             if let Some(ledger) = self.record.take(id) {
                 state.restore(ledger);
             } else if let Some(ledger) = state.node.former_ledger() {

@@ -42,6 +42,8 @@ pub(in crate::engine) struct BaseState {
     pub(in crate::engine) reported_reachability: Option<Reachability>,
     /// It was reachable for a time, at some time.
     was_here: bool,
+    /// See [`Self::refuses_switches`].
+    pub(in crate::engine) refused_a_switch: bool,
     /// Tells the ledger that is on record, and the one that is being written or waits for it.
     pub(in crate::engine) saved_mark: u64,
     pub(in crate::engine) noted_mark: u64,
@@ -69,6 +71,7 @@ impl BaseState {
             was_here: false,
             saved_mark: mark(&Ledger::default()),
             noted_mark: mark(&Ledger::default()),
+            refused_a_switch: false,
         }
     }
 
@@ -83,6 +86,11 @@ impl BaseState {
         }
     }
 
+    /// It could not carry out a switch, though nothing stood in its way: it is told in the way of bases that know none.
+    pub(in crate::engine) fn refuses_switches(&mut self) {
+        self.refused_a_switch = true;
+    }
+
     /// Whose silence its silence is. Over HTTP nothing stands between us that could be the silent one.
     pub(in crate::engine) fn link(&self, broker_proven: Option<Instant>, suspected: bool, now: Instant) -> Link {
         match self.via {
@@ -92,7 +100,7 @@ impl BaseState {
                 suspected,
                 commands_at_a_time: self.workers(),
                 loss_is_told: true,
-                offers_switch: true,
+                offers_switch: !self.refused_a_switch,
             },
         }
     }

@@ -24,6 +24,7 @@ use tracing::{debug, warn};
 use super::contacts::Contacts;
 use crate::{
     domain::{BaseId, Command},
+    lead::Lead,
     metrics::Metrics,
     tunnel::{
         Event, Via,
@@ -65,6 +66,7 @@ pub(super) struct Client {
     contacts: Arc<Contacts>,
     events: mpsc::Sender<Event>,
     metrics: Arc<Metrics>,
+    lead: Lead,
     http: Http,
     commands: Arc<Semaphore>,
     questions: Arc<Semaphore>,
@@ -73,7 +75,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(contacts: Arc<Contacts>, events: mpsc::Sender<Event>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(contacts: Arc<Contacts>, events: mpsc::Sender<Event>, metrics: Arc<Metrics>, lead: Lead) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECTS_WITHIN));
         connector.set_nodelay(true);
@@ -83,6 +85,7 @@ impl Client {
             contacts,
             events,
             metrics,
+            lead,
             http,
             commands: Arc::new(Semaphore::new(COMMANDS)),
             questions: Arc::new(Semaphore::new(QUESTIONS)),
@@ -139,9 +142,10 @@ impl Client {
         debug!(%base, %at, command = command.name(), bytes = payload.len(), "sending");
         self.metrics.command_sent(command.name());
         let (http, events, metrics) = (self.http.clone(), self.events.clone(), Arc::clone(&self.metrics));
+        let lead = self.lead.clone();
         exchanges.spawn(async move {
             let (_permit, _question) = (permit, question);
-            let event = exchange(&http, at, &command, payload).await;
+            let event = exchange(&http, &lead, at, &command, payload).await;
             let event = told(&base, &command, event, &metrics);
             if let Some(event) = event {
                 let _ = events.send(event).await;
@@ -195,12 +199,22 @@ fn told(base: &BaseId, command: &Command, answer: Result<Bytes, ExchangeError>, 
     }
 }
 
-async fn exchange(http: &Http, at: SocketAddr, command: &Command, payload: Vec<u8>) -> Result<Bytes, ExchangeError> {
+async fn exchange(
+    http: &Http,
+    lead: &Lead,
+    at: SocketAddr,
+    command: &Command,
+    payload: Vec<u8>,
+) -> Result<Bytes, ExchangeError> {
     let within = if command.is_question() { QUESTION } else { COMMAND };
     let payload = Bytes::from(payload);
     let tries = async {
         let mut pauses = REFUSED.iter();
         loop {
+            // No broker takes this way to a base away from whoever led before.
+            if !lead.may_act() {
+                return Err(ExchangeError::NotSent("this replica does not lead at the moment".to_owned()));
+            }
             match once(http, at, command.name(), payload.clone()).await {
                 Err(ExchangeError::NotSent(why)) => match pauses.next() {
                     Some(pause) => sleep(*pause).await,

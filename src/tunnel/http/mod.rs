@@ -17,7 +17,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio::{net::TcpListener, sync::mpsc};
 
 use super::{AddressRanges, Event, Sender, Topics};
-use crate::{metrics::Metrics, tasks::Tasks, tls::TlsError};
+use crate::{lead::Lead, metrics::Metrics, tasks::Tasks, tls::TlsError};
 use client::Client;
 use contacts::Contacts;
 use door::Door;
@@ -81,10 +81,11 @@ pub fn start(
     topics: Topics,
     events: mpsc::Sender<Event>,
     metrics: Arc<Metrics>,
+    lead: Lead,
 ) -> Sender {
     let contacts = Arc::new(Contacts::new(listener.ranges));
     let (commands, queue) = Sender::new();
-    let client = Client::new(Arc::clone(&contacts), events.clone(), Arc::clone(&metrics));
+    let client = Client::new(Arc::clone(&contacts), events.clone(), Arc::clone(&metrics), lead);
     let server = Server::new(topics, contacts, listener.door, events, metrics);
     tasks.spawn("HTTP tunnel, commands", client.run(queue));
     tasks.spawn("HTTP tunnel, heartbeats", server.run(listener.socket));

@@ -36,8 +36,10 @@ pub(super) struct Rules {
 pub(super) struct Seen {
     /// Connections that subscribed.
     pub(super) subscribed: usize,
-    /// Connections that it closed.
+    /// Connections that subscribed and ended.
     pub(super) closed: usize,
+    /// Client ids, in the order in which they came.
+    pub(super) names: Vec<String>,
     /// Topic and size of the payload, as it took them.
     pub(super) published: Vec<(String, usize)>,
 }
@@ -71,13 +73,14 @@ impl Broker {
                     (rules.clone(), Arc::clone(&known), Arc::clone(&change), cuts.clone());
                 cuts.mark_unchanged();
                 tokio::spawn(async move {
-                    let mut client = Client { stream, rules, seen: &seen, change: &change, count: 0 };
+                    let mut client =
+                        Client { stream, rules, seen: &seen, change: &change, count: 0, subscribed: false };
                     tokio::select! {
                         _ = client.serve() => {}
                         _ = cuts.changed() => {}
                     }
                     let _ = client.stream.shutdown().await;
-                    lock(&seen).closed += 1;
+                    lock(&seen).closed += usize::from(client.subscribed);
                     change.send_replace(());
                 });
             }
@@ -113,6 +116,7 @@ struct Client<'b> {
     seen: &'b Mutex<Seen>,
     change: &'b watch::Sender<()>,
     count: usize,
+    subscribed: bool,
 }
 
 impl Client<'_> {
@@ -134,10 +138,16 @@ impl Client<'_> {
             let mut body = vec![0; length];
             self.stream.read_exact(&mut body).await?;
             let answer = match first & 0xf0 {
-                CONNECT => vec![0x20, 2, 0, 0],
+                CONNECT => {
+                    // Behind the protocol's name, level, flags and keep-alive (MQTT 3.1.1, 3.1).
+                    let length = usize::from(u16::from_be_bytes([body[10], body[11]]));
+                    lock(self.seen).names.push(String::from_utf8_lossy(&body[12..12 + length]).into_owned());
+                    vec![0x20, 2, 0, 0]
+                }
                 PINGREQ => vec![0xd0, 0],
                 SUBSCRIBE => {
                     lock(self.seen).subscribed += 1;
+                    self.subscribed = true;
                     let filters = filters(&body);
                     let mut answer = vec![0x90, 2 + filters, body[0], body[1]];
                     answer.extend(std::iter::repeat_n(if self.rules.refuses { 0x80 } else { 1 }, filters.into()));

@@ -7,15 +7,19 @@ mod probe;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 
 use super::{
     Event, Sender, Topics, elsewhere,
-    mqtt::{MqttConfig, Secret, start},
+    mqtt::{MqttConfig, Secret, Way, start},
     traffic::Books,
 };
 use crate::{
     domain::{BaseId, Command, ModuleId, ModuleSpec, Origin, Strategy},
+    lead::{Lead, Moment},
     metrics::Metrics,
     tasks::Tasks,
 };
@@ -31,6 +35,7 @@ fn config(port: u16) -> MqttConfig {
         username: Secret::None,
         password: Secret::None,
         client_id: "modulet".to_owned(),
+        commands_id: "commands".to_owned(),
         tls: None,
     }
 }
@@ -45,11 +50,18 @@ struct Scene {
 impl Scene {
     /// Connected.
     async fn set(rules: Rules) -> Self {
+        Self::led(rules, Lead::alone()).await
+    }
+
+    /// The same for a replica that leads or not.
+    async fn led(rules: Rules, lead: Lead) -> Self {
         let broker = Broker::start(rules).await.unwrap();
         let config = config(broker.port);
         let (events_to, events) = mpsc::channel(4096);
         let mut tasks = Tasks::default();
-        let commands = start(&mut tasks, &config, Topics::new("dev"), events_to, Arc::new(Metrics::new())).unwrap();
+        let way = Way { lead, broker: watch::Sender::new(false) };
+        let commands =
+            start(&mut tasks, &config, Topics::new("dev"), events_to, Arc::new(Metrics::new()), way).unwrap();
         let mut scene = Self { broker, commands, events, _tasks: tasks };
         scene.next(|event| matches!(event, Event::Connected)).await;
         scene
@@ -226,4 +238,38 @@ async fn however_much_is_said_elsewhere_a_look_ends() {
     let (broker, end, _) = looked(Rules { says, ..Rules::default() }).await;
     assert!(end.unwrap_err().contains("payload size limit exceeded"));
     timeout(DEADLINE, broker.sees(|seen| seen.closed == 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_standby_hears_and_commands_over_a_session_of_its_own_once_it_leads() {
+    let lead = Lead::standby();
+    let scene = Scene::led(Rules::default(), lead.clone()).await;
+    assert_eq!(
+        scene.broker.look(|seen| seen.names.clone()),
+        ["modulet"],
+        "it does not take the session of whoever leads"
+    );
+    assert!(scene.commands.send(base("base-1"), install("early", 10)));
+    lead.renew(Moment::now());
+    scene.sees(|seen| seen.published.len() == 1).await;
+    assert_eq!(scene.broker.look(|seen| seen.names.clone()), ["modulet", "commands"]);
+    assert_eq!(scene.broker.look(|seen| seen.closed), 0, "and still hears");
+}
+
+/// What waits for the broker waits in vain: another may have the session by then.
+#[tokio::test]
+async fn a_leader_that_cannot_renew_does_not_take_the_session_back() {
+    let lead = Lead::standby();
+    lead.renew(Moment::now());
+    let mut scene = Scene::led(Rules::default(), lead.clone()).await;
+    lead.close();
+    scene.broker.cut();
+    scene.next(|event| matches!(event, Event::Disconnected)).await;
+    assert!(scene.commands.send(base("base-1"), install("late", 10)));
+    let connected = timeout(Duration::from_secs(3), scene.broker.sees(|seen| seen.names.len() > 2)).await;
+    assert!(connected.is_err(), "{:?}", scene.broker.look(|seen| seen.names.clone()));
+    lead.renew(Moment::now());
+    scene.next(|event| matches!(event, Event::Connected)).await;
+    assert_eq!(scene.broker.look(|seen| seen.names.clone()), ["modulet", "commands", "modulet", "commands"]);
+    assert!(scene.broker.look(|seen| seen.published.is_empty()), "what waited meanwhile was meant for another time");
 }

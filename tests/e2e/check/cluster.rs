@@ -90,9 +90,10 @@ async fn what_will_not_work_is_named_and_the_patch_that_is_offered_mends_it() ->
         .has(&["[PROBLEM] unwell/limits makes module Pods ask for example.com/gpu"])
         .has(&["[ok] modulet-under-test holds the bases of environment unwell"])
         .ends_with(1);
+    // The same from another replica: who leads is known.
     let other_name = [("CLIENT_ID", "another")];
     let said = check(cluster.kubeconfig(), &address, "unwell", &[], &other_name).await?;
-    said.has(&["[warning] modulet-under-test (1 Nodes) holds the bases of environment unwell"]);
+    said.has(&["[ok] modulet-under-test holds the bases of environment unwell"]);
 
     // Its Pods come to the base too.
     let on_base = ListParams::default().fields(&format!("spec.nodeName={base_node}"));
@@ -152,7 +153,8 @@ async fn a_right_that_is_missing_is_named_and_a_cluster_that_is_away_is_not_call
         { "apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch", "delete"] },
         { "apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"] },
         { "apiGroups": ["apps"], "resources": ["replicasets", "controllerrevisions"], "verbs": ["list", "watch"] },
-        { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "patch"] },
+        { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
+          "verbs": ["get", "list", "watch", "create", "patch"] },
         { "apiGroups": [""], "resources": ["configmaps"], "verbs": ["list", "watch", "create", "patch"] },
     ]);
     create(&Api::<ClusterRole>::all(client.clone()), json!({ "metadata": { "name": "check-rights" }, "rules": rules }))
@@ -172,7 +174,7 @@ async fn a_right_that_is_missing_is_named_and_a_cluster_that_is_away_is_not_call
         Ok(said)
     })
     .await?;
-    said.has(&["[PROBLEM] system:serviceaccount:check-rights:half may not create nodes: "])
+    said.has(&["[PROBLEM] system:serviceaccount:check-rights:half may not create nodes, update leases.coordination.k8s.io in its own namespace: "])
         .has(&["[warning]", "may not list daemonsets.apps, watch daemonsets.apps: "])
         .has(&["[warning]", "list deployments.apps", "patch deployments.apps/scale", "peer Deployments"])
         .has(&["[PROBLEM]", "may not get secrets in ", "check-rights"])

@@ -98,6 +98,10 @@ impl Controller {
         let port = free_port()?;
         let http = options.env.entry("MODULET_HTTP_ADDRESS".to_owned());
         let http = http.or_insert_with(|| format!("127.0.0.1:{port}")).clone();
+        // A process that is started anew is as a container that is: none of that name lives.
+        if let Some(name) = options.env.get("CLIENT_ID").cloned() {
+            options.env.entry("POD_NAME".to_owned()).or_insert(name);
+        }
         ensure!(options.binary.is_file(), "{} is not there", options.binary.display());
         let log = tempfile::Builder::new().prefix("modulet-").suffix(".log").tempfile()?;
         let log = log.into_temp_path();

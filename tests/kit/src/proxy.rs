@@ -1,4 +1,4 @@
-//! A TCP proxy that passes connections on, until it swallows them.
+//! A TCP proxy that passes connections on, until it swallows or cuts them.
 
 use std::net::Ipv4Addr;
 
@@ -15,6 +15,7 @@ use tokio::{
 pub struct Proxy {
     port: u16,
     swallowed: watch::Sender<u64>,
+    cut: watch::Sender<bool>,
     accepting: JoinHandle<()>,
 }
 
@@ -24,18 +25,30 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let port = listener.local_addr()?.port();
         let (swallowed, to) = (watch::Sender::new(0), to.to_owned());
-        let swallowing = swallowed.clone();
+        let cut = watch::Sender::new(false);
+        let (swallowing, cutting) = (swallowed.clone(), cut.clone());
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass(client, to.clone(), swallowing.subscribe()));
+                let (to, swallowing, mut cutting) = (to.clone(), swallowing.subscribe(), cutting.subscribe());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = pass(client, to, swallowing) => {}
+                        _ = cutting.wait_for(|cut| *cut) => {}
+                    }
+                });
             }
         });
-        Ok(Self { port, swallowed, accepting })
+        Ok(Self { port, swallowed, cut, accepting })
     }
 
     /// Where it listens.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Closes all connections, and new ones at once, until it is mended.
+    pub fn cut(&self, cut: bool) {
+        self.cut.send_replace(cut);
     }
 
     /// Half-open: from now on, what is sent on connections that are open is taken and comes to nobody, and nothing

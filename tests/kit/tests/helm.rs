@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
-use kube::api::{ListParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use modulet_testkit::control_plane::{ControlPlane, client_with};
 use modulet_testkit::helm::{helm_install, helm_lint, helm_template};
 use modulet_testkit::wait::eventually;
@@ -170,9 +170,19 @@ async fn a_real_api_server_takes_it_and_gives_the_least_rights() {
     let client = cluster.client().await.unwrap();
     let secret = Api::<Secret>::namespaced(client.clone(), "charted").get("modulet-mqtt").await;
     assert_eq!(secret.unwrap().data.unwrap()["password"].0, password.as_bytes());
-    let deployment = Api::<Deployment>::namespaced(client.clone(), "charted").get("modulet").await;
-    let strategy = deployment.unwrap().spec.unwrap().strategy.unwrap();
-    assert_eq!(strategy.type_.as_deref(), Some("Recreate"));
+    let deployments = Api::<Deployment>::namespaced(client.clone(), "charted");
+    let strategy = async || {
+        let spec = deployments.get("modulet").await.unwrap().spec.unwrap();
+        (spec.replicas.unwrap(), spec.strategy.unwrap().type_.unwrap())
+    };
+    assert_eq!(strategy().await, (2, "RollingUpdate".to_owned()));
+    // One that was installed by a version which does not ask who leads.
+    let old = json!({ "metadata": { "annotations": { "modulet.koupleless.io/leader-election": null } } });
+    deployments.patch("modulet", &PatchParams::default(), &Patch::Merge(old)).await.unwrap();
+    for expected in ["Recreate", "RollingUpdate"] {
+        helm_install(cluster.kubeconfig(), "charted", &values).await.unwrap();
+        assert_eq!(strategy().await, (2, expected.to_owned()), "an old one has to be gone before the new one comes");
+    }
     let pods = Api::<Pod>::namespaced(client, "charted");
     eventually("the Pod to be made", Duration::from_secs(20), async || {
         pods.list(&ListParams::default()).await.ok()?.items.pop()

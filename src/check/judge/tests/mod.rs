@@ -46,6 +46,7 @@ fn well() -> Facts {
     Facts {
         env: "dev".into(),
         client_id: "me".into(),
+        leader: None,
         zone_per_base: ZonePerBase::Auto,
         base: Some(base_node()),
         version: Ok("v1.36.0".into()),
@@ -257,6 +258,11 @@ fn who_else_is_at_work_is_told_by_the_leases_of_ready_nodes() {
     finds(&one, CONTROLLERS, Level::Ok, &["me holds"]);
     let other = with(&[lease("vnode.a.dev", "go-controller")]);
     finds(&other, CONTROLLERS, Level::Warning, &["go-controller (1 Nodes)", "stop it"]);
+    // Another of our replicas leads.
+    let replica = with(&[lease("vnode.a.dev", "me-2")]);
+    finds(&replica, CONTROLLERS, Level::Warning, &["me-2 (1 Nodes) holds"]);
+    let replica = Facts { leader: Some("me-2".into()), ..replica };
+    finds(&replica, CONTROLLERS, Level::Ok, &["me-2 holds", "nobody else"]);
     let two = with(&[lease("vnode.a.dev", "me"), lease("vnode.b.dev", "go-controller")]);
     finds(&two, CONTROLLERS, Level::Problem, &["go-controller (1 Nodes), me (1 Nodes)", "doubled"]);
     // What was held by somebody who is gone is not Ready.

@@ -49,6 +49,8 @@ pub struct HttpOptions {
     pub patience: Duration,
     /// What its heartbeats carry in their header `Authorization`.
     pub authorization: Option<String>,
+    /// Whether it knows `switchBiz`.
+    pub switches: bool,
 }
 
 impl HttpOptions {
@@ -61,6 +63,7 @@ impl HttpOptions {
             heartbeat: Duration::from_secs(12),
             patience: Duration::from_secs(10),
             authorization: None,
+            switches: true,
         }
     }
 }
@@ -83,6 +86,7 @@ struct Shared {
     news: watch::Sender<u64>,
     beats: AtomicBool,
     answers: AtomicBool,
+    switches: bool,
     /// Answers that are still to be cut off in their middle.
     cut: AtomicUsize,
     /// Installs, uninstalls and switches that are open, and the most there ever were.
@@ -123,6 +127,7 @@ impl HttpBase {
             news: watch::channel(0).0,
             beats: AtomicBool::new(true),
             answers: AtomicBool::new(true),
+            switches: http.switches,
             cut: AtomicUsize::new(0),
             open: (AtomicUsize::new(0), AtomicUsize::new(0)),
         };

@@ -61,6 +61,7 @@ async fn connection(mut stream: TcpStream, shared: &Shared, options: &BaseOption
         Err(command::Ignored::Unknown) if word == "help" => told::help(options),
         Ok(Command::Baseline(_)) if word == "baseline" => told::unknown(),
         Err(command::Ignored::Unknown) => told::unknown(),
+        Ok(Command::Switch { .. }) if !shared.switches => told::unknown(),
         // What it cannot read it never answers.
         Err(command::Ignored::Malformed) => {
             drop(busy);
