@@ -50,6 +50,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{/* Whether a Deployment is there whose Pods lead without an election. Where Helm may not look, as in `helm template`, there is none. */}}
+{{- define "modulet.beforeElection" -}}
+{{- with lookup "apps/v1" "Deployment" .Release.Namespace (include "modulet.fullname" .) }}
+{{- if not (dig "metadata" "annotations" "modulet.koupleless.io/leader-election" "" .) }}true{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* Where bases over HTTP find it. */}}
 {{- define "modulet.httpServiceName" -}}
 {{- default (include "modulet.fullname" .) .Values.http.service.name }}
