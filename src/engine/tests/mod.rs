@@ -14,6 +14,7 @@ mod properties;
 mod record;
 mod scene;
 mod silence;
+mod standby;
 mod statuses;
 mod steps;
 mod web;

@@ -117,6 +117,24 @@ impl Scene {
         self.begin();
     }
 
+    /// Another process does the work from now on, and this one hears what is said to it.
+    pub(crate) fn stands_by(&mut self) {
+        self.open.clear();
+        self.runs += 1;
+        self.state = state(&self.config);
+        self.lists_nodes();
+        self.lists_what_else_there_is();
+        self.state.tunnel(Event::Connected, self.now);
+        assert!(self.state.is_warm() && !self.state.begin(self.now));
+    }
+
+    /// The other one is gone.
+    pub(crate) fn takes_over(&mut self) {
+        self.lists_record();
+        self.lists_pods();
+        assert!(self.state.begin(self.now));
+    }
+
     /// Watches deliver what is there, the record now last and now first, and the broker is there.
     fn begin(&mut self) {
         let first = self.runs.is_multiple_of(2);
@@ -124,6 +142,15 @@ impl Scene {
             self.lists_record();
         }
         self.lists_pods_and_nodes();
+        self.lists_what_else_there_is();
+        if !first {
+            self.lists_record();
+        }
+        assert!(self.state.begin(self.now));
+        self.state.tunnel(Event::Connected, self.now);
+    }
+
+    fn lists_what_else_there_is(&mut self) {
         for seen in [Seen::ListBegins, Seen::ListEnds] {
             self.watched(Watched::Deployment(0, Box::new(seen)));
         }
@@ -139,11 +166,6 @@ impl Scene {
             self.watched(Watched::ReplicaSet(index, Seen::ListEnds));
             self.watched(Watched::ControllerRevision(index, Box::new(Seen::ListEnds)));
         }
-        if !first {
-            self.lists_record();
-        }
-        assert!(self.state.begin(self.now));
-        self.state.tunnel(Event::Connected, self.now);
     }
 
     pub(crate) fn watched(&mut self, change: Watched) {

@@ -96,6 +96,24 @@ impl Scene {
         self.watched(Watched::Node(Box::new(Seen::ListEnds)));
     }
 
+    pub(super) fn lists_nodes(&mut self) {
+        self.watched(Watched::Node(Box::new(Seen::ListBegins)));
+        self.show_kind("Node");
+        self.watched(Watched::Node(Box::new(Seen::ListEnds)));
+    }
+
+    pub(super) fn lists_pods(&mut self) {
+        self.watched(Watched::Pod(Box::new(Seen::ListBegins)));
+        self.show_kind("Pod");
+        self.watched(Watched::Pod(Box::new(Seen::ListEnds)));
+    }
+
+    fn show_kind(&mut self, kind: &str) {
+        let of_kind = self.api.objects.iter().filter(|(_, object)| object["kind"] == kind);
+        let all: Vec<_> = of_kind.map(|(name, _)| name.clone()).collect();
+        all.iter().for_each(|object| self.show(object));
+    }
+
     pub(super) fn lists_record(&mut self) {
         self.watched(Watched::Record(Box::new(Seen::ListBegins)));
         let all: Vec<_> = self.api.objects.keys().filter(|name| name.starts_with("modulet-")).cloned().collect();
