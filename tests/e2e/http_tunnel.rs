@@ -120,6 +120,25 @@ async fn a_base_with_default_settings_is_switched_without_a_gap() -> Result<()> 
     stage.ends_quietly().await
 }
 
+/// A wait that ends at once, over and over, is seen by nobody but who pays for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_controller_without_a_broker_that_has_nothing_to_do_does_nothing() -> Result<()> {
+    let (stage, port) = set("http-idle").await?;
+    let _base = base(&stage, stage.base_options("base-1"), HttpOptions::new(port)).await?;
+    let pid = stage.controller.process()?.pid();
+    // User and system time, in steps of 10 ms: behind the name, which may have blanks (proc(5)).
+    let used = || -> Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let fields: Vec<_> = text.rsplit_once(')').context("no name")?.1.split_whitespace().collect();
+        Ok(fields[11].parse::<u64>()? + fields[12].parse::<u64>()?)
+    };
+    let before = used()?;
+    tokio::time::sleep(Duration::from_secs(4)).await; // what is looked for is that nothing happens
+    let used = used()? - before;
+    assert!(used < 100, "{used} of 400 steps with one base that is at rest");
+    stage.ends_quietly().await
+}
+
 /// It is told in the way of bases over MQTT then, and asked to switch no more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_base_that_knows_no_switch_is_updated_all_the_same() -> Result<()> {

@@ -80,7 +80,8 @@ pub async fn elect(
             Step::Wait(until) => tokio::select! {
                 () = sleep(now.until(until)) => {}
                 Some(lease) = changes.next() => this.election.observed(lease, Moment::now()),
-                _ = broker.changed() => {}
+                // Where there is no broker nobody tells anything, which must not be taken for news without end.
+                Ok(()) = broker.changed() => {}
                 () = told(&mut stop) => return this.release().await,
             },
             Step::Lost(to) => return this.lost(&to),
