@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     domain::{Answer, Command, ModuleId},
+    lead::Lead,
     metrics::Metrics,
     tasks::Tasks,
     tunnel::{AddressRanges, Event, Message, Sender, Topics, Via, http},
@@ -51,7 +52,8 @@ impl Scene {
         let listener = http::listen(&config).await.unwrap();
         let (events_to, events) = mpsc::channel(4096);
         let mut tasks = Tasks::default();
-        let commands = http::start(&mut tasks, listener, Topics::new("dev"), events_to, Arc::new(Metrics::new()));
+        let commands =
+            http::start(&mut tasks, listener, Topics::new("dev"), events_to, Arc::new(Metrics::new()), Lead::alone());
         Self { port, commands, events, _tasks: tasks }
     }
 
