@@ -12,7 +12,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    api::{self, Candidate, Clients, EventSink, Gated, Proxies, Reader, Writer},
+    api::{self, Candidate, Clients, EventSink, Gated, Place, Proxies, Reader, Writer},
     config::{Config, ZonePerBase},
     engine::{self, Commands, Edges},
     go_controller,
@@ -134,8 +134,8 @@ impl Parts {
             warn!(variables, "these variables of the Go controller do nothing here");
         }
         let zones = config.zone_per_base == ZonePerBase::Auto;
-        let (namespace, env) = (&config.namespace, &config.env);
-        api::watch(&mut tasks, &clients.watches, namespace, env, zones, &lead, &watched_to, &metrics);
+        let place = Place { namespace: &config.namespace, env: &config.env, zones };
+        api::watch(&mut tasks, &clients.watches, place, &lead, &watched_to, &metrics);
         let client = &clients.requests;
         let gated = Gated::new(client.clone(), lead.clone());
         let mut writer = |name, permits| {

@@ -166,7 +166,7 @@ mod tests {
         lead.renew(Moment::now());
         assert!(lead.may_act() && lead.leads());
         // The renewal took so long that it is over by now: it still leads, and does nothing before the next.
-        lead.renew(Moment(Moment::now().0 - ACTS_FOR));
+        lead.renew(Moment(Moment::now().0.saturating_sub(ACTS_FOR)));
         assert!(!lead.may_act() && lead.leads());
         lead.renew(Moment::now());
         assert_eq!(lead.lost().now_or_never(), None);
@@ -179,7 +179,7 @@ mod tests {
     async fn who_leads_and_could_not_renew_that_waits_for_a_renewal() {
         let lead = Lead::standby();
         assert_eq!((lead.gained().now_or_never(), lead.acts().now_or_never()), (None, None));
-        lead.renew(Moment(Moment::now().0 - ACTS_FOR));
+        lead.renew(Moment(Moment::now().0.saturating_sub(ACTS_FOR)));
         assert_eq!((lead.gained().now_or_never(), lead.acts().now_or_never()), (Some(()), None));
         let wait = tokio::spawn({
             let lead = lead.clone();

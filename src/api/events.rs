@@ -17,7 +17,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::writer::{Gated, Request};
+use super::{gated::Gated, request::Request};
 use crate::{
     domain::{Backoff, printable_bytes},
     metrics::Metrics,

@@ -24,15 +24,24 @@ const WITH_THE_LEAD: [&str; 2] = [PODS, RECORD];
 const PODS: &str = "Pods";
 const RECORD: &str = "ConfigMaps";
 
-/// Starts all watches; `zones`: that of Nodes with zones too. Those of Pods and of the record begin with the lead: what
+/// What is ours.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'p> {
+    /// Where the record is.
+    pub namespace: &'p str,
+    /// Environment of Nodes and of the record.
+    pub env: &'p str,
+    /// Whether ordinary Nodes' zones decide on those of bases.
+    pub zones: bool,
+}
+
+/// Starts all watches. Those of Pods and of the record begin with the lead: what
 /// is wanted and what was ordered is read when nobody else orders any more, not known from a watch that may be behind. A
 /// ledger that is newer than the Pods would have modules uninstalled that are wanted.
 pub fn watch(
     tasks: &mut Tasks,
     client: &Client,
-    namespace: &str,
-    env: &str,
-    zones: bool,
+    Place { namespace, env, zones }: Place<'_>,
     lead: &Lead,
     to: &mpsc::Sender<Watched>,
     metrics: &Arc<Metrics>,

@@ -1,28 +1,19 @@
 //! Writes to the API server: bounded in number, in order of arrival, each reported back.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures::StreamExt;
-use http::{Method, header::CONTENT_TYPE};
-use http_body_util::BodyExt;
-use kube::{Client, client::Body};
-use serde::Deserialize;
-use tokio::{
-    sync::{mpsc, watch},
-    time::timeout,
-};
+use tokio::sync::{mpsc, watch};
 
+use super::{
+    gated::Gated,
+    request::{Outcome, Request, WriteError},
+};
 use crate::{
     domain::{BaseId, PodUid},
-    lead::Lead,
     metrics::Metrics,
     tasks::Tasks,
 };
-
-/// Our name as a field manager.
-const MANAGER: &str = "modulet";
-/// A write that takes longer has failed: an API server that hangs must not hold permits for ever.
-const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What a write is about. At most one write for each key is on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -54,106 +45,6 @@ impl Key {
             Self::Scale(_) => "scale",
             Self::PodCost(..) => "pod_cost",
         }
-    }
-}
-
-/// A request to the API server.
-#[derive(Clone, Debug)]
-pub struct Request {
-    method: Method,
-    path: String,
-    content_type: &'static str,
-    body: Vec<u8>,
-}
-
-impl Request {
-    /// Creates an object in the collection at `path`.
-    pub fn create(path: String, body: &serde_json::Value) -> Self {
-        Self { method: Method::POST, path, content_type: "application/json", body: body.to_string().into_bytes() }
-    }
-
-    /// Strategic merge patch: lists merge by their keys.
-    pub fn strategic_patch(path: String, body: &serde_json::Value) -> Self {
-        let content_type = "application/strategic-merge-patch+json";
-        Self { method: Method::PATCH, path, content_type, body: body.to_string().into_bytes() }
-    }
-
-    /// Merge patch.
-    pub fn merge_patch(path: String, body: &serde_json::Value) -> Self {
-        let content_type = "application/merge-patch+json";
-        Self { method: Method::PATCH, path, content_type, body: body.to_string().into_bytes() }
-    }
-
-    /// What is sent.
-    #[cfg(test)]
-    pub(crate) fn body(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap_or_default()
-    }
-
-    /// How, and to which object.
-    #[cfg(test)]
-    pub(crate) fn target(&self) -> (&Method, &str, &'static str) {
-        (&self.method, &self.path, self.content_type)
-    }
-
-    /// Deletes at once, if the object still is the one with `uid`.
-    pub fn delete(path: String, uid: &str) -> Self {
-        let body = serde_json::json!({
-            "apiVersion": "v1",
-            "kind": "DeleteOptions",
-            "gracePeriodSeconds": 0,
-            "preconditions": { "uid": uid },
-        });
-        Self { method: Method::DELETE, path, content_type: "application/json", body: body.to_string().into_bytes() }
-    }
-}
-
-/// What the API server made of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
-    /// Resource version of the object now; 0 if there is none in the answer.
-    pub resource_version: u64,
-}
-
-/// Why a write failed.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum WriteError {
-    /// The API server refused it.
-    #[error("{message} ({code})")]
-    Refused {
-        /// HTTP status.
-        code: u16,
-        /// For people.
-        message: String,
-    },
-    /// It did not answer.
-    #[error("{0}")]
-    Unreachable(String),
-    /// It was not asked: this replica does not lead, or could not renew that.
-    #[error("this replica does not lead at the moment")]
-    NotLeading,
-}
-
-impl WriteError {
-    /// The object is not there (any more), or another one has its name.
-    pub fn is_gone(&self) -> bool {
-        matches!(self, Self::Refused { code: 404, .. })
-    }
-
-    /// Whether the object is there, where the answer tells: not where it was to be changed, or there where it was to be
-    /// created.
-    pub fn exists(&self) -> Option<bool> {
-        if self.is_gone() { Some(false) } else { self.is_conflict().then_some(true) }
-    }
-
-    /// The API server was not there, or had no time: another try may do.
-    pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::NotLeading | Self::Refused { code: 429 | 500..=599, .. })
-    }
-
-    /// Somebody else wrote first, or the uid is another one's.
-    pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Refused { code: 409, .. })
     }
 }
 
@@ -249,63 +140,4 @@ fn label(result: &Result<Outcome, WriteError>) -> &'static str {
         Err(WriteError::Unreachable(_)) => "unreachable",
         Err(WriteError::NotLeading) => "not_leading",
     }
-}
-
-/// A client that writes only while we may.
-#[derive(Clone)]
-pub struct Gated {
-    client: Client,
-    lead: Lead,
-}
-
-impl Gated {
-    /// Asks `lead` before each write.
-    pub fn new(client: Client, lead: Lead) -> Self {
-        Self { client, lead }
-    }
-
-    /// Sends the request and waits for the answer, but not for ever. A request that is given up takes its connection
-    /// along.
-    pub(super) async fn perform(&self, request: Request) -> Result<Outcome, WriteError> {
-        if !self.lead.may_act() {
-            return Err(WriteError::NotLeading);
-        }
-        let late = |_| WriteError::Unreachable(format!("no answer in {TIMEOUT:?}"));
-        timeout(TIMEOUT, send(&self.client, request)).await.map_err(late)?
-    }
-}
-
-/// Sends the request and reads no more of the answer than is needed.
-async fn send(client: &Client, request: Request) -> Result<Outcome, WriteError> {
-    #[derive(Deserialize, Default)]
-    #[serde(rename_all = "camelCase", default)]
-    struct Meta {
-        resource_version: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct Answer {
-        #[serde(default)]
-        metadata: Meta,
-        message: Option<String>,
-    }
-    let unreachable = |error: &dyn std::fmt::Display| WriteError::Unreachable(error.to_string());
-    // Who wrote it, for `kubectl get --show-managed-fields` (Kubernetes convention).
-    let named = request.method == Method::POST || request.method == Method::PATCH;
-    let uri = if named { format!("{}?fieldManager={MANAGER}", request.path) } else { request.path };
-    let http = http::Request::builder()
-        .method(request.method)
-        .uri(uri)
-        .header(CONTENT_TYPE, request.content_type)
-        .body(Body::from(request.body))
-        .map_err(|e| unreachable(&e))?;
-    let response = client.send(http).await.map_err(|e| unreachable(&e))?;
-    let status = response.status();
-    let body = response.into_body().collect().await.map_err(|e| unreachable(&e))?.to_bytes();
-    let answer: Option<Answer> = serde_json::from_slice(&body).ok();
-    if status.is_success() {
-        let version = answer.and_then(|a| a.metadata.resource_version).and_then(|v| v.parse().ok());
-        return Ok(Outcome { resource_version: version.unwrap_or(0) });
-    }
-    let message = answer.and_then(|a| a.message).unwrap_or_else(|| status.to_string());
-    Err(WriteError::Refused { code: status.as_u16(), message })
 }

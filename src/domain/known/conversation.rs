@@ -10,7 +10,10 @@ use std::{
 };
 
 use super::operation::{Answer, CommandView, Ended, Operation, Order, QUERY_TIMEOUT, Reply};
-use super::question::Question;
+use super::{
+    jar::{Jar, note_jar},
+    question::Question,
+};
 use crate::domain::{
     Command, Link, ListedModule, ModuleId, ModuleState, Settings, Strategy,
     times::{Later, so_far},
@@ -24,16 +27,6 @@ const HANGS_AFTER: Duration = Duration::from_secs(120);
 const BASELINE_WITHIN: Duration = Duration::from_secs(20);
 /// So many at most.
 const HANGING: usize = 4;
-
-/// Whether a jar that was fetched once can be fetched once more: a switch does that, after it has taken the other
-/// versions away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Jar {
-    NotLookedFor,
-    /// A look went unanswered once.
-    NoAnswer,
-    CanBeFetched,
-}
 
 /// State of the conversation.
 #[derive(Clone, Debug, Default)]
@@ -283,23 +276,5 @@ impl Conversation {
         self.list = Some(list);
         (self.listed, self.list_asked) = (Some(now), Some(asked));
         all_ended
-    }
-}
-
-/// What the end of an operation says about the jar of what it was about.
-fn note_jar(started: &mut BTreeMap<ModuleId, Jar>, operation: &Operation, ended: &Ended) {
-    let id = operation.order.id();
-    if operation.looks && operation.answer.is_none() && !operation.uncertain {
-        // The second look that goes unanswered: it is one of those bases that say nothing of a module which they have.
-        let jar = started.entry(id.clone()).or_insert(Jar::NotLookedFor);
-        *jar = if *jar == Jar::NotLookedFor { Jar::NoAnswer } else { Jar::CanBeFetched };
-        return;
-    }
-    let switches = matches!(operation.order, Order::Switch(_) | Order::Install(_, Strategy::UninstallThenInstall));
-    if matches!(ended, Ended::Installed(_)) && !switches {
-        let jar = started.entry(id.clone()).or_insert(Jar::NotLookedFor);
-        if operation.looks {
-            *jar = Jar::CanBeFetched;
-        }
     }
 }

@@ -8,6 +8,7 @@ mod contexts;
 mod conversation;
 mod failures;
 mod health;
+mod jar;
 mod ledger;
 mod link;
 mod liveness;

@@ -66,8 +66,7 @@ impl State {
         match message {
             Message::Heartbeat(Heartbeat { mut info, no_address, going_away, out_of_turn }) => {
                 if out_of_turn {
-                    state.refused_a_switch = false;
-                    state.base.may_be_new();
+                    state.may_be_new();
                 }
                 let (ip, no_address) = ranges.admit(info.ip.take(), no_address);
                 info.ip = ip;

@@ -42,11 +42,19 @@ pub(in crate::engine) struct BaseState {
     pub(in crate::engine) reported_reachability: Option<Reachability>,
     /// It was reachable for a time, at some time.
     was_here: bool,
-    /// See [`Self::refuses_switches`].
-    pub(in crate::engine) refused_a_switch: bool,
+    switching: Switching,
     /// Tells the ledger that is on record, and the one that is being written or waits for it.
     pub(in crate::engine) saved_mark: u64,
     pub(in crate::engine) noted_mark: u64,
+}
+
+/// Whether a base over HTTP can be told to switch from one version to another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Switching {
+    #[default]
+    Offered,
+    /// It could not, though nothing stood in its way.
+    Refused,
 }
 
 impl BaseState {
@@ -71,7 +79,7 @@ impl BaseState {
             was_here: false,
             saved_mark: mark(&Ledger::default()),
             noted_mark: mark(&Ledger::default()),
-            refused_a_switch: false,
+            switching: Switching::default(),
         }
     }
 
@@ -88,7 +96,13 @@ impl BaseState {
 
     /// It could not carry out a switch, though nothing stood in its way: it is told in the way of bases that know none.
     pub(in crate::engine) fn refuses_switches(&mut self) {
-        self.refused_a_switch = true;
+        self.switching = Switching::Refused;
+    }
+
+    /// It may be another JVM.
+    pub(in crate::engine) fn may_be_new(&mut self) {
+        self.switching = Switching::default();
+        self.base.may_be_new();
     }
 
     /// Whose silence its silence is. Over HTTP nothing stands between us that could be the silent one.
@@ -100,7 +114,7 @@ impl BaseState {
                 suspected,
                 commands_at_a_time: self.workers(),
                 loss_is_told: true,
-                offers_switch: !self.refused_a_switch,
+                offers_switch: self.switching == Switching::Offered,
             },
         }
     }

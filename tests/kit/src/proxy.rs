@@ -33,7 +33,8 @@ impl Proxy {
                 tokio::spawn(async move {
                     tokio::select! {
                         () = pass(client, to, swallowing) => {}
-                        _ = cutting.wait_for(|cut| *cut) => {}
+                        // Who could cut it is gone with the proxy, and what is open stays.
+                        Ok(_) = cutting.wait_for(|cut| *cut) => {}
                     }
                 });
             }

@@ -99,7 +99,9 @@ async fn bases_over_http_need_no_broker_and_find_a_service() {
         (&json!("modulet"), &json!("somewhere"))
     );
     assert_eq!(service["spec"]["ports"], json!([{ "name": "heartbeats", "port": 7777, "targetPort": "heartbeats" }]));
-    assert_eq!(service["spec"]["selector"], deployment["spec"]["selector"]["matchLabels"]);
+    let mut leader = deployment["spec"]["selector"]["matchLabels"].clone();
+    leader["modulet.koupleless.io/leader"] = json!("true");
+    assert_eq!(service["spec"]["selector"], leader, "a base posts to one replica: the one that leads");
     assert_eq!(service["spec"]["publishNotReadyAddresses"], true, "a broker that is away keeps no beat away");
 
     let with_broker = helm_template("somewhere", &json!({ "mqtt": { "host": "broker" } })).await.unwrap();
