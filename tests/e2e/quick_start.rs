@@ -152,8 +152,9 @@ impl Reader {
         self.stop(block.terminal).await?;
         let script = self.script(block);
         let (before, last) = script.rsplit_once('\n').unwrap_or(("", &script));
-        // A shell that waits for its child would be in the way of Ctrl-C, which a terminal gives to both.
-        let script = format!("{before}\nexec env {last}");
+        // A shell that waits for its child would be in the way of Ctrl-C, which a terminal gives to both. Where the tests
+        // run in the background it is ignored, and so it would be by what they start.
+        let script = format!("{before}\nexec env --default-signal=INT {last}");
         let log = self.log(block.terminal);
         let mark = tail(&log, usize::MAX).len();
         let mut program = Program::new(block.terminal, "/bin/bash", &log).args(["-ec", &script]);
