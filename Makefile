@@ -26,7 +26,7 @@ build: rust ## Build modulet, optimised, into target/release
 
 test: setup ## Run all tests, with a real control plane, a real broker and real bases
 	cargo test --workspace --locked --no-fail-fast
-	cargo test --locked --test e2e -- --test-threads=5
+	cargo test --locked --test e2e -- --test-threads=6
 
 demo: rust ## Show it: a cluster, a broker and bases on this machine (REAL=1: a real JVM)
 	@[ -n "$$KUBECONFIG" ] || tests/kit/build-tool control-plane --check
