@@ -57,8 +57,8 @@ impl Moment {
 pub enum Role {
     /// It knows what the leader knows, and does nothing.
     Standby,
-    /// It leads; how often that was renewed.
-    Leader(u64),
+    /// It leads.
+    Leader,
     /// It led, and this one does now: what it has in its hands is void.
     Lost(String),
 }
@@ -79,7 +79,7 @@ impl Lead {
 
     /// There is no election: it leads for ever.
     pub fn alone() -> Self {
-        Self::new(u64::MAX, Role::Leader(0), true)
+        Self::new(u64::MAX, Role::Leader, true)
     }
 
     /// One that has to be elected.
@@ -103,20 +103,20 @@ impl Lead {
 
     /// Whether it leads, though it may not have been able to renew that.
     pub fn leads(&self) -> bool {
-        matches!(*self.role.borrow(), Role::Leader(_))
+        *self.role.borrow() == Role::Leader
     }
 
     /// Waits until it leads.
     pub async fn gained(&self) {
         let mut role = self.role.subscribe();
         // The sender lives as long as we.
-        let _ = role.wait_for(|role| matches!(role, Role::Leader(_))).await;
+        let _ = role.wait_for(|role| *role == Role::Leader).await;
     }
 
     /// Waits until it may act.
     pub async fn acts(&self) {
         let mut role = self.role.subscribe();
-        // Each renewal is a change; the sender lives as long as we.
+        // Each renewal is told; the sender lives as long as we.
         while !self.may_act() && role.changed().await.is_ok() {}
     }
 
@@ -132,12 +132,8 @@ impl Lead {
     /// The API server took a renewal that was `begun` then.
     pub(crate) fn renew(&self, begun: Moment) {
         self.acts_until.store(begun.later(ACTS_FOR).millis(), Ordering::SeqCst);
-        self.role.send_modify(|role| {
-            *role = match role {
-                Role::Leader(renewals) => Role::Leader(renewals.saturating_add(1)),
-                Role::Standby | Role::Lost(_) => Role::Leader(0),
-            };
-        });
+        // Told each time, also where it led before: who waits until it may act looks again.
+        self.role.send_replace(Role::Leader);
     }
 
     /// Nothing is done any more.

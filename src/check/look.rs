@@ -105,8 +105,7 @@ async fn see(client: &Client, config: &Config, account: Option<&Account>, facts:
         Some(account) => Some(user(account)),
         None => whoami(client).await,
     };
-    let needed = rights::all().into_iter().filter(|right| config.http_tunnel.is_some() || !right.is_for_http());
-    facts.rights = futures::stream::iter(needed)
+    facts.rights = futures::stream::iter(rights::all(config.http_tunnel.is_some()))
         .map(|right| async move { (right, granted(client, config, account, right).await) })
         .buffered(AT_ONCE)
         .collect()

@@ -27,11 +27,6 @@ pub(super) enum Scope {
 }
 
 impl Right {
-    /// Whether only bases over HTTP need it.
-    pub(super) fn is_for_http(&self) -> bool {
-        (self.verb, self.resource) == ("patch", "pods")
-    }
-
     /// As in `kubectl auth can-i`.
     pub(super) fn name(&self) -> String {
         let group = if self.group.is_empty() { String::new() } else { format!(".{}", self.group) };
@@ -44,7 +39,7 @@ impl Right {
 /// Group, resources, verbs, where, what is not done without.
 type Rule = (&'static str, &'static [&'static str], &'static [&'static str], Scope, Option<&'static str>);
 /// In the order of the chart's file.
-const RULES: [Rule; 11] = [
+const RULES: [Rule; 10] = [
     ("", &["nodes"], &["list", "watch", "create", "patch", "delete"], Scope::Cluster, None),
     ("", &["nodes/status"], &["patch"], Scope::Cluster, None),
     ("", &["pods"], &["list", "watch", "delete"], Scope::Cluster, None),
@@ -63,15 +58,17 @@ const RULES: [Rule; 11] = [
     ("apps", &["deployments/scale"], &["patch"], Scope::Cluster, Some(NO_PEERS)),
     ("coordination.k8s.io", &["leases"], &["create", "patch"], Scope::Leases, None),
     ("coordination.k8s.io", &["leases"], &["get", "list", "watch", "create", "update"], Scope::Own, None),
-    ("", &["pods"], &["patch"], Scope::Own, Some("bases over HTTP do not find the replica that leads")),
 ];
+/// Only where bases are reached over HTTP.
+const FOR_HTTP: Rule =
+    ("", &["pods"], &["patch"], Scope::Own, Some("bases over HTTP do not find the replica that leads"));
 const NO_PEERS: &str = "peer Deployments do not follow the number of bases";
 /// The record, in modulet's own namespace.
 const RECORD: [&str; 4] = ["list", "watch", "create", "patch"];
 const NO_RECORD: &str = "after a restart modules whose Pods went meanwhile stay on their bases";
 
-/// All of them.
-pub(super) fn all() -> Vec<Right> {
+/// All of them; `http`: where bases are reached over HTTP, too.
+pub(super) fn all(http: bool) -> Vec<Right> {
     let rule = |(group, resources, verbs, scope, without): &Rule| {
         let (group, scope, without) = (*group, *scope, *without);
         let of = move |resource: &&'static str| {
@@ -87,7 +84,7 @@ pub(super) fn all() -> Vec<Right> {
         scope: Scope::Own,
         without: Some(NO_RECORD),
     });
-    RULES.iter().flat_map(rule).chain(record).collect()
+    RULES.iter().chain(http.then_some(&FOR_HTTP)).flat_map(rule).chain(record).collect()
 }
 
 #[cfg(test)]
@@ -117,14 +114,14 @@ mod tests {
                 }
             }
         }
-        let ours: BTreeSet<_> = all().iter().map(|r| format!("{} {}/{}", r.verb, r.group, r.resource)).collect();
+        let ours: BTreeSet<_> = all(true).iter().map(|r| format!("{} {}/{}", r.verb, r.group, r.resource)).collect();
         assert!(ours.len() > 20);
         assert_eq!(ours, given);
     }
 
     #[test]
     fn their_names_are_those_of_kubectl() {
-        let names: Vec<_> = all().iter().map(Right::name).collect();
+        let names: Vec<_> = all(true).iter().map(Right::name).collect();
         for name in
             ["create nodes", "patch nodes/status", "patch deployments.apps/scale", "create events.events.k8s.io"]
         {

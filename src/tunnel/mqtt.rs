@@ -38,8 +38,8 @@ use crate::{
 
 /// Between attempts to connect: 1 s, 2 s … 8 s.
 const RECONNECT: Backoff = Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(8) };
-/// Connecting and subscribing take no longer.
-const SUBSCRIBES_WITHIN: Duration = Duration::from_secs(15);
+/// Connecting and subscribing take no longer, nor does connecting for commands.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
 
 /// Whether we may use the broker, and whether it is there.
 #[derive(Clone, Debug)]
@@ -189,18 +189,12 @@ impl Tunnel {
     async fn subscribe(&self, client: &AsyncClient, eventloop: &mut EventLoop) -> Result<(), End> {
         let filters = self.topics.filters();
         let asked = filters.iter().map(|f| SubscribeFilter::new(f.clone(), QoS::AtLeastOnce));
-        let lost = |error: &dyn std::fmt::Display| End::lost(error);
-        client.try_subscribe_many(asked).map_err(|error| lost(&error))?;
-        let acknowledged = async {
-            loop {
-                if let rumqttc::Event::Incoming(Packet::SubAck(ack)) = eventloop.poll().await? {
-                    return Ok::<_, rumqttc::ConnectionError>(ack);
-                }
-            }
-        };
-        let ack = timeout(SUBSCRIBES_WITHIN, acknowledged).await;
-        let ack = ack.map_err(|_| lost(&format!("no answer to the subscription within {SUBSCRIBES_WITHIN:?}")))?;
-        let ack = ack.map_err(|error| lost(&words(&error)))?;
+        client.try_subscribe_many(asked).map_err(|error| End::lost(&error))?;
+        let ack = acknowledged(eventloop, "the subscription", |packet| match packet {
+            Packet::SubAck(ack) => Some(ack),
+            _ => None,
+        });
+        let ack = ack.await?;
         // The last two filters only serve to warn.
         let refused = filters.iter().zip(&ack.return_codes).take(Kind::ALL.len());
         let refused: Vec<_> =
@@ -208,7 +202,7 @@ impl Tunnel {
         if refused.is_empty() {
             return Ok(());
         }
-        Err(lost(&format!(
+        Err(End::lost(&format!(
             "the broker refuses the subscription to {}: grant it to modulet's user in the broker's access list",
             refused.join(", ")
         )))
@@ -222,17 +216,33 @@ async fn gain(config: &MqttConfig, lead: &Lead) -> Result<(AsyncClient, EventLoo
     let mut options = config.options().map_err(|error| End::lost(&error))?;
     options.set_client_id(config.commands_id(lead.is_alone()));
     let (client, mut eventloop) = client(options);
-    let acknowledged = async {
+    let is_there = |packet| matches!(packet, Packet::ConnAck(_)).then_some(());
+    acknowledged(&mut eventloop, "the connection for commands", is_there).await?;
+    if lead.may_act() {
+        Ok((client, eventloop))
+    } else {
+        Err(End::lost(&"the lead was not renewed while it connected"))
+    }
+}
+
+/// Waits for the broker's answer, but not for ever.
+async fn acknowledged<T>(
+    eventloop: &mut EventLoop,
+    what: &str,
+    answer: impl Fn(Packet) -> Option<T>,
+) -> Result<T, End> {
+    let answered = async {
         loop {
-            if let rumqttc::Event::Incoming(Packet::ConnAck(_)) = eventloop.poll().await? {
-                return Ok::<_, rumqttc::ConnectionError>(());
+            if let rumqttc::Event::Incoming(packet) = eventloop.poll().await?
+                && let Some(answer) = answer(packet)
+            {
+                return Ok::<_, rumqttc::ConnectionError>(answer);
             }
         }
     };
-    let lost = |error: &dyn std::fmt::Display| End::lost(error);
-    let ack = timeout(SUBSCRIBES_WITHIN, acknowledged).await;
-    let ack =
-        ack.map_err(|_| lost(&format!("no answer to the connection for commands within {SUBSCRIBES_WITHIN:?}")))?;
-    ack.map_err(|error| lost(&format!("the connection for commands: {}", words(&error))))?;
-    if lead.may_act() { Ok((client, eventloop)) } else { Err(lost(&"the lead was not renewed while it connected")) }
+    match timeout(ANSWERS_WITHIN, answered).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(End::lost(&words(&error))),
+        Err(_) => Err(End::lost(&format!("no answer to {what} within {ANSWERS_WITHIN:?}"))),
+    }
 }

@@ -149,34 +149,40 @@ impl Election {
         if holder != self.hand.me {
             return Step::Lost(holder.to_owned());
         }
-        let replace = |wanted| Step::Replace(Box::new(self.hand.write(Some(lease), wanted, wall)));
         let held = self.held(now);
         if held == (Wanted::Held { has_broker: false }) && Hand::claimed(lease).is_some_and(|by| by != self.hand.me) {
-            return Step::GiveUp(Box::new(self.hand.write(Some(lease), Wanted::Released, wall)));
+            return Step::GiveUp(self.released(lease, wall));
         }
         let due = self.renewed.later(RENEW_EVERY);
         let says_otherwise = Hand::says_it_has_broker(lease) != (held == Wanted::Held { has_broker: true });
         if now >= due || says_otherwise {
-            return replace(held);
+            return self.replace(lease, held, wall);
         }
         let tells = self.without_broker.map(|since| since.later(WITHOUT_BROKER)).filter(|at| *at > now);
         Step::Wait(tells.map_or(due, |at| at.min(due)))
     }
 
     fn stand_by(&self, lease: &Lease, now: Moment, wall: Timestamp) -> Step {
-        let replace = |wanted| Step::Replace(Box::new(self.hand.write(Some(lease), wanted, wall)));
         let expires = self.expires(lease);
         let yields = !Hand::says_it_has_broker(lease);
         let holder = Hand::holder(lease);
         // Who gave it up for want of the broker did so for one who has it.
         let free = self.hand.is_predecessor(holder) || holder.is_empty() && !(yields && self.without_broker.is_some());
         if free || now >= expires {
-            return replace(self.held(now));
+            return self.replace(lease, self.held(now), wall);
         }
         if yields && self.without_broker.is_none() && Hand::claimed(lease).is_none() {
-            return replace(Wanted::Claimed);
+            return self.replace(lease, Wanted::Claimed, wall);
         }
         Step::Wait(expires)
+    }
+
+    fn replace(&self, lease: &Lease, wanted: Wanted, wall: Timestamp) -> Step {
+        Step::Replace(Box::new(self.hand.write(Some(lease), wanted, wall)))
+    }
+
+    fn released(&self, lease: &Lease, wall: Timestamp) -> Box<Lease> {
+        Box::new(self.hand.write(Some(lease), Wanted::Released, wall))
     }
 
     fn held(&self, now: Moment) -> Wanted {
@@ -187,7 +193,7 @@ impl Election {
     /// Gives it back; none if it is not ours.
     pub(super) fn release(&self, wall: Timestamp) -> Option<Box<Lease>> {
         match &self.known {
-            Known::Is(lease) if self.holds() => Some(Box::new(self.hand.write(Some(lease), Wanted::Released, wall))),
+            Known::Is(lease) if self.holds() => Some(self.released(lease, wall)),
             _ => None,
         }
     }

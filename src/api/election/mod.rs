@@ -209,30 +209,26 @@ impl Leases {
     }
 
     async fn look(&self) -> Result<Option<Lease>, String> {
-        in_time(self.api.get_opt(&self.name)).await
+        in_time(self.api.get_opt(&self.name)).await?.map_err(|error| chain(&error))
     }
 
     async fn create(&self, lease: &Lease) -> Result<Answer, String> {
-        written(in_time_answer(self.api.create(&PostParams::default(), lease)).await)
+        written(in_time(self.api.create(&PostParams::default(), lease)).await?)
     }
 
     async fn replace(&self, lease: &Lease) -> Result<Answer, String> {
-        written(in_time_answer(self.api.replace(&self.name, &PostParams::default(), lease)).await)
+        written(in_time(self.api.replace(&self.name, &PostParams::default(), lease)).await?)
     }
 }
 
-fn written(answer: Result<Result<Lease, kube::Error>, String>) -> Result<Answer, String> {
-    match answer? {
+fn written(answer: Result<Lease, kube::Error>) -> Result<Answer, String> {
+    match answer {
         Ok(lease) => Ok(Answer::Written(lease)),
         Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => Ok(Answer::Outdated),
         Err(error) => Err(chain(&error)),
     }
 }
 
-async fn in_time<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, String> {
-    in_time_answer(request).await?.map_err(|error| chain(&error))
-}
-
-async fn in_time_answer<T>(request: impl Future<Output = T>) -> Result<T, String> {
+async fn in_time<T>(request: impl Future<Output = T>) -> Result<T, String> {
     timeout(ANSWERS_WITHIN, request).await.map_err(|_| format!("no answer within {} s", ANSWERS_WITHIN.as_secs()))
 }

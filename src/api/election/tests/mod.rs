@@ -59,6 +59,11 @@ impl Server {
     }
 }
 
+/// Two replicas of one environment that has no leader yet.
+fn two() -> (Server, Replica, Replica) {
+    (Server::default(), Replica::new("a", "1"), Replica::new("b", "1"))
+}
+
 impl Replica {
     fn new(pod: &str, process: &str) -> Self {
         Self { election: Election::new(hand(pod, process), Moment::at(0)) }
@@ -89,7 +94,7 @@ impl Replica {
 
 #[test]
 fn the_first_leads_and_the_second_waits_for_as_long_as_it_renews() {
-    let (mut server, mut one, mut two) = (Server::default(), Replica::new("a", "1"), Replica::new("b", "1"));
+    let (mut server, mut one, mut two) = two();
     assert_eq!(one.acts(&mut server, 0), (Some(Gain::Free), None));
     assert_eq!(two.acts(&mut server, 0), (None, None));
     for second in 1..40 {
@@ -105,7 +110,7 @@ fn the_first_leads_and_the_second_waits_for_as_long_as_it_renews() {
 
 #[test]
 fn who_does_not_renew_is_followed_ten_seconds_after_its_last_word_and_learns_of_it() {
-    let (mut server, mut one, mut two) = (Server::default(), Replica::new("a", "1"), Replica::new("b", "1"));
+    let (mut server, mut one, mut two) = two();
     one.acts(&mut server, 0);
     two.acts(&mut server, 3);
     assert_eq!(two.acts(&mut server, 12), (None, None), "counted from when it saw it, not from what it says");
@@ -116,7 +121,7 @@ fn who_does_not_renew_is_followed_ten_seconds_after_its_last_word_and_learns_of_
 
 #[test]
 fn what_is_given_back_is_taken_at_once_and_what_was_this_pods_too() {
-    let (mut server, mut one, mut two) = (Server::default(), Replica::new("a", "1"), Replica::new("b", "1"));
+    let (mut server, mut one, mut two) = two();
     one.acts(&mut server, 0);
     two.acts(&mut server, 0);
     let lease = one.election.release(wall()).unwrap();
@@ -131,7 +136,7 @@ fn what_is_given_back_is_taken_at_once_and_what_was_this_pods_too() {
 
 #[test]
 fn a_lease_that_a_person_deletes_is_made_anew_by_its_leader() {
-    let (mut server, mut one, mut two) = (Server::default(), Replica::new("a", "1"), Replica::new("b", "1"));
+    let (mut server, mut one, mut two) = two();
     one.acts(&mut server, 0);
     two.acts(&mut server, 0);
     server.lease = None;
@@ -148,7 +153,7 @@ fn a_lease_that_a_person_deletes_is_made_anew_by_its_leader() {
 
 #[test]
 fn while_nobody_can_renew_nobody_counts_as_late() {
-    let (mut server, mut one, mut two) = (Server::default(), Replica::new("a", "1"), Replica::new("b", "1"));
+    let (mut server, mut one, mut two) = two();
     one.acts(&mut server, 0);
     two.acts(&mut server, 0);
     // The API server is away for ten minutes; both try.
@@ -189,7 +194,7 @@ fn what_a_watch_says_late_is_passed_over() {
 
 #[test]
 fn a_leader_without_a_broker_hands_over_to_who_has_it_and_only_to_that_one() {
-    let (mut server, mut one, mut two) = (Server::default(), Replica::new("a", "1"), Replica::new("b", "1"));
+    let (mut server, mut one, mut two) = two();
     let mut three = Replica::new("c", "1");
     one.acts(&mut server, 0);
     two.acts(&mut server, 0);
@@ -212,7 +217,7 @@ fn a_leader_without_a_broker_hands_over_to_who_has_it_and_only_to_that_one() {
 
 #[test]
 fn where_nobody_has_the_broker_nobody_moves_and_little_is_written() {
-    let (mut server, mut one, mut two) = (Server::default(), Replica::new("a", "1"), Replica::new("b", "1"));
+    let (mut server, mut one, mut two) = two();
     one.acts(&mut server, 0);
     two.acts(&mut server, 0);
     for second in 1..100 {
