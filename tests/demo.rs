@@ -135,14 +135,22 @@ fn binary() -> Result<PathBuf> {
     Ok(demo)
 }
 
-#[test]
-fn the_story_is_told_and_nothing_is_left() -> Result<()> {
-    let port = free_port()?.to_string();
-    let mut demo = Demo::start(&["--exit", "--broker-port", &port])?;
+/// Tells the story to its end, with all these words in it.
+fn told(args: &[&str], words: &[&str]) -> Result<(Demo, String)> {
+    let mut demo = Demo::start(args)?;
     let status = demo.wait()?;
     let story = demo.story();
     assert!(status.success(), "{status}\n{story}");
-    for key in [
+    for key in words {
+        assert!(story.contains(key), "{key:?} is missing in\n{story}");
+    }
+    Ok((demo, story))
+}
+
+#[test]
+fn the_story_is_told_and_nothing_is_left() -> Result<()> {
+    let port = free_port()?.to_string();
+    let words = [
         "each becomes a Node",
         "vnode.base-3.demo   Ready",
         "$ kubectl -n modulet-demo apply -f examples/module-deployment.yaml",
@@ -152,9 +160,8 @@ fn the_story_is_told_and_nothing_is_left() -> Result<()> {
         "Failed, BizDeactivate",
         "base-1   biz1     0.0.2     activated",
         "Everything is gone",
-    ] {
-        assert!(story.contains(key), "{key:?} is missing in\n{story}");
-    }
+    ];
+    let (demo, story) = told(&["--exit", "--broker-port", &port], &words)?;
     let counts = |line: &&String| line.split_whitespace().skip(1).eq(["1", "1", "1", "0"]);
     assert_eq!(demo.told.iter().filter(counts).count(), 3, "{story}");
     assert!(!story.contains('\x1b'), "no colours in a pipe");
@@ -165,11 +172,7 @@ fn the_story_is_told_and_nothing_is_left() -> Result<()> {
 #[test]
 fn the_story_is_told_over_http_without_a_broker() -> Result<()> {
     let port = free_port()?.to_string();
-    let mut demo = Demo::start(&["--exit", "--http", "--http-port", &port])?;
-    let status = demo.wait()?;
-    let story = demo.story();
-    assert!(status.success(), "{status}\n{story}");
-    for key in [
+    let words = [
         "there is no broker",
         "say hello over HTTP: each becomes a Node",
         "vnode.base-3.demo   Ready",
@@ -178,9 +181,8 @@ fn the_story_is_told_over_http_without_a_broker() -> Result<()> {
         "Failed, BizDeactivate",
         "base-1   biz1     0.0.2     activated",
         "Everything is gone",
-    ] {
-        assert!(story.contains(key), "{key:?} is missing in\n{story}");
-    }
+    ];
+    let (demo, story) = told(&["--exit", "--http", "--http-port", &port], &words)?;
     for counts in [["installBiz", "6"], ["switchBiz", "0"], ["uninstallBiz", "3"]] {
         assert!(demo.told.iter().any(|line| line.split_whitespace().eq(counts)), "{counts:?}: {story}");
     }

@@ -143,6 +143,19 @@ impl Scene {
         self.agree().await
     }
 
+    /// Three Pods that cannot be installed, each for a reason of its own, which it says: one that breaks at its start, a
+    /// newer version of what runs that does, and one whose jar is nowhere.
+    pub(crate) async fn three_fail(&self) -> Result<()> {
+        let cause = "java.lang.IllegalStateException: broken on purpose";
+        self.create("broken", &[("bizbroken", "0.0.1")], None, &[]).await?;
+        self.create("broken-update", &[("biz1", "0.0.4")], None, &[]).await?;
+        self.create("nowhere", &[("biz7", "7.7.7")], None, &[]).await?;
+        self.fails("broken", "InstallFailed", &[cause]).await?;
+        self.fails("broken-update", "InstallFailed", &[cause]).await?;
+        let why = ["java.io.FileNotFoundException", "No such file or directory"];
+        self.fails("nowhere", "InstallFailed", &why).await
+    }
+
     fn said(&self, command: &str) -> usize {
         let topic = format!("koupleless_{}/jvm-1/{command}", self.stage.name);
         self.spy.count(|message| message.topic == topic)
@@ -238,13 +251,7 @@ async fn a_real_base_in_its_default_mode_gets_installs_updates_and_readable_fail
     // What fails, each for its reason; what runs goes on running.
     scene.create("v1", &[("biz1", "0.0.1")], None, &[]).await?;
     scene.ready("v1").await?;
-    let cause = "java.lang.IllegalStateException: broken on purpose";
-    scene.create("broken", &[("bizbroken", "0.0.1")], None, &[]).await?;
-    scene.create("broken-update", &[("biz1", "0.0.4")], None, &[]).await?;
-    scene.create("nowhere", &[("biz7", "7.7.7")], None, &[]).await?;
-    scene.fails("broken", "InstallFailed", &[cause]).await?;
-    scene.fails("broken-update", "InstallFailed", &[cause]).await?;
-    scene.fails("nowhere", "InstallFailed", &["java.io.FileNotFoundException", "No such file or directory"]).await?;
+    scene.three_fail().await?;
     for pod in ["broken", "broken-update", "nowhere"] {
         stage.delete_pod(pod).await?;
     }

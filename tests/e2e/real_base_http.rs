@@ -155,14 +155,8 @@ async fn what_fails_on_a_real_base_over_http_says_why_and_what_runs_goes_on() ->
     let stage = &scene.stage;
     scene.create("v1", &[("biz1", "0.0.1")], None, &[]).await?;
     scene.ready("v1").await?;
-    let cause = "java.lang.IllegalStateException: broken on purpose";
-    scene.create("broken", &[("bizbroken", "0.0.1")], None, &[]).await?;
-    scene.create("broken-update", &[("biz1", "0.0.4")], None, &[]).await?;
-    scene.create("nowhere", &[("biz7", "7.7.7")], None, &[]).await?;
     scene.create("other-name", &[("biz9", "0.0.1")], Some(("bizslow", "0.0.1")), &["--sleep=10"]).await?;
-    scene.fails("broken", "InstallFailed", &[cause]).await?;
-    scene.fails("broken-update", "InstallFailed", &[cause]).await?;
-    scene.fails("nowhere", "InstallFailed", &["java.io.FileNotFoundException", "No such file or directory"]).await?;
+    scene.three_fail().await?;
     scene.fails("other-name", "ModuleMismatch", &["biz9:0.0.1", "bizslow:0.0.1"]).await?;
     assert!(is_ready(&stage.pods().get("v1").await?));
     assert_eq!(scene.base.ask("biz1").await?.as_deref(), Some("biz1 0.0.1 on jvm-1"));

@@ -106,6 +106,27 @@ async fn fleet(stage: &Stage, count: usize) -> Result<Fleet> {
     Ok(fleet)
 }
 
+/// What may not move while the lead does: conditions, and how often bases were told something.
+struct Before {
+    conditions: BTreeMap<String, Vec<(String, String, String)>>,
+    installs: usize,
+}
+
+impl Before {
+    async fn of(stage: &Stage, fleet: &Fleet) -> Result<Self> {
+        Ok(Self { conditions: conditions(stage).await?, installs: fleet.received("installBiz") })
+    }
+
+    /// Nothing moved but what the test did: so many more installs, and so many uninstalls.
+    async fn holds(&self, stage: &Stage, fleet: &Fleet, installs: usize, uninstalls: usize) -> Result<()> {
+        let told = (fleet.received("installBiz"), fleet.received("uninstallBiz"));
+        assert_eq!(told, (self.installs + installs, uninstalls), "installs and uninstalls");
+        let now = conditions(stage).await?;
+        self.conditions.iter().for_each(|(name, was)| assert_eq!(now.get(name), Some(was), "{name}"));
+        Ok(())
+    }
+}
+
 async fn all_ready(stage: &Stage, count: usize) -> Result<()> {
     eventually("all Pods Ready", Duration::from_secs(90), async || {
         let ready = stage.pods().list(&ListParams::default()).await?.items.iter().filter(|pod| is_ready(pod)).count();
@@ -122,7 +143,7 @@ async fn a_leader_that_is_killed_is_followed_and_nothing_of_three_hundred_bases_
     let (second, third) = (replica(&stage, "second", |o| o).await?, replica(&stage, "third", |o| o).await?);
     assert_eq!(holder(&stage).await?, "modulet-under-test");
     let fleet = fleet(&stage, BASES).await?;
-    let (before, ordered) = (conditions(&stage).await?, fleet.received("installBiz"));
+    let before = Before::of(&stage, &fleet).await?;
 
     stage.controller.kill9().await?;
     let (leader, after) = followed(&[&second, &third], FOLLOWED).await?;
@@ -140,12 +161,7 @@ async fn a_leader_that_is_killed_is_followed_and_nothing_of_three_hundred_bases_
         Ok(())
     })
     .await?;
-    let mut now = conditions(&stage).await?;
-    now.remove("late");
-    for (name, was) in &before {
-        assert_eq!(now.get(name), Some(was), "{name}, followed after {after:?}");
-    }
-    assert_eq!((fleet.received("installBiz"), fleet.received("uninstallBiz")), (ordered + 1, 0));
+    before.holds(&stage, &fleet, 1, 0).await.with_context(|| format!("followed after {after:?}"))?;
     assert!(leader.log_text().contains("leading: the one before did not renew"), "{}", leader.log_text());
 
     // The dead one comes back, and stands by; the new leader gives up in order and it leads again within a second.
@@ -160,8 +176,7 @@ async fn who_is_told_to_stop_hands_over_at_once() -> Result<()> {
     let mut stage = Stage::set("replicas-stop").await?;
     let second = replica(&stage, "second", |o| o).await?;
     let fleet = fleet(&stage, 20).await?;
-    let (before, ordered) = (conditions(&stage).await?, fleet.received("installBiz"));
-    let stopping = Instant::now();
+    let before = Before::of(&stage, &fleet).await?;
     let (ended, followed) =
         tokio::join!(stage.controller.terminate(), async { followed(&[&second], Duration::from_secs(5)).await });
     ensure!(ended?.success());
@@ -169,14 +184,7 @@ async fn who_is_told_to_stop_hands_over_at_once() -> Result<()> {
     assert!(after < Duration::from_secs(3), "{after:?}");
     stage.create_pod(bound(&stage, &fleet.identities()[3], "late", "1")).await?;
     stage.pod_ready("late").await?;
-    assert_eq!(
-        (fleet.received("installBiz"), fleet.received("uninstallBiz")),
-        (ordered + 1, 0),
-        "{:?}",
-        stopping.elapsed()
-    );
-    let now = conditions(&stage).await?;
-    before.iter().for_each(|(name, was)| assert_eq!(now.get(name), Some(was), "{name}"));
+    before.holds(&stage, &fleet, 1, 0).await?;
     assert!(second.log_text().contains("leading: the one before gave it up"), "{}", second.log_text());
     stage.controller.restart().await?;
     stage.ends_quietly().await
@@ -273,16 +281,14 @@ async fn a_leader_that_loses_the_broker_hands_over_to_a_standby_that_has_it() ->
     followed(&[&behind], Duration::from_secs(5)).await?;
     stage.controller.restart().await?;
     let fleet = fleet(&stage, 10).await?;
-    let (before, ordered) = (conditions(&stage).await?, fleet.received("installBiz"));
+    let before = Before::of(&stage, &fleet).await?;
     proxy.cut(true);
     let (_, after) = followed(&[&stage.controller], Duration::from_secs(20)).await?;
     assert!(after < Duration::from_secs(10), "{after:?}");
     let base = &fleet.identities()[2];
     stage.create_pod(bound(&stage, base, "late", "1")).await?;
     stage.pod_ready("late").await?;
-    assert_eq!((fleet.received("installBiz"), fleet.received("uninstallBiz")), (ordered + 1, 0));
-    let now = conditions(&stage).await?;
-    before.iter().for_each(|(name, was)| assert_eq!(now.get(name), Some(was), "{name}"));
+    before.holds(&stage, &fleet, 1, 0).await?;
     eventually("the one without a broker ends, to stand by", SOON, async || {
         behind.process()?.exit().context("it runs")
     })
@@ -312,7 +318,7 @@ async fn a_leader_that_loses_the_api_server_is_followed_and_commands_nothing_aft
     followed(&[&behind], Duration::from_secs(5)).await?;
     stage.controller.restart().await?;
     let fleet = fleet(&stage, 10).await?;
-    let (before, ordered) = (conditions(&stage).await?, fleet.received("installBiz"));
+    let mut before = Before::of(&stage, &fleet).await?;
     proxy.cut(true);
     followed(&[&stage.controller], FOLLOWED).await?;
     // What a leader that sees nothing any more would do wrong: its Pod goes and comes on another base.
@@ -323,10 +329,10 @@ async fn a_leader_that_loses_the_api_server_is_followed_and_commands_nothing_aft
     fleet.restart(0); // it asks for its baseline: the old one would have it install what nobody wants any more
     sleep(Duration::from_secs(12)).await; // in which the old one would answer
     assert_eq!(fleet.modules(0), [], "the old leader commands");
-    assert_eq!((fleet.received("installBiz"), fleet.received("uninstallBiz")), (ordered + 1, 1));
-    let now = conditions(&stage).await?;
-    let others = before.iter().filter(|(name, _)| **name != pod_of(old) && !name.contains(&format!(".{old}.")));
-    others.for_each(|(name, was)| assert_eq!(now.get(name), Some(was), "{name}"));
+    for moved in [pod_of(old), stage.node_name(old)] {
+        before.conditions.remove(&moved).context(moved)?;
+    }
+    before.holds(&stage, &fleet, 1, 1).await?;
     proxy.cut(false);
     eventually("it learns of it and ends", SOON, async || behind.process()?.exit().context("it runs")).await?;
     stage.ends_quietly().await

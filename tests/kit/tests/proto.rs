@@ -160,21 +160,27 @@ fn references(value: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
+/// A document of `proto/`, and the files that it refers to. What it refers to within itself is there.
+fn document(name: &str) -> Result<(Value, BTreeSet<String>)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto").join(name);
+    let document: Value = serde_saphyr::from_str(&std::fs::read_to_string(path)?)?;
+    let mut targets = BTreeSet::new();
+    references(&document, &mut targets);
+    let (inside, files): (BTreeSet<_>, _) = targets.into_iter().partition(|target| target.starts_with('#'));
+    for target in inside {
+        assert!(document.pointer(target.trim_start_matches('#')).is_some(), "{target} leads nowhere");
+    }
+    Ok((document, files))
+}
+
 #[test]
 fn asyncapi_document() -> Result<()> {
     let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
-    let document: Value = serde_saphyr::from_str(&std::fs::read_to_string(proto.join("asyncapi.yaml"))?)?;
+    let (document, targets) = document("asyncapi.yaml")?;
     assert_eq!(document["asyncapi"], "3.0.0");
-    let mut targets = BTreeSet::new();
-    references(&document, &mut targets);
     let mut files = BTreeSet::new();
     for target in &targets {
-        match target.strip_prefix('#') {
-            Some(pointer) => assert!(document.pointer(pointer).is_some(), "{target} leads nowhere"),
-            None => {
-                files.insert(target.strip_prefix("schemas/").context("a reference outside of schemas/")?.to_owned());
-            }
-        }
+        files.insert(target.strip_prefix("schemas/").context("a reference outside of schemas/")?.to_owned());
     }
     let mut existing = BTreeSet::new();
     for entry in std::fs::read_dir(proto.join("schemas"))? {
