@@ -12,7 +12,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    api::{self, Candidate, Clients, EventSink, Gated, Place, Proxies, Reader, Writer},
+    api::{self, Candidate, Clients, EventSink, Gated, Place, Proxies, Reader, ReportSink, Writer},
     config::{Config, ZonePerBase},
     engine::{self, Commands, Edges},
     go_controller,
@@ -54,11 +54,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         Some(tunnel) => Some(http_tunnel::listen(tunnel).await?),
         None => None,
     };
-    let clients =
-        Clients::new(cluster(&config).await?, &Proxies::from_env()).context("cannot make a Kubernetes client")?;
+    let proxies = Proxies::from_env();
+    let clients = Clients::new(cluster(&config).await?, &proxies).context("cannot make a Kubernetes client")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let mut parts = Parts::start(config, listener, heartbeats, &clients)?;
+    let mut parts = Parts::start(config, listener, heartbeats, &clients, &proxies)?;
     let told = async {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
@@ -94,6 +94,7 @@ impl Parts {
         listener: TcpListener,
         heartbeats: Option<http_tunnel::Listener>,
         clients: &Clients,
+        proxies: &Proxies,
     ) -> anyhow::Result<Self> {
         let (config, metrics) = (Arc::new(config), Arc::new(Metrics::new()));
         let readiness = Arc::new(Readiness::default());
@@ -105,6 +106,7 @@ impl Parts {
         let topics = Topics::new(&config.env);
         let lead = if config.leader_election { Lead::standby() } else { Lead::alone() };
         // Where there is no broker it is as if it were always there.
+        metrics.broker_connected.set(i64::from(config.mqtt.is_none()));
         let (broker, has_broker) = watch::channel(config.mqtt.is_none());
         let mut commands = Commands::default();
         if let Some(mqtt) = &config.mqtt {
@@ -145,6 +147,13 @@ impl Parts {
         let (statuses, background) = (writer("writes", WRITES), writer("background", BACKGROUND_WRITES));
         let record = writer("record", 1);
         let (instance, open) = (config.client_id.clone(), statuses.open());
+        let reports = match config.hooks.clone() {
+            Some(hooks) => {
+                let metrics = Arc::clone(&metrics);
+                Some(ReportSink::start(&mut tasks, hooks, &config.env, proxies.clone(), lead.clone(), metrics)?)
+            }
+            None => None,
+        };
         let edges = Edges {
             tunnel,
             watched,
@@ -155,6 +164,7 @@ impl Parts {
             background,
             record,
             events: EventSink::start(&mut tasks, gated.clone(), instance, open, Arc::clone(&metrics)),
+            reports,
             writer: statuses,
         };
         let (stop, stopped) = watch::channel(false);
@@ -233,7 +243,7 @@ mod tests {
         let listener = http::listen(config.http_address).await.unwrap();
         let clients =
             Clients::new(kube::Config::new("http://127.0.0.1:1".parse().unwrap()), &Proxies::default()).unwrap();
-        Parts::start(config, listener, None, &clients).unwrap()
+        Parts::start(config, listener, None, &clients, &Proxies::default()).unwrap()
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod http_tunnel;
 mod mqtt;
+mod reports;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -9,6 +10,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum, builder::Resettabl
 use ipnet::IpNet;
 
 use crate::{
+    api::Hooks,
     check::Subcommand,
     domain::Settings,
     k8s::{ModuleUrls, UrlPrefix, names},
@@ -17,6 +19,7 @@ use crate::{
 };
 use http_tunnel::HttpTunnelArgs;
 use mqtt::MqttArgs;
+use reports::ReportArgs;
 
 /// The kubelet for modules: makes every Koupleless base a Kubernetes Node and every module a Pod on it.
 ///
@@ -122,6 +125,9 @@ pub struct Args {
     )]
     shared_module_names: SharedModuleNames,
 
+    #[command(flatten)]
+    reports: ReportArgs,
+
     #[command(subcommand)]
     command: Option<Subcommand>,
 }
@@ -214,6 +220,8 @@ pub struct Config {
     pub base_addresses: AddressRanges,
     /// Module names of several namespaces.
     pub shared_module_names: SharedModuleNames,
+    /// Who is told of failures.
+    pub hooks: Option<Hooks>,
 }
 
 impl From<Args> for Config {
@@ -244,6 +252,7 @@ impl From<Args> for Config {
             module_urls: ModuleUrls::new(args.module_urls),
             base_addresses,
             shared_module_names: args.shared_module_names,
+            hooks: args.reports.hooks(),
             settings: Settings {
                 unreachable_after,
                 ask_after: unreachable_after.mul_f64(0.43),

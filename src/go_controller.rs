@@ -2,7 +2,7 @@
 //! be passed over without a word.
 
 /// Those that modulet has too, under the same name and with the same meaning.
-pub const SUPPORTED: [&str; 14] = [
+pub const SUPPORTED: [&str; 15] = [
     "CLIENT_ID",
     "ENV",
     "NAMESPACE",
@@ -17,10 +17,11 @@ pub const SUPPORTED: [&str; 14] = [
     "MQTT_CLIENT_KEY_PATH",
     "ENABLE_HTTP_TUNNEL",
     "HTTP_TUNNEL_LISTEN_PORT",
+    "REPORT_HOOKS",
 ];
 
 /// The others, and what to do instead.
-pub const OTHERS: [(&str, &str); 9] = [
+pub const OTHERS: [(&str, &str); 8] = [
     ("IS_CLUSTER", "run several replicas of modulet instead: one of them leads, and takes thousands of bases"),
     ("WORKLOAD_MAX_LEVEL", "leave it out: no work is shared among controllers"),
     ("VNODE_WORKER_NUM", "leave it out: there are no workers to count"),
@@ -31,7 +32,6 @@ pub const OTHERS: [(&str, &str); 9] = [
         "ENABLE_MODULE_REPLICAS_SYNC_WITH_BASE",
         "leave it out: it is on for each Deployment with the label virtual-kubelet.koupleless.io/strategy: peer",
     ),
-    ("REPORT_HOOKS", "alert on Events and /metrics instead"),
     ("TRACKER_CONFIG_PATH", "alert on Events and /metrics instead"),
 ];
 

@@ -1,5 +1,7 @@
 //! All metrics in one place.
 
+mod standing;
+
 use std::{sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
@@ -12,6 +14,8 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
+
+pub use standing::{PodsFor, Standing};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Named {
@@ -36,7 +40,7 @@ pub struct Metrics {
     queues: Family<Named, Gauge>,
     overflows: Family<Named, Counter>,
     failures: Family<Named, Counter>,
-    /// 1 while connected to the broker.
+    /// 1 while connected to the broker, or where there is none.
     pub broker_connected: Gauge,
     /// 1 while this replica leads.
     pub leads: Gauge,
@@ -60,6 +64,8 @@ pub struct Metrics {
     reply_to_status: Histogram,
     step: Histogram,
     lateness: Gauge<f64, AtomicU64>,
+    /// How things stand.
+    pub standing: Standing,
 }
 
 impl Metrics {
@@ -90,6 +96,7 @@ impl Metrics {
             reply_to_status: seconds(),
             step: Histogram::new(exponential_buckets(0.000_01, 2.0, 15)),
             lateness: Gauge::default(),
+            standing: Standing::new(&mut registry),
             registry: Registry::default(),
         };
         registry.register("commands", "Commands sent to bases, by command", metrics.commands.clone());
@@ -100,7 +107,11 @@ impl Metrics {
         registry.register("queue_depth", "Entries waiting, by queue", metrics.queues.clone());
         registry.register("queue_overflows", "Entries refused by a full queue", metrics.overflows.clone());
         registry.register("module_failures", "Installs and uninstalls that failed", metrics.failures.clone());
-        registry.register("broker_connected", "1 while connected to the broker", metrics.broker_connected.clone());
+        registry.register(
+            "broker_connected",
+            "1 while connected to the broker, or where there is none",
+            metrics.broker_connected.clone(),
+        );
         registry.register("leads", "1 while this replica leads, 0 while it stands by", metrics.leads.clone());
         registry.register("leads_gained", "How often this replica came to lead", metrics.leader_changes.clone());
         let contested = metrics.contested.clone();
@@ -144,6 +155,20 @@ impl Metrics {
             Unit::Seconds,
             metrics.lateness.clone(),
         );
+        // Prometheus sees an increase only of what was there before.
+        for queue in
+            ["commands", "writes", "background", "record", "exchanges", "bases", "events", "events_of_one", "reports"]
+        {
+            drop(metrics.overflows.get_or_create(&Named { name: queue }));
+        }
+        for kind in ["pod_status", "pod_delete", "node", "lease", "record"] {
+            for result in ["ok", "refused", "unreachable"] {
+                drop(metrics.writes.get_or_create(&Write { kind, result }));
+            }
+        }
+        for command in ["installBiz", "uninstallBiz"] {
+            drop(metrics.failures.get_or_create(&Named { name: command }));
+        }
         Self { registry, ..metrics }
     }
 

@@ -102,6 +102,18 @@ impl Clients {
     }
 }
 
+/// A client for something else, which is reached by the same rules: through a proxy where one is set, and with nothing
+/// tried again below us.
+pub(super) fn elsewhere(url: http::Uri, proxies: &Proxies, silence: Duration) -> Result<Client, ClientError> {
+    let mut config = Config::new(url);
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECTS_WITHIN);
+    (config.read_timeout, config.write_timeout) = (Some(silence), Some(silence));
+    config.headers.push((USER_AGENT, HeaderValue::from_static(NAME)));
+    let proxy = proxies.to(&config);
+    through(&config, tls(&config)?, proxy.as_ref())
+}
+
 /// TLS to the API server. A client certificate in files is read again for each connection, which the library does not.
 fn tls(config: &Config) -> Result<ClientConfig, ClientError> {
     let mut config = config.clone();

@@ -17,9 +17,14 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{gated::Gated, request::Request};
+use super::{
+    gated::Gated,
+    note::{Note, Subject, shown_trace},
+    request::Request,
+};
 use crate::{
     domain::{Backoff, printable_bytes},
+    k8s::names,
     metrics::Metrics,
     tasks::Tasks,
 };
@@ -32,38 +37,10 @@ const PERMITS: usize = 2;
 const TRIES: u32 = 3;
 /// with these pauses.
 const AGAIN: Backoff = Backoff { initial: Duration::from_millis(500), max: Duration::from_secs(5) };
-/// Bytes of a note (limit of the API).
-const NOTE_MAX: usize = 1024;
 /// Bytes of an instance's name (limit of the API).
 const INSTANCE_MAX: usize = 128;
 /// Statuses come first, but an Event waits no longer for them than this.
 const PATIENCE: Duration = Duration::from_secs(3);
-
-/// What an Event is about.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Subject {
-    /// A Pod: namespace, name, uid.
-    Pod(String, String, String),
-    /// A Deployment: namespace, name, uid.
-    Deployment(String, String, String),
-    /// A `ConfigMap` of modulet's record: namespace, name.
-    ConfigMap(String, String),
-    /// A Node, by name: as a kubelet's, its Events have the name as uid.
-    Node(String),
-}
-
-/// An Event to write.
-#[derive(Clone, Debug)]
-pub struct Note {
-    /// What it is about.
-    pub subject: Subject,
-    /// Something is wrong.
-    pub warning: bool,
-    /// One CamelCase word.
-    pub reason: &'static str,
-    /// For people. What the API does not take is cut, and what a terminal would act on is replaced.
-    pub message: String,
-}
 
 /// An Event that waits.
 #[derive(Debug)]
@@ -132,6 +109,7 @@ struct Publisher {
 
 impl Publisher {
     async fn publish(&self, Queued { note, at, .. }: Queued) {
+        let text = note.text();
         // Events about Nodes are kept in the namespace default (Kubernetes convention).
         let (version, kind, namespace, name, uid) = match note.subject {
             Subject::Pod(namespace, name, uid) => ("v1", "Pod", Some(namespace), name, Some(uid)),
@@ -150,7 +128,7 @@ impl Publisher {
         // Names of objects have up to 253 characters.
         let of: String = name.chars().take(220).collect();
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let event = json!({
+        let mut event = json!({
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": { "name": format!("{}.{:x}{serial:04x}", of.trim_end_matches(['.', '-']), at.as_millisecond()), "namespace": namespace },
@@ -158,11 +136,14 @@ impl Publisher {
             "type": if note.warning { "Warning" } else { "Normal" },
             "reason": note.reason,
             "action": note.reason,
-            "note": printable_bytes(&note.message, NOTE_MAX),
+            "note": text,
             "regarding": regarding,
             "reportingController": "modulet",
             "reportingInstance": printable_bytes(&self.instance, INSTANCE_MAX),
         });
+        if let Some(trace) = &note.trace {
+            event["metadata"]["annotations"] = json!({ names::TRACE: shown_trace(trace) });
+        }
         let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
         self.write(Request::create(path, &event), note.reason).await;
     }
@@ -189,7 +170,10 @@ impl Publisher {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::client::tests::{BUSY, OK, server},
+        super::{
+            client::tests::{BUSY, OK, server},
+            note::NOTE_MAX,
+        },
         *,
     };
     use crate::lead::Lead;
@@ -199,6 +183,14 @@ mod tests {
 
     /// What is asked of an API server that answers so for an Event with this message, and how it is counted.
     async fn asked(answers: &'static [&'static str], message: &str) -> (Vec<serde_json::Value>, String) {
+        traced(answers, message, None).await
+    }
+
+    async fn traced(
+        answers: &'static [&'static str],
+        message: &str,
+        trace: Option<&str>,
+    ) -> (Vec<serde_json::Value>, String) {
         let (clients, mut requests) = server(answers).await;
         let metrics = Arc::new(Metrics::new());
         let instance = "i".repeat(200);
@@ -209,7 +201,8 @@ mod tests {
             metrics: Arc::clone(&metrics),
         };
         let subject = Subject::Pod("ns".into(), "biz1".into(), "uid".into());
-        let note = Note { subject, warning: true, reason: "InstallFailed", message: message.into() };
+        let note = Note::of(subject, true, "InstallFailed", message.into());
+        let note = Note { trace: trace.map(Arc::from), ..note };
         publisher.publish(Queued { note, at: Timestamp::now(), since: Instant::now() }).await;
         let mut bodies = Vec::new();
         while let Ok(request) = requests.try_recv() {
@@ -234,6 +227,22 @@ mod tests {
         assert!(note.starts_with("\u{fffd}[31m模块  ") && note.ends_with('…'), "{note}");
         assert!(!note.chars().any(char::is_control), "{note:?}");
         assert_eq!(bodies[0]["reportingInstance"].as_str().unwrap().len(), 128);
+    }
+
+    #[tokio::test]
+    async fn the_trace_is_told_whatever_the_message_is_and_is_no_longer_than_a_label() {
+        for (trace, told) in [("run-42", "run-42".to_owned()), (&"t".repeat(500), format!("{}…", "t".repeat(60)))] {
+            for message in ["m", &"模".repeat(2_000)] {
+                let (bodies, _) = traced(&[OK], message, Some(trace)).await;
+                let note = bodies[0]["note"].as_str().unwrap();
+                assert!(note.len() <= NOTE_MAX && note.ends_with(&format!(" (trace {told})")), "{note}");
+                assert_eq!(bodies[0]["metadata"]["annotations"]["trace.koupleless.io/id"], told);
+            }
+        }
+        let (bodies, _) = traced(&[OK], "m", Some("\u{1b}[31m\r\n")).await;
+        assert!(!bodies[0].to_string().contains("\\u001b"), "{}", bodies[0]);
+        let (bodies, _) = asked(&[OK], "m").await;
+        assert_eq!((&bodies[0]["note"], &bodies[0]["metadata"]["annotations"]), (&json!("m"), &json!(null)));
     }
 
     #[tokio::test]

@@ -107,6 +107,8 @@ pub struct Pod {
     pub shown_ready: bool,
     /// What it asks for and a base has not, for people: fields of its spec.
     pub not_done: Vec<String>,
+    /// What whoever made it calls the work that it belongs to (label `trace.koupleless.io/id`).
+    pub trace: Option<Arc<str>>,
 }
 
 impl Pod {

@@ -40,6 +40,47 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 17] = [
+        Self::Installing,
+        Self::Switching,
+        Self::Held,
+        Self::InstallFailed,
+        Self::ModuleMismatch,
+        Self::WaitingForBase,
+        Self::InvalidModule,
+        Self::ConfigError,
+        Self::NotAModule,
+        Self::ModuleGone,
+        Self::ForeignModule,
+        Self::Uninstalling,
+        Self::UninstallFailed,
+        Self::WebContextInUse,
+        Self::VersionInUse,
+        Self::Replacing,
+        Self::BaseBusy,
+    ];
+
+    /// The one with this word.
+    pub fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+
+    /// Somebody has to do something about it: trying again does not mend it, or did not so far.
+    pub const fn is_failure(self) -> bool {
+        matches!(
+            self,
+            Self::InstallFailed
+                | Self::ModuleMismatch
+                | Self::InvalidModule
+                | Self::ConfigError
+                | Self::ForeignModule
+                | Self::UninstallFailed
+                | Self::WebContextInUse
+                | Self::VersionInUse
+        )
+    }
+
     /// The word in the container's status and in Events.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -47,6 +47,7 @@ impl Admission {
             return true;
         }
         metrics.overflow("bases");
+        metrics.standing.base_refused(if bases < MOST { "too_fast" } else { "too_many" });
         if !std::mem::replace(&mut self.warned_full, true) {
             warn!(base = %id, bases, "new identities are refused: there are too many, or they come too fast");
         }

@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 
 use super::state::State;
 use crate::{
-    api::{EventSink, Read, Reader, Watched, WriteError, Writer, Written},
+    api::{EventSink, Read, Reader, ReportSink, Watched, WriteError, Writer, Written},
     domain::BaseId,
     metrics::Metrics,
     planning::{Effect, Lane},
@@ -33,6 +33,8 @@ pub struct Edges {
     pub record: Writer,
     /// Events.
     pub events: EventSink,
+    /// Failures; none where there are no hooks to tell.
+    pub reports: Option<ReportSink>,
 }
 
 /// The tunnels' sending halves; none of one that is not switched on.
@@ -88,6 +90,11 @@ impl Edges {
                     }
                 }
                 Effect::Note(note) => self.events.note(note),
+                Effect::Report(report) => {
+                    if let Some(reports) = &self.reports {
+                        reports.report(report);
+                    }
+                }
                 // One that finds no room is asked for again, as one whose answer is lost.
                 Effect::Read(reference) => drop(self.reader.read(reference)),
             }
@@ -104,7 +111,7 @@ impl Edges {
     }
 
     /// How many entries wait in each queue.
-    pub(super) fn depths(&self) -> [(&'static str, usize); 8] {
+    pub(super) fn depths(&self) -> [(&'static str, usize); 9] {
         [
             ("tunnel", self.tunnel.len()),
             ("watched", self.watched.len()),
@@ -114,6 +121,7 @@ impl Edges {
             (self.background.name(), self.background.depth()),
             (self.record.name(), self.record.depth()),
             ("events", self.events.depth()),
+            ("reports", self.reports.as_ref().map_or(0, ReportSink::depth)),
         ]
     }
 }

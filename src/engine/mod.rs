@@ -10,6 +10,7 @@ mod bases;
 mod daemon_sets;
 mod effects;
 mod facts;
+mod figures;
 mod intruders;
 mod known;
 mod notes;
@@ -26,7 +27,6 @@ mod tests;
 pub use effects::{Commands, Edges};
 
 use std::{
-    collections::HashMap,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -39,7 +39,7 @@ use tracing::{info, warn};
 
 use crate::{
     config::Config,
-    domain::{Later, Reachability},
+    domain::Later,
     http::Readiness,
     lead::Lead,
     metrics::Metrics,
@@ -52,7 +52,7 @@ use state::State;
 
 /// Facts taken in before the bases they concern are decided on.
 const BATCH: usize = 256;
-/// How often figures about queues and bases are brought up to date.
+/// How often figures about queues, bases and Pods are brought up to date.
 const FIGURES_EVERY: Duration = Duration::from_secs(2);
 /// At the end, commands that are under way get this long, so that whoever leads next finds them ended;
 const ANSWERS: Duration = Duration::from_secs(3);
@@ -98,7 +98,8 @@ pub async fn run(
         readiness.broker.store(state.connected || without_broker, Ordering::Relaxed);
         if figures_at <= now {
             figures_at = now.later(FIGURES_EVERY);
-            state.figures(&edges, now);
+            edges.depths().into_iter().for_each(|(queue, depth)| state.metrics.set_queue(queue, depth));
+            state.figures(now);
         }
     }
     farewell(&mut state, &mut edges).await;
@@ -213,25 +214,5 @@ impl State {
         self.plan_record(now, &mut out);
         drop(edges.carry_out(out, &self.metrics));
         left
-    }
-
-    /// Brings the figures about queues and bases up to date.
-    fn figures(&mut self, edges: &Edges, now: Instant) {
-        let mut states = HashMap::from([("online", 0_usize), ("unreachable", 0), ("stopped", 0), ("unknown", 0)]);
-        for state in self.bases.values() {
-            let word = match state.base.reachability(now) {
-                Reachability::Online => "online",
-                Reachability::Unreachable | Reachability::Dead => "unreachable",
-                Reachability::Stopped => "stopped",
-                Reachability::Unknown => "unknown",
-            };
-            let count = states.entry(word).or_default();
-            *count = count.saturating_add(1);
-        }
-        states.into_iter().for_each(|(state, count)| self.metrics.set_bases(state, count));
-        let with_cidr = self.bases.values().filter(|state| state.pod_cidr().is_some()).count();
-        self.metrics.nodes_with_pod_cidr.set(i64::try_from(with_cidr).unwrap_or(i64::MAX));
-        self.metrics.pods.set(i64::try_from(self.pods.len()).unwrap_or(i64::MAX));
-        edges.depths().into_iter().for_each(|(queue, depth)| self.metrics.set_queue(queue, depth));
     }
 }

@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn nothing_but_events_is_held_back() {
         let (now, metrics, mut notes) = (Instant::now(), Metrics::new(), Notes::default());
-        let note = Note { subject: node(1), warning: false, reason: "BaseReady", message: "m".into() };
+        let note = Note::of(node(1), false, "BaseReady", "m".into());
         let mut effects = vec![Effect::Note(note); 40];
         let request = crate::api::Request::merge_patch("/".into(), &serde_json::Value::Null);
         effects.push(Effect::Write(Lane::Status, crate::api::Key::Node(BaseId::new("base-1")), request));

@@ -62,6 +62,8 @@ pub(super) struct State {
     pub(super) synced: HashSet<usize>,
     /// Everything that is wanted and remembered was known once: decisions are made from then on.
     pub(super) begun: bool,
+    /// When that was.
+    pub(super) begun_at: Option<Instant>,
     pub(super) listing_pods: Listing<PodUid>,
     pub(super) listing_nodes: Listing<BaseId>,
     pub(super) admission: Admission,
@@ -106,6 +108,7 @@ impl State {
             schedule: Schedule::default(),
             connected: false,
             begun: false,
+            begun_at: None,
             listing_pods: Listing::default(),
             listing_nodes: Listing::default(),
             admission: Admission::default(),

@@ -22,6 +22,8 @@ pub const VALUE_MAX: usize = 128 * 1024;
 pub const ENVIRONMENT_MAX: usize = 256 * 1024;
 /// Longest part of a text that somebody else has said, in characters.
 pub const QUOTE_MAX: usize = 200;
+/// Longest id of the work that a Pod belongs to: as long as a label's value.
+pub const TRACE_MAX: usize = 63;
 /// Longest `terminationGracePeriodSeconds` and `lifecycle.preStop.sleep`; what is longer counts as this.
 pub const WAIT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 

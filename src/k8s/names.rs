@@ -79,6 +79,9 @@ pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// The cost that we set: below what people set, which is left alone.
 pub const GOES_FIRST: &str = "-2147483647";
 
+/// Label of a Pod, and annotation of its Events: what whoever made it calls the work that it belongs to.
+pub const TRACE: &str = "trace.koupleless.io/id";
+
 /// Reason of a superseded Pod and its containers.
 pub const BIZ_DEACTIVATE: &str = "BizDeactivate";
 

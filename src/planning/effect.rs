@@ -1,7 +1,7 @@
 //! What a plan wants done. Effects are carried out in one place, `engine/effects.rs`.
 
 use crate::{
-    api::{Key, Note, Request},
+    api::{Key, Note, Report, Request},
     domain::{BaseId, Command},
     k8s::Reference,
     tunnel::Via,
@@ -16,6 +16,8 @@ pub enum Effect {
     Write(Lane, Key, Request),
     /// Write an Event.
     Note(Note),
+    /// Tell hooks of a failure.
+    Report(Report),
     /// Read an object that an environment refers to.
     Read(Reference),
 }

@@ -172,6 +172,7 @@ impl Traffic<'_> {
             Ok(base) => base,
             Err(error) => {
                 self.metrics.message_refused("identity");
+                self.metrics.standing.base_refused("identity");
                 if budgets.may_log(now) {
                     warn!(identity = &*printable(identity, 80), topic = kind.as_str(), %error, "message refused");
                 }

@@ -209,7 +209,7 @@ impl Peer {
             (false, "PeerReplicas", format!("scaled from {has} to {wanted}: as many bases admit its Pods"))
         };
         let subject = Subject::Deployment(namespace, name, uid.to_owned());
-        out.push(Effect::Note(Note { subject, warning, reason, message }));
+        out.push(Effect::Note(Note::of(subject, warning, reason, message)));
         changes
     }
 }

@@ -10,7 +10,7 @@ use tracing::info;
 use super::neighbours::share_names;
 use crate::{
     domain::{BaseId, Later, ModuleId, Phase, Plan, Pod, PodOutcome, Reachability, Rejection},
-    engine::state::State,
+    engine::{known::OUT_OF_PODS, state::State},
     planning::{Effect, Task},
 };
 
@@ -35,7 +35,7 @@ fn reject_beyond(
     let too_many: HashSet<_> = fresh.iter().map(|pod| pod.uid.clone()).collect();
     pods.retain(|pod| !too_many.contains(&pod.uid));
     let message = format!("Node didn't have enough resource: pods, requested: 1, used: {most}, capacity: {most}");
-    let rejection = Rejection { reason: "OutOfpods", message };
+    let rejection = Rejection { reason: OUT_OF_PODS, message };
     let outcome = |uid| PodOutcome {
         uid,
         phase: Phase::Failed,

@@ -5,10 +5,12 @@ use std::{collections::HashSet, time::Instant};
 use tracing::info;
 
 use crate::{
-    api::{Note, Subject},
-    domain::{BaseId, Command, ContainerOutcome, ModuleSpec, PodOutcome, PodUid, Reachability, Reason, Workload},
+    api::{Note, Report, Subject},
+    domain::{
+        BaseId, Command, ContainerOutcome, ModuleId, ModuleSpec, PodOutcome, PodUid, Reachability, Reason, Workload,
+    },
     engine::{
-        known::{BaseState, PodState, Reported},
+        known::{BaseState, Failure, PodState, Reported},
         state::State,
     },
     k8s::{METASPACE_ENOUGH, METASPACE_LOW, names},
@@ -31,7 +33,7 @@ pub(super) struct NotDone {
 impl BaseState {
     /// An Event about its Node.
     pub(super) fn note(&self, warning: bool, reason: &'static str, message: String) -> Effect {
-        Effect::Note(Note { subject: Subject::Node(self.node.name.clone()), warning, reason, message })
+        Effect::Note(Note::of(Subject::Node(self.node.name.clone()), warning, reason, message))
     }
 }
 
@@ -40,7 +42,7 @@ impl PodState {
     pub(in crate::engine) fn note(&self, warning: bool, reason: &'static str, message: String) -> Option<Effect> {
         let (namespace, name) = self.pod.name.split_once('/')?;
         let subject = Subject::Pod(namespace.to_owned(), name.to_owned(), self.pod.uid.to_string());
-        Some(Effect::Note(Note { subject, warning, reason, message }))
+        Some(Effect::Note(Note { trace: self.pod.trace.clone(), ..Note::of(subject, warning, reason, message) }))
     }
 
     /// Whether the container's module was active before anything was ordered for this Pod.
@@ -106,6 +108,18 @@ impl PodState {
         self.reported = reported;
         not_done
     }
+
+    /// Has those failures reported to hooks that were not yet.
+    pub(super) fn report_failures(&mut self, node: &str, outcome: &PodOutcome, out: &mut Vec<Effect>) {
+        for Failure { container, reason, message } in self.failures.new_of(outcome) {
+            let module = container.and_then(|index| self.pod.containers().get(index)).map_or_else(String::new, |c| {
+                c.module().map_or_else(|| c.name.clone(), |module| module.id.to_string())
+            });
+            let (trace, pod) = (self.pod.trace.clone(), self.pod.name.clone());
+            let node = node.to_owned();
+            out.push(Effect::Report(Report { node, pod, module, reason, message, trace }));
+        }
+    }
 }
 
 impl State {
@@ -130,19 +144,26 @@ impl State {
         }
         if self.reported_deployments.insert(uid, revision) != Some(revision) {
             let NotDone { warning, reason, message } = not_done;
-            out.push(Effect::Note(Note { subject, warning, reason, message }));
+            out.push(Effect::Note(Note::of(subject, warning, reason, message)));
         }
+    }
+
+    /// What the Pod of a module calls the work that it belongs to.
+    pub(in crate::engine) fn trace_of(&self, id: &BaseId, module: &ModuleId) -> Option<&str> {
+        let mut pods = self.pods_of(id).filter(|pod| pod.pod.modules().any(|spec| spec.id == *module));
+        pods.find_map(|pod| pod.pod.trace.as_deref())
     }
 
     /// Tells that a command goes out.
     pub(super) fn report_command(&mut self, id: &BaseId, command: &Command, now: Instant, out: &mut Vec<Effect>) {
         match command {
             Command::Install(spec, _) => {
-                info!(base = %id, module = %spec.id, switch = command.is_switch(), "installing");
+                let trace = self.trace_of(id, &spec.id);
+                info!(base = %id, module = %spec.id, trace, switch = command.is_switch(), "installing");
                 self.report_installing(id, std::slice::from_ref(spec), command.is_switch(), now, out);
             }
             Command::Switch(spec) => {
-                info!(base = %id, module = %spec.id, "switching");
+                info!(base = %id, module = %spec.id, trace = self.trace_of(id, &spec.id), "switching");
                 self.report_installing(id, std::slice::from_ref(spec), true, now, out);
             }
             Command::Baseline(specs) => {
@@ -150,7 +171,7 @@ impl State {
                 self.report_installing(id, specs, false, now, out);
             }
             Command::Uninstall(module) => {
-                info!(base = %id, %module, "uninstalling");
+                info!(base = %id, %module, trace = self.trace_of(id, module), "uninstalling");
                 for pod in self.pods_of(id) {
                     if pod.pod.deleting.is_some() && pod.pod.modules().any(|s| s.id == *module) {
                         out.extend(pod.note(false, Reason::Uninstalling.as_str(), format!("uninstalling {module}")));

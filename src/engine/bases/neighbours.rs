@@ -72,7 +72,7 @@ impl State {
         if !std::mem::replace(&mut self.surroundings.told_pod_cidrs, true) {
             warn!(base = %id, cidr, "Nodes of bases are given Pod CIDRs, which they never use; see the metric modulet_nodes_with_pod_cidr");
         }
-        out.push(Effect::Note(Note { subject, warning: true, reason: "PodCIDRAssigned", message }));
+        out.push(Effect::Note(Note::of(subject, true, "PodCIDRAssigned", message)));
     }
 }
 

@@ -46,7 +46,11 @@ impl State {
         if let Some(not_done) = pod.report(outcome, shares, out) {
             self.report_deployment(&outcome.uid, not_done, out);
         }
-        let ip = self.bases.get(id).and_then(|b| b.base.info.as_ref()).and_then(|i| i.ip.as_deref());
+        let base = self.bases.get(id);
+        if let (Some(pod), Some(base)) = (self.pods.get_mut(&outcome.uid), base) {
+            pod.report_failures(&base.node.name, outcome, out);
+        }
+        let ip = base.and_then(|b| b.base.info.as_ref()).and_then(|i| i.ip.as_deref());
         let Some(pod) = self.pods.get_mut(&outcome.uid) else { return };
         let Some(at) = pod.object.next_write(now) else { return };
         if at > now {

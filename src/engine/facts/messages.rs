@@ -1,11 +1,11 @@
 //! What bases say, and the connection to them.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use tracing::{debug, info, warn};
 
 use crate::{
-    domain::{Answer, BaseId, BaseInfo, Command},
+    domain::{Answer, BaseId, BaseInfo, Command, Reply},
     engine::state::State,
     k8s::names,
     tunnel::{self, Heartbeat, Message, Via},
@@ -57,7 +57,8 @@ impl State {
         if !self.bases.contains_key(id) && !self.admission.admits(id, self.bases.len(), &self.metrics, now) {
             return;
         }
-        let (metrics, ranges) = (Arc::clone(&self.metrics), self.config.base_addresses.clone());
+        let ranges = self.config.base_addresses.clone();
+        self.tell_refusal(id, &message);
         self.heard_somebody(now);
         let (connected, begun) = (self.connected, self.begun);
         let Some(state) = self.base_mut(id, now) else { return };
@@ -113,13 +114,6 @@ impl State {
             }
             Message::Reply(reply) => {
                 debug!(base = %id, command = reply.command, answer = ?reply.answer, "reply received");
-                if let Answer::Failed(error) = &reply.answer
-                    && begun
-                {
-                    let module = reply.module.as_ref().map(ToString::to_string);
-                    warn!(base = %id, command = reply.command, module, error, "the base refused a command");
-                    metrics.module_failed(reply.command);
-                }
                 if !begun && reply.command == "baseline" {
                     state.base.baseline_given(); // by whoever leads
                     state.asked_before_its_node = false;
@@ -141,6 +135,17 @@ impl State {
         self.dirty.insert(id.clone());
     }
 
+    /// A base that could not do what it was told says why.
+    fn tell_refusal(&self, id: &BaseId, message: &Message) {
+        let Message::Reply(Reply { command, module, answer: Answer::Failed(error) }) = message else { return };
+        if self.begun {
+            let trace = module.as_ref().and_then(|module| self.trace_of(id, module));
+            let module = module.as_ref().map(ToString::to_string);
+            warn!(base = %id, command, module, trace, error, "the base refused a command");
+            self.metrics.module_failed(command);
+        }
+    }
+
     /// Whether a base's name and version can be labels. If not it gets no Node at all.
     fn accepts(&mut self, id: &BaseId, info: &BaseInfo) -> bool {
         let labels = [Some(&info.name), Some(&info.version), info.cluster.as_ref()];
@@ -148,6 +153,7 @@ impl State {
             return true;
         }
         self.metrics.message_refused("label");
+        self.metrics.standing.base_refused("label");
         if self.admission.logs_refusal(id) {
             let (name, version, cluster) = (&info.name, &info.version, info.cluster.as_deref());
             warn!(base = %id, name, version, cluster, "base refused: its name, version or cluster can't be a label");

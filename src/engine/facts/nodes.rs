@@ -88,6 +88,7 @@ impl BaseState {
     pub(super) fn lease_written(&mut self, result: Result<Outcome, WriteError>, now: Instant) {
         let Err(error) = result else {
             self.lease.created_or_updated(0);
+            self.lease_renewed = Some(now);
             return;
         };
         self.lease.failed_with(error.exists(), now);

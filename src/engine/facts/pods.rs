@@ -9,7 +9,7 @@ use crate::{
     api::{Outcome, Seen, WriteError},
     domain::{BaseId, Pod, PodUid},
     engine::{
-        known::{PodState, Reported},
+        known::{Failures, PodState, Reported},
         state::State,
     },
     k8s::{Sources, pod_from, references, spreads_over_zones},
@@ -85,6 +85,7 @@ impl State {
                 let told = object.status.as_ref().is_some_and(|status| status.container_statuses.is_some());
                 let state = PodState {
                     reported: Reported::from_status(&object, &pod.not_done),
+                    failures: Failures::of_earlier(&object),
                     spreads_over_zones: !told && spreads_over_zones(&object),
                     told_shared: told,
                     object: Tracked::of(object),
@@ -92,15 +93,18 @@ impl State {
                     pod,
                     base: base.clone(),
                     first_seen: now,
+                    waits_since: Some(now),
                     commanded: false,
                     said: None,
                 };
                 self.pods.insert(uid.clone(), Box::new(state));
             }
         }
-        if let Some(Pod { name, workload, deleting, terminal, .. }) = self.pods.get(&uid).map(|state| &state.pod) {
+        if let Some(Pod { name, workload, deleting, terminal, trace, .. }) = self.pods.get(&uid).map(|state| &state.pod)
+        {
             let deleting = deleting.is_some();
-            debug!(%base, pod = name, revision = workload.revision, deleting, terminal, "Pod seen");
+            let (revision, trace) = (workload.revision, trace.as_deref());
+            debug!(%base, pod = name, trace, revision, deleting, terminal, "Pod seen");
         }
         match self.bases.get_mut(&base) {
             Some(state) => drop(state.pods.insert(uid)),
@@ -181,7 +185,7 @@ impl State {
                 state.object.failed(now);
                 // If gone, another Pod has the name now: the watch will say so.
                 if !error.is_gone() && !error.is_conflict() && state.object.reports_failure() {
-                    warn!(pod = state.pod.name, %error, "cannot write a Pod's status, trying again");
+                    warn!(pod = state.pod.name, trace = state.pod.trace.as_deref(), %error, "cannot write a Pod's status, trying again");
                 }
             }
         }
@@ -197,7 +201,7 @@ impl State {
             Err(error) if !error.is_gone() && !error.is_conflict() => {
                 state.deletion.failed(now);
                 if state.deletion.reports_failure() {
-                    warn!(pod = state.pod.name, %error, "cannot delete a Pod, trying again");
+                    warn!(pod = state.pod.name, trace = state.pod.trace.as_deref(), %error, "cannot delete a Pod, trying again");
                 }
             }
             _ => self.forget_pod(uid),

@@ -26,6 +26,7 @@ impl State {
         if !synced || std::mem::replace(&mut self.begun, true) {
             return synced;
         }
+        self.begun_at = Some(now);
         info!(bases = self.bases.len(), pods = self.pods.len(), "watches have delivered, starting");
         // Bases that are away without a Node are looked for too: what modulet installed there is still its own.
         // So are those whose Node is gone and that still have Pods: they may have been told to install them.

@@ -26,6 +26,8 @@ pub(in crate::engine) struct BaseState {
     pub(in crate::engine) registration: Registration,
     pub(in crate::engine) lease: Tracked<()>,
     pub(in crate::engine) lease_due: Option<Instant>,
+    /// When it was last renewed by us.
+    pub(in crate::engine) lease_renewed: Option<Instant>,
     /// What it said last, without what changes all the time.
     pub(in crate::engine) health: Option<Health>,
     /// That its Node has a Pod CIDR was told.
@@ -67,6 +69,7 @@ impl BaseState {
             registration: Registration::default(),
             lease: Tracked::default(),
             lease_due: None,
+            lease_renewed: None,
             health: None,
             told_pod_cidr: false,
             asked_before_its_node: false,

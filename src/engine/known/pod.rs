@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use k8s_openapi::api::core::v1 as core;
 
+use super::failures::Failures;
 use crate::{
     domain::{BaseId, ContainerOutcome, Phase, Pod, PodOutcome},
     k8s::names,
@@ -18,9 +19,12 @@ pub(in crate::engine) struct PodState {
     pub(in crate::engine) pod: Pod,
     pub(in crate::engine) base: BaseId,
     pub(in crate::engine) first_seen: Instant,
+    /// Since when it is not Ready, though it should be; as far as was looked at.
+    pub(in crate::engine) waits_since: Option<Instant>,
     /// A command went out for it.
     pub(in crate::engine) commanded: bool,
     pub(in crate::engine) reported: Reported,
+    pub(in crate::engine) failures: Failures,
     /// It is to be spread over zones, and was not told yet what that means where there are none.
     pub(in crate::engine) spreads_over_zones: bool,
     /// It was told that it shares a module's name with a Pod of another namespace.

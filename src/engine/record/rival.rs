@@ -60,7 +60,7 @@ impl Rival {
         );
         warn!(rival, env, "another controller of this environment is at work: every command is doubled; run one only");
         let subject = Subject::ConfigMap(namespace.to_owned(), name.to_owned());
-        out.push(Effect::Note(Note { subject, warning: true, reason: "AnotherController", message }));
+        out.push(Effect::Note(Note::of(subject, true, "AnotherController", message)));
         self.reported = true;
     }
 }

@@ -78,6 +78,7 @@ impl Scene {
             background,
             record,
             events,
+            reports: None,
         };
         let mut scene = Self {
             state: state(&config),

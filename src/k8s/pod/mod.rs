@@ -61,7 +61,15 @@ pub fn pod_from(pod: &core::Pod, revisions: &Revisions, sources: &Sources<'_>) -
         replaces: meta.annotations.as_ref().and_then(|a| a.get(names::UPDATE)).is_some_and(|how| how == "replace"),
         shown_ready: is_shown_ready(status),
         not_done: not_done_on_a_base(pod),
+        trace: trace(pod),
     }
+}
+
+/// The API server takes no other labels than harmless ones of up to 63 characters; what it is told by others is cut all
+/// the same.
+fn trace(pod: &core::Pod) -> Option<Arc<str>> {
+    let id = pod.metadata.labels.as_ref()?.get(names::TRACE).filter(|id| !id.is_empty())?;
+    Some(Arc::from(&*printable(id, limits::TRACE_MAX)))
 }
 
 /// Kubernetes convention: the taint manager deletes Pods of a Node that is away, and says so in a condition.

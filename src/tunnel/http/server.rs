@@ -132,6 +132,9 @@ impl Server {
     /// Counts what is refused, and logs it as long as the log does not fill up with it.
     fn refuse(&self, reason: &'static str, from: SocketAddr, why: &dyn Display) {
         self.metrics.message_refused(reason);
+        if reason == "identity" {
+            self.metrics.standing.base_refused(reason);
+        }
         if open(&self.budgets).may_log(Instant::now()) {
             warn!(%from, reason, error = &*printable(&why.to_string(), 300), "message refused");
         }

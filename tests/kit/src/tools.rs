@@ -17,6 +17,8 @@ pub enum Tool {
     ControlPlane,
     /// Helm.
     Helm,
+    /// Prometheus' query engine.
+    PromQl,
 }
 
 impl Tool {
@@ -24,6 +26,7 @@ impl Tool {
         match self {
             Self::ControlPlane => "control-plane",
             Self::Helm => "helm",
+            Self::PromQl => "promql",
         }
     }
 
@@ -43,7 +46,7 @@ impl Tool {
         }
         let path = self.directory().await?.join(program);
         if !path.is_file() {
-            let make = if self == Self::Helm { "make setup" } else { "make control-plane" };
+            let make = if self == Self::ControlPlane { "make control-plane" } else { "make setup" };
             bail!("{program} has not been built yet: run `{make}` once (it takes some minutes)");
         }
         Ok(path)

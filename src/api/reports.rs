@@ -1,0 +1,318 @@
+//! Failures of modules, told to hooks: each once, and never in the engine's way.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::future::join_all;
+use http::{Request, StatusCode, Uri, header::CONTENT_TYPE};
+use http_body_util::{BodyExt, Limited};
+use kube::{Client, client::Body};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tracing::{debug, info, warn};
+
+use super::{
+    Proxies,
+    client::elsewhere,
+    forward::chain,
+    hooks::{Form, Hook, HookError, Hooks},
+    note::shown_trace,
+};
+use crate::{
+    domain::{Backoff, Reason, printable, without_credentials},
+    lead::Lead,
+    metrics::Metrics,
+    said::Said,
+    tasks::Tasks,
+};
+
+/// Reports that wait. When this is full, the newest is dropped and counted.
+const QUEUE: usize = 256;
+/// So many are told,
+const AT_ONCE: usize = 20;
+/// in this time: `DingTalk` takes no more.
+const IN: Duration = Duration::from_secs(60);
+/// A hook answers within this.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// It is told so often,
+const TRIES: u32 = 3;
+/// with these pauses.
+const AGAIN: Backoff = Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(5) };
+/// Bytes of an answer that are read.
+const ANSWER_MAX: usize = 64 * 1024;
+/// Characters of a message.
+const MESSAGE_MAX: usize = 1_000;
+
+/// A failure.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The base's Node.
+    pub node: String,
+    /// The Pod: `namespace/name`.
+    pub pod: String,
+    /// The module; empty where the whole Pod has failed.
+    pub module: String,
+    /// In one word.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+    /// The work that the Pod belongs to.
+    pub trace: Option<Arc<str>>,
+}
+
+impl Report {
+    /// The fields of the Go controller, with its words for what failed.
+    fn json(&self, env: &str) -> Value {
+        let stops = self.reason == Reason::UninstallFailed.as_str();
+        let (event, code) = if stops { ("ContainerShutdown", "01003") } else { ("ContainerStart", "01002") };
+        let (namespace, pod) = self.pod.split_once('/').unwrap_or(("", &self.pod));
+        let message = without_credentials(&self.message);
+        json!({
+            "traceID": self.trace.as_deref().map(shown_trace).unwrap_or_default(),
+            "scene": "vpod_deploy",
+            "event": event,
+            "result": "fail",
+            "message": format!("{}: {}", self.reason, printable(&message, MESSAGE_MAX)),
+            "code": code,
+            "labels": {
+                "env": env, "node": self.node, "namespace": namespace, "pod": pod,
+                "module": printable(&self.module, MESSAGE_MAX), "reason": self.reason,
+            },
+        })
+    }
+
+    /// What is posted to a hook of this form.
+    fn body(&self, env: &str, form: Form) -> Value {
+        let json = self.json(env);
+        if form == Form::Json {
+            return json;
+        }
+        // As the Go controller words it: robots let messages in by a word in them.
+        let labels = json["labels"].as_object().into_iter().flatten();
+        let labels: String = labels.map(|(name, value)| format!("{name}: {}\n", plain(value))).collect();
+        let field = |name: &str| plain(&json[name]);
+        let text = format!(
+            "## MC告警\n\n- **Trace ID**: {}\n- **工单类型**: {}\n- **节点**: {}\n- **结果**: {}\n- **失败信息**: {}\n\
+             - **错误代码**: {}\n- **部署信息**: [{labels}]",
+            field("traceID"),
+            field("scene"),
+            field("event"),
+            field("result"),
+            field("message"),
+            field("code"),
+        );
+        json!({ "msgtype": "markdown", "markdown": { "title": "Log Notification", "text": text } })
+    }
+}
+
+fn plain(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// Takes reports.
+#[derive(Clone, Debug)]
+pub struct ReportSink {
+    queue: mpsc::Sender<Report>,
+    metrics: Arc<Metrics>,
+}
+
+impl ReportSink {
+    /// Starts telling `hooks`, while `lead` lets us.
+    ///
+    /// # Errors
+    /// The hooks cannot be used.
+    pub fn start(
+        tasks: &mut Tasks,
+        hooks: Hooks,
+        env: &str,
+        proxies: Proxies,
+        lead: Lead,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, HookError> {
+        hooks.read()?;
+        let (queue, reports) = mpsc::channel(QUEUE);
+        let sink = Self { queue, metrics: Arc::clone(&metrics) };
+        let reporter = Reporter {
+            hooks,
+            env: env.to_owned(),
+            proxies,
+            lead,
+            metrics,
+            clients: Mutex::default(),
+            said: Mutex::default(),
+        };
+        tasks.spawn("reports", reporter.run(reports));
+        Ok(sink)
+    }
+
+    /// Has it told some time soon.
+    pub fn report(&self, report: Report) {
+        if self.queue.try_send(report).is_err() {
+            self.metrics.overflow("reports");
+        }
+    }
+
+    /// Reports that wait.
+    pub fn depth(&self) -> usize {
+        QUEUE.saturating_sub(self.queue.capacity())
+    }
+}
+
+/// Why a hook was not told.
+#[derive(Debug, thiserror::Error)]
+enum ReportError {
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("it answers {0}")]
+    Refused(StatusCode),
+    #[error("it answers with the error {0}")]
+    Error(i64),
+}
+
+impl ReportError {
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            Self::Refused(status) => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
+            Self::Error(_) => false,
+        }
+    }
+}
+
+/// When those were told that count.
+#[derive(Default)]
+struct Paced(VecDeque<Instant>);
+
+impl Paced {
+    /// When the next one may be told: `now`, or later. It is taken as told then.
+    fn next(&mut self, now: Instant) -> Instant {
+        let first = if self.0.len() < AT_ONCE { None } else { self.0.pop_front() };
+        let at = first.and_then(|first| first.checked_add(IN)).map_or(now, |at| at.max(now));
+        self.0.push_back(at);
+        at
+    }
+}
+
+struct Reporter {
+    hooks: Hooks,
+    env: String,
+    proxies: Proxies,
+    lead: Lead,
+    metrics: Arc<Metrics>,
+    /// Of those hooks that there are now.
+    clients: Mutex<HashMap<Uri, Client>>,
+    /// What was logged of each, and of the list itself.
+    said: Mutex<HashMap<Option<Uri>, Said>>,
+}
+
+impl Reporter {
+    async fn run(self, mut reports: mpsc::Receiver<Report>) {
+        let mut pace = Paced::default();
+        while let Some(report) = reports.recv().await {
+            sleep_until(pace.next(Instant::now())).await;
+            match self.hooks.read() {
+                Ok(hooks) => {
+                    self.is_said_no_more(None);
+                    let is_there = |origin: &Uri| hooks.iter().any(|hook| hook.origin == *origin);
+                    open(&self.clients).retain(|origin, _| is_there(origin));
+                    open(&self.said).retain(|origin, _| origin.as_ref().is_none_or(is_there));
+                    join_all(hooks.iter().map(|hook| self.tell(hook, &report))).await;
+                }
+                Err(error) => {
+                    self.metrics.standing.reported(false);
+                    if self.is_new(None, &error.to_string()) {
+                        warn!(%error, "failures cannot be reported");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn tell(&self, hook: &Hook, report: &Report) {
+        let body = report.body(&self.env, hook.form).to_string();
+        for attempt in 1..=TRIES {
+            if !self.lead.may_act() {
+                return; // whoever leads finds it in the Pod's status
+            }
+            let answered = timeout(TIMEOUT, self.post(hook, body.clone())).await;
+            let late = || ReportError::Unreachable(format!("no answer in {TIMEOUT:?}"));
+            match answered.unwrap_or_else(|_| Err(late())) {
+                Ok(()) => {
+                    debug!(?hook, pod = report.pod, reason = report.reason, "failure reported");
+                    self.metrics.standing.reported(true);
+                    if self.is_said_no_more(Some(&hook.origin)) {
+                        info!(?hook, "failures are reported again");
+                    }
+                    return;
+                }
+                Err(error) if error.may_pass() && attempt < TRIES => sleep(AGAIN.delay(attempt)).await,
+                Err(error) => {
+                    self.metrics.standing.reported(false);
+                    // Whatever libraries quote: what is behind the host is a secret.
+                    let error = error.to_string().replace(&hook.path, "/…");
+                    if self.is_new(Some(&hook.origin), &error) {
+                        warn!(?hook, error, "a failure could not be reported");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn post(&self, hook: &Hook, body: String) -> Result<(), ReportError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            errcode: i64,
+        }
+        let unreachable = |error: &dyn std::error::Error| ReportError::Unreachable(chain(error));
+        let client = self.client(&hook.origin).map_err(|error| unreachable(&error))?;
+        let request = Request::post(hook.path.as_str()).header(CONTENT_TYPE, "application/json");
+        let request = request.body(Body::from(body.into_bytes())).map_err(|error| unreachable(&error))?;
+        let answer = client.send(request).await.map_err(|error| unreachable(&error))?;
+        let status = answer.status();
+        if !status.is_success() {
+            return Err(ReportError::Refused(status));
+        }
+        if hook.form == Form::DingTalk {
+            // A robot refuses with 200 and a number.
+            let read = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
+            let read = read.map_err(|error| ReportError::Unreachable(error.to_string()))?.to_bytes();
+            let error = serde_json::from_slice(&read).map_or(0, |answer: Answer| answer.errcode);
+            return if error == 0 { Ok(()) } else { Err(ReportError::Error(error)) };
+        }
+        Ok(())
+    }
+
+    /// Whether this was not said yet of this hook; now it is.
+    fn is_new(&self, hook: Option<&Uri>, error: &str) -> bool {
+        open(&self.said).entry(hook.cloned()).or_default().is_new(error)
+    }
+
+    /// All is well with it. Says whether something else was said.
+    fn is_said_no_more(&self, hook: Option<&Uri>) -> bool {
+        open(&self.said).remove(&hook.cloned()).is_some_and(|mut said| said.clear())
+    }
+
+    fn client(&self, origin: &Uri) -> Result<Client, super::ClientError> {
+        if let Some(client) = open(&self.clients).get(origin) {
+            return Ok(client.clone());
+        }
+        let client = elsewhere(origin.clone(), &self.proxies, TIMEOUT)?;
+        open(&self.clients).insert(origin.clone(), client.clone());
+        Ok(client)
+    }
+}
+
+fn open<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;
