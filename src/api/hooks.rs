@@ -13,7 +13,7 @@ const DING_TALK: &str = "/robot/send";
 
 /// What a hook understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(super) enum Form {
     /// One JSON object.
     Json,
     /// A message in Markdown, as `DingTalk`'s robots take it.

@@ -141,6 +141,7 @@ impl ReportSink {
         let sink = Self { queue, metrics: Arc::clone(&metrics) };
         let reporter = Reporter {
             hooks,
+            patience: TIMEOUT,
             env: env.to_owned(),
             proxies,
             lead,
@@ -202,6 +203,7 @@ impl Paced {
 
 struct Reporter {
     hooks: Hooks,
+    patience: Duration,
     env: String,
     proxies: Proxies,
     lead: Lead,
@@ -241,8 +243,8 @@ impl Reporter {
             if !self.lead.may_act() {
                 return; // whoever leads finds it in the Pod's status
             }
-            let answered = timeout(TIMEOUT, self.post(hook, body.clone())).await;
-            let late = || ReportError::Unreachable(format!("no answer in {TIMEOUT:?}"));
+            let answered = timeout(self.patience, self.post(hook, body.clone())).await;
+            let late = || ReportError::Unreachable(format!("no answer in {:?}", self.patience));
             match answered.unwrap_or_else(|_| Err(late())) {
                 Ok(()) => {
                     debug!(?hook, pod = report.pod, reason = report.reason, "failure reported");
@@ -304,7 +306,7 @@ impl Reporter {
         if let Some(client) = open(&self.clients).get(origin) {
             return Ok(client.clone());
         }
-        let client = elsewhere(origin.clone(), &self.proxies, TIMEOUT)?;
+        let client = elsewhere(origin.clone(), &self.proxies, self.patience)?;
         open(&self.clients).insert(origin.clone(), client.clone());
         Ok(client)
     }

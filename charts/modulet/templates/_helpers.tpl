@@ -20,6 +20,52 @@
 {{- printf "%s:%s" .Release.Namespace (include "modulet.fullname" .) }}
 {{- end }}
 
+{{/* The same where only letters, digits, "-" and "." may be. */}}
+{{- define "modulet.clusterDnsName" -}}
+{{- printf "%s.%s" .Release.Namespace (include "modulet.fullname" .) }}
+{{- end }}
+
+{{/* Its user at the API server. */}}
+{{- define "modulet.user" -}}
+{{- printf "system:serviceaccount:%s:%s" .Release.Namespace (include "modulet.serviceAccountName" .) }}
+{{- end }}
+
+{{- define "modulet.image" -}}
+{{- with .Values.image }}
+{{- if .digest }}{{ printf "%s@%s" .repository .digest }}{{ else }}{{ printf "%s:%s" .repository (.tag | default $.Chart.AppVersion) }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{- define "modulet.priorityClassName" -}}
+{{- if .Values.priorityClassName }}{{ .Values.priorityClassName }}
+{{- else if .Values.priorityClass.create }}{{ include "modulet.clusterDnsName" . }}
+{{- end }}
+{{- end }}
+
+{{/* Room for so many bases with two modules each: measured, and half as much again. */}}
+{{- define "modulet.resources" -}}
+{{- if .Values.resources }}
+{{- toYaml .Values.resources }}
+{{- else }}
+{{- $bases := int .Values.bases.count }}
+{{- $size := dict "cpu" "50m" "request" "64Mi" "limit" "256Mi" }}
+{{- if gt $bases 10000 }}
+{{- $size = dict "cpu" "1" "request" "1Gi" "limit" "2Gi" }}
+{{- else if gt $bases 5000 }}
+{{- $size = dict "cpu" "500m" "request" "640Mi" "limit" "1Gi" }}
+{{- else if gt $bases 2000 }}
+{{- $size = dict "cpu" "250m" "request" "320Mi" "limit" "512Mi" }}
+{{- else if gt $bases 1000 }}
+{{- $size = dict "cpu" "100m" "request" "160Mi" "limit" "320Mi" }}
+{{- end -}}
+requests:
+  cpu: {{ $size.cpu }}
+  memory: {{ $size.request }}
+limits:
+  memory: {{ $size.limit }}
+{{- end }}
+{{- end }}
+
 {{- define "modulet.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "modulet.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -30,6 +76,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ include "modulet.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Annotations of an object: those of all, and its own. Takes the root and a map; nothing where there are none. */}}
+{{- define "modulet.annotations" -}}
+{{- with merge (dict) (index . 1) (index . 0).Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- define "modulet.serviceAccountName" -}}
@@ -77,5 +134,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- with .Values.http.tls.secretName }}
 - { name: http-tls, secret: {{ quote . }} }
 {{- end }}
+{{- end }}
+{{- with .Values.reports.existingSecret }}
+- { name: reports, secret: {{ quote . }} }
 {{- end }}
 {{- end }}
