@@ -161,10 +161,10 @@ async fn variables_of_the_go_controller_that_do_nothing_are_named_in_one_line() 
     let cluster = ControlPlane::shared().await?;
     let broker = Mosquitto::start().await?;
     let options = options(cluster.kubeconfig(), &broker, "start-go");
-    let set = options.clone().env("IS_CLUSTER", "true").env("REPORT_HOOKS", "x").env("VNODE_WORKER_NUM", "8");
+    let set = options.clone().env("IS_CLUSTER", "true").env("TRACKER_CONFIG_PATH", "x").env("VNODE_WORKER_NUM", "8");
     let controller = Controller::start(set.env("KUBELET_PROXY_ENABLED", "false")).await?;
     let line = says(&controller, &["WARN", "variables of the Go controller", "IS_CLUSTER", "VNODE_WORKER_NUM"]).await?;
-    assert!(line.contains("REPORT_HOOKS (alert on Events"), "{line}");
+    assert!(line.contains("TRACKER_CONFIG_PATH (alert on Events"), "{line}");
     assert!(!controller.log_text().contains("KUBELET_PROXY"), "{}", controller.log_text());
     drop(controller);
     let controller = Controller::start(options.env("ENABLE_MQTT_TUNNEL", "true")).await?;

@@ -19,7 +19,7 @@ use modulet_testkit::{
     broker::Mosquitto,
     control_plane::{ControlPlane, ControlPlaneOptions},
     controller::{Controller, ControllerOptions},
-    helm::helm_install,
+    helm::{helm_install, helm_template},
     ports::free_port,
     wait::eventually,
 };
@@ -284,6 +284,8 @@ async fn the_chart_gives_exactly_the_variables_and_rights_that_the_job_needs() -
         },
         "log": { "level": "info,modulet=debug" },
         "rbac": { "environmentFrom": ["default"] },
+        "admissionPolicy": { "enabled": true },
+        "flowSchema": { "enabled": true },
         "http": {
             "enabled": true, "port": http_port, "secret": { "existingSecret": "bases" },
             "networkPolicy": { "enabled": true, "from": [{ "podSelector": {} }] },
@@ -309,10 +311,11 @@ async fn the_chart_gives_exactly_the_variables_and_rights_that_the_job_needs() -
     let kubeconfig = cluster.kubeconfig_for_service_account(NAMESPACE, "modulet").await?;
     let mut options = ControllerOptions::new(env!("CARGO_BIN_EXE_modulet"), &kubeconfig, address);
     let root = tempfile::tempdir()?;
-    for (name, value) in variables(&client, root.path()).await? {
+    let root_variables = variables(&client, root.path()).await?;
+    for (name, value) in &root_variables {
         // Other programs of this machine listen there.
         if name != "MODULET_HTTP_ADDRESS" {
-            options = options.env(&name, value);
+            options = options.env(name, value.clone());
         }
     }
     let controller = Controller::start(options).await?;
@@ -356,5 +359,34 @@ async fn the_chart_gives_exactly_the_variables_and_rights_that_the_job_needs() -
     let of = |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>();
     assert_eq!(of(&granted_rights, &used_rights), [""; 0], "granted and not needed");
     assert_eq!(of(&used_rights, &granted_rights), [""; 0], "used and not granted");
+    drop(controller);
+    helm_test(&values, &kubeconfig, &root_variables).await
+}
+
+/// What `helm test` runs, in the controller's own surroundings.
+async fn helm_test(values: &Value, kubeconfig: &Path, variables: &[(String, String)]) -> Result<()> {
+    let documents = helm_template(NAMESPACE, values).await?;
+    let is = |document: &&Value, kind: &str| document["kind"] == kind;
+    let deployment = documents.iter().find(|d| is(d, "Deployment")).context("no Deployment")?;
+    let hook = documents.iter().find(|d| is(d, "Pod")).context("no Pod")?;
+    assert_eq!(hook["metadata"]["annotations"]["helm.sh/hook"], "test");
+    assert_eq!(hook["spec"]["containers"][0]["args"], json!(["check"]));
+    let spec = &deployment["spec"]["template"]["spec"];
+    for field in ["env", "volumeMounts", "image", "securityContext"] {
+        assert_eq!(hook["spec"]["containers"][0][field], spec["containers"][0][field], "{field}");
+    }
+    for field in ["serviceAccountName", "volumes", "securityContext"] {
+        assert_eq!(hook["spec"][field], spec[field], "{field}");
+    }
+    let variables = variables.iter().filter(|(name, _)| !name.is_empty());
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_modulet"))
+        .args(["check", "--listen", "1"])
+        .envs(variables.map(|(name, value)| (name, value)))
+        .env("KUBECONFIG", kubeconfig)
+        .output()
+        .await?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("Well: problems 0"), "{text}");
     Ok(())
 }

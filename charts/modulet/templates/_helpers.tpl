@@ -83,7 +83,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{/* Annotations of an object: those of all, and its own. Takes the root and a map; nothing where there are none. */}}
 {{- define "modulet.annotations" -}}
-{{- with merge (dict) (index . 1) (index . 0).Values.commonAnnotations }}
+{{- with merge (dict) (index . 1) (index . 0).Values.commonAnnotations -}}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}

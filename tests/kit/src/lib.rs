@@ -10,6 +10,7 @@ pub mod java_base;
 pub mod office;
 pub mod ports;
 pub mod process;
+pub mod promql;
 pub mod proxy;
 pub mod recorded;
 pub mod schema;
