@@ -98,10 +98,9 @@ async fn surroundings(client: &Client) -> Result<()> {
 async fn own_pod(client: &Client) -> Result<String> {
     let pods = Api::<Pod>::namespaced(client.clone(), NAME);
     let ours = ListParams::default().labels("app.kubernetes.io/name=modulet");
-    let pod = eventually("the chart's Pod", SOON, async || {
-        pods.list(&ours).await?.items.pop().context("there is none")
-    })
-    .await?;
+    let pod =
+        eventually("the chart's Pod", SOON, async || pods.list(&ours).await?.items.pop().context("there is none"))
+            .await?;
     assert_eq!(pod.spec.and_then(|spec| spec.priority), Some(1_000_000), "that of the chart's PriorityClass");
     pod.metadata.name.context("no name")
 }
@@ -133,7 +132,10 @@ fn not_its_own(own_pod: &str) -> Vec<(String, Option<Value>)> {
         (own_leases, Some(lease("somebody-elses"))),
         (configs.clone(), Some(config("mine", &json!({})))),
         (format!("{configs}/kube-root-ca.crt"), Some(json!({ "data": { "ca.crt": "evil" } }))),
-        (format!("{configs}/kube-root-ca.crt"), Some(json!({ "metadata": { "labels": { "modulet.koupleless.io/record": "x" } } }))),
+        (
+            format!("{configs}/kube-root-ca.crt"),
+            Some(json!({ "metadata": { "labels": { "modulet.koupleless.io/record": "x" } } })),
+        ),
     ]
 }
 

@@ -64,10 +64,10 @@ async fn metrics(stage: &Stage) -> Result<String> {
     controller.metrics().await
 }
 
-/// Scraped as it is for so long, and then as it has `become`.
-fn scrapes(text: &str, become: &str) -> Vec<Scrape> {
+/// Scraped as it is for so long, and then as it has `changed_to`.
+fn scrapes(text: &str, changed_to: &str) -> Vec<Scrape> {
     let at = |at: u64| {
-        let text = if at < LASTS - 120 { text } else { become };
+        let text = if at < LASTS - 120 { text } else { changed_to };
         let labels = [("namespace", "modulet-system"), ("job", "modulet"), ("pod", "modulet-1")].into();
         Scrape { at, text: text.to_owned(), labels }
     };
@@ -137,8 +137,8 @@ async fn every_query_of_the_charts_alerts_and_dashboard_is_true_when_it_should_b
     let rules = file("charts/modulet/rules/alerts.yaml")?;
     let queries = of_dashboard(&serde_json::from_str(&file("charts/modulet/dashboards/modulet.json")?)?);
     assert!(queries.len() > 25, "{}", queries.len());
-    let question = |become: &str| Question {
-        scrapes: scrapes(&text, become),
+    let question = |changed_to: &str| Question {
+        scrapes: scrapes(&text, changed_to),
         at: LASTS,
         queries: Vec::new(),
         rules: rules.clone(),

@@ -103,7 +103,10 @@ async fn a_failure_is_reported_once_and_bears_its_trace_everywhere() -> Result<(
     let (json, robot) = (of("/alerts").context("JSON")?, of("/robot/send?access_token=").context("DingTalk")?);
     assert_eq!((&json["traceID"], &json["result"], &json["code"]), (&json!(TRACE), &json!("fail"), &json!("01002")));
     assert_eq!((&json["labels"]["pod"], &json["labels"]["module"]), (&json!("biz1"), &json!("biz1:1")));
-    assert!(json["message"].as_str().is_some_and(|m| m.starts_with("InstallFailed: ") && m.contains("broken")), "{json}");
+    assert!(
+        json["message"].as_str().is_some_and(|m| m.starts_with("InstallFailed: ") && m.contains("broken")),
+        "{json}"
+    );
     assert_eq!(robot["msgtype"], "markdown");
     assert!(!format!("{all:?}").contains("s3cret"), "{all:?}");
     let log = stage.controller.log_text();

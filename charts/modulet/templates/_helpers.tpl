@@ -42,13 +42,13 @@
 {{- end }}
 {{- end }}
 
-{{/* Room for so many bases with two modules each: measured, and half as much again. */}}
+{{/* Room for so many bases with two modules each: what was measured, and half as much again. */}}
 {{- define "modulet.resources" -}}
 {{- if .Values.resources }}
 {{- toYaml .Values.resources }}
 {{- else }}
 {{- $bases := int .Values.bases.count }}
-{{- $size := dict "cpu" "50m" "request" "64Mi" "limit" "256Mi" }}
+{{- $size := dict "cpu" "50m" "request" "96Mi" "limit" "256Mi" }}
 {{- if gt $bases 10000 }}
 {{- $size = dict "cpu" "1" "request" "1Gi" "limit" "2Gi" }}
 {{- else if gt $bases 5000 }}

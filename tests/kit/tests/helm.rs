@@ -162,6 +162,147 @@ async fn who_may_beat_over_http_is_the_charts_to_say() {
 }
 
 #[tokio::test]
+async fn what_is_optional_is_not_there_unless_it_is_asked_for() {
+    let documents = helm_template("somewhere", &json!({ "mqtt": { "host": "broker" } })).await.unwrap();
+    let mut kinds: Vec<_> = documents.iter().map(|document| document["kind"].as_str().unwrap()).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let always = ["ClusterRole", "ClusterRoleBinding", "Deployment", "Pod", "PodDisruptionBudget"];
+    assert_eq!(kinds, [&always[..], &["Role", "RoleBinding", "ServiceAccount"]].concat());
+}
+
+#[tokio::test]
+async fn monitors_rules_and_dashboard_are_in_the_form_of_their_operators() {
+    let values = json!({
+        "mqtt": { "host": "broker" }, "commonLabels": { "team": "a" },
+        "metrics": {
+            "serviceMonitor": { "enabled": true, "interval": "15s", "labels": { "release": "prometheus" } },
+            "podMonitor": { "enabled": true }, "prometheusRule": { "enabled": true, "labels": { "release": "p" } },
+            "dashboard": { "enabled": true, "annotations": { "grafana_folder": "Koupleless" } },
+        },
+    });
+    helm_lint(&values).await.unwrap();
+    let documents = helm_template("somewhere", &values).await.unwrap();
+    let of = |kind| of_kind(&documents, kind).unwrap();
+    let selector = &of("Deployment")["spec"]["selector"]["matchLabels"];
+    let service = of("Service");
+    assert_eq!((&service["spec"]["selector"], &service["spec"]["ports"][0]["name"]), (selector, &json!("http")));
+    assert_eq!(service["spec"]["publishNotReadyAddresses"], true);
+
+    let monitor = of("ServiceMonitor");
+    assert_eq!(monitor["apiVersion"], "monitoring.coreos.com/v1");
+    assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
+    assert_eq!(monitor["spec"]["namespaceSelector"], json!({ "matchNames": ["somewhere"] }));
+    let labels = monitor["spec"]["selector"]["matchLabels"].as_object().unwrap();
+    assert!(labels.iter().all(|(name, value)| service["metadata"]["labels"][name] == *value), "{labels:?}");
+    assert!(labels.contains_key("app.kubernetes.io/component"), "not the Service that bases post to");
+    let endpoint = json!([{ "port": "http", "path": "/metrics", "interval": "15s" }]);
+    assert_eq!(monitor["spec"]["endpoints"], endpoint);
+    let pods = &of("PodMonitor")["spec"];
+    assert_eq!(pods["selector"]["matchLabels"], *selector);
+    assert_eq!(pods["podMetricsEndpoints"], json!([{ "port": "http", "path": "/metrics" }]));
+
+    let rules = of("PrometheusRule");
+    assert_eq!(
+        (&rules["apiVersion"], &rules["metadata"]["labels"]["release"]),
+        (&json!("monitoring.coreos.com/v1"), &json!("p"))
+    );
+    let file = std::fs::read_to_string(modulet_testkit::helm::chart().join("rules/alerts.yaml")).unwrap();
+    let file: Value = serde_saphyr::from_str(&file).unwrap();
+    assert_eq!(rules["spec"], file, "as the file that others load");
+
+    let dashboard = of("ConfigMap");
+    assert_eq!(dashboard["metadata"]["labels"]["grafana_dashboard"], "1");
+    assert_eq!(dashboard["metadata"]["annotations"], json!({ "grafana_folder": "Koupleless" }));
+    let json: Value = serde_json::from_str(dashboard["data"]["modulet.json"].as_str().unwrap()).unwrap();
+    assert_eq!(json["uid"], "modulet");
+    for document in &documents {
+        assert_eq!(document["metadata"]["labels"]["team"], "a", "{}", document["kind"]);
+    }
+}
+
+#[tokio::test]
+async fn the_pod_is_sized_by_the_number_of_bases_and_takes_what_a_platform_adds() {
+    let pod = async |more: Value| {
+        let mut values = json!({ "mqtt": { "host": "broker" } });
+        values.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let documents = helm_template("somewhere", &values).await.unwrap();
+        of_kind(&documents, "Deployment").unwrap()["spec"]["template"].clone()
+    };
+    for (bases, request, limit) in [
+        (1, "96Mi", "256Mi"),
+        (1_000, "96Mi", "256Mi"),
+        (1_001, "160Mi", "320Mi"),
+        (5_000, "320Mi", "512Mi"),
+        (20_000, "1Gi", "2Gi"),
+    ] {
+        let container = &pod(json!({ "bases": { "count": bases } })).await["spec"]["containers"][0];
+        let memory = ["requests", "limits"].map(|part| container["resources"][part]["memory"].clone());
+        assert_eq!(memory, [request, limit], "{bases}");
+    }
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let template = pod(json!({
+        "image": { "repository": "registry.example.org/modulet", "tag": "1", "digest": digest },
+        "imagePullSecrets": [{ "name": "registry" }], "resources": { "limits": { "memory": "1Gi" } },
+        "extraVolumes": [{ "name": "authorities", "configMap": { "name": "authorities" } }],
+        "extraVolumeMounts": [{ "name": "authorities", "mountPath": "/etc/ssl/certs" }],
+        "reports": { "existingSecret": "robots" }, "priorityClassName": "system-cluster-critical",
+        "commonAnnotations": { "owner": "platform" }, "nodeSelector": { "pool": "system" },
+    }))
+    .await;
+    let (spec, container) = (&template["spec"], &template["spec"]["containers"][0]);
+    assert_eq!(container["image"], format!("registry.example.org/modulet@{digest}"));
+    assert_eq!(container["resources"], json!({ "limits": { "memory": "1Gi" } }));
+    assert_eq!(spec["imagePullSecrets"], json!([{ "name": "registry" }]));
+    assert_eq!(
+        (&spec["priorityClassName"], &spec["nodeSelector"]["pool"]),
+        (&json!("system-cluster-critical"), &json!("system"))
+    );
+    let mounts = json!([
+        { "name": "reports", "mountPath": "/etc/modulet/reports", "readOnly": true },
+        { "name": "authorities", "mountPath": "/etc/ssl/certs" },
+    ]);
+    assert_eq!(container["volumeMounts"], mounts);
+    let names: Vec<_> = spec["volumes"].as_array().unwrap().iter().map(|volume| volume["name"].clone()).collect();
+    assert_eq!(names, ["reports", "authorities"]);
+    let hooks = container["env"].as_array().unwrap().iter().find(|env| env["name"] == "REPORT_HOOKS_FILE");
+    assert_eq!(hooks.unwrap()["value"], "/etc/modulet/reports/hooks");
+    for (values, word) in [
+        (json!({ "bases": { "count": 0 } }), "minimum"),
+        (json!({ "bases": { "count": 20_001 } }), "maximum"),
+        (json!({ "image": { "digest": "abc" } }), "pattern"),
+        (json!({ "admissionPolicy": { "enable": true } }), "'enable' not allowed"),
+        (json!({ "priorityClass": { "value": 2_000_000_000 } }), "maximum"),
+    ] {
+        let error = helm_template("somewhere", &values).await.unwrap_err().to_string();
+        assert!(error.contains(word), "{word}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn one_network_policy_says_who_gets_in_and_where_it_may_go() {
+    let from = json!([{ "namespaceSelector": { "matchLabels": { "name": "monitoring" } } }]);
+    let values = json!({
+        "mqtt": { "host": "broker" }, "http": { "enabled": true },
+        "networkPolicy": { "enabled": true, "metricsFrom": from, "egress": [{ "ports": [{ "port": 6443 }] }] },
+    });
+    let documents = helm_template("somewhere", &values).await.unwrap();
+    let spec = &of_kind(&documents, "NetworkPolicy").unwrap()["spec"];
+    assert_eq!(spec["policyTypes"], json!(["Ingress", "Egress"]));
+    let heartbeats = json!({ "ports": [{ "port": "heartbeats" }] });
+    assert_eq!(spec["ingress"], json!([heartbeats, { "from": from, "ports": [{ "port": "http" }] }]));
+    assert_eq!(spec["egress"], json!([{ "ports": [{ "port": 6443 }] }]));
+    let documents =
+        helm_template("somewhere", &json!({ "mqtt": { "host": "broker" }, "networkPolicy": { "enabled": true } }))
+            .await;
+    let spec = of_kind(&documents.unwrap(), "NetworkPolicy").unwrap()["spec"].clone();
+    assert_eq!(
+        (&spec["policyTypes"], &spec["ingress"]),
+        (&json!(["Ingress"]), &json!([{ "ports": [{ "port": "http" }] }]))
+    );
+}
+
+#[tokio::test]
 async fn a_real_api_server_takes_it_and_gives_the_least_rights() {
     let cluster = ControlPlane::shared().await.unwrap();
     let password = "p\"w: {{ x }} #";
