@@ -214,7 +214,7 @@ mod tests {
             bodies.push(serde_json::from_str(body).unwrap());
         }
         let counted = metrics.render();
-        let counted = counted.lines().find(|line| line.starts_with("modulet_api_writes_total")).unwrap();
+        let counted = counted.lines().find(|line| line.starts_with("modulet_api_writes_total{kind=\"event\"")).unwrap();
         (bodies, counted.to_owned())
     }
 

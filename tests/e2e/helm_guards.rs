@@ -52,9 +52,9 @@ async fn send(client: &Client, path: &str, body: Option<&Value>) -> Result<(), S
     }
 }
 
-fn node(name: &str, taint: bool) -> Value {
+fn node(name: &str, is_tainted: bool) -> Value {
     let taint = json!([{ "key": "schedule.koupleless.io/virtual-node", "value": "True", "effect": "NoExecute" }]);
-    let taints = if taint { taint } else { json!([]) };
+    let taints = if is_tainted { taint } else { json!([]) };
     json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name }, "spec": { "taints": taints } })
 }
 
