@@ -292,7 +292,8 @@ impl Stage {
 async fn freeze(names: &[&str]) -> Result<()> {
     let children = children()?;
     for name in names {
-        let pid = children.get(*name).with_context(|| format!("{name} does not run"))?.to_string();
+        let child = children.iter().find(|(child, _)| child == name);
+        let pid = child.with_context(|| format!("{name} does not run"))?.1.to_string();
         let status = tokio::process::Command::new("sh").args(["-c", "kill -STOP \"$1\"", "sh", &pid]).status().await?;
         ensure!(status.success(), "cannot freeze {name}");
     }

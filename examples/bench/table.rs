@@ -20,10 +20,11 @@ pub(crate) fn markdown(report: &Report) -> String {
          scheduler and controller manager {frozen}, with their limits raised\n",
         report.bases, report.tunnel, report.writers, m.cores, m.model, m.memory_gb, m.load_before
     );
-    let _ = text.write_str(&phases(report));
-    let _ = text.write_str(&latencies(report));
-    let _ = text.write_str(&writes(report));
-    let _ = text.write_str(&cpu(report));
+    if !report.phases.is_empty() {
+        for tables in [phases(report), latencies(report), writes(report), cpu(report)] {
+            let _ = text.write_str(&tables);
+        }
+    }
     if !report.ceiling.0.is_empty() {
         let rates = report.ceiling.0.iter().map(|(kind, rate)| vec![(*kind).to_owned(), format!("{rate:.0}")]);
         table(&mut text, &["the API server's ceiling", "per second"], rates);

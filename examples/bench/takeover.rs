@@ -24,12 +24,14 @@ use crate::{
     stage::{MODULET, STANDBY, Snapshot, Stage},
 };
 
+/// The question for a base's list.
+const LIST: &str = "queryAllBiz";
 /// Everything must be over within this.
 const LIMIT: Duration = Duration::from_mins(2);
 /// Between two looks at the standby.
 const GLANCE: Duration = Duration::from_millis(25);
-/// Between two looks at all Leases, which are not small.
-const LOOK_AT_LEASES: Duration = Duration::from_secs(1);
+/// Between two looks at all Leases or all that bases received, which is much.
+const LOOK_AT_ALL: Duration = Duration::from_secs(1);
 
 /// What came of it. Times are seconds since the leader was killed.
 #[derive(Debug, Default, Serialize)]
@@ -66,7 +68,7 @@ pub(crate) async fn run(stage: &mut Stage) -> Result<TakeOver> {
     idle(stage, &mut found).await?;
 
     let before = conditions(stage).await?;
-    let ordered = orders(stage)?;
+    let (ordered, listed) = (orders(stage)?, stage.bases()?.received(LIST));
     let start = stage.snapshot().await?;
     let (killed, killed_at) = (stage.kill_leader().await?, Timestamp::now());
     let late = Module::new(0, "late", "1.0.0");
@@ -84,10 +86,18 @@ pub(crate) async fn run(stage: &mut Stage) -> Result<TakeOver> {
         .await?;
     let first = releases::received(stage, &late, "installBiz")?.context("no install command")?;
     found.first_command = (first - killed).as_secs_f64();
+    // Counters first: to look through what each base received takes long.
+    let received = || Ok(stage.bases()?.received(LIST).saturating_sub(listed));
+    stage.wait("as many lists as bases to be asked for", LIMIT, count, received).await?;
     let asked =
-        || (0..count).filter_map(|base| Ok(asked_after(stage, base, killed)).transpose()).collect::<Result<Vec<_>>>();
-    stage.wait("all bases to be asked", LIMIT, count, || Ok(asked()?.len())).await?;
-    let last = asked()?.into_iter().max().context("no base")?;
+        || (0..count).filter_map(|base| asked_after(stage, base, killed).transpose()).collect::<Result<Vec<_>>>();
+    let mut times = asked()?;
+    while times.len() < count {
+        ensure!(killed.elapsed() < LIMIT, "{} of {count} bases were asked for their list after {LIMIT:?}", times.len());
+        tokio::time::sleep(LOOK_AT_ALL).await;
+        times = asked()?;
+    }
+    let last = times.into_iter().max().context("no base")?;
     found.all_asked = (last - killed).as_secs_f64();
     found.all_renewed = renewed(stage, killed, killed_at, count).await?;
     let end = stage.snapshot().await?;
@@ -123,7 +133,7 @@ fn usage(snapshot: &Snapshot, name: &str) -> (f64, f64) {
 
 /// When a base was first asked for its list since then.
 fn asked_after(stage: &Stage, base: usize, since: Instant) -> Result<Option<Instant>> {
-    Ok(stage.bases()?.received_at(base, |c| c.at > since && c.command == "queryAllBiz"))
+    Ok(stage.bases()?.received_at(base, |c| c.at > since && c.command == LIST))
 }
 
 /// Install and uninstall commands of all bases.
@@ -145,7 +155,7 @@ async fn renewed(stage: &Stage, killed: Instant, killed_at: Timestamp, count: us
             return Ok(last.duration_since(killed_at).as_secs_f64());
         }
         ensure!(killed.elapsed() < LIMIT, "{} of {count} Leases are renewed after {LIMIT:?}", renewed.len());
-        tokio::time::sleep(LOOK_AT_LEASES).await;
+        tokio::time::sleep(LOOK_AT_ALL).await;
     }
 }
 
