@@ -24,7 +24,7 @@ use crate::{
     progress::say,
     scrape::Scrape,
     sight::Sight,
-    usage::{Usage, children, connections_opened},
+    usage::{Usage, child, children, connections_opened},
 };
 
 /// The name of the program that is measured.
@@ -290,10 +290,8 @@ impl Stage {
 
 /// Stops programs that we have started; they go on when they are told to end.
 async fn freeze(names: &[&str]) -> Result<()> {
-    let children = children()?;
     for name in names {
-        let child = children.iter().find(|(child, _)| child == name);
-        let pid = child.with_context(|| format!("{name} does not run"))?.1.to_string();
+        let pid = child(name)?.to_string();
         let status = tokio::process::Command::new("sh").args(["-c", "kill -STOP \"$1\"", "sh", &pid]).status().await?;
         ensure!(status.success(), "cannot freeze {name}");
     }

@@ -66,6 +66,12 @@ pub(crate) fn children() -> Result<Vec<(String, u32)>> {
     Ok(found)
 }
 
+/// The process of a program that this process has started once.
+pub(crate) fn child(name: &str) -> Result<u32> {
+    let found = children()?.into_iter().find(|(child, _)| child == name);
+    Ok(found.with_context(|| format!("{name} does not run"))?.1)
+}
+
 /// TCP connections that were ever opened on this machine, by whomever.
 pub(crate) fn connections_opened() -> Result<f64> {
     let text = fs::read_to_string("/proc/net/snmp")?;
