@@ -154,6 +154,7 @@ impl Parts {
             }
             None => None,
         };
+        let events = EventSink::start(&mut tasks, gated.clone(), instance, open, Arc::clone(&metrics));
         let edges = Edges {
             tunnel,
             watched,
@@ -163,7 +164,7 @@ impl Parts {
             commands,
             background,
             record,
-            events: EventSink::start(&mut tasks, gated.clone(), instance, open, Arc::clone(&metrics)),
+            events: events.clone(),
             reports,
             writer: statuses,
         };
@@ -178,8 +179,8 @@ impl Parts {
                 pod: config.pod_name.clone(),
                 is_marked: config.http_tunnel.is_some(),
             };
-            let (client, metrics) = (client.clone(), Arc::clone(&metrics));
-            tasks.spawn(ELECTION, api::elect(candidate, client, lead.clone(), has_broker, released, metrics));
+            let (client, lead, metrics) = (client.clone(), lead.clone(), Arc::clone(&metrics));
+            tasks.spawn(ELECTION, api::elect(candidate, client, lead, has_broker, released, events, metrics));
         } else {
             metrics.leads.set(1);
         }

@@ -114,6 +114,9 @@ impl Publisher {
         let (version, kind, namespace, name, uid) = match note.subject {
             Subject::Pod(namespace, name, uid) => ("v1", "Pod", Some(namespace), name, Some(uid)),
             Subject::Deployment(namespace, name, uid) => ("apps/v1", "Deployment", Some(namespace), name, Some(uid)),
+            Subject::Lease(namespace, name, uid) => {
+                ("coordination.k8s.io/v1", "Lease", Some(namespace), name, Some(uid))
+            }
             Subject::ConfigMap(namespace, name) => ("v1", "ConfigMap", Some(namespace), name, None),
             Subject::Node(name) => ("v1", "Node", None, name.clone(), Some(name)),
         };

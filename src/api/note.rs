@@ -18,6 +18,8 @@ pub enum Subject {
     Deployment(String, String, String),
     /// A `ConfigMap` of modulet's record: namespace, name.
     ConfigMap(String, String),
+    /// A Lease: namespace, name, uid.
+    Lease(String, String, String),
     /// A Node, by name: as a kubelet's, its Events have the name as uid.
     Node(String),
 }

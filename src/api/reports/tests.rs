@@ -1,4 +1,5 @@
 use axum::{Router, body::Bytes, extract::State, http::Uri as RequestUri, routing::post};
+use serde_json::{Value, json};
 use tokio::{net::TcpListener, time::timeout};
 
 use super::*;
