@@ -166,6 +166,9 @@ impl Metrics {
                 drop(metrics.writes.get_or_create(&Write { kind, result }));
             }
         }
+        for reason in ["identity", "label", "size", "rate", "malformed", "retained", "address", "taken"] {
+            drop(metrics.refused.get_or_create(&Named { name: reason }));
+        }
         for command in ["installBiz", "uninstallBiz"] {
             drop(metrics.failures.get_or_create(&Named { name: command }));
         }

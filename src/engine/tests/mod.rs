@@ -5,6 +5,7 @@ mod addresses;
 mod api_server;
 mod cluster;
 mod extremes;
+mod figures;
 mod jvm;
 mod metaspace;
 mod neighbours;
