@@ -41,7 +41,7 @@ async fn send(client: &Client, path: &str, body: Option<&Value>) -> Result<(), S
             http::Request::post(path).header("content-type", "application/json").body(body.to_string().into_bytes())
         }
         Some(body) => http::Request::patch(path)
-            .header("content-type", "application/merge-patch+json")
+            .header("content-type", "application/strategic-merge-patch+json")
             .body(body.to_string().into_bytes()),
     };
     let request = request.map_err(|error| error.to_string())?;
