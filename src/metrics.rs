@@ -155,24 +155,28 @@ impl Metrics {
             Unit::Seconds,
             metrics.lateness.clone(),
         );
-        // Prometheus sees an increase only of what was there before.
+        metrics.begin_at_zero();
+        Self { registry, ..metrics }
+    }
+
+    /// Prometheus sees an increase only of what was there before.
+    fn begin_at_zero(&self) {
         for queue in
             ["commands", "writes", "background", "record", "exchanges", "bases", "events", "events_of_one", "reports"]
         {
-            drop(metrics.overflows.get_or_create(&Named { name: queue }));
+            drop(self.overflows.get_or_create(&Named { name: queue }));
         }
         for kind in ["pod_status", "pod_delete", "node", "lease", "record"] {
             for result in ["ok", "refused", "unreachable"] {
-                drop(metrics.writes.get_or_create(&Write { kind, result }));
+                drop(self.writes.get_or_create(&Write { kind, result }));
             }
         }
         for reason in ["identity", "label", "size", "rate", "malformed", "retained", "address", "taken"] {
-            drop(metrics.refused.get_or_create(&Named { name: reason }));
+            drop(self.refused.get_or_create(&Named { name: reason }));
         }
         for command in ["installBiz", "uninstallBiz"] {
-            drop(metrics.failures.get_or_create(&Named { name: command }));
+            drop(self.failures.get_or_create(&Named { name: command }));
         }
-        Self { registry, ..metrics }
     }
 
     /// A command was handed to the broker's client.

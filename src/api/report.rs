@@ -56,7 +56,8 @@ impl Report {
         }
         // As the Go controller words it: robots let messages in by a word in them.
         let labels = json["labels"].as_object().into_iter().flatten();
-        let labels: String = labels.map(|(name, value)| format!("{name}: {}\n", plain(value))).collect();
+        let labels: Vec<_> = labels.map(|(name, value)| format!("{name}: {}\n", plain(value))).collect();
+        let labels = labels.concat();
         let field = |name: &str| plain(&json[name]);
         let text = format!(
             "## MC告警\n\n- **Trace ID**: {}\n- **工单类型**: {}\n- **节点**: {}\n- **结果**: {}\n- **失败信息**: {}\n\

@@ -9,9 +9,9 @@ use crate::api::Hooks;
 /// Who is told of failures.
 #[derive(Args)]
 pub(super) struct ReportArgs {
-    /// URLs that each failure of a module is posted to, separated by ';': as JSON, or as a message of DingTalk where the path ends with /robot/send. They are secrets: better given by the variable or a file
     #[arg(
         long,
+        help = "URLs that each failure of a module is posted to, separated by ';': as JSON, or as a message of DingTalk where the path ends with /robot/send. They are secrets: better given by the variable or a file",
         env = "REPORT_HOOKS",
         value_name = "URL;…",
         hide_env_values = true,

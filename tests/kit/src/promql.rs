@@ -15,7 +15,7 @@ use crate::tools::Tool;
 pub struct Scrape {
     /// Seconds after the beginning.
     pub at: u64,
-    /// In the format of OpenMetrics.
+    /// In the format that Prometheus asks for.
     pub text: String,
     /// Those that Prometheus gives to its target.
     pub labels: BTreeMap<&'static str, &'static str>,
