@@ -1,4 +1,4 @@
-//! What the chart can put around modulet, on a real API server: what its ServiceAccount may not touch, whatever its roles
+//! What the chart can put around modulet, on a real API server: what its `ServiceAccount` may not touch, whatever its roles
 //! say, and which of its requests have a place of their own.
 
 use std::time::Duration;
