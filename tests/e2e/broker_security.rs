@@ -76,7 +76,7 @@ async fn a_base_speaks_for_itself_only_and_hears_only_what_is_its_own() -> Resul
     stage.pod_ready("biz1").await?;
 
     // One that has a login of its own, and calls its connection as modulet calls the one for commands.
-    let (intruder, mut events) = login(bases, "base-3").connect(&format!("modulet@@@modulet-commands-{name}"));
+    let (intruder, mut events) = login(bases, "base-3").connect(&format!("koupleless@@@modulet-commands-{name}"));
     let (said, mut heard) = tokio::sync::mpsc::channel(100);
     tokio::spawn(async move {
         while let Ok(event) = events.poll().await {
