@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use k8s_openapi::api::core::v1 as core;
+
 use super::{
     known::{BaseState, PodState},
     state::State,
@@ -18,34 +20,36 @@ use crate::{
 /// What a Pod is counted for where no container of it waits for a reason of ours.
 const OTHERS: [&str; 7] =
     ["Ready", "NotReady", "Pending", "BaseUnreachable", "Terminating", names::BIZ_DEACTIVATE, "Failed"];
+/// What a Pod that is not Ready waits for, as its status shows: what others wrote there makes no series.
+pub(super) fn waits_for(object: &core::Pod) -> &'static str {
+    let status = object.status.as_ref();
+    let containers = status.and_then(|status| status.container_statuses.as_ref());
+    let mut conditions = status.iter().flat_map(|status| status.conditions.iter().flatten());
+    if conditions.any(|c| c.type_ == "ContainersReady" && c.reason.as_deref() == Some("BaseUnreachable")) {
+        return "BaseUnreachable";
+    }
+    let states = containers.into_iter().flatten().filter_map(|container| container.state.as_ref());
+    let waiting = states.filter_map(|state| state.waiting.as_ref()?.reason.as_deref()).find_map(Reason::of);
+    match waiting {
+        Some(reason) => reason.as_str(),
+        None if containers.is_none() => "Pending",
+        None => "NotReady",
+    }
+}
+
 /// States of bases.
 const STATES: [&str; 5] = ["online", "unreachable", "dead", "stopped", "unknown"];
 
 impl PodState {
-    /// What it waits for, in one word out of a fixed set: what others wrote into its status makes no series.
+    /// What it waits for, in one word out of a fixed set.
     fn counted_for(&self) -> &'static str {
-        let status = self.object.object().and_then(|object| object.status.as_ref());
-        let containers = status.and_then(|status| status.container_statuses.as_ref());
-        let waiting = || {
-            let states = containers.into_iter().flatten().filter_map(|container| container.state.as_ref());
-            states.filter_map(|state| state.waiting.as_ref()?.reason.as_deref()).find_map(Reason::of)
-        };
-        let base_is_away = || {
-            let mut conditions = status.iter().flat_map(|status| status.conditions.iter().flatten());
-            conditions.any(|c| c.type_ == "ContainersReady" && c.reason.as_deref() == Some("BaseUnreachable"))
-        };
         match &self.pod.content {
             Content::Foreign(_) => Reason::NotAModule.as_str(),
             _ if self.pod.superseded => names::BIZ_DEACTIVATE,
             _ if self.pod.terminal => "Failed",
             _ if self.pod.deleting.is_some() => "Terminating",
             _ if self.pod.shown_ready => "Ready",
-            _ if base_is_away() => "BaseUnreachable",
-            Content::Modules(_) => match waiting() {
-                Some(reason) => reason.as_str(),
-                None if containers.is_none() => "Pending",
-                None => "NotReady",
-            },
+            Content::Modules(_) => self.waits_for,
         }
     }
 
