@@ -8,7 +8,7 @@ use std::{
 use k8s_openapi::api::core::v1 as core;
 
 use super::{
-    known::{BaseState, PodState},
+    known::{BaseState, PodState, Waits},
     state::State,
 };
 use crate::{
@@ -20,20 +20,21 @@ use crate::{
 /// What a Pod is counted for where no container of it waits for a reason of ours.
 const OTHERS: [&str; 7] =
     ["Ready", "NotReady", "Pending", "BaseUnreachable", "Terminating", names::BIZ_DEACTIVATE, "Failed"];
+
 /// What a Pod that is not Ready waits for, as its status shows: what others wrote there makes no series.
-pub(super) fn waits_for(object: &core::Pod) -> &'static str {
+pub(super) fn waits_for(object: &core::Pod) -> Waits {
     let status = object.status.as_ref();
     let containers = status.and_then(|status| status.container_statuses.as_ref());
     let mut conditions = status.iter().flat_map(|status| status.conditions.iter().flatten());
     if conditions.any(|c| c.type_ == "ContainersReady" && c.reason.as_deref() == Some("BaseUnreachable")) {
-        return "BaseUnreachable";
+        return Waits::BaseUnreachable;
     }
     let states = containers.into_iter().flatten().filter_map(|container| container.state.as_ref());
     let waiting = states.filter_map(|state| state.waiting.as_ref()?.reason.as_deref()).find_map(Reason::of);
     match waiting {
-        Some(reason) => reason.as_str(),
-        None if containers.is_none() => "Pending",
-        None => "NotReady",
+        Some(reason) => Waits::For(reason),
+        None if containers.is_none() => Waits::Pending,
+        None => Waits::NotReady,
     }
 }
 
@@ -49,7 +50,12 @@ impl PodState {
             _ if self.pod.terminal => "Failed",
             _ if self.pod.deleting.is_some() => "Terminating",
             _ if self.pod.shown_ready => "Ready",
-            Content::Modules(_) => self.waits_for,
+            Content::Modules(_) => match self.waits_for {
+                Waits::Pending => "Pending",
+                Waits::BaseUnreachable => "BaseUnreachable",
+                Waits::For(reason) => reason.as_str(),
+                Waits::NotReady => "NotReady",
+            },
         }
     }
 

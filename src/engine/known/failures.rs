@@ -20,14 +20,16 @@ pub(in crate::engine) struct Failure {
     pub(in crate::engine) message: String,
 }
 
-/// Failures of a Pod that were reported.
+/// Failures of a Pod that were reported. Most Pods have none, so it takes little room.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::engine) struct Failures(BTreeSet<(Option<usize>, &'static str)>);
+pub(in crate::engine) struct Failures(Option<Box<Told>>);
+
+type Told = BTreeSet<(Option<usize>, &'static str)>;
 
 impl Failures {
     /// What the status of a Pod that is met for the first time shows was reported by an earlier process.
     pub(in crate::engine) fn of_earlier(object: &core::Pod) -> Self {
-        let mut told = BTreeSet::new();
+        let mut told = Told::new();
         let statuses = object.status.iter().filter_map(|s| s.container_statuses.as_ref()).flatten();
         for (index, status) in statuses.enumerate() {
             let state = status.state.as_ref();
@@ -41,22 +43,22 @@ impl Failures {
         // The only reason for which a Pod is not taken at all.
         let failed = object.status.as_ref().and_then(|status| status.reason.as_deref());
         told.extend((failed == Some(OUT_OF_PODS)).then_some((None, OUT_OF_PODS)));
-        Self(told)
+        Self((!told.is_empty()).then(|| Box::new(told)))
     }
 
     /// Those of an outcome that were not reported yet; now they are.
     pub(in crate::engine) fn new_of(&mut self, outcome: &PodOutcome) -> Vec<Failure> {
         let mut new = Vec::new();
         if let Some(rejected) = &outcome.rejected
-            && self.0.insert((None, rejected.reason))
+            && self.is_new((None, rejected.reason))
         {
             new.push(Failure { container: None, reason: rejected.reason, message: rejected.message.clone() });
         }
         for (index, container) in outcome.containers.iter().enumerate() {
             match container {
-                ContainerOutcome::Active { .. } => self.0.retain(|(of, _)| *of != Some(index)),
+                ContainerOutcome::Active { .. } => self.runs(index),
                 ContainerOutcome::Waiting { reason, message, .. }
-                    if reason.is_failure() && self.0.insert((Some(index), reason.as_str())) =>
+                    if reason.is_failure() && self.is_new((Some(index), reason.as_str())) =>
                 {
                     new.push(Failure { container: Some(index), reason: reason.as_str(), message: message.clone() });
                 }
@@ -64,6 +66,21 @@ impl Failures {
             }
         }
         new
+    }
+
+    /// Whether this was not reported yet; now it is.
+    fn is_new(&mut self, failure: (Option<usize>, &'static str)) -> bool {
+        self.0.get_or_insert_default().insert(failure)
+    }
+
+    /// What fails from now on fails anew.
+    fn runs(&mut self, container: usize) {
+        if let Some(told) = &mut self.0 {
+            told.retain(|(of, _)| *of != Some(container));
+            if told.is_empty() {
+                self.0 = None;
+            }
+        }
     }
 }
 

@@ -11,7 +11,7 @@ pub(super) use base::BaseState;
 pub(super) use failures::{Failure, Failures, OUT_OF_PODS};
 pub(super) use index::PodIndex;
 pub(super) use node::NodeWrite;
-pub(super) use pod::{PodState, Reported};
+pub(super) use pod::{PodState, Reported, Waits};
 
 #[cfg(test)]
 mod tests {

@@ -6,10 +6,23 @@ use k8s_openapi::api::core::v1 as core;
 
 use super::failures::Failures;
 use crate::{
-    domain::{BaseId, ContainerOutcome, Phase, Pod, PodOutcome},
+    domain::{BaseId, ContainerOutcome, Phase, Pod, PodOutcome, Reason},
     k8s::{Owner, names},
     planning::{Packed, Tracked},
 };
+
+/// What the status of a Pod that is not Ready shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum Waits {
+    /// Nothing yet.
+    Pending,
+    /// Its base cannot be reached.
+    BaseUnreachable,
+    /// The first container that waits for something of ours.
+    For(Reason),
+    /// Something else.
+    NotReady,
+}
 
 /// A Pod on one of our Nodes.
 #[derive(Debug)]
@@ -25,7 +38,7 @@ pub(in crate::engine) struct PodState {
     /// Since when it is not Ready, though it should be; as far as was looked at.
     pub(in crate::engine) waits_since: Option<Instant>,
     /// What for, as its status shows.
-    pub(in crate::engine) waits_for: &'static str,
+    pub(in crate::engine) waits_for: Waits,
     /// A command went out for it.
     pub(in crate::engine) commanded: bool,
     pub(in crate::engine) reported: Reported,
