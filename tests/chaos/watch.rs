@@ -13,19 +13,23 @@ use std::{
 use anyhow::Result;
 use futures::StreamExt as _;
 use k8s_openapi::{
-    api::{coordination::v1::Lease, core::v1::Pod},
+    api::{
+        coordination::v1::Lease,
+        core::v1::{ConfigMap, Pod},
+    },
     jiff::Timestamp,
 };
 use kube::{
     Api, Client,
+    api::{Patch, PatchParams},
     runtime::{WatchStreamExt as _, utils::Backoff, watcher},
 };
 use modulet_testkit::base::{BizState, ReceivedCommand};
-use serde_json::Value;
-use tokio::time::sleep;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    event::{At, Event, Module, Order},
+    event::{At, Event, Module, Order, Part},
     logs::{AuditLine, BrokerLine, command},
     seen::Seen,
     world::{NAME, World, base_of},
@@ -33,6 +37,10 @@ use super::{
 
 /// How often bases and logs are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(15);
+/// How often the pulse is felt, how late it may be, and when it is felt anew.
+const PULSE_EVERY: Duration = Duration::from_millis(250);
+const SLOW: Duration = Duration::from_secs(1);
+const LOST: Duration = Duration::from_secs(10);
 /// A Node's status is written again after five minutes, changed or not.
 const STATUS_EVERY: At = At::from_secs(280);
 
@@ -174,6 +182,44 @@ fn order_of(command: &ReceivedCommand) -> Option<Order> {
         "baseline" => Some(Order::Baseline(payload.as_array().into_iter().flatten().map(module).collect())),
         _ => None,
     }
+}
+
+/// Feels the API server's pulse, and our own: on a machine that has too much to do all is as if something were wrong.
+pub(crate) async fn pulse(client: Client, seen: Arc<Seen>) {
+    let api = Api::<ConfigMap>::namespaced(client, NAME);
+    let mut count = 0_u64;
+    loop {
+        let begin = Instant::now();
+        sleep(PULSE_EVERY).await; // how late we are called tells how late all are
+        if begin.elapsed() > PULSE_EVERY + SLOW {
+            slow(&seen, begin, Part::Way);
+            seen.see(seen.now(), Event::Ends { part: Part::Way });
+        }
+        count += 1;
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "pulse" }, "data": { "count": count.to_string() },
+        });
+        let (params, patch) = (PatchParams::apply("observer").force(), Patch::Apply(&map));
+        let (begin, write) = (Instant::now(), timeout(LOST, api.patch("pulse", &params, &patch)));
+        let mut write = pin!(write);
+        let answer = if let Ok(answer) = timeout(SLOW, &mut write).await {
+            answer
+        } else {
+            slow(&seen, begin, Part::ApiServer);
+            let answer = write.await;
+            seen.see(seen.now(), Event::Ends { part: Part::ApiServer });
+            answer
+        };
+        if !matches!(answer, Ok(Ok(_))) && begin.elapsed() < SLOW {
+            slow(&seen, begin, Part::ApiServer);
+            sleep(PULSE_EVERY).await; // what failed at once is not better before
+            seen.see(seen.now(), Event::Ends { part: Part::ApiServer });
+        }
+    }
+}
+
+fn slow(seen: &Seen, since: Instant, part: Part) {
+    seen.see(seen.at(since.into_std()), Event::Begins { part });
 }
 
 /// Reads what is added to a file.

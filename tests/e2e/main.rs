@@ -5,6 +5,8 @@
 
 mod baseline;
 mod certificates;
+#[path = "../chaos/mod.rs"]
+mod chaos;
 mod check;
 mod configuration;
 mod debug;

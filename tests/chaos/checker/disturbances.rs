@@ -29,6 +29,11 @@ impl Disturbances {
         self.0.iter().filter(|(part, begin, end)| concerns(*part) && on(*begin, *end)).map(|(_, begin, _)| *begin).min()
     }
 
+    /// Whether something is wrong just now that concerns all.
+    pub(crate) fn on(&self) -> bool {
+        self.0.iter().any(|(part, _, end)| !matches!(part, Part::Base(_)) && end.is_none())
+    }
+
     /// Since when it has not been sure that orders for a base are about what is so now: a disturbance that is on, or was
     /// a moment ago.
     pub(crate) fn of_base(&self, base: usize, at: At) -> Option<At> {

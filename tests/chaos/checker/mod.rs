@@ -153,6 +153,11 @@ impl Checker {
         self.leads.now()
     }
 
+    /// Whether something is wrong just now that concerns all.
+    pub(crate) fn disturbed(&self) -> bool {
+        self.disturbances.on()
+    }
+
     /// When something was last commanded or written, and what.
     pub(crate) fn last_change(&self) -> (At, String) {
         self.last_change.clone()
