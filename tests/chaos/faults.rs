@@ -172,7 +172,7 @@ impl Plan {
                 self.bag.pop().unwrap_or(What::HangBase(0))
             });
             let lasts = if self.rng.u8(..3) == 0 { self.millis(LONG) } else { self.millis(SHORT) };
-            faults.push(Fault { at, lasts: lasts.min(length - at), what });
+            faults.push(Fault { at, lasts: lasts.min(length.saturating_sub(at)), what });
             at += self.millis(PAUSE);
         }
         faults

@@ -70,7 +70,8 @@ async fn rolled_out(world: &World, workload: &Workload) -> Result<()> {
         let status = set.status.unwrap_or_default();
         ensure!(status.observed_generation == set.metadata.generation, "not observed");
         let all = Some(i32::try_from(BASES)?);
-        let numbers = [Some(status.desired_number_scheduled), status.updated_number_scheduled, Some(status.number_ready)];
+        let numbers =
+            [Some(status.desired_number_scheduled), status.updated_number_scheduled, Some(status.number_ready)];
         ensure!(numbers.iter().all(|number| *number == all), "wanted, updated, ready: {numbers:?}");
         return Ok(());
     };

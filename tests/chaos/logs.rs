@@ -96,7 +96,8 @@ mod tests {
 
     #[test]
     fn lines_of_the_broker_are_read() {
-        let line = "1764278000: New client connected from 127.0.0.1:41 as a@@@b-commands-c (p2, c1, k20, u'replica-0').";
+        let line =
+            "1764278000: New client connected from 127.0.0.1:41 as a@@@b-commands-c (p2, c1, k20, u'replica-0').";
         let connected = BrokerLine::Connected { client: "a@@@b-commands-c".into(), user: "replica-0".into() };
         assert_eq!(BrokerLine::read(line), Some(connected));
         let line = "1: Received PUBLISH from a@@@b (d0, q1, r0, m7, 'koupleless_e/base-1/installBiz', ... (99 bytes))";

@@ -31,9 +31,8 @@ pub(crate) fn report(options: &Options, seen: &Seen, healing: &Healing, director
     for (kind, count) in seen.kinds() {
         let _ = writeln!(text, "  {count:5} {kind}");
     }
-    let (checked, broken, longest) = seen.checker(|checker| {
-        (checker.all_checked().clone(), checker.all_broken().to_vec(), checker.longest())
-    });
+    let (checked, broken, longest) =
+        seen.checker(|checker| (checker.all_checked().clone(), checker.all_broken().to_vec(), checker.longest()));
     text += "promises, and how often they were looked at:\n";
     for (promise, count) in checked {
         let _ = writeln!(text, "  {count:5} {promise}");

@@ -40,7 +40,7 @@ const FIRST: Duration = Duration::from_mins(2);
 pub(crate) async fn run(options: &Options) -> Result<()> {
     let mut directory = tempfile::Builder::new().prefix("modulet-chaos-").tempdir()?;
     let seen = Arc::new(Seen::new(&directory.path().join("seen.log"))?);
-    let impatient = options.seed % 2 == 0;
+    let impatient = options.seed.is_multiple_of(2);
     let mut world = World::start(directory.path(), impatient).await?;
     let mut watching = JoinSet::new();
     // Before there is anything to see.

@@ -33,6 +33,20 @@ struct Inner {
     kinds: BTreeMap<String, u32>,
 }
 
+impl Inner {
+    /// What breaks a promise stands in the file where it was found.
+    fn observe(&mut self, at: At, event: Option<Event>) {
+        let before = self.checker.all_broken().len();
+        match event {
+            Some(event) => self.checker.observe(at, event),
+            None => self.checker.tick(at),
+        }
+        for broken in self.checker.all_broken().get(before..).unwrap_or_default() {
+            let _ = writeln!(self.file, "{:9.3} !!! {broken:?}", at.as_secs_f64());
+        }
+    }
+}
+
 impl Seen {
     /// Writes what is seen to that file.
     pub(crate) fn new(file: &Path) -> Result<Self> {
@@ -68,17 +82,17 @@ impl Seen {
     pub(crate) fn see(&self, at: At, event: Event) {
         let mut inner = self.lock();
         let _ = writeln!(inner.file, "{:9.3} {event:?}", at.as_secs_f64());
-        inner.checker.observe(at, event);
+        inner.observe(at, Some(event));
     }
 
     /// The same, of what is too much to be written down.
     pub(crate) fn see_quietly(&self, at: At, event: Event) {
-        self.lock().checker.observe(at, event);
+        self.lock().observe(at, Some(event));
     }
 
     /// Time passes.
     pub(crate) fn tick(&self) {
-        self.lock().checker.tick(self.now());
+        self.lock().observe(self.now(), None);
     }
 
     /// Something goes wrong, or is over.

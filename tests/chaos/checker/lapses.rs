@@ -90,7 +90,9 @@ impl Lapses {
             if lapse.undisturbed > LONGEST && !lapse.told {
                 lapse.told = true;
                 let (since, Claim { name, base, modules, .. }) = (lapse.since, &*claim);
-                late.push(format!("Pod {name} is Ready, and base {base} has not had {modules:?} active since {since:?}"));
+                late.push(format!(
+                    "Pod {name} is Ready, and base {base} has not had {modules:?} active since {since:?}"
+                ));
             }
         }
         late

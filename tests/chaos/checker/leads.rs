@@ -20,9 +20,8 @@ impl Leads {
 
     /// How long ago somebody led last at that time: zero if it did then, nothing if it never had.
     pub(crate) fn ago(&self, who: &str, at: At) -> Option<At> {
-        let began = self.0.iter().enumerate().rev().find(|(_, (since, led))| {
-            *since <= at && led.as_deref() == Some(who)
-        });
+        let began =
+            self.0.iter().enumerate().rev().find(|(_, (since, led))| *since <= at && led.as_deref() == Some(who));
         let (number, _) = began?;
         let ended = self.0.get(number + 1).map(|(since, _)| *since);
         Some(ended.map_or(At::ZERO, |ended| at.saturating_sub(ended)))

@@ -1,8 +1,8 @@
 //! Holds the promises to what is observed. Pure: time comes with the events, so that made-up histories can be tried.
 
 mod disturbances;
-mod leads;
 mod lapses;
+mod leads;
 mod orders;
 mod promise;
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::{
     super::event::{At, Module, Order},
-    Checker, FENCED_WITHIN, LATE, LATE_IF_DISTURBED, Promise, wishes::SLACK,
+    Checker, FENCED_WITHIN, LATE, LATE_IF_DISTURBED, Promise,
+    wishes::SLACK,
 };
 
 /// By then the observer has seen it, if it sees at all.
@@ -89,7 +90,8 @@ impl Checker {
                 }
                 let others = self.wishes.possible(Some(base), &module.name, known, at);
                 if !others.iter().any(|other| *other != module && active.contains(*other)) {
-                    let text = format!("base {base} was told to uninstall {module:?}; wanted: {others:?}, active: {active:?}");
+                    let text =
+                        format!("base {base} was told to uninstall {module:?}; wanted: {others:?}, active: {active:?}");
                     self.broken(Promise::WantedStays, at, text);
                 }
             }

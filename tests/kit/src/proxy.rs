@@ -76,12 +76,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn pass(
-    mut client: TcpStream,
-    to: String,
-    mut swallowed: watch::Receiver<u64>,
-    slow: watch::Receiver<Duration>,
-) {
+async fn pass(mut client: TcpStream, to: String, mut swallowed: watch::Receiver<u64>, slow: watch::Receiver<Duration>) {
     let Ok(mut server) = TcpStream::connect(to).await else { return };
     // Small packets go at once, as they would without us.
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
