@@ -40,6 +40,12 @@ impl Disturbances {
         self.near(at, FELT, |part| !matches!(part, Part::Base(other) if other != base))
     }
 
+    /// Whether something was wrong with the base itself in that time.
+    pub(crate) fn of_base_itself(&self, base: usize, from: At, to: At) -> bool {
+        let within = |begin: At, end: Option<At>| begin <= to && end.is_none_or(|end| end + FELT > from);
+        self.0.iter().any(|(part, begin, end)| *part == Part::Base(base) && within(*begin, *end))
+    }
+
     /// The same for what has to do with no base.
     pub(crate) fn of_replicas(&self, at: At) -> Option<At> {
         self.near(at, FELT, |part| !matches!(part, Part::Base(_)))

@@ -28,6 +28,11 @@ const LATE: At = At::from_secs(3);
 /// The same where the way itself is slow, or whoever holds it stands still.
 const LATE_IF_DISTURBED: At = At::from_secs(30);
 
+/// So long it may take until what a base did is written at its Pods.
+const NOTICED: At = At::from_secs(40);
+/// Whoever wrote something so long ago renewed Nodes, too.
+const RENEWED: At = At::from_secs(20);
+
 /// What is known, and what came of it.
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
@@ -41,6 +46,10 @@ pub(crate) struct Checker {
     commander: Option<String>,
     /// When something was last commanded or written, and what.
     last_change: (At, String),
+    /// When anything at all was written.
+    last_write: At,
+    /// Which Pods are Ready.
+    ready: BTreeSet<String>,
     broken: Vec<Broken>,
     checked: BTreeMap<Promise, u64>,
     /// The longest that who did not lead any more commanded, or wrote.
@@ -55,6 +64,7 @@ impl Checker {
             Event::Begins { part } => self.disturbances.begin(part, at),
             Event::Ends { part } => self.disturbances.end(part, at),
             Event::Pod { uid, name, base, modules, wanted, ready } => {
+                self.stays_ready(at, &uid, &name, base, &modules, wanted, ready);
                 match base {
                     Some(base) if wanted => self.wishes.begin(&uid, base, &modules, at),
                     _ => self.no_wish(&uid, at),
@@ -64,6 +74,7 @@ impl Checker {
                 self.lapses.pod(&uid, &name, claims, &self.active, at);
             }
             Event::PodGone { uid } => {
+                self.ready.remove(&uid);
                 self.no_wish(&uid, at);
                 self.lapses.pod(&uid, "", None, &self.active, at);
             }
@@ -80,6 +91,7 @@ impl Checker {
             }
             Event::Leads { who, since } => self.leads.change(who, since),
             Event::Wrote { who, what, counts } => {
+                self.last_write = self.last_write.max(at);
                 if counts {
                     self.last_change = (at, format!("{who} wrote {what}"));
                 }
@@ -94,6 +106,38 @@ impl Checker {
         let late = self.lapses.tick(&self.disturbances, at);
         late.into_iter().for_each(|text| self.broken(Promise::ReadyIsActive, at, text));
         self.judge(at);
+    }
+
+    /// Nothing that goes wrong elsewhere makes a Pod unready that serves.
+    #[expect(clippy::too_many_arguments, reason = "what an event has")]
+    fn stays_ready(
+        &mut self,
+        at: At,
+        uid: &str,
+        name: &str,
+        base: Option<usize>,
+        modules: &[Module],
+        wanted: bool,
+        ready: bool,
+    ) {
+        self.checked(Promise::StaysReady);
+        let was = if ready { !self.ready.insert(uid.to_owned()) } else { self.ready.remove(uid) };
+        let Some(base) = base.filter(|_| was && wanted && !ready) else { return };
+        let known = at.saturating_sub(NOTICED);
+        let serves = self.active.get(&base).is_some_and(|active| modules.iter().all(|module| active.contains(module)));
+        // Another version that takes over makes this one unready.
+        let alone = modules.iter().all(|module| {
+            self.wishes.possible(Some(base), &module.name, known, at).iter().all(|wanted| *wanted == module)
+        });
+        let base_was_well = !self.disturbances.of_base_itself(base, known, at);
+        // Without a renewal Kubernetes gives Nodes up by itself.
+        if serves && alone && base_was_well && self.last_write + RENEWED > at {
+            self.broken(
+                Promise::StaysReady,
+                at,
+                format!("Pod {name} on base {base} serves, and is not Ready any more"),
+            );
+        }
     }
 
     fn no_wish(&mut self, uid: &str, at: At) {

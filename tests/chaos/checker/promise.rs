@@ -13,6 +13,8 @@ pub(crate) enum Promise {
     OnlyWanted,
     /// Ready means active.
     ReadyIsActive,
+    /// Serves means Ready.
+    StaysReady,
     /// What others installed is left alone.
     ForeignStays,
     /// How commands go out.
@@ -33,6 +35,7 @@ impl fmt::Display for Promise {
             Self::WantedStays => "no module that a Pod wants is uninstalled",
             Self::OnlyWanted => "no module is installed that no Pod wants",
             Self::ReadyIsActive => "no Pod is Ready whose module is not active",
+            Self::StaysReady => "a Pod whose module serves stays Ready, whatever else breaks",
             Self::ForeignStays => "what others installed is not touched",
             Self::QosOne => "commands are QoS 1 and not retained",
             Self::OneCommander => "only the leader commands",

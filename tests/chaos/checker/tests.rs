@@ -151,6 +151,30 @@ fn ready_means_active_but_for_the_time_of_a_message() {
 }
 
 #[test]
+fn who_serves_stays_ready_whatever_else_breaks() {
+    let unready = || pod("a", "1", true, false);
+    let with = |more: Vec<(u64, Event)>| {
+        let history = [(1, leads("a", 1)), (1, active(&["1"])), (2, pod("a", "1", true, true))];
+        broken(history.into_iter().chain(more))
+    };
+    let part = Part::Way;
+    assert_eq!(with(vec![(190, Event::Begins { part }), (195, wrote("a")), (200, unready())]), [Promise::StaysReady]);
+    assert_eq!(with(vec![(190, Event::Begins { part }), (200, unready())]), [], "nobody could renew its Node");
+    assert_eq!(with(vec![(195, wrote("a")), (200, active(&[])), (200, unready())]), []);
+    assert_eq!(with(vec![(195, wrote("a")), (200, pod("a", "1", false, false))]), [], "it goes");
+    assert_eq!(
+        with(vec![(150, pod("b", "2", true, false)), (195, wrote("a")), (200, unready())]),
+        [],
+        "another takes over"
+    );
+    let hangs = |base| vec![(170, Event::Begins { part: Part::Base(base) }), (195, wrote("a")), (200, unready())];
+    assert_eq!(with(hangs(BASE)), []);
+    let hung = [(165, Event::Begins { part: Part::Base(BASE) }), (166, Event::Ends { part: Part::Base(BASE) })];
+    assert_eq!(with(hung.into_iter().chain([(195, wrote("a")), (200, unready())]).collect()), [], "noticed late");
+    assert_eq!(with(hangs(BASE + 1)), [Promise::StaysReady]);
+}
+
+#[test]
 fn the_longest_moments_are_measured() {
     let mut checker = Checker::default();
     checker.observe(s(1), active(&[]));
