@@ -89,6 +89,7 @@ impl State {
                     told_shared: told,
                     object: Tracked::of(object),
                     deletion: Tracked::default(),
+                    marked: None,
                     pod,
                     base: base.clone(),
                     first_seen: now,

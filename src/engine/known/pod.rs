@@ -15,6 +15,8 @@ use crate::{
 pub(in crate::engine) struct PodState {
     pub(in crate::engine) object: Tracked<core::Pod, Box<core::PodStatus>>,
     pub(in crate::engine) deletion: Tracked<()>,
+    /// Since when the API server is about to remove it without us.
+    pub(in crate::engine) marked: Option<Instant>,
     pub(in crate::engine) pod: Pod,
     pub(in crate::engine) base: BaseId,
     pub(in crate::engine) first_seen: Instant,
