@@ -1,6 +1,6 @@
 //! A run: rounds of faults, each followed by peace.
 
-use std::{sync::Arc, time::Duration};
+use std::{env, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use modulet_testkit::wait::eventually;
@@ -61,7 +61,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     watching.shutdown().await;
     let (text, kept) = report(options, &seen, &healing, directory.path());
     println!("{text}");
-    if outcome.is_err() || !kept {
+    if outcome.is_err() || !kept || env::var_os("MODULET_KEEP_LOGS").is_some() {
         directory.disable_cleanup(true);
     }
     outcome.with_context(|| format!("seed {}; logs: {}", options.seed, directory.path().display()))?;
@@ -129,8 +129,16 @@ async fn peace(releases: &mut Releases, world: &World, seen: &Seen, healing: &mu
     seen.note("the last fault is over");
     let mut clock = Clock::default();
     releases.put_right(seen).await?;
+    let mut last = String::new();
     let well = loop {
         let outcome = healed(world, &releases.workloads).await;
+        if let Err(error) = &outcome {
+            let why: String = format!("{error:#}").chars().take(100).collect();
+            if why != last {
+                seen.note(&format!("not yet: {why}"));
+                last = why;
+            }
+        }
         clock.goes_on(seen).await;
         if outcome.is_ok() || clock.is_over(HEALS_WITHIN) {
             break outcome;

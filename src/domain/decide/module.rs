@@ -162,7 +162,13 @@ impl<'c, 'l> Module<'c, 'l> {
         if pod.deleting.is_some() {
             return pre_stop_ends(pod, memory, self.cx.now) > self.cx.now;
         }
-        pod.superseded && (self.drains_until(pod) > self.cx.now || !self.has_successor(id))
+        pod.superseded && (self.drains_until(pod) > self.cx.now || self.awaits_successor(id))
+    }
+
+    /// Some Pod here asks for another version, which does not serve yet: until it does this one stays, though its own
+    /// Pod gave way. Where nobody asks for the module any more nothing would ever take its place.
+    pub(super) fn awaits_successor(&self, id: &ModuleId) -> bool {
+        !self.has_successor(id) && self.cx.pods_of(self.name).iter().any(|pod| pod.is_live())
     }
 
     /// Another version serves.

@@ -36,7 +36,7 @@ pub(super) fn conclude(cx: &Context<'_>, pod: &Pod, ledger: &Ledger, plan: &mut 
         let expires = memory.superseded_seen.unwrap_or(cx.now).later(ttl);
         let serves = |spec: &ModuleSpec| {
             let module = Module::new(cx, &spec.id.name, ledger);
-            module.is_active(&spec.id.version) && !module.has_successor(&spec.id)
+            module.is_active(&spec.id.version) && module.awaits_successor(&spec.id)
         };
         if expires <= cx.now && !pod.modules().any(serves) {
             plan.expired.push(pod.uid.clone());
