@@ -168,7 +168,9 @@ impl<'c, 'l> Module<'c, 'l> {
     /// Some Pod here asks for another version, which does not serve yet: until it does this one stays, though its own
     /// Pod gave way. Where nobody asks for the module any more nothing would ever take its place.
     pub(super) fn awaits_successor(&self, id: &ModuleId) -> bool {
-        !self.has_successor(id) && self.cx.pods_of(self.name).iter().any(|pod| pod.is_live())
+        let other = |spec: &ModuleSpec| spec.id.name == id.name && spec.id.version != id.version;
+        let asks = |pod: &&Pod| pod.is_live() && pod.modules().any(other);
+        !self.has_successor(id) && self.cx.pods_of(self.name).iter().any(asks)
     }
 
     /// Another version serves.

@@ -216,6 +216,23 @@ fn a_version_that_came_back_and_is_wanted_no_more_goes_though_an_earlier_pod_of_
 }
 
 #[test]
+fn a_pod_that_gave_way_goes_in_time_though_its_version_serves_again() {
+    for mode in [Mode::Default, Mode::ActivateNew] {
+        let (mut w, old) = World::serving(mode);
+        let new = w.pod("a", 2, &[("biz1", "2")]);
+        w.settle();
+        let back = w.pod("a", 3, &[("biz1", "1")]);
+        w.settle();
+        // One that waits for ever changes nothing.
+        let held = w.pod("a", 2, &[("biz1", "2")]);
+        w.run_for(Duration::from_secs(600));
+        assert!(!w.exists(&old) && !w.exists(&new), "{mode:?}");
+        assert_eq!((w.is_ready(&back), w.says(&held)), (true, "Held"), "{mode:?}");
+        assert_eq!(w.on_base(), listed(&[("biz1:1", Activated)]));
+    }
+}
+
+#[test]
 fn a_module_that_the_next_version_does_without_goes_with_the_pod_that_gave_way() {
     let mut w = World::new(Mode::ActivateNew);
     let old = w.pod("a", 1, &[("biz1", "1"), ("biz2", "1")]);
