@@ -28,7 +28,7 @@ use options::Options;
 /// One round with a seed that never changes, as one of the end-to-end tests.
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_breaks_the_promises_hold_and_all_is_well_soon_after() -> Result<()> {
-    let options = Options { seed: 20, length: Duration::from_secs(25), round: Duration::from_secs(25) };
+    let options = Options { seed: 20, length: Duration::from_secs(20), round: Duration::from_secs(20) };
     run::run(&options).await
 }
 

@@ -22,8 +22,8 @@ use super::{
 const PAUSE: std::ops::Range<u64> = 500..4_000;
 /// After which a person tries again.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// After which one gives up.
-const LIMIT: Duration = Duration::from_mins(1);
+/// After which one gives up: a machine with too much to do may be slow for long.
+const LIMIT: Duration = Duration::from_mins(5);
 
 pub(crate) struct Releases {
     rng: Rng,

@@ -19,8 +19,8 @@ use orders::Pending;
 pub(crate) use promise::{Broken, Promise};
 use wishes::{SLACK, Wishes};
 
-/// More are not kept: the first ones tell.
-const MOST_BROKEN: usize = 30;
+/// More of one kind are not kept: the first ones tell.
+const MOST_BROKEN: usize = 10;
 /// For so long whoever led may still command, until the new leader has taken its session away.
 const FENCED_WITHIN: At = At::from_secs(15);
 /// Whoever led may have a write on its way, and connect with its last renewal in its hands.
@@ -172,7 +172,7 @@ impl Checker {
 
     /// Notes that a promise was not kept.
     pub(crate) fn broken(&mut self, promise: Promise, at: At, text: String) {
-        if self.broken.len() < MOST_BROKEN {
+        if self.broken.iter().filter(|broken| broken.promise == promise).count() < MOST_BROKEN {
             self.broken.push(Broken { promise, at, text });
         }
     }
