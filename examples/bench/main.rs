@@ -152,7 +152,7 @@ async fn measure(stage: &mut Stage, options: &Options, report: &mut Report) -> R
         report.soak = Some(soak::run(stage, minutes, options.soak_rate).await?);
         return Ok(());
     }
-    report.phases.push(phases::idle(stage).await?);
+    report.phases.push(phases::idle(stage, "idle").await?);
     if options.burst > 0 {
         report.phases.push(releases::burst(stage, &report.ceiling).await?);
         if !options.no_controllers {
@@ -162,6 +162,7 @@ async fn measure(stage: &mut Stage, options: &Options, report: &mut Report) -> R
     report.phases.push(releases::install(stage, &report.ceiling).await?);
     report.phases.push(releases::update(stage, &report.ceiling).await?);
     report.phases.push(releases::delete(stage, &report.ceiling).await?);
+    report.phases.push(phases::idle(stage, "idle again").await?);
     report.commands = phases::commands(stage)?;
     Ok(())
 }

@@ -84,10 +84,10 @@ pub(crate) async fn register(stage: &mut Stage, ceiling: &Ceiling) -> Result<Pha
     conclude(stage, ceiling, done).await
 }
 
-/// Nothing happens but heartbeats, questions and Leases.
-pub(crate) async fn idle(stage: &mut Stage) -> Result<Phase> {
+/// Nothing happens but heartbeats, questions and Leases: before anything was installed, and when all of it is gone.
+pub(crate) async fn idle(stage: &mut Stage, name: &'static str) -> Result<Phase> {
     let (settle, idle) = (stage.options.settle, stage.options.idle);
-    say(&format!("idling: {settle} s to settle, {idle} s measured"));
+    say(&format!("{name}: {settle} s to settle, {idle} s measured"));
     tokio::time::sleep(Duration::from_secs(settle)).await;
     let before = stage.snapshot().await?;
     tokio::time::sleep(Duration::from_secs(idle)).await;
@@ -95,7 +95,7 @@ pub(crate) async fn idle(stage: &mut Stage) -> Result<Phase> {
     let scrape = after.scrape.since(&before.scrape);
     let wall = (after.at - before.at).as_secs_f64();
     let phase = Phase {
-        name: "idle",
+        name,
         count: stage.options.bases(),
         of: "base",
         wall,
@@ -111,8 +111,8 @@ pub(crate) async fn idle(stage: &mut Stage) -> Result<Phase> {
         at_ceiling: None,
     };
     let idle = phase.own_cpu() / wall;
-    stage.idle_cpu = Some(idle);
-    say(&format!("idle: {:.1} % of a core, {:.1} MB", idle * 100.0, phase.usage.rss));
+    stage.idle_cpu.get_or_insert(idle);
+    say(&format!("{name}: {:.1} % of a core, {:.1} MB", idle * 100.0, phase.usage.rss));
     Ok(phase)
 }
 

@@ -82,7 +82,9 @@ pub(crate) async fn run(stage: &mut Stage) -> Result<TakeOver> {
 
     let pod = late.pod_name();
     stage
-        .wait("the Pod to be Ready", LIMIT, 1, || Ok(stage.sight.count(&[pod.clone()], |p| p.ready.is_some())))
+        .wait("the Pod to be Ready", LIMIT, 1, || {
+            Ok(stage.sight.count(std::slice::from_ref(&pod), |p| p.ready.is_some()))
+        })
         .await?;
     let first = releases::received(stage, &late, "installBiz")?.context("no install command")?;
     found.first_command = (first - killed).as_secs_f64();
@@ -172,5 +174,5 @@ async fn conditions(stage: &Stage) -> Result<BTreeMap<String, String>> {
 /// Type, status and last change of each. The time of a heartbeat is none of it.
 fn times(conditions: &serde_json::Value) -> String {
     let all = conditions.as_array().into_iter().flatten();
-    all.map(|c| format!("{} {} {};", c["type"], c["status"], c["lastTransitionTime"])).collect()
+    all.map(|c| format!("{} {} {}", c["type"], c["status"], c["lastTransitionTime"])).collect::<Vec<_>>().join("; ")
 }

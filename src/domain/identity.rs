@@ -31,7 +31,7 @@ impl fmt::Debug for BaseId {
 }
 
 /// What a base tells about itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BaseInfo {
     /// Name of the application (master biz).
     pub name: String,

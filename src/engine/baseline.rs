@@ -30,7 +30,7 @@ impl State {
     /// The modules of Pods that will come to the base, as far as its Node and their templates tell.
     pub(super) fn expected_modules(&self, id: &BaseId) -> Vec<ModuleSpec> {
         let Some(state) = self.bases.get(id) else { return Vec::new() };
-        let Some(mut node) = state.node.object.object().cloned() else { return Vec::new() };
+        let Some(mut node) = state.node.shown() else { return Vec::new() };
         if let Some(taints) = node.spec.as_mut().and_then(|s| s.taints.as_mut()) {
             taints.retain(|t| !OUTDATED.contains(&t.key.as_str()));
         }

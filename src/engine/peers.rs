@@ -5,7 +5,6 @@ use std::time::Instant;
 use super::state::State;
 use crate::{
     controllers::peers::{PeerFacts, PeerNode, PeerPod},
-    k8s::names,
     planning::Effect,
 };
 
@@ -24,8 +23,7 @@ impl State {
         let pods_of = |workload: &str| {
             let of = index.of_workload(workload).filter_map(|uid| pods.get(uid)).filter(|p| p.pod.is_live());
             of.map(|p| {
-                let annotations = p.object.object().and_then(|object| object.metadata.annotations.as_ref());
-                let deletion_cost = annotations.and_then(|a| a.get(names::DELETION_COST)).map(String::as_str);
+                let deletion_cost = p.deletion_cost.as_deref();
                 PeerPod { uid: &p.pod.uid, name: &p.pod.name, base: &p.base, deletion_cost }
             })
             .collect()

@@ -40,8 +40,8 @@ impl State {
         let mut waiting = Vec::new();
         for pod in self.pods_of(id) {
             // What is being written is newer than what the watch showed.
-            let shown = || pod.object.object().and_then(|object| object.status.as_ref());
-            let status = pod.object.writing().map(Box::as_ref).or_else(shown);
+            let shown = || pod.shown()?.status.map(Box::new);
+            let status = pod.object.writing().cloned().or_else(shown);
             for container in status.iter().flat_map(|status| status.container_statuses.iter().flatten()) {
                 let Some(wait) = container.state.as_ref().and_then(|state| state.waiting.as_ref()) else { continue };
                 waiting.push(Wait {

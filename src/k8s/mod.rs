@@ -30,5 +30,5 @@ pub use record::{
 };
 pub use status::{StatusWriter, status_patch};
 pub use urls::{ModuleUrls, UrlPrefix};
-pub use workload::Revisions;
+pub use workload::{Owner, Revisions};
 pub use zones::spreads_over_zones;

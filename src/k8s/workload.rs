@@ -1,6 +1,7 @@
 //! Which workload a Pod belongs to, and which revision of its template it was made from.
 
 use std::{
+    borrow::Borrow,
     collections::{BTreeMap, HashMap},
     hash::Hash,
     sync::Arc,
@@ -58,7 +59,10 @@ impl<K: Clone + Eq + Hash, V: Clone + PartialEq> Listed<K, V> {
         }
     }
 
-    fn get(&self, key: &K) -> Option<&V> {
+    fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
         self.by_watch.values().find_map(|all| all.get(key))
     }
 
@@ -87,9 +91,8 @@ impl Revisions {
     }
 
     /// The name of the Deployment that a Pod is of, if it is of one.
-    pub fn deployment(&self, pod: &ObjectMeta) -> Option<Arc<str>> {
-        let owner = controller_of(pod).filter(|o| o.kind == "ReplicaSet")?;
-        self.replica_sets.get(&owner.uid)?.1.clone()
+    pub fn deployment(&self, pod: &Owner) -> Option<Arc<str>> {
+        self.replica_sets.get(&*pod.uid).filter(|_| pod.is_replica_set)?.1.clone()
     }
 
     /// A replica set is gone.
@@ -145,16 +148,36 @@ impl Revisions {
     }
 
     /// The workload and revision of a Pod.
-    pub fn workload(&self, pod: &ObjectMeta) -> Workload {
-        let own_uid = pod.uid.as_deref().unwrap_or_default();
-        let Some(owner) = controller_of(pod) else { return Workload { uid: Arc::from(own_uid), revision: 0 } };
-        if owner.kind == "ReplicaSet" {
-            let unknown = || Workload { uid: Arc::from(owner.uid.as_str()), revision: 0 };
-            return self.replica_sets.get(&owner.uid).map_or_else(unknown, |(workload, _)| workload.clone());
+    pub fn workload(&self, pod: &Owner) -> Workload {
+        let unknown = || Workload { uid: Arc::clone(&pod.uid), revision: 0 };
+        if pod.is_replica_set {
+            return self.replica_sets.get(&*pod.uid).map_or_else(unknown, |(workload, _)| workload.clone());
         }
-        let hash = pod.labels.as_ref().and_then(|l| l.get(CONTROLLER_REVISION_HASH));
-        let revision = hash.and_then(|h| self.controller_revisions.get(&(owner.uid.clone(), h.clone()))).copied();
-        Workload { uid: Arc::from(owner.uid.as_str()), revision: revision.unwrap_or(0) }
+        let hash = pod.revision_hash.as_ref();
+        let revision = hash.and_then(|h| self.controller_revisions.get(&(pod.uid.to_string(), h.to_string()))).copied();
+        Workload { revision: revision.unwrap_or(0), ..unknown() }
+    }
+}
+
+/// Whose a Pod is, as its metadata says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    is_replica_set: bool,
+    /// A Pod of nobody is a workload of its own.
+    uid: Arc<str>,
+    revision_hash: Option<Box<str>>,
+}
+
+impl Owner {
+    /// Whose Pod this is.
+    pub fn of(pod: &ObjectMeta) -> Self {
+        let owner = controller_of(pod);
+        let hash = pod.labels.as_ref().and_then(|l| l.get(CONTROLLER_REVISION_HASH)).filter(|_| owner.is_some());
+        Self {
+            is_replica_set: owner.is_some_and(|o| o.kind == "ReplicaSet"),
+            uid: Arc::from(owner.map_or(pod.uid.as_deref().unwrap_or_default(), |o| o.uid.as_str())),
+            revision_hash: hash.map(|hash| hash.as_str().into()),
+        }
     }
 }
 
@@ -191,13 +214,13 @@ mod tests {
             revisions.replica_set(0, &set("b"));
             revisions.replica_sets_end(0);
             assert_eq!(revisions.len(), 2);
-            assert!(revisions.replica_sets.get(&"both".to_owned()).is_some());
+            assert!(revisions.replica_sets.get("both").is_some());
             for uid in ["a", "both"] {
                 revisions.replica_set(0, &set(uid));
             }
         }
         revisions.replica_set_gone(1, &set("both"));
         revisions.replica_set_gone(0, &set("both"));
-        assert!(revisions.replica_sets.get(&"both".to_owned()).is_none());
+        assert!(revisions.replica_sets.get("both").is_none());
     }
 }

@@ -5,11 +5,13 @@
 mod effect;
 mod listing;
 mod pace;
+mod packed;
 mod schedule;
 mod tracked;
 
 pub use effect::{Effect, Lane};
 pub use listing::Listing;
 pub use pace::Pace;
+pub use packed::Packed;
 pub use schedule::{Schedule, Task};
 pub use tracked::{Tracked, version};

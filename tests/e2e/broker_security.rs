@@ -32,7 +32,7 @@ async fn documented(env: &str) -> Result<(TempDir, Mosquitto, u16)> {
         if file == "mosquitto.conf" {
             plain = plain.lines().filter(|line| !line.contains("broker.")).map(|line| format!("{line}\n")).collect();
             plain += &format!("listener {modulet} 127.0.0.1{of_modulet}");
-            ensure!(plain.matches("listener ").count() == 2, "{plain}");
+            ensure!(plain.lines().filter(|line| line.starts_with("listener ")).count() == 2, "{plain}");
         }
         fs::write(directory.path().join(file), plain)?;
     }
@@ -76,7 +76,7 @@ async fn a_base_speaks_for_itself_only_and_hears_only_what_is_its_own() -> Resul
     stage.pod_ready("biz1").await?;
 
     // One that has a login of its own, and calls its connection as modulet calls the one for commands.
-    let (intruder, mut events) = login(bases, "base-3").connect(&format!("modulet@@@modulet-commands-{name}"));
+    let (intruder, mut events) = login(bases, "base-3").connect(&format!("koupleless@@@modulet-commands-{name}"));
     let (said, mut heard) = tokio::sync::mpsc::channel(100);
     tokio::spawn(async move {
         while let Ok(event) = events.poll().await {
@@ -93,11 +93,11 @@ async fn a_base_speaks_for_itself_only_and_hears_only_what_is_its_own() -> Resul
     }
     intruder.subscribe(topic("base-3/+"), QoS::AtLeastOnce).await?;
     let heart = |id: &str| {
-        json!({ "publishTimestamp": jiff::Timestamp::now().as_millisecond(), "data": {
-            "state": "1", "masterBizInfo": { "bizName": name, "bizVersion": "6.6.6" },
-            "networkInfo": { "localIP": "192.0.2.66", "localHostName": id },
-        } })
-        .to_string()
+        let data = json!({
+            "baseMetadata": { "name": name, "version": "6.6.6" },
+            "localIP": "192.0.2.66", "localHostName": id, "state": "activated",
+        });
+        json!({ "publishTimestamp": jiff::Timestamp::now().as_millisecond(), "data": data }).to_string()
     };
     let uninstall = json!({ "bizName": "biz1", "bizVersion": "1" }).to_string();
     let mut say = Vec::new();

@@ -23,7 +23,7 @@ pub(super) enum Counts {
 
 /// Judges a Node for Pods of this template. A silence that the Pods would outlive is no reason to have fewer.
 pub(super) fn counts(template: &PodSpec, node: &PeerNode<'_>, now: Instant) -> Counts {
-    let mut present = node.node.clone();
+    let Some(mut present) = node.node.unpack() else { return Counts::No };
     if let Some(taints) = present.spec.as_mut().and_then(|spec| spec.taints.as_mut()) {
         // Low metaspace keeps new Pods out, and takes none away that serves.
         taints.retain(|taint| !AWAY.contains(&taint.key.as_str()) && taint.key != MEMORY_PRESSURE_TAINT);
@@ -33,7 +33,7 @@ pub(super) fn counts(template: &PodSpec, node: &PeerNode<'_>, now: Instant) -> C
     }
     let Some(since) = node.not_ready_since else { return Counts::Yes };
     // Not a silence, but its own word.
-    if node_says_stopped(node.node) {
+    if node_says_stopped(&present) {
         return Counts::No;
     }
     let Some(patience) = patience(template.tolerations.as_deref().unwrap_or_default()) else { return Counts::Yes };
@@ -60,10 +60,11 @@ fn patience(tolerations: &[Toleration]) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::Node;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::domain::BaseId;
+    use crate::{domain::BaseId, planning::Packed};
 
     fn judge(tolerations: &[Value], unschedulable: bool, not_ready_for: Option<u64>) -> Counts {
         let virtual_node = json!({ "key": "schedule.koupleless.io/virtual-node", "operator": "Exists" });
@@ -72,8 +73,9 @@ mod tests {
         let away = json!({ "key": "node.kubernetes.io/unreachable", "effect": "NoExecute" });
         let ours = json!({ "key": "schedule.koupleless.io/virtual-node", "value": "True", "effect": "NoExecute" });
         let taints = if not_ready_for.is_some() { vec![ours, away] } else { vec![ours] };
-        let node =
+        let node: Node =
             serde_json::from_value(json!({ "spec": { "taints": taints, "unschedulable": unschedulable } })).unwrap();
+        let node = Packed::new(&node);
         let now = Instant::now() + Duration::from_secs(100_000);
         let since = not_ready_for.and_then(|seconds| now.checked_sub(Duration::from_secs(seconds)));
         let base = BaseId::new("base-1");
@@ -105,7 +107,8 @@ mod tests {
         let judge = |taint: &str| {
             let template: PodSpec = serde_json::from_value(json!({ "containers": [] })).unwrap();
             let node = json!({ "spec": { "taints": [{ "key": taint, "effect": "NoSchedule" }] } });
-            let (base, node) = (BaseId::new("base-1"), serde_json::from_value(node).unwrap());
+            let node: Node = serde_json::from_value(node).unwrap();
+            let (base, node) = (BaseId::new("base-1"), Packed::new(&node));
             counts(&template, &PeerNode { base: &base, node: &node, not_ready_since: None }, Instant::now())
         };
         assert_eq!(judge(MEMORY_PRESSURE_TAINT), Counts::Yes);

@@ -4,7 +4,10 @@ use std::time::Instant;
 
 use k8s_openapi::api::core::v1::Node;
 
-use crate::domain::{BaseId, PodUid};
+use crate::{
+    domain::{BaseId, PodUid},
+    planning::Packed,
+};
 
 /// All of it.
 #[derive(Clone, Copy)]
@@ -36,7 +39,7 @@ pub struct PeerNode<'a> {
     /// Which base.
     pub base: &'a BaseId,
     /// Its Node.
-    pub node: &'a Node,
+    pub node: &'a Packed<Node>,
     /// Since when its Ready condition is not True.
     pub not_ready_since: Option<Instant>,
 }

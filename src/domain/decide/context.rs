@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
@@ -28,8 +29,7 @@ pub(super) struct Context<'a> {
 }
 
 /// What is remembered about a Pod that was never seen.
-static NOTHING: PodMemory =
-    PodMemory { first_seen: None, deletion_seen: None, superseded_seen: None, containers: BTreeMap::new() };
+static NOTHING: LazyLock<PodMemory> = LazyLock::new(PodMemory::default);
 
 impl<'a> Context<'a> {
     pub(super) fn new(base: &'a Base, pods: &'a [&'a Pod], contexts: &'a WebContexts, now: Instant) -> Self {

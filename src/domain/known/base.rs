@@ -1,7 +1,7 @@
 //! A base: what it said, what it was told, what is remembered about it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -42,7 +42,7 @@ pub struct Base {
     /// Modules of Pods that were evicted while the base could not be reached: they stay for a successor until then.
     pub(in crate::domain) handed_over: BTreeMap<ModuleId, Instant>,
     /// Installs that are on record where a death of this process does not reach them.
-    pub(super) recorded: BTreeSet<ModuleId>,
+    pub(super) recorded: HashSet<ModuleId>,
     pub(in crate::domain) pods: HashMap<PodUid, PodMemory>,
     /// Module name and claim: since when no Pod stands for it.
     pub(in crate::domain) claims_without_pod: Vec<(String, Claim, Instant)>,
@@ -77,7 +77,7 @@ impl Base {
             failures: Failures::default(),
             installing_since: BTreeMap::new(),
             handed_over: BTreeMap::new(),
-            recorded: BTreeSet::new(),
+            recorded: HashSet::new(),
             pods: HashMap::new(),
             claims_without_pod: Vec::new(),
             expected: Vec::new(),
@@ -210,6 +210,17 @@ impl Base {
     /// A module that is to wait on the base for its Pod.
     pub(in crate::domain) fn expected(&self, now: Instant) -> &[ModuleSpec] {
         if now < self.expected_until { &self.expected } else { &[] }
+    }
+
+    /// A tree that was used once keeps room for eleven entries when it is empty again, and a table what it ever had:
+    /// that is given back.
+    pub(in crate::domain) fn give_back_room(&mut self) {
+        let trees = [&mut self.installing_since, &mut self.handed_over, &mut self.absent];
+        trees.into_iter().filter(|tree| tree.is_empty()).for_each(BTreeMap::clear);
+        self.recorded.shrink_to_fit();
+        self.pods.shrink_to_fit();
+        self.conversation.give_back_room();
+        self.failures.give_back_room();
     }
 
     /// Our connection to the broker was lost: what was sent may not have arrived.

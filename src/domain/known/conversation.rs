@@ -227,6 +227,15 @@ impl Conversation {
         }
     }
 
+    pub(super) fn give_back_room(&mut self) {
+        if self.operations.is_empty() {
+            self.operations.clear();
+        }
+        if self.started.is_empty() {
+            self.started.clear();
+        }
+    }
+
     pub(in crate::domain) fn replied(&mut self, reply: Reply) {
         if self.question.is_open() {
             self.outdated = true;

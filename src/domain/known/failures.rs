@@ -54,7 +54,7 @@ pub(in crate::domain) struct Failures {
     installs: HashMap<(ModuleId, Origin), Failure>,
     uninstalls: HashMap<ModuleId, Failure>,
     /// Installs that were not answered once.
-    unanswered: BTreeSet<ModuleId>,
+    unanswered: HashSet<ModuleId>,
 }
 
 impl Failures {
@@ -137,6 +137,12 @@ impl Failures {
     /// What failed says nothing about the next try.
     pub(in crate::domain) fn forget_install(&mut self, spec: &ModuleSpec) {
         self.installs.remove(&(spec.id.clone(), spec.origin));
+    }
+
+    pub(super) fn give_back_room(&mut self) {
+        self.installs.shrink_to_fit();
+        self.uninstalls.shrink_to_fit();
+        self.unanswered.shrink_to_fit();
     }
 
     /// What nobody asks for any more is forgotten.

@@ -228,6 +228,11 @@ impl Ledger {
     /// Drops records that say nothing.
     pub(in crate::domain) fn tidy(&mut self) {
         self.modules.retain(|_, e| !e.installed.is_empty() || !e.claims.is_empty());
+        // What is empty and was not keeps its room.
+        self.modules.values_mut().filter(|e| e.installed.is_empty()).for_each(|e| e.installed.clear());
+        if self.modules.is_empty() {
+            self.modules.clear();
+        }
     }
 
     /// Module names on record.

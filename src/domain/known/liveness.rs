@@ -21,7 +21,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 const ASKS_LOST_EVERY: Duration = Duration::from_secs(300);
 
 /// What is known about a base's reachability.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reachability {
     /// Not heard since the controller started, which is not long ago.
     Unknown,

@@ -1,6 +1,6 @@
 //! What is remembered about Pods while the process runs; their statuses and restart counts give it back after a restart.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::HashMap, time::Instant};
 
 use crate::domain::ModuleId;
 
@@ -11,7 +11,7 @@ pub(in crate::domain) struct PodMemory {
     pub(in crate::domain) deletion_seen: Option<Instant>,
     pub(in crate::domain) superseded_seen: Option<Instant>,
     /// By container name.
-    pub(in crate::domain) containers: BTreeMap<String, ContainerMemory>,
+    pub(in crate::domain) containers: HashMap<String, ContainerMemory>,
 }
 
 #[derive(Clone, Debug, Default)]

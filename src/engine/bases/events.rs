@@ -119,8 +119,7 @@ impl State {
     /// Tells a Pod's Deployment, once for each revision of its template.
     pub(super) fn report_deployment(&mut self, pod: &PodUid, not_done: NotDone, out: &mut Vec<Effect>) {
         let Some(state) = self.pods.get(pod) else { return };
-        let meta = state.object.object().map(|object| &object.metadata);
-        let Some(name) = meta.and_then(|meta| self.revisions.deployment(meta)) else { return };
+        let Some(name) = self.revisions.deployment(&state.owner) else { return };
         let Workload { uid, revision } = state.pod.workload.clone();
         let Some((namespace, _)) = state.pod.name.split_once('/') else { return };
         let subject = Subject::Deployment(namespace.to_owned(), name.to_string(), uid.to_string());

@@ -33,7 +33,9 @@ impl State {
     pub(super) fn plan_lease(&mut self, id: &BaseId, now: Instant, out: &mut Vec<Effect>) {
         let renew_every = renew_every(self.bases.len());
         let Some(state) = self.bases.get_mut(id) else { return };
-        let Some(node) = state.node.object.object() else { return };
+        if !state.node.object.exists() {
+            return;
+        }
         let Some(at) = state.lease.next_write(now) else { return };
         let due = state.lease_due.unwrap_or(now).max(at);
         if due > now {
@@ -49,7 +51,8 @@ impl State {
         let request = if state.lease.exists() {
             Request::merge_patch(format!("{LEASES}/{name}"), &json!({ "spec": spec }))
         } else {
-            let owner = json!({ "apiVersion": "v1", "kind": "Node", "name": name, "uid": node.metadata.uid });
+            let uid = state.node.shown().and_then(|node| node.metadata.uid);
+            let owner = json!({ "apiVersion": "v1", "kind": "Node", "name": name, "uid": uid });
             let lease = json!({
                 "apiVersion": "coordination.k8s.io/v1",
                 "kind": "Lease",

@@ -27,7 +27,7 @@ struct Shared {
 impl BaseState {
     /// Addresses were taken from the cluster's pool for Pods of this Node.
     pub(in crate::engine) fn pod_cidr(&self) -> Option<&str> {
-        self.node.object.object()?.spec.as_ref()?.pod_cidr.as_deref()
+        self.node.pod_cidr.as_deref()
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     domain::{BaseId, BaseInfo, Later, Reachability},
     engine::{
         known::{BaseState, NodeWrite},
+        record::mark,
         state::State,
     },
     k8s::{NodeWriter, Ready, names},
@@ -63,10 +64,9 @@ impl State {
         if at > now {
             return self.schedule.wake_base(id, at);
         }
-        let low_metaspace = state.node.low_metaspace.clone();
-        let says = (info.clone(), state.health.clone(), low_metaspace, reachability);
+        let says = mark(&(&info, &state.health, &state.node.low_metaspace, reachability));
         if let Some(at) = state.node.refresh_at.filter(|at| *at > now)
-            && state.node.said.as_ref() == Some(&says)
+            && state.node.said == Some(says)
         {
             return self.schedule.wake_base(id, at);
         }
@@ -85,7 +85,7 @@ impl State {
             now: Timestamp::now(),
         };
         let next_refresh = now.later(STATUS_EVERY.saturating_add(jitter(id)));
-        let (what, request) = match (state.node.object.object(), reachability) {
+        let (what, request) = match (state.node.shown(), reachability) {
             (None, Reachability::Online) if state.node.adopts => {
                 state.node.adopts = false;
                 let labels = json!({ "metadata": { "labels": writes.labels() } });
@@ -113,14 +113,14 @@ impl State {
             (Some(node), _) => {
                 let refresh_due = *state.node.refresh_at.get_or_insert(next_refresh) <= now;
                 // After a restart the capacity is not known before the base has been asked again.
-                let patches = writes.patches(node, Ready::from(reachability), health.is_some());
+                let patches = writes.patches(&node, Ready::from(reachability), health.is_some());
                 let status = |status: serde_json::Value| {
                     Request::strategic_patch(format!("{}/status", state.node.path()), &status)
                 };
                 let request = match (patches.metadata, patches.status) {
                     (Some(metadata), _) => Some(Request::strategic_patch(state.node.path(), &metadata)),
                     (None, Some(changed)) => Some(status(changed)),
-                    (None, None) => refresh_due.then(|| status(writes.heartbeat(node))),
+                    (None, None) => refresh_due.then(|| status(writes.heartbeat(&node))),
                 };
                 if refresh_due || request.is_some() {
                     state.node.refresh_at = Some(next_refresh);

@@ -54,13 +54,13 @@ impl State {
         if at > now {
             return self.schedule.wake_base(id, at);
         }
-        let Some(object) = pod.object.object() else { return };
+        let Some(object) = pod.shown() else { return };
         let fresh = object.status.as_ref().is_none_or(|s| s.container_statuses.is_none());
         let quick = pod.first_seen.later(QUICK);
         if fresh && is_under_way(outcome) && !outcome.ready() && now < quick {
             return self.schedule.wake_base(id, quick);
         }
-        let status = StatusWriter { ip, now: whole_seconds(Timestamp::now()) }.status(object, outcome);
+        let status = StatusWriter { ip, now: whole_seconds(Timestamp::now()) }.status(&object, outcome);
         if object.status.as_ref() == Some(&status) {
             pod.said = Some(outcome.clone());
             return;
@@ -76,7 +76,7 @@ impl State {
     /// Plans that the Pod object goes.
     pub(super) fn plan_deletion(&mut self, uid: &PodUid, now: Instant, out: &mut Vec<Effect>) {
         let Some(pod) = self.pods.get_mut(uid) else { return };
-        if let Some(meta) = pod.object.object().map(|object| &object.metadata)
+        if let Some(meta) = pod.shown().map(|object| object.metadata)
             && meta.deletion_grace_period_seconds == Some(0)
         {
             // The API server marks it, and then removes it; the watch is about to say so.

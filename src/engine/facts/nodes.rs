@@ -13,7 +13,7 @@ use crate::{
         state::State,
     },
     k8s::{names, node_says_metaspace_low, node_says_ready},
-    planning::version,
+    planning::{Packed, version},
     tunnel::AddressRanges,
 };
 
@@ -39,14 +39,15 @@ impl BaseState {
         if let Some(annotations) = &mut object.metadata.annotations {
             annotations.retain(|key, _| key == names::LEDGER);
         }
-        let version = version(&object.metadata);
-        self.node.object.observed(object, version);
+        self.node.pod_cidr = object.spec.as_ref().and_then(|spec| spec.pod_cidr.as_deref()).map(Box::from);
+        self.node.object.observed(Packed::new(&object), version(&object.metadata));
         self.node.said = None;
     }
 
     /// The Node is gone.
     fn node_gone(&mut self) {
         self.node.object.gone();
+        self.node.pod_cidr = None;
         self.node.said = None;
         self.node.not_ready_since = None;
         self.lease.gone();

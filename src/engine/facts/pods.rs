@@ -12,8 +12,8 @@ use crate::{
         known::{PodState, Reported},
         state::State,
     },
-    k8s::{Sources, pod_from, references, spreads_over_zones},
-    planning::{Tracked, version},
+    k8s::{Owner, Sources, names, pod_from, references, spreads_over_zones},
+    planning::{Packed, Tracked, version},
 };
 
 impl State {
@@ -23,8 +23,7 @@ impl State {
             return;
         }
         for (uid, state) in &mut self.pods {
-            let Some(object) = state.object.object() else { continue };
-            let workload = self.revisions.workload(&object.metadata);
+            let workload = self.revisions.workload(&state.owner);
             if state.pod.workload != workload {
                 self.index.moves(uid, &state.pod.workload.uid, &workload.uid);
                 state.pod.workload = workload;
@@ -63,16 +62,19 @@ impl State {
         let pod = self.view(&object, &base);
         let uid = pod.uid.clone();
         let version = version(&object.metadata);
+        let owner = Owner::of(&object.metadata);
+        let cost = object.metadata.annotations.as_ref().and_then(|all| all.get(names::DELETION_COST));
+        let deletion_cost = cost.map(|cost| cost.as_str().into());
         match self.pods.get_mut(&uid) {
             Some(state) => {
                 if state.object.is_outdated(version) {
                     return;
                 }
-                // Most changes are the echo of our own write: nothing to decide on.
-                let same_status = state.object.object().is_some_and(|known| known.status == object.status);
                 self.index.moves(&uid, &state.pod.workload.uid, &pod.workload.uid);
-                let echo = !state.see(pod) && same_status;
-                state.object.observed(object, version);
+                // Most changes are the echo of our own write: nothing to decide on.
+                let echo = !state.see(pod) && state.shown().is_some_and(|known| known.status == object.status);
+                (state.owner, state.deletion_cost) = (owner, deletion_cost);
+                state.object.observed(Packed::new(&object), version);
                 if echo {
                     return;
                 }
@@ -87,7 +89,9 @@ impl State {
                     reported: Reported::from_status(&object, &pod.not_done),
                     spreads_over_zones: !told && spreads_over_zones(&object),
                     told_shared: told,
-                    object: Tracked::of(object),
+                    object: Tracked::of(Packed::new(&object)),
+                    owner,
+                    deletion_cost,
                     deletion: Tracked::default(),
                     marked: None,
                     pod,
@@ -120,8 +124,8 @@ impl State {
     /// Something that a Pod's view depends on has changed.
     pub(super) fn view_again(&mut self, uid: &PodUid) {
         let Some(state) = self.pods.get(uid) else { return };
-        let Some(object) = state.object.object() else { return };
-        let pod = self.view(object, &state.base);
+        let Some(object) = state.shown() else { return };
+        let pod = self.view(&object, &state.base);
         self.index.moves(uid, &state.pod.workload.uid, &pod.workload.uid);
         if let Some(state) = self.pods.get_mut(uid)
             && state.see(pod)
@@ -156,7 +160,12 @@ impl State {
             self.references.user_gone(uid);
             self.index.leaves(uid, &state.pod.workload.uid);
             match self.bases.get_mut(&state.base) {
-                Some(base) => drop(base.pods.remove(uid)),
+                Some(base) => {
+                    base.pods.remove(uid);
+                    if base.pods.is_empty() {
+                        base.pods.clear(); // else it keeps the room for more
+                    }
+                }
                 None => self.index.homeless_gone(&state.base, uid),
             }
             self.dirty.insert(state.base);
@@ -170,8 +179,9 @@ impl State {
         match result {
             Ok(outcome) => {
                 let status = state.object.succeeded(outcome.resource_version);
-                if let (Some(object), Some(status)) = (state.object.object_mut(), status) {
+                if let (Some(mut object), Some(status)) = (state.shown(), status) {
                     object.status = Some(*status);
+                    state.object.object_mut().into_iter().for_each(|known| *known = Packed::new(&object));
                 }
                 state.said = None;
                 if let Some(listed) = self.bases.get(&base).and_then(|b| b.listed_at) {

@@ -5,10 +5,9 @@ use std::time::Instant;
 use k8s_openapi::api::core::v1::Node;
 
 use crate::{
-    domain::{BaseInfo, Ledger, Reachability},
+    domain::Ledger,
     k8s::names,
-    planning::Tracked,
-    tunnel::Health,
+    planning::{Packed, Tracked},
 };
 
 /// What a write of a Node does.
@@ -23,13 +22,15 @@ pub(in crate::engine) enum NodeWrite {
 #[derive(Debug)]
 pub(in crate::engine) struct NodeState {
     pub(in crate::engine) name: String,
-    pub(in crate::engine) object: Tracked<Node, NodeWrite>,
+    pub(in crate::engine) object: Tracked<Packed<Node>, NodeWrite>,
+    /// What was taken from the cluster's pool for its Pods.
+    pub(in crate::engine) pod_cidr: Option<Box<str>>,
     /// A Node of that name is there, but without our labels: it is given them.
     pub(in crate::engine) adopts: bool,
     /// When its status is written again, though nothing has changed.
     pub(in crate::engine) refresh_at: Option<Instant>,
-    /// What the Node was last found to say already; none after any change of it.
-    pub(in crate::engine) said: Option<(BaseInfo, Option<Health>, Option<String>, Reachability)>,
+    /// The mark of what the Node was last found to say already; none after any change of it.
+    pub(in crate::engine) said: Option<u64>,
     /// Why the base has too little metaspace, while it has: the message of `MemoryPressure`.
     pub(in crate::engine) low_metaspace: Option<String>,
     /// That it has too little was told in Events.
@@ -43,6 +44,7 @@ impl NodeState {
         Self {
             name,
             object: Tracked::default(),
+            pod_cidr: None,
             adopts: false,
             refresh_at: None,
             said: None,
@@ -52,9 +54,14 @@ impl NodeState {
         }
     }
 
+    /// The object as the watch showed it.
+    pub(in crate::engine) fn shown(&self) -> Option<Node> {
+        self.object.object()?.unpack()
+    }
+
     /// The ledger in the Node's annotation, where an older version left one.
     pub(in crate::engine) fn former_ledger(&self) -> Option<Ledger> {
-        let annotations = self.object.object()?.metadata.annotations.as_ref()?;
+        let annotations = self.shown()?.metadata.annotations?;
         serde_json::from_str(annotations.get(names::LEDGER)?).ok().filter(|ledger| *ledger != Ledger::default())
     }
 

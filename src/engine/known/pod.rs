@@ -6,14 +6,17 @@ use k8s_openapi::api::core::v1 as core;
 
 use crate::{
     domain::{BaseId, ContainerOutcome, Phase, Pod, PodOutcome},
-    k8s::names,
-    planning::Tracked,
+    k8s::{Owner, names},
+    planning::{Packed, Tracked},
 };
 
 /// A Pod on one of our Nodes.
 #[derive(Debug)]
 pub(in crate::engine) struct PodState {
-    pub(in crate::engine) object: Tracked<core::Pod, Box<core::PodStatus>>,
+    pub(in crate::engine) object: Tracked<Packed<core::Pod>, Box<core::PodStatus>>,
+    pub(in crate::engine) owner: Owner,
+    /// Its [`names::DELETION_COST`].
+    pub(in crate::engine) deletion_cost: Option<Box<str>>,
     pub(in crate::engine) deletion: Tracked<()>,
     /// Since when the API server is about to remove it without us.
     pub(in crate::engine) marked: Option<Instant>,
@@ -35,6 +38,11 @@ impl PodState {
     /// Whether this is still to be written, and nothing is known to be in the way.
     pub(in crate::engine) fn is_to_be_written(&self, outcome: &PodOutcome) -> bool {
         self.said.as_ref() != Some(outcome) && !self.object.is_failing()
+    }
+
+    /// The object as the watch showed it.
+    pub(in crate::engine) fn shown(&self) -> Option<core::Pod> {
+        self.object.object()?.unpack()
     }
 
     /// That it gave way is on its way to the API.
@@ -61,10 +69,7 @@ impl PodState {
 
     /// Whether the API says that it is Ready, and nothing else is on its way there.
     pub(in crate::engine) fn is_observed_ready(&self) -> bool {
-        let status = self.object.object().and_then(|pod| pod.status.as_ref());
-        let mut conditions = status.iter().flat_map(|s| s.conditions.iter().flatten());
-        let ready = conditions.any(|c| c.type_ == "Ready" && c.status == "True");
-        ready && self.object.writing().is_none() && self.pod.is_live()
+        self.pod.shown_ready && self.object.writing().is_none() && self.pod.is_live()
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::object;
 use crate::{
     api::Request,
-    domain::{BaseId, Ledger},
+    domain::BaseId,
     k8s::{Saved, ledger_entry, ledgers_name},
     planning::Tracked,
 };
@@ -254,9 +254,9 @@ impl Ledgers {
     }
 }
 
-/// Tells one ledger from another.
-pub(in crate::engine) fn mark(ledger: &Ledger) -> u64 {
+/// Tells one ledger from another, or whatever else.
+pub(in crate::engine) fn mark(of: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
-    ledger.hash(&mut hasher);
+    of.hash(&mut hasher);
     hasher.finish()
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use k8s_openapi::api::core::v1 as core;
 
 use super::{
-    Revisions,
+    Owner, Revisions,
     environment::{Sources, environment, wanted_annotations},
     limits, names,
     workload::controller_of,
@@ -47,7 +47,7 @@ pub fn pod_from(pod: &core::Pod, revisions: &Revisions, sources: &Sources<'_>) -
         uid: Arc::from(meta.uid.as_deref().unwrap_or_default()),
         name: format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default()),
         created: meta.creation_timestamp.as_ref().map_or(0, |t| t.0.as_second()),
-        workload: revisions.workload(meta),
+        workload: revisions.workload(&Owner::of(meta)),
         content: content(pod, sources),
         deleting: meta.deletion_timestamp.is_some().then(|| {
             // `kubectl delete --grace-period` may leave less time than the Pod asks for, as with a kubelet.
@@ -97,7 +97,8 @@ fn content(pod: &core::Pod, sources: &Sources<'_>) -> Content {
             limits::CONTAINERS_MAX
         ));
     }
-    let containers = pod.spec.iter().flat_map(|s| &s.containers);
+    // A slice, so that as many are kept as there are: without knowing their number there is room for four.
+    let containers = pod.spec.as_ref().map_or(&[][..], |s| &s.containers).iter();
     let some_url = containers.clone().any(has_url);
     let role = |c: &core::Container| {
         // What an injector adds has an image of its own and knows nothing of modules.
@@ -157,6 +158,9 @@ fn module(pod: &core::Pod, container: &core::Container, sources: &Sources<'_>) -
         Err(why) => (BTreeMap::new(), Vec::new(), Some(why)),
     };
     envs.remove(names::BIZ_VERSION);
+    if envs.is_empty() {
+        envs.clear(); // else it keeps the room for more
+    }
     let origin = Origin::of(&url);
     Ok(ModuleSpec { id: ModuleId::new(&container.name, version), origin, url, args, envs, unresolved })
 }

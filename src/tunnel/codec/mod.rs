@@ -48,7 +48,7 @@ pub struct Heartbeat {
 }
 
 /// Health of a base.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Health {
     /// Bytes; none where the JVM has no limit (`-1` on the wire).
     pub max_metaspace: Option<u64>,
