@@ -31,6 +31,8 @@ const QUIET: At = At::from_secs(10);
 const QUIET_WITHIN: Duration = Duration::from_secs(30);
 /// How often that is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// One look takes no longer on a machine that keeps up.
+const LONGEST_STEP: Duration = Duration::from_secs(1);
 /// A machine that takes longer is none.
 const TOO_SLOW: Duration = Duration::from_mins(5);
 /// The first time all has to be made.
@@ -187,7 +189,8 @@ impl Clock {
         sleep(LOOK_EVERY).await; // time has to pass
         let now = Instant::now();
         if !seen.checker(|checker| checker.disturbed()) {
-            self.counted += now - self.last;
+            // A step that took longer was slow for a part of it at least.
+            self.counted += (now - self.last).min(LONGEST_STEP);
         }
         self.last = now;
     }
