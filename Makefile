@@ -10,8 +10,11 @@ BENCH_ARGS = $(if $(BASES),--bases $(BASES)) $(if $(TUNNEL),--tunnel $(TUNNEL)) 
 # The cargo-deny that is installed where there is none; a newer one does too.
 CARGO_DENY = 0.20.2
 
+# Chaos, by variables: `make chaos MINUTES=10`, `make chaos SEED=1`.
+MINUTES ?= 10
+
 .DEFAULT_GOAL := help
-.PHONY: help setup control-plane build test demo bench lint deny rust
+.PHONY: help setup control-plane build test chaos demo bench lint deny rust
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +32,10 @@ test: setup ## Run all tests, with a real control plane, a real broker and real 
 	cargo test --workspace --locked --no-fail-fast
 	cargo test --locked --test e2e -- --test-threads=6
 
+chaos: setup ## Break all that can break at random for MINUTES=10, with SEED=…, and hold what is promised
+	MODULET_CHAOS_MINUTES=$(MINUTES) MODULET_CHAOS_SEED=$(SEED) \
+		cargo test --locked --test chaos -- --ignored --nocapture for_minutes
+
 demo: rust ## Show it: a cluster, a broker and bases on this machine (REAL=1: a real JVM)
 	@[ -n "$$KUBECONFIG" ] || tests/kit/build-tool control-plane --check
 	cargo build --locked --bin modulet --example demo
@@ -42,7 +49,7 @@ bench: rust ## Measure it: BASES=1000 simulated bases; TUNNEL=http without a bro
 lint: rust deny ## Check format, lints, documentation and dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo clippy --locked --test e2e -- -D warnings
+	cargo clippy --locked --test e2e --test chaos -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
 # The database of advisories is a git repository elsewhere: without it the rest is still checked.

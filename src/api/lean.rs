@@ -76,7 +76,7 @@ impl<K: Watchable> Resource for Lean<K> {
     }
 }
 
-/// Metadata without managed fields, finalizers and the like.
+/// Metadata without managed fields and the like.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Meta {
@@ -84,6 +84,7 @@ struct Meta {
     creation_timestamp: Option<Time>,
     deletion_grace_period_seconds: Option<i64>,
     deletion_timestamp: Option<Time>,
+    finalizers: Option<Vec<String>>,
     generation: Option<i64>,
     labels: Option<BTreeMap<String, String>>,
     name: Option<String>,
@@ -100,6 +101,7 @@ impl From<Meta> for ObjectMeta {
             creation_timestamp: meta.creation_timestamp,
             deletion_grace_period_seconds: meta.deletion_grace_period_seconds,
             deletion_timestamp: meta.deletion_timestamp,
+            finalizers: meta.finalizers,
             generation: meta.generation,
             labels: meta.labels,
             name: meta.name,

@@ -1,6 +1,6 @@
 //! A broker with the access lists of `examples/mosquitto`: a base speaks for itself only, and hears only what is its own.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fmt::Write as _, fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use modulet_testkit::{
@@ -30,8 +30,8 @@ async fn documented(env: &str) -> Result<(TempDir, Mosquitto, u16)> {
         let (of_bases, of_modulet) = text.split_once("listener 8884").unwrap_or((&text, ""));
         let mut plain = of_bases.replace("listener 8883", &format!("user root\nlistener {bases} 127.0.0.1"));
         if file == "mosquitto.conf" {
-            plain = plain.lines().filter(|line| !line.contains("broker.")).map(|line| format!("{line}\n")).collect();
-            plain += &format!("listener {modulet} 127.0.0.1{of_modulet}");
+            plain = plain.lines().filter(|line| !line.contains("broker.")).flat_map(|line| [line, "\n"]).collect();
+            write!(plain, "listener {modulet} 127.0.0.1{of_modulet}")?;
             ensure!(plain.lines().filter(|line| line.starts_with("listener ")).count() == 2, "{plain}");
         }
         fs::write(directory.path().join(file), plain)?;

@@ -6,6 +6,8 @@
 mod baseline;
 mod broker_security;
 mod certificates;
+#[path = "../chaos/mod.rs"]
+mod chaos;
 mod check;
 mod configuration;
 mod debug;

@@ -16,7 +16,7 @@ fn metadata() -> Value {
     json!({
         "name": "biz1", "namespace": "ns", "uid": "1", "resourceVersion": "2", "generation": 3,
         "creationTimestamp": "2026-01-01T00:00:00Z", "deletionTimestamp": "2026-01-02T00:00:00Z",
-        "deletionGracePeriodSeconds": 4, "labels": { "app": "biz1" }, "annotations": { "note": "n" },
+        "deletionGracePeriodSeconds": 4, "finalizers": ["example.com/f"], "labels": { "app": "biz1" }, "annotations": { "note": "n" },
         "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "o", "uid": "5", "controller": true }],
     })
 }
@@ -25,7 +25,6 @@ fn metadata() -> Value {
 fn with(mut object: Value, more: &[(&str, Value)]) -> Value {
     let managed = json!([{ "manager": "m", "operation": "Update", "fieldsV1": { "f:spec": {} } }]);
     object["metadata"]["managedFields"] = managed;
-    object["metadata"]["finalizers"] = json!(["example.com/f"]);
     for (path, value) in more {
         let (parent, name) = path.rsplit_once('/').unwrap();
         object.pointer_mut(parent).unwrap()[name] = value.clone();

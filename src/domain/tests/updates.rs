@@ -198,3 +198,50 @@ fn a_module_without_a_successor_stays_though_its_pod_gave_way() {
     assert!(w.is_ready(&new) && !w.exists(&old));
     assert_eq!(w.on_base(), listed(&[("biz1:2", Activated), ("biz2:bad", Activated)]));
 }
+
+#[test]
+fn a_version_that_came_back_and_is_wanted_no_more_goes_though_an_earlier_pod_of_it_gave_way() {
+    for mode in [Mode::Default, Mode::ActivateNew] {
+        let (mut w, old) = World::serving(mode);
+        w.pod("a", 2, &[("biz1", "2")]);
+        w.settle();
+        assert_eq!(w.says(&old), "Superseded");
+        let back = w.pod("a", 3, &[("biz1", "1")]);
+        w.settle();
+        assert!(w.is_ready(&back) && w.exists(&old), "{mode:?}");
+        w.delete(&back);
+        w.run_for(Duration::from_secs(600));
+        assert_eq!((w.on_base(), w.pods.len()), (vec![], 0), "{mode:?}");
+    }
+}
+
+#[test]
+fn a_pod_that_gave_way_goes_in_time_though_its_version_serves_again() {
+    for mode in [Mode::Default, Mode::ActivateNew] {
+        let (mut w, old) = World::serving(mode);
+        let new = w.pod("a", 2, &[("biz1", "2")]);
+        w.settle();
+        let back = w.pod("a", 3, &[("biz1", "1")]);
+        w.settle();
+        // One that waits for ever changes nothing.
+        let held = w.pod("a", 2, &[("biz1", "2")]);
+        w.run_for(Duration::from_secs(600));
+        assert!(!w.exists(&old) && !w.exists(&new), "{mode:?}");
+        assert_eq!((w.is_ready(&back), w.says(&held)), (true, "Held"), "{mode:?}");
+        assert_eq!(w.on_base(), listed(&[("biz1:1", Activated)]));
+    }
+}
+
+#[test]
+fn a_module_that_the_next_version_does_without_goes_with_the_pod_that_gave_way() {
+    let mut w = World::new(Mode::ActivateNew);
+    let old = w.pod("a", 1, &[("biz1", "1"), ("biz2", "1")]);
+    w.settle();
+    let new = w.pod("a", 2, &[("biz1", "2")]);
+    w.settle();
+    assert_eq!(w.says(&old), "Superseded");
+    assert!(w.on_base().contains(&("biz2:1".to_owned(), Activated)), "it may finish its requests");
+    w.run_for(Duration::from_secs(600));
+    assert!(w.is_ready(&new) && !w.exists(&old));
+    assert_eq!(w.on_base(), listed(&[("biz1:2", Activated)]));
+}

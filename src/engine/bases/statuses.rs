@@ -14,6 +14,8 @@ use crate::{
 
 /// How long a fresh Pod's status may stay empty: quick installs are then written once, not twice.
 const QUICK: Duration = Duration::from_secs(1);
+/// How long the API server may take to remove a Pod that it has marked; then it is asked once more.
+const REMOVED_WITHIN: Duration = Duration::from_secs(5);
 
 impl State {
     /// First that the old Pod has failed, then that the new one is Ready: with both, its Deployment would count one
@@ -78,8 +80,18 @@ impl State {
     /// Plans that the Pod object goes.
     pub(super) fn plan_deletion(&mut self, uid: &PodUid, now: Instant, out: &mut Vec<Effect>) {
         let Some(pod) = self.pods.get_mut(uid) else { return };
-        if pod.shown().is_some_and(|object| object.metadata.deletion_grace_period_seconds == Some(0)) {
-            return; // the API server removes it without us; the watch is about to say so
+        if let Some(meta) = pod.shown().map(|object| object.metadata)
+            && meta.deletion_grace_period_seconds == Some(0)
+        {
+            // The API server marks it, and then removes it; the watch is about to say so.
+            if meta.finalizers.as_ref().is_some_and(|finalizers| !finalizers.is_empty()) {
+                return; // when others are done with it
+            }
+            // Where it dies between the two, or etcd does not answer, nobody removes it but who asks once more.
+            let until = pod.marked.get_or_insert(now).later(REMOVED_WITHIN);
+            if until > now {
+                return self.schedule.wake_base(&pod.base, until);
+            }
         }
         let Some(at) = pod.deletion.next_write(now) else { return };
         if at > now {

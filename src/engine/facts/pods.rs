@@ -96,6 +96,7 @@ impl State {
                     owner,
                     deletion_cost,
                     deletion: Tracked::default(),
+                    marked: None,
                     pod,
                     base: base.clone(),
                     first_seen: now,

@@ -32,6 +32,8 @@ pub(in crate::engine) struct PodState {
     /// Its [`names::DELETION_COST`].
     pub(in crate::engine) deletion_cost: Option<Box<str>>,
     pub(in crate::engine) deletion: Tracked<()>,
+    /// Since when the API server is about to remove it without us.
+    pub(in crate::engine) marked: Option<Instant>,
     pub(in crate::engine) pod: Pod,
     pub(in crate::engine) base: BaseId,
     pub(in crate::engine) first_seen: Instant,

@@ -4,6 +4,7 @@
 mod addresses;
 mod api_server;
 mod cluster;
+mod deletions;
 mod extremes;
 mod figures;
 mod jvm;

@@ -23,6 +23,7 @@ pub(super) enum Step {
     Fail(usize),
     Refuse { write: usize, code: usize },
     LoseAnswer(usize),
+    Halve(usize),
     Show(usize),
     ShowGone,
     Relist,
@@ -73,6 +74,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => number().prop_map(Step::Fail),
         2 => (number(), number()).prop_map(|(write, code)| Step::Refuse { write, code }),
         2 => number().prop_map(Step::LoseAnswer),
+        2 => number().prop_map(Step::Halve),
         1 => Just(Step::LoseCommand),
         1 => number().prop_map(Step::LoseAnswerOfBase),
         1 => Just(Step::Relist),
@@ -177,6 +179,7 @@ impl Cluster {
                 scene.refuse(what, if of_record && code == 403 { 429 } else { code });
             }),
             Step::LoseAnswer(number) => self.with_open(*number, Scene::lose_answer),
+            Step::Halve(number) => self.with_open(*number, Scene::halve),
             Step::Show(number) => {
                 let all: Vec<_> = self.scene.api.objects.keys().cloned().collect();
                 if !all.is_empty() {

@@ -112,6 +112,11 @@ impl SimulatedBase {
         self.see(|slot| slot.commands.clone())
     }
 
+    /// The commands but for the first `known`.
+    pub fn commands_after(&self, known: usize) -> Vec<ReceivedCommand> {
+        self.see(|slot| slot.commands.iter().skip(known).cloned().collect())
+    }
+
     /// How often it received a command.
     pub fn received(&self, command: &str) -> usize {
         self.see(|slot| slot.counters.received.get(command).copied().unwrap_or(0))

@@ -78,6 +78,8 @@ struct Own {
     controller_manager: Option<Process>,
     api_server: Option<Process>,
     etcd: Option<Process>,
+    etcd_program: Program,
+    etcd_address: String,
     api_server_program: Program,
     controller_manager_program: Program,
     scheduler_program: Program,
@@ -107,18 +109,18 @@ impl ControlPlane {
         if options.keep_logs {
             tracing::info!(directory = %directory.display(), "logs of the control plane");
         }
-        let etcd = parts.etcd.start()?;
-        let address = format!("127.0.0.1:{}", parts.etcd_port);
-        etcd.wait_ready(PATIENCE, async || anyhow::Ok(tokio::net::TcpStream::connect(&address).await?)).await?;
         let mut own = Own {
             scheduler: None,
             controller_manager: None,
             api_server: None,
-            etcd: Some(etcd),
+            etcd: None,
+            etcd_program: parts.etcd,
+            etcd_address: format!("127.0.0.1:{}", parts.etcd_port),
             api_server_program: parts.api_server,
             controller_manager_program: parts.controller_manager,
             scheduler_program: parts.scheduler,
         };
+        own.start_etcd().await?;
         own.start_api_server(&parts.kubeconfig).await?;
         let controller_manager = own.controller_manager_program.start()?;
         own.scheduler = Some(own.scheduler_program.start()?);
@@ -213,6 +215,39 @@ impl ControlPlane {
         Ok(())
     }
 
+    /// `kill -9` of the API server, until [`Self::start_api_server`].
+    pub async fn kill_api_server(&self) -> Result<()> {
+        let api_server = self.own()?.lock().await.api_server.take();
+        api_server.context("the API server is not running")?.kill9().await?;
+        Ok(())
+    }
+
+    /// Freezes etcd: the API server answers only what it has in its own memory.
+    pub async fn pause_etcd(&self) -> Result<()> {
+        self.own()?.lock().await.etcd.as_ref().context("etcd is not running")?.pause()
+    }
+
+    /// Lets it go on.
+    pub async fn resume_etcd(&self) -> Result<()> {
+        self.own()?.lock().await.etcd.as_ref().context("etcd is not running")?.resume()
+    }
+
+    /// `kill -9` of etcd, until [`Self::start_etcd`]; what it said it has it keeps.
+    pub async fn kill_etcd(&self) -> Result<()> {
+        let etcd = self.own()?.lock().await.etcd.take();
+        etcd.context("etcd is not running")?.kill9().await?;
+        Ok(())
+    }
+
+    /// Starts etcd again with its old data, and waits until it takes connections.
+    pub async fn start_etcd(&self) -> Result<()> {
+        let mut own = self.own()?.lock().await;
+        if own.etcd.is_some() {
+            bail!("etcd is running");
+        }
+        own.start_etcd().await
+    }
+
     /// Starts the API server again at its old address, and waits until it is ready.
     pub async fn start_api_server(&self) -> Result<()> {
         let mut own = self.own()?.lock().await;
@@ -258,6 +293,13 @@ impl ControlPlane {
 impl Own {
     fn api_server(&self) -> Result<&Process> {
         self.api_server.as_ref().context("the API server is not running")
+    }
+
+    async fn start_etcd(&mut self) -> Result<()> {
+        let (process, address) = (self.etcd_program.start()?, self.etcd_address.clone());
+        process.wait_ready(PATIENCE, async || anyhow::Ok(tokio::net::TcpStream::connect(&address).await?)).await?;
+        self.etcd = Some(process);
+        Ok(())
     }
 
     async fn start_api_server(&mut self, kubeconfig: &Path) -> Result<()> {

@@ -176,6 +176,14 @@ impl Controller {
         self.program = self.program.clone().env(name, value);
     }
 
+    /// Starts it again if it does not run, however it ended, and does not wait: as a kubelet starts a container.
+    pub fn start_again(&mut self) -> Result<()> {
+        if self.process.as_ref().is_none_or(|process| process.exit().is_some()) {
+            self.process = Some(self.program.start()?);
+        }
+        Ok(())
+    }
+
     /// Starts it again, after [`Self::kill9`] or [`Self::terminate`], or else terminates it first;
     /// same options, same address, same log.
     pub async fn restart(&mut self) -> Result<()> {

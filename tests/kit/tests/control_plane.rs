@@ -86,6 +86,7 @@ async fn the_api_server_can_go_away_and_come_back_with_its_data() {
     let maps = Api::<ConfigMap>::namespaced(cluster.client().await.unwrap(), "default");
     let map: ConfigMap = object(json!({ "metadata": { "name": "kept" } }));
     maps.create(&PostParams::default(), &map).await.unwrap();
+    let other: ConfigMap = object(json!({ "metadata": { "name": "other" } }));
     let pid = cluster.api_server_pid().await.unwrap();
 
     cluster.pause_api_server().await.unwrap();
@@ -100,6 +101,16 @@ async fn the_api_server_can_go_away_and_come_back_with_its_data() {
     maps.get("kept").await.unwrap_err();
     cluster.start_api_server().await.unwrap();
     assert_ne!(cluster.api_server_pid().await.unwrap(), pid);
+    maps.get("kept").await.unwrap();
+
+    cluster.pause_etcd().await.unwrap();
+    let answer = tokio::time::timeout(Duration::from_millis(300), maps.create(&PostParams::default(), &other)).await;
+    assert!(answer.is_err(), "without etcd nothing is written: {answer:?}");
+    cluster.resume_etcd().await.unwrap();
+    cluster.kill_etcd().await.unwrap();
+    cluster.kill_api_server().await.unwrap();
+    cluster.start_etcd().await.unwrap();
+    cluster.start_api_server().await.unwrap();
     maps.get("kept").await.unwrap();
     cluster.restart_controllers().await.unwrap();
     // The controller manager has found it again, too: it makes the account this waits for.

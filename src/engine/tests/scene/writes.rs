@@ -1,6 +1,6 @@
 //! Writes that went out, and what the API server answers to them.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{super::api_server::Done, ENV, Scene};
 use crate::{
@@ -67,6 +67,25 @@ impl Scene {
         let (key, request) = self.take(what);
         let _ = self.apply(&request);
         self.end(key, Err(unreachable()));
+    }
+
+    /// The API server marks the Pod that it was to delete, and dies before it is gone; anything else it does not do.
+    pub(crate) fn halve(&mut self, what: &str) {
+        let (key, _) = self.take(what);
+        if let Key::PodDelete(uid) = &key {
+            self.mark(&uid.to_string());
+        }
+        self.end(key, Err(unreachable()));
+    }
+
+    /// The Pod is deleted but for the last step.
+    pub(crate) fn mark(&mut self, pod: &str) {
+        if self.api.objects.contains_key(pod) {
+            self.api.edit(pod, |pod| {
+                pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:30Z");
+                pod["metadata"]["deletionGracePeriodSeconds"] = json!(0);
+            });
+        }
     }
 
     fn end(&mut self, key: Key, result: Result<Outcome, WriteError>) {

@@ -131,6 +131,13 @@ impl Mosquitto {
         Ok(())
     }
 
+    /// `kill -9`, until [`Self::start_again`].
+    pub async fn kill9(&self) -> Result<()> {
+        let process = self.process.lock().await.take();
+        process.context("mosquitto is not running")?.kill9().await?;
+        Ok(())
+    }
+
     /// Starts it again on its old port, and waits until it takes clients.
     pub async fn start_again(&self) -> Result<()> {
         let mut process = self.process.lock().await;
@@ -161,6 +168,11 @@ impl Mosquitto {
     /// The process id, to measure it.
     pub async fn pid(&self) -> Result<u32> {
         Ok(self.process.lock().await.as_ref().context("mosquitto is not running")?.pid())
+    }
+
+    /// Where its log is, over restarts.
+    pub fn log_path(&self) -> &Path {
+        self.program.log()
     }
 
     /// The last lines of its log.
