@@ -116,7 +116,7 @@ impl Stage {
         }
         if let Some(cluster) = self.cluster.take() {
             note(cluster.clear_nodes().await, "Nodes");
-            note(bounded(cluster.stop()).await, "control plane");
+            note(Box::pin(bounded(cluster.stop())).await, "control plane");
         }
         if !failures.is_empty() {
             bail!("not everything ended in order: {}", failures.join("; "));

@@ -73,7 +73,7 @@ impl Scene {
     pub(crate) fn halve(&mut self, what: &str) {
         let (key, _) = self.take(what);
         if let Key::PodDelete(uid) = &key {
-            self.mark(&uid.to_string());
+            self.mark(uid.as_ref());
         }
         self.end(key, Err(unreachable()));
     }
