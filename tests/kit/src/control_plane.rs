@@ -18,7 +18,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, OnceCell};
 
-use self::certificates::write_kubeconfig;
+use self::certificates::{Authority, write_kubeconfig};
 use self::parts::Parts;
 use crate::process::{Process, Program};
 use crate::wait::eventually;
@@ -81,6 +81,8 @@ struct Own {
     api_server_program: Program,
     controller_manager_program: Program,
     scheduler_program: Program,
+    server: String,
+    authority: Authority,
 }
 
 impl ControlPlane {
@@ -118,6 +120,8 @@ impl ControlPlane {
             api_server_program: parts.api_server,
             controller_manager_program: parts.controller_manager,
             scheduler_program: parts.scheduler,
+            server: parts.server,
+            authority: parts.authority,
         };
         own.start_api_server(&parts.kubeconfig).await?;
         let controller_manager = own.controller_manager_program.start()?;
@@ -182,6 +186,19 @@ impl ControlPlane {
         let path = self.directory.join(format!("{namespace}-{name}.kubeconfig"));
         write_kubeconfig(&path, &cluster, &json!({ "token": token }))?;
         Ok(path)
+    }
+
+    /// The kubeconfig of the kubelet of a machine with this name.
+    pub async fn kubeconfig_for_kubelet(&self, machine: &str) -> Result<PathBuf> {
+        let own = self.own()?.lock().await;
+        let user = format!("system:node:{machine}");
+        own.authority.kubeconfig(machine, &user, Some("system:nodes"), &own.server)
+    }
+
+    /// Host and port of the API server.
+    pub async fn api_server_address(&self) -> Result<String> {
+        let own = self.own()?.lock().await;
+        Ok(own.server.trim_start_matches("https://").to_owned())
     }
 
     /// Makes a namespace, and waits until Pods can be made in it.

@@ -17,6 +17,8 @@ pub enum Tool {
     ControlPlane,
     /// Helm.
     Helm,
+    /// The kubelet.
+    Kubelet,
 }
 
 impl Tool {
@@ -24,6 +26,7 @@ impl Tool {
         match self {
             Self::ControlPlane => "control-plane",
             Self::Helm => "helm",
+            Self::Kubelet => "kubelet",
         }
     }
 
@@ -43,7 +46,11 @@ impl Tool {
         }
         let path = self.directory().await?.join(program);
         if !path.is_file() {
-            let make = if self == Self::Helm { "make setup" } else { "make control-plane" };
+            let make = match self {
+                Self::ControlPlane => "make control-plane",
+                Self::Helm => "make setup",
+                Self::Kubelet => "make setup-node",
+            };
             bail!("{program} has not been built yet: run `{make}` once (it takes some minutes)");
         }
         Ok(path)

@@ -21,6 +21,9 @@ pub(super) struct Parts {
     pub(super) scheduler: Program,
     /// Of a user that may do everything.
     pub(super) kubeconfig: PathBuf,
+    /// Where the API server is.
+    pub(super) server: String,
+    pub(super) authority: Authority,
 }
 
 impl Parts {
@@ -60,6 +63,8 @@ impl Parts {
                 .args(limits(options))
                 .args(&options.scheduler_args),
             kubeconfig,
+            server,
+            authority,
         })
     }
 }

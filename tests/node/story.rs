@@ -1,0 +1,190 @@
+//! What happens to the release, one after the other, and what has to be so after each.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, api::ListParams};
+use modulet_testkit::{node::set_up_network, wait::eventually};
+use serde_json::{Value, json};
+
+use crate::{
+    office::{self, NAMESPACE},
+    people::{self, EVERYWHERE, ON_REAL},
+    stage::{IMAGE, IN_CLUSTER, MODULES, NEXT_TAG, SOON, Stage},
+    vigil::Vigil,
+};
+
+/// Where people read how to clean up.
+const PAGE: &str = include_str!("../../docs/install.md");
+
+/// Says what it does and how long the step before took.
+struct Clock(Instant, &'static str);
+
+impl Clock {
+    fn start(what: &'static str) -> Self {
+        Self(Instant::now(), what)
+    }
+
+    fn next(&mut self, what: &'static str) {
+        println!("  {:5.1} s  {}", self.0.elapsed().as_secs_f32(), self.1);
+        *self = Self::start(what);
+    }
+}
+
+pub(crate) async fn tell() -> Result<()> {
+    set_up_network()?;
+    let mut clock = Clock::start("images, control plane, machine, broker and bases");
+    let stage = Stage::set().await?;
+    if let Err(error) = story(&stage, &mut clock).await {
+        println!("{}", stage.evidence().await);
+        return Err(error.context(clock.1));
+    }
+    clock.next("taken down");
+    stage.strike().await?;
+    clock.next("");
+    Ok(())
+}
+
+async fn story(stage: &Stage, clock: &mut Clock) -> Result<()> {
+    let values = stage.values();
+    clock.next("helm upgrade --install");
+    office::install(stage, &values).await?;
+    ensure!(office::images(stage).await? == [IMAGE.to_owned()].into(), "{:?}", office::images(stage).await?);
+
+    clock.next("modules come, and are updated, on bases outside and in the cluster");
+    let bases = modules_come(stage).await?;
+    let installed = stage.told("installBiz")?.len();
+
+    let vigil = Vigil::begin(stage);
+    clock.next("kubectl rollout restart");
+    let before = office::leader(stage).await?;
+    stage.kubectl(&["--namespace", NAMESPACE, "rollout", "restart", "deployment/modulet"]).await?;
+    office::settled(stage).await?;
+    ensure!(office::leader(stage).await? != before, "the leader is still {before}");
+    people::release_and_remove(stage, "after-restart").await?;
+    vigil.nothing_lost()?;
+
+    clock.next("the leader's Pod is deleted");
+    let before = office::leader(stage).await?;
+    stage.kubectl(&["--namespace", NAMESPACE, "delete", "pod", &before, "--wait=false"]).await?;
+    people::release_and_remove(stage, "after-delete").await?;
+    ensure!(office::leader(stage).await? != before, "the leader is still {before}");
+    office::settled(stage).await?;
+    vigil.nothing_lost()?;
+
+    clock.next("helm upgrade to another image");
+    let mut next = values.clone();
+    next["image"] = json!({ "tag": NEXT_TAG });
+    next["log"] = json!({ "level": "info,modulet=debug" });
+    office::install(stage, &next).await?;
+    ensure!(office::images(stage).await? == [format!("modulet:{NEXT_TAG}")].into(), "{:?}", office::images(stage).await?);
+    people::release_and_remove(stage, "after-upgrade").await?;
+    vigil.nothing_lost()?;
+
+    clock.next("helm rollback");
+    office::helm(stage, &["rollback", "modulet", "--wait", "--timeout", "90s"], &Value::Null).await?;
+    office::settled(stage).await?;
+    ensure!(office::images(stage).await? == [IMAGE.to_owned()].into(), "{:?}", office::images(stage).await?);
+    people::release_and_remove(stage, "after-rollback").await?;
+    vigil.nothing_lost()?;
+
+    clock.next("helm uninstall, and modules go on");
+    uninstall(stage, &bases).await?;
+    vigil.nothing_lost()?;
+
+    clock.next("helm install again: it knows what it did before");
+    office::install(stage, &values).await?;
+    people::release_and_remove(stage, "after-return").await?;
+    ensure!(office::restarts(stage).await? == 0, "a container was started again");
+    // One for each that came and went.
+    ensure!(stage.told("installBiz")?.len() == installed + 5, "{:?}", stage.told("installBiz")?);
+    ensure!(!stage.uninstalled()?.contains(&"everywhere".to_owned()), "a module was uninstalled: {:?}", stage.uninstalled()?);
+    let answered = vigil.end()?;
+    ensure!(answered > 100, "{answered} requests");
+    println!("           {answered} requests were answered meanwhile, all");
+
+    clock.next("a workload is deleted, helm uninstall, and what the page says to clean up");
+    clean_up(stage, &bases).await
+}
+
+/// Modules on all bases, in a first version and then in a second. The Nodes of the bases.
+async fn modules_come(stage: &Stage) -> Result<BTreeSet<String>> {
+    stage.apply(&stage.bases_in_the_cluster()).await?;
+    let simulated = stage.outside.len() + IN_CLUSTER;
+    let bases = eventually("a Ready Node for each base", SOON, async || {
+        let bases = stage.ready_bases().await?;
+        ensure!(bases.len() == simulated + 1, "{bases:?}");
+        Ok(bases)
+    })
+    .await?;
+    for version in ["0.0.1", "0.0.2"] {
+        stage.apply(&people::everywhere(version)).await?;
+        stage.apply(&people::on_the_real_base(version)).await?;
+        let running = format!("module.koupleless.io/version={version}");
+        stage.modules_ready(&format!("{EVERYWHERE},{running}"), simulated).await?;
+        stage.modules_ready(&format!("{ON_REAL},{running}"), 1).await?;
+    }
+    // What the update replaced is gone, so that nothing is under way any more.
+    stage.modules_ready(EVERYWHERE, simulated).await?;
+    stage.modules_ready(ON_REAL, 1).await?;
+    ensure!(stage.active_outside("everywhere", "0.0.2"), "not active on the bases outside");
+    let answer = stage.real.ask(people::ASKED).await?;
+    ensure!(answer.as_deref() == Some("biz1 0.0.2 on real"), "{answer:?}");
+    Ok(bases)
+}
+
+/// Nothing of the release is left but what the page says, and the bases do not notice.
+async fn uninstall(stage: &Stage, bases: &BTreeSet<String>) -> Result<()> {
+    office::helm(stage, &["uninstall", "modulet", "--wait", "--timeout", "90s"], &Value::Null).await?;
+    ensure!(office::pods(stage).await?.is_empty(), "its Pods are there");
+    let kinds = "deployments,services,secrets,serviceaccounts,poddisruptionbudgets,networkpolicies,\
+                 roles,rolebindings,clusterroles,clusterrolebindings";
+    let release = ["get", kinds, "--all-namespaces", "--selector", "app.kubernetes.io/instance=modulet", "--output", "name"];
+    let left = stage.kubectl(&release).await?;
+    ensure!(left.is_empty(), "helm uninstall left {left}");
+    ensure!(stage.ready_bases().await? == *bases, "other Nodes: {:?}", stage.ready_bases().await?);
+    ensure!(leases(stage).await?.is_superset(bases), "no Leases: {:?}", leases(stage).await?);
+    ensure!(!office::record(stage).await?.is_empty(), "no record");
+    Ok(())
+}
+
+async fn leases(stage: &Stage) -> Result<BTreeSet<String>> {
+    let leases = Api::<Lease>::namespaced(stage.client.clone(), "kube-node-lease");
+    let leases = leases.list(&ListParams::default()).await?.items;
+    Ok(leases.into_iter().filter_map(|lease| lease.metadata.name).filter(|name| name.starts_with("vnode.")).collect())
+}
+
+/// Who wants a module gone deletes its workload first; the others stay on their bases, also after the cleaning.
+async fn clean_up(stage: &Stage, bases: &BTreeSet<String>) -> Result<()> {
+    stage.kubectl(&["--namespace", MODULES, "delete", "deployment", "biz1"]).await?;
+    eventually("the real base without the module", SOON, async || {
+        anyhow::Ok(stage.real.ask(people::ASKED).await?.is_none())
+    })
+    .await?;
+    stage.modules_ready(ON_REAL, 0).await?;
+    uninstall(stage, bases).await?;
+    let told = stage.uninstalled()?;
+    let line = cleaning().context("docs/install.md has no block of commands under 'Uninstall' that cleans up")?;
+    stage.shell(&line).await?;
+    eventually("nothing left", SOON, async || {
+        let (nodes, leases, record) = (stage.ready_bases().await?, leases(stage).await?, office::record(stage).await?);
+        ensure!(nodes.is_empty() && leases.is_empty() && record.is_empty(), "{nodes:?} {leases:?} {record:?}");
+        let everything = stage.kubectl(&["get", "nodes,leases,configmaps", "--all-namespaces", "--output", "name"]).await?;
+        let ours: Vec<_> = everything.lines().filter(|name| name.contains("vnode.") || name.contains("modulet")).collect();
+        ensure!(ours.is_empty(), "{ours:?}");
+        Ok(())
+    })
+    .await?;
+    ensure!(stage.uninstalled()? == told, "a module was uninstalled by that");
+    ensure!(stage.active_outside("everywhere", "0.0.2"), "a module is not active any more");
+    Ok(())
+}
+
+/// The block of commands that the page has for that.
+fn cleaning() -> Option<String> {
+    let (_, after) = PAGE.split_once("\n## Uninstall")?;
+    let section = after.split("\n## ").next()?;
+    let blocks = section.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());
+    blocks.map(str::to_owned).find(|block| block.contains("delete nodes"))
+}
