@@ -10,7 +10,10 @@ BENCH_ARGS = $(if $(BASES),--bases $(BASES)) $(if $(TUNNEL),--tunnel $(TUNNEL)) 
 CARGO_DENY = 0.20.2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup control-plane build test demo bench lint deny rust
+# The cargo-cyclonedx that is installed where there is none.
+CARGO_CYCLONEDX = 0.5.9
+
+.PHONY: help setup setup-node control-plane build image test test-node demo bench dist lint deny rust
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,15 +21,25 @@ help: ## List what there is
 setup: rust ## Install and build what the tests need (Mosquitto, Java, a control plane, Helm)
 	@tests/kit/setup
 
+setup-node: rust ## The same for test-node, too (a kubelet, containerd, runc, buildah)
+	@tests/kit/setup node
+
 control-plane: ## Build the Kubernetes control plane for tests and demo, once
 	@tests/kit/build-tool control-plane
 
 build: rust ## Build modulet, optimised, into target/release
 	cargo build --release --locked --bin modulet
 
+image: ## Build the image as an OCI archive, without Docker, and check it (BINARY=…: of this program instead of an optimised build)
+	$(if $(BINARY),,@$(MAKE) --no-print-directory build)
+	@image/archive $(or $(BINARY),target/release/modulet)
+
 test: setup ## Run all tests, with a real control plane, a real broker and real bases
 	cargo test --workspace --locked --no-fail-fast
 	cargo test --locked --test e2e -- --test-threads=6
+
+test-node: setup-node ## Test the chart and the image on a machine with a real kubelet (as root, on Linux)
+	cargo test --locked --test node
 
 demo: rust ## Show it: a cluster, a broker and bases on this machine (REAL=1: a real JVM)
 	@[ -n "$$KUBECONFIG" ] || tests/kit/build-tool control-plane --check
@@ -38,10 +51,17 @@ bench: rust ## Measure it: BASES=1000 simulated bases; TUNNEL=http without a bro
 	cargo build --release --locked --bin modulet --example bench
 	@cargo run --release --quiet --locked --example bench -- $(BENCH_ARGS)
 
+dist: image ## Make what a release consists of, from a clean checkout: program, image, chart, SBOM, checksums (target/dist)
+	@tests/kit/build-tool helm
+	@cargo cyclonedx --version >/dev/null 2>&1 || { \
+		echo "dist: installing cargo-cyclonedx $(CARGO_CYCLONEDX), once" && \
+		cargo install --quiet --locked --debug cargo-cyclonedx --version $(CARGO_CYCLONEDX); }
+	@.ci/dist
+
 lint: rust deny ## Check format, lints, documentation and dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo clippy --locked --test e2e -- -D warnings
+	cargo clippy --locked --test e2e --test node -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
 # The database of advisories is a git repository elsewhere: without it the rest is still checked.

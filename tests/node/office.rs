@@ -42,7 +42,8 @@ pub(crate) async fn settled(stage: &Stage) -> Result<()> {
         let seen = deployment.status.and_then(|status| status.observed_generation);
         ensure!(seen == deployment.metadata.generation, "the Deployment was not looked at");
         let pods = pods(stage).await?;
-        let ready: BTreeSet<_> = pods.iter().filter(|pod| is_ready(pod)).filter_map(|p| p.metadata.name.clone()).collect();
+        let ready: BTreeSet<_> =
+            pods.iter().filter(|pod| is_ready(pod)).filter_map(|p| p.metadata.name.clone()).collect();
         ensure!(ready.len() == REPLICAS && pods.len() == REPLICAS, "{} of {} are Ready", ready.len(), pods.len());
         let leader = leader(stage).await?;
         ensure!(ready.contains(&leader), "{leader} leads, of {ready:?}");

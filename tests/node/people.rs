@@ -73,7 +73,6 @@ pub(crate) async fn release_and_remove(stage: &Stage, module: &str) -> Result<()
     stage.modules_ready(&format!("module.koupleless.io/name={module}"), 1).await?;
     let pods = stage.pods(MODULES);
     pods.delete(module, &DeleteParams::default()).await?;
-    eventually(&format!("Pod {module} gone"), SOON, async || anyhow::Ok(pods.get_opt(module).await?.is_none()))
-        .await?;
+    eventually(&format!("Pod {module} gone"), SOON, async || anyhow::Ok(pods.get_opt(module).await?.is_none())).await?;
     Ok(())
 }

@@ -59,7 +59,7 @@ impl Stage {
         let (of_modulet, of_bases, of_sandboxes) = (at("modulet")?, at("bases")?, at("sandboxes")?);
         let program = of_bases.join("simulated-base");
         std::fs::copy(std::env::current_exe()?, &program)?;
-        let options = ControlPlaneOptions { accept_existing: false, ..ControlPlaneOptions::default() };
+        let options = ControlPlaneOptions { accept_existing: false, kubelets: true, ..ControlPlaneOptions::default() };
         let port = free_port()?;
         let listener = format!("listener {port} {ADDRESS}");
         let ((modulet, said), bases, sandboxes, cluster, broker, ()) = try_join!(
@@ -77,9 +77,12 @@ impl Stage {
             node.tag(IMAGE, &format!("modulet:{NEXT_TAG}")).await?;
             anyhow::Ok(node)
         };
-        let real = JavaBaseOptions { name: REAL.to_owned(), ip: ADDRESS.to_owned(), ..JavaBaseOptions::new(broker.address(), REAL) };
-        let (node, real, outside) =
-            try_join!(start_node, JavaBase::start(real), start_outside(broker.address()))?;
+        let real = JavaBaseOptions {
+            name: REAL.to_owned(),
+            ip: ADDRESS.to_owned(),
+            ..JavaBaseOptions::new(broker.address(), REAL)
+        };
+        let (node, real, outside) = try_join!(start_node, JavaBase::start(real), start_outside(broker.address()))?;
         cluster.create_namespace(MODULES).await?;
         Ok(Self { client: cluster.client().await?, outside, real, broker, port, node, cluster, _images: directory })
     }
@@ -98,7 +101,8 @@ impl Stage {
     pub(crate) fn bases_in_the_cluster(&self) -> Value {
         let broker = self.broker.address();
         let variable = |name: &str, value: &str| json!({ "name": name, "value": value });
-        let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
+        let field =
+            |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
         json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "bases" },
             "spec": {

@@ -52,6 +52,10 @@ async fn story(stage: &Stage, clock: &mut Clock) -> Result<()> {
     office::install(stage, &values).await?;
     ensure!(office::images(stage).await? == [IMAGE.to_owned()].into(), "{:?}", office::images(stage).await?);
 
+    let check = ["--namespace", NAMESPACE, "exec", "deployment/modulet", "--", "modulet", "check", "--listen", "1"];
+    println!("{}", stage.kubectl(&check).await?);
+    println!("{}", stage.kubectl(&["--namespace", NAMESPACE, "logs", "deployment/modulet"]).await?);
+
     clock.next("modules come, and are updated, on bases outside and in the cluster");
     let bases = modules_come(stage).await?;
     let installed = stage.told("installBiz")?.len();
@@ -78,7 +82,11 @@ async fn story(stage: &Stage, clock: &mut Clock) -> Result<()> {
     next["image"] = json!({ "tag": NEXT_TAG });
     next["log"] = json!({ "level": "info,modulet=debug" });
     office::install(stage, &next).await?;
-    ensure!(office::images(stage).await? == [format!("modulet:{NEXT_TAG}")].into(), "{:?}", office::images(stage).await?);
+    ensure!(
+        office::images(stage).await? == [format!("modulet:{NEXT_TAG}")].into(),
+        "{:?}",
+        office::images(stage).await?
+    );
     people::release_and_remove(stage, "after-upgrade").await?;
     vigil.nothing_lost()?;
 
@@ -99,7 +107,11 @@ async fn story(stage: &Stage, clock: &mut Clock) -> Result<()> {
     ensure!(office::restarts(stage).await? == 0, "a container was started again");
     // One for each that came and went.
     ensure!(stage.told("installBiz")?.len() == installed + 5, "{:?}", stage.told("installBiz")?);
-    ensure!(!stage.uninstalled()?.contains(&"everywhere".to_owned()), "a module was uninstalled: {:?}", stage.uninstalled()?);
+    ensure!(
+        !stage.uninstalled()?.contains(&"everywhere".to_owned()),
+        "a module was uninstalled: {:?}",
+        stage.uninstalled()?
+    );
     let answered = vigil.end()?;
     ensure!(answered > 100, "{answered} requests");
     println!("           {answered} requests were answered meanwhile, all");
@@ -137,10 +149,12 @@ async fn modules_come(stage: &Stage) -> Result<BTreeSet<String>> {
 /// Nothing of the release is left but what the page says, and the bases do not notice.
 async fn uninstall(stage: &Stage, bases: &BTreeSet<String>) -> Result<()> {
     office::helm(stage, &["uninstall", "modulet", "--wait", "--timeout", "90s"], &Value::Null).await?;
-    ensure!(office::pods(stage).await?.is_empty(), "its Pods are there");
+    // Helm waits for what it deletes itself.
+    eventually("no Pods of the release", SOON, async || anyhow::Ok(office::pods(stage).await?.is_empty())).await?;
     let kinds = "deployments,services,secrets,serviceaccounts,poddisruptionbudgets,networkpolicies,\
                  roles,rolebindings,clusterroles,clusterrolebindings";
-    let release = ["get", kinds, "--all-namespaces", "--selector", "app.kubernetes.io/instance=modulet", "--output", "name"];
+    let release =
+        ["get", kinds, "--all-namespaces", "--selector", "app.kubernetes.io/instance=modulet", "--output", "name"];
     let left = stage.kubectl(&release).await?;
     ensure!(left.is_empty(), "helm uninstall left {left}");
     ensure!(stage.ready_bases().await? == *bases, "other Nodes: {:?}", stage.ready_bases().await?);
@@ -170,8 +184,10 @@ async fn clean_up(stage: &Stage, bases: &BTreeSet<String>) -> Result<()> {
     eventually("nothing left", SOON, async || {
         let (nodes, leases, record) = (stage.ready_bases().await?, leases(stage).await?, office::record(stage).await?);
         ensure!(nodes.is_empty() && leases.is_empty() && record.is_empty(), "{nodes:?} {leases:?} {record:?}");
-        let everything = stage.kubectl(&["get", "nodes,leases,configmaps", "--all-namespaces", "--output", "name"]).await?;
-        let ours: Vec<_> = everything.lines().filter(|name| name.contains("vnode.") || name.contains("modulet")).collect();
+        let everything =
+            stage.kubectl(&["get", "nodes,leases,configmaps", "--all-namespaces", "--output", "name"]).await?;
+        let ours: Vec<_> =
+            everything.lines().filter(|name| name.contains("vnode.") || name.contains("modulet")).collect();
         ensure!(ours.is_empty(), "{ours:?}");
         Ok(())
     })

@@ -74,7 +74,8 @@ where
         match event {
             Ok(Event::Apply(object) | Event::InitApply(object)) => {
                 let status = json!(object)["status"]["conditions"].clone();
-                let is_ready = status.as_array().into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
+                let is_ready =
+                    status.as_array().into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
                 if is_ready && object.meta().deletion_timestamp.is_none() {
                     ready.insert(object.name_any());
                 } else if ready.remove(&object.name_any()) {
@@ -102,4 +103,3 @@ async fn ask(port: u16, lost: Arc<Mutex<Vec<String>>>, asked: Arc<Mutex<usize>>)
         }
     }
 }
-

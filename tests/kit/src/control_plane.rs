@@ -39,6 +39,8 @@ pub struct ControlPlaneOptions {
     pub controller_manager_args: Vec<String>,
     /// Further arguments of the scheduler.
     pub scheduler_args: Vec<String>,
+    /// Whether there will be kubelets, for `kubectl logs` and `kubectl exec`.
+    pub kubelets: bool,
     /// Whether to use the cluster `KUBECONFIG` names, where it is set, and start nothing.
     pub accept_existing: bool,
     /// Whether to keep the directory with the logs; also `MODULET_KEEP_LOGS=1`.
@@ -52,6 +54,7 @@ impl Default for ControlPlaneOptions {
             api_server_args: Vec::new(),
             controller_manager_args: Vec::new(),
             scheduler_args: Vec::new(),
+            kubelets: false,
             accept_existing: true,
             keep_logs: env::var_os("MODULET_KEEP_LOGS").is_some(),
         }

@@ -57,7 +57,7 @@ impl Node {
         let kubeconfig = cluster.kubeconfig_for_kubelet(NAME).await?;
         let at = format!("{API_SERVICE}:443").parse()?;
         let api_service = Proxy::start_at(at, &cluster.api_server_address().await?).await?;
-        let files = config::write(directory.path(), sandbox)?;
+        let files = config::write(directory.path(), &cluster.directory().join("ca.crt"), sandbox)?;
         let program = |name: &str, path: &Path| Program::new(name, path, directory.path().join(format!("{name}.log")));
 
         let containerd = program("containerd", &namespaces::find("containerd").context("no containerd")?)

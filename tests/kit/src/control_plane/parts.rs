@@ -50,6 +50,7 @@ impl Parts {
             etcd_port,
             api_server: program("kube-apiserver", api_server)
                 .args(api_server_args(directory, port, etcd_port))
+                .args(options.kubelets.then(|| kubelet_args(directory)).into_iter().flatten())
                 .args(&options.api_server_args)
                 // It waits for connections that clients keep open; nobody gains from that here.
                 .patience(Duration::from_secs(2)),
@@ -104,6 +105,16 @@ fn api_server_args(directory: &Path, port: u16, etcd_port: u16) -> Vec<String> {
         format!("--service-account-signing-key-file={}", file("sa.key")),
         "--allow-privileged=true".to_owned(),
         "--profiling=false".to_owned(),
+    ]
+}
+
+/// How it gets at kubelets: as the user of the kubeconfig, at the addresses that they have.
+fn kubelet_args(directory: &Path) -> Vec<String> {
+    let file = |name: &str| directory.join(name).display().to_string();
+    vec![
+        format!("--kubelet-client-certificate={}", file("admin.crt")),
+        format!("--kubelet-client-key={}", file("admin.key")),
+        "--kubelet-preferred-address-types=InternalIP".to_owned(),
     ]
 }
 

@@ -17,7 +17,7 @@ pub(super) struct Files {
     pub(super) logs: PathBuf,
 }
 
-pub(super) fn write(directory: &Path, sandbox: &str) -> Result<Files> {
+pub(super) fn write(directory: &Path, authority: &Path, sandbox: &str) -> Result<Files> {
     let file = |name: &str| directory.join(name);
     let files = Files {
         containerd: file("containerd.toml"),
@@ -29,7 +29,7 @@ pub(super) fn write(directory: &Path, sandbox: &str) -> Result<Files> {
     fs::create_dir(file("network"))?;
     fs::write(file("network/10-bridge.conflist"), network(directory).to_string())?;
     fs::write(&files.containerd, containerd(directory, &files.socket, &plugins, sandbox))?;
-    fs::write(&files.kubelet, kubelet(directory, &files).to_string())?;
+    fs::write(&files.kubelet, kubelet(directory, authority, &files).to_string())?;
     Ok(files)
 }
 
@@ -80,13 +80,15 @@ runtime_type = "io.containerd.runc.v2"
     )
 }
 
-fn kubelet(directory: &Path, files: &Files) -> serde_json::Value {
+fn kubelet(directory: &Path, authority: &Path, files: &Files) -> serde_json::Value {
     let full = json!({ "memory.available": "1%", "nodefs.available": "1%", "imagefs.available": "1%" });
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "address": ADDRESS,
-        "authentication": { "anonymous": { "enabled": false }, "webhook": { "enabled": true } },
+        "authentication": {
+            "anonymous": { "enabled": false }, "webhook": { "enabled": true }, "x509": { "clientCAFile": authority },
+        },
         "authorization": { "mode": "Webhook" },
         "containerRuntimeEndpoint": format!("unix://{}", files.socket.display()),
         "podLogsDir": files.logs,
@@ -104,6 +106,5 @@ fn kubelet(directory: &Path, files: &Files) -> serde_json::Value {
         // So that the test does not wait for its rounds.
         "syncFrequency": "5s",
         "imageGCHighThresholdPercent": 100,
-        "featureGates": {},
     })
 }
