@@ -10,6 +10,8 @@ use tokio::{
 };
 
 pub(crate) const ARGUMENT: &str = "base";
+/// What a line begins with that says which modules there are.
+pub(crate) const LISTS: &str = "lists ";
 
 /// What a Pod gives it, by these variables.
 pub(crate) async fn run() -> Result<()> {
@@ -26,6 +28,7 @@ pub(crate) async fn run() -> Result<()> {
     })
     .await?;
     println!("started");
+    let mut listed = String::new();
     let (mut told, mut look) = (0, interval(Duration::from_millis(200)));
     loop {
         tokio::select! {
@@ -36,6 +39,11 @@ pub(crate) async fn run() -> Result<()> {
                     println!("{} {}", command.command, command.payload);
                 }
                 told = commands.len();
+                let list: Vec<_> = base.modules().iter().map(|(name, version, _)| format!("{name}:{version}")).collect();
+                if listed != list.join(" ") {
+                    listed = list.join(" ");
+                    println!("{LISTS}{listed}");
+                }
             }
         }
     }

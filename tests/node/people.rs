@@ -40,8 +40,8 @@ fn url(module: &str, version: &str) -> String {
 fn deployment(name: &str, labels: Value, template: Value) -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name, "labels": labels },
+        // Without `replicas`: there is one until modulet says more.
         "spec": {
-            "replicas": 1,
             "selector": { "matchLabels": { "module.koupleless.io/name": name } },
             "template": template,
         },

@@ -1,14 +1,18 @@
 //! The cluster, its machine, the broker and the bases.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
 use kube::{Api, Client, api::ListParams};
 use modulet_testkit::{
-    base::{BaseOptions, BizState, SimulatedBase},
+    base::{BaseOptions, SimulatedBase},
     broker::{BrokerAddress, Mosquitto},
-    control_plane::{ControlPlane, ControlPlaneOptions},
+    control_plane::{ControlPlane, ControlPlaneOptions, certificates::Authority},
     java_base::{JavaBase, JavaBaseOptions},
     node::{ADDRESS, Image, Node},
     ports::free_port,
@@ -42,6 +46,8 @@ pub(crate) struct Stage {
     pub(crate) real: JavaBase,
     broker: Mosquitto,
     port: u16,
+    /// Where the broker speaks TLS, with the certificate of an authority that nobody knows.
+    pub(crate) tls_port: u16,
     pub(crate) node: Node,
     pub(crate) cluster: ControlPlane,
     _images: TempDir,
@@ -60,14 +66,19 @@ impl Stage {
         let program = of_bases.join("simulated-base");
         std::fs::copy(std::env::current_exe()?, &program)?;
         let options = ControlPlaneOptions { accept_existing: false, kubelets: true, ..ControlPlaneOptions::default() };
-        let port = free_port()?;
-        let listener = format!("listener {port} {ADDRESS}");
+        let (port, tls_port) = (free_port()?, free_port()?);
+        let authority = at("authority")?;
+        Authority::create(&authority)?.server("broker")?;
+        let certificate = authority.join("broker").display().to_string();
+        let listeners = format!(
+            "listener {port} {ADDRESS}\nlistener {tls_port} {ADDRESS}\ncertfile {certificate}.crt\nkeyfile {certificate}.key"
+        );
         let ((modulet, said), bases, sandboxes, cluster, broker, ()) = try_join!(
             Image::of_modulet(Path::new(env!("CARGO_BIN_EXE_modulet")), IMAGE, &of_modulet),
             Image::of_program(&program, &[base::ARGUMENT], IMAGE_OF_BASES, &of_bases),
             Image::of_program(Path::new("/usr/bin/sleep"), &["infinity"], IMAGE_OF_SANDBOXES, &of_sandboxes),
             ControlPlane::start(options),
-            Mosquitto::start_configured(&listener),
+            Mosquitto::start_configured(&listeners),
             modulet_testkit::java_base::ensure_built(|line| println!("{line}")),
         )?;
         println!("{said}");
@@ -84,7 +95,17 @@ impl Stage {
         };
         let (node, real, outside) = try_join!(start_node, JavaBase::start(real), start_outside(broker.address()))?;
         cluster.create_namespace(MODULES).await?;
-        Ok(Self { client: cluster.client().await?, outside, real, broker, port, node, cluster, _images: directory })
+        Ok(Self {
+            client: cluster.client().await?,
+            outside,
+            real,
+            broker,
+            port,
+            tls_port,
+            node,
+            cluster,
+            _images: directory,
+        })
     }
 
     /// How the chart's values say where all this is.
@@ -184,11 +205,6 @@ impl Stage {
         .await
     }
 
-    /// What all simulated bases were told to uninstall, those in the cluster too.
-    pub(crate) fn uninstalled(&self) -> Result<Vec<String>> {
-        self.told("uninstallBiz")
-    }
-
     /// What all simulated bases were told by such commands: the modules' names.
     pub(crate) fn told(&self, command: &str) -> Result<Vec<String>> {
         let outside = self.outside.iter().flat_map(SimulatedBase::commands);
@@ -204,9 +220,21 @@ impl Stage {
         Ok(payloads.iter().filter_map(|payload| payload["bizName"].as_str()).map(str::to_owned).collect())
     }
 
-    /// Whether this module is active on all simulated bases outside.
-    pub(crate) fn active_outside(&self, name: &str, version: &str) -> bool {
-        self.outside.iter().all(|base| base.state_of(name, version) == Some(BizState::Activated))
+    /// The modules of each simulated base, by base.
+    pub(crate) async fn modules_of_bases(&self) -> Result<BTreeMap<String, String>> {
+        let outside = self.outside.iter().map(|base| {
+            let modules = base.modules();
+            let list: Vec<_> = modules.iter().map(|(name, version, _)| format!("{name}:{version}")).collect();
+            (base.identity(), list.join(" "))
+        });
+        let mut all: BTreeMap<_, _> = outside.collect();
+        for pod in self.pods(MODULES).list(&ListParams::default().labels("app=base")).await?.items {
+            let name = pod.metadata.name.unwrap_or_default();
+            let log = self.node.logs_of(MODULES, &name)?;
+            let last = log.lines().filter_map(|line| line.strip_prefix(base::LISTS)).next_back();
+            all.insert(name, last.unwrap_or_default().to_owned());
+        }
+        Ok(all)
     }
 
     /// What helps to find out why something did not happen.

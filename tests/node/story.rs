@@ -18,6 +18,9 @@ use crate::{
 /// Where people read how to clean up.
 const PAGE: &str = include_str!("../../docs/install.md");
 
+/// Modules that come and go, to see that modulet does its job.
+const TEMPORARY: [&str; 5] = ["after-restart", "after-delete", "after-upgrade", "after-rollback", "after-return"];
+
 /// Says what it does and how long the step before took.
 struct Clock(Instant, &'static str);
 
@@ -52,13 +55,12 @@ async fn story(stage: &Stage, clock: &mut Clock) -> Result<()> {
     office::install(stage, &values).await?;
     ensure!(office::images(stage).await? == [IMAGE.to_owned()].into(), "{:?}", office::images(stage).await?);
 
-    let check = ["--namespace", NAMESPACE, "exec", "deployment/modulet", "--", "modulet", "check", "--listen", "1"];
-    println!("{}", stage.kubectl(&check).await?);
-    println!("{}", stage.kubectl(&["--namespace", NAMESPACE, "logs", "deployment/modulet"]).await?);
-
     clock.next("modules come, and are updated, on bases outside and in the cluster");
     let bases = modules_come(stage).await?;
-    let installed = stage.told("installBiz")?.len();
+    clock.next("kubectl exec … modulet check, kubectl logs");
+    look(stage).await?;
+
+    let (installed, uninstalled) = (stage.told("installBiz")?, stage.told("uninstallBiz")?);
 
     let vigil = Vigil::begin(stage);
     clock.next("kubectl rollout restart");
@@ -66,13 +68,13 @@ async fn story(stage: &Stage, clock: &mut Clock) -> Result<()> {
     stage.kubectl(&["--namespace", NAMESPACE, "rollout", "restart", "deployment/modulet"]).await?;
     office::settled(stage).await?;
     ensure!(office::leader(stage).await? != before, "the leader is still {before}");
-    people::release_and_remove(stage, "after-restart").await?;
+    people::release_and_remove(stage, TEMPORARY[0]).await?;
     vigil.nothing_lost()?;
 
     clock.next("the leader's Pod is deleted");
     let before = office::leader(stage).await?;
     stage.kubectl(&["--namespace", NAMESPACE, "delete", "pod", &before, "--wait=false"]).await?;
-    people::release_and_remove(stage, "after-delete").await?;
+    people::release_and_remove(stage, TEMPORARY[1]).await?;
     ensure!(office::leader(stage).await? != before, "the leader is still {before}");
     office::settled(stage).await?;
     vigil.nothing_lost()?;
@@ -87,14 +89,14 @@ async fn story(stage: &Stage, clock: &mut Clock) -> Result<()> {
         "{:?}",
         office::images(stage).await?
     );
-    people::release_and_remove(stage, "after-upgrade").await?;
+    people::release_and_remove(stage, TEMPORARY[2]).await?;
     vigil.nothing_lost()?;
 
     clock.next("helm rollback");
     office::helm(stage, &["rollback", "modulet", "--wait", "--timeout", "90s"], &Value::Null).await?;
     office::settled(stage).await?;
     ensure!(office::images(stage).await? == [IMAGE.to_owned()].into(), "{:?}", office::images(stage).await?);
-    people::release_and_remove(stage, "after-rollback").await?;
+    people::release_and_remove(stage, TEMPORARY[3]).await?;
     vigil.nothing_lost()?;
 
     clock.next("helm uninstall, and modules go on");
@@ -103,21 +105,38 @@ async fn story(stage: &Stage, clock: &mut Clock) -> Result<()> {
 
     clock.next("helm install again: it knows what it did before");
     office::install(stage, &values).await?;
-    people::release_and_remove(stage, "after-return").await?;
+    people::release_and_remove(stage, TEMPORARY[4]).await?;
     ensure!(office::restarts(stage).await? == 0, "a container was started again");
-    // One for each that came and went.
-    ensure!(stage.told("installBiz")?.len() == installed + 5, "{:?}", stage.told("installBiz")?);
-    ensure!(
-        !stage.uninstalled()?.contains(&"everywhere".to_owned()),
-        "a module was uninstalled: {:?}",
-        stage.uninstalled()?
-    );
+    for (command, before) in [("installBiz", installed), ("uninstallBiz", uninstalled)] {
+        let mut since = stage.told(command)?;
+        for module in &before {
+            let at = since.iter().position(|told| told == module).context("a command was forgotten")?;
+            since.swap_remove(at);
+        }
+        // Those that came and went, and nothing else.
+        ensure!(BTreeSet::from_iter(since.iter().map(String::as_str)) == TEMPORARY.into(), "{command}: {since:?}");
+        ensure!(since.len() == TEMPORARY.len(), "{command}: {since:?}");
+    }
     let answered = vigil.end()?;
     ensure!(answered > 100, "{answered} requests");
     println!("           {answered} requests were answered meanwhile, all");
 
     clock.next("a workload is deleted, helm uninstall, and what the page says to clean up");
     clean_up(stage, &bases).await
+}
+
+/// What people look at works in an image without a shell, and it has the authorities of the system.
+async fn look(stage: &Stage) -> Result<()> {
+    let check = "kubectl --namespace modulet exec deployment/modulet -- modulet check";
+    let checked = stage.shell(check).await?;
+    ensure!(checked.contains("All well") && checked.contains("of environment dev was heard"), "{checked}");
+    let port = stage.tls_port;
+    let strange = stage.shell(&format!("{check} --listen 1 --mqtt-tls --mqtt-port {port} || true")).await?;
+    // Without any it would say that there are none.
+    ensure!(strange.contains("invalid peer certificate: UnknownIssuer"), "{strange}");
+    let logs = stage.kubectl(&["--namespace", NAMESPACE, "logs", "deployment/modulet"]).await?;
+    ensure!(logs.contains("modulet starts"), "kubectl logs: {logs}");
+    Ok(())
 }
 
 /// Modules on all bases, in a first version and then in a second. The Nodes of the bases.
@@ -138,12 +157,18 @@ async fn modules_come(stage: &Stage) -> Result<BTreeSet<String>> {
         stage.modules_ready(&format!("{ON_REAL},{running}"), 1).await?;
     }
     // What the update replaced is gone, so that nothing is under way any more.
-    stage.modules_ready(EVERYWHERE, simulated).await?;
-    stage.modules_ready(ON_REAL, 1).await?;
-    ensure!(stage.active_outside("everywhere", "0.0.2"), "not active on the bases outside");
+    eventually("the new version alone on each base", SOON, async || only_new(stage, simulated).await).await?;
     let answer = stage.real.ask(people::ASKED).await?;
     ensure!(answer.as_deref() == Some("biz1 0.0.2 on real"), "{answer:?}");
     Ok(bases)
+}
+
+/// That so many bases have the second version and nothing else.
+async fn only_new(stage: &Stage, simulated: usize) -> Result<()> {
+    let modules = stage.modules_of_bases().await?;
+    let new = modules.values().filter(|list| *list == "everywhere:0.0.2").count();
+    ensure!(new == simulated && modules.len() == simulated, "{modules:?}");
+    Ok(())
 }
 
 /// Nothing of the release is left but what the page says, and the bases do not notice.
@@ -178,7 +203,7 @@ async fn clean_up(stage: &Stage, bases: &BTreeSet<String>) -> Result<()> {
     .await?;
     stage.modules_ready(ON_REAL, 0).await?;
     uninstall(stage, bases).await?;
-    let told = stage.uninstalled()?;
+    let told = stage.told("uninstallBiz")?;
     let line = cleaning().context("docs/install.md has no block of commands under 'Uninstall' that cleans up")?;
     stage.shell(&line).await?;
     eventually("nothing left", SOON, async || {
@@ -192,9 +217,8 @@ async fn clean_up(stage: &Stage, bases: &BTreeSet<String>) -> Result<()> {
         Ok(())
     })
     .await?;
-    ensure!(stage.uninstalled()? == told, "a module was uninstalled by that");
-    ensure!(stage.active_outside("everywhere", "0.0.2"), "a module is not active any more");
-    Ok(())
+    ensure!(stage.told("uninstallBiz")? == told, "a module was uninstalled by that");
+    only_new(stage, stage.outside.len() + IN_CLUSTER).await
 }
 
 /// The block of commands that the page has for that.
