@@ -108,14 +108,8 @@ async fn story(stage: &Stage, clock: &mut Clock) -> Result<()> {
     people::release_and_remove(stage, TEMPORARY[4]).await?;
     ensure!(office::restarts(stage).await? == 0, "a container was started again");
     for (command, before) in [("installBiz", installed), ("uninstallBiz", uninstalled)] {
-        let mut since = stage.told(command)?;
-        for module in &before {
-            let at = since.iter().position(|told| told == module).context("a command was forgotten")?;
-            since.swap_remove(at);
-        }
-        // Those that came and went, and nothing else.
-        ensure!(BTreeSet::from_iter(since.iter().map(String::as_str)) == TEMPORARY.into(), "{command}: {since:?}");
-        ensure!(since.len() == TEMPORARY.len(), "{command}: {since:?}");
+        let only = || only_temporary(stage, command, &before);
+        eventually("what bases in the cluster have written", SOON, async || only()).await?;
     }
     let answered = vigil.end()?;
     ensure!(answered > 100, "{answered} requests");
@@ -123,6 +117,20 @@ async fn story(stage: &Stage, clock: &mut Clock) -> Result<()> {
 
     clock.next("a workload is deleted, helm uninstall, and what the page says to clean up");
     clean_up(stage, &bases).await
+}
+
+/// That these commands were since for modules that came and went, one for each, and for nothing else.
+fn only_temporary(stage: &Stage, command: &str, before: &[String]) -> Result<()> {
+    let mut since = stage.told(command)?;
+    for module in before {
+        let at = since.iter().position(|told| told == module).context("a command was forgotten")?;
+        since.swap_remove(at);
+    }
+    since.sort();
+    let mut expected = TEMPORARY.to_vec();
+    expected.sort_unstable();
+    ensure!(since == expected, "{command}: {since:?}");
+    Ok(())
 }
 
 /// What people look at works in an image without a shell, and it has the authorities of the system.
