@@ -20,7 +20,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use modulet_testkit::node::{self, Ended};
-use tokio::{runtime::Runtime, signal::unix::SignalKind, sync::oneshot, time::timeout};
+use tokio::{runtime::Runtime, signal::unix::{SignalKind, signal}, sync::oneshot, time::timeout};
 
 const NAME: &str = "the_chart_and_the_image_on_a_machine_with_a_kubelet";
 const INSIDE: &str = "inside";
@@ -55,6 +55,8 @@ fn outside(runtime: &Runtime) -> Result<()> {
         tell(&format!("ignored, {why}"), "ok. 0 passed; 0 failed; 1 ignored");
         return Ok(());
     }
+    // Ctrl-C reaches the process inside as well, which ends in order, and then we clean up.
+    let _interrupt = runtime.block_on(async { signal(SignalKind::interrupt()) })?;
     if node::enter(INSIDE)? == Ended::Well {
         tell("ok", "ok. 1 passed; 0 failed; 0 ignored");
         return Ok(());
@@ -70,7 +72,7 @@ async fn inside() -> Result<()> {
         let _ = stdin().read(&mut [0]);
         let _ = gone.send(());
     });
-    let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
+    let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         told = timeout(LIMIT, story::tell()) => told?,
         _ = outside_is_gone => bail!("the process that started it is gone"),

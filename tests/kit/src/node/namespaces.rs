@@ -13,7 +13,8 @@ use crate::tools::Tool;
 /// Says inside which group of processes the machine's containers are.
 const CGROUP: &str = "MODULET_NODE_CGROUP";
 const CGROUPS: &str = "/sys/fs/cgroup";
-const GROUP_PREFIX: &str = "modulet-node-";
+/// What names of groups and directories begin with, before the process that they are of.
+const PREFIX: &str = "modulet-node-";
 
 /// What programs inside must not see or change of the machine outside: sockets, state, logs.
 const OWN: [&str; 3] = ["/run", "/var/lib", "/var/log"];
@@ -30,8 +31,8 @@ pub enum Ended {
 /// Runs this very program again with one argument, in namespaces of its own. Its standard input is a pipe that ends when
 /// this process does: it has to end then. All that it started ends with it.
 pub fn enter(argument: &str) -> Result<Ended> {
-    let group = format!("{GROUP_PREFIX}{}", std::process::id());
-    let directory = tempfile::Builder::new().prefix(GROUP_PREFIX).tempdir()?;
+    let group = format!("{PREFIX}{}", std::process::id());
+    let directory = tempfile::Builder::new().prefix(&format!("{group}-")).tempdir()?;
     let mut inside = unshare()
         .arg(env::current_exe()?)
         .arg(argument)
@@ -43,13 +44,25 @@ pub fn enter(argument: &str) -> Result<Ended> {
     let input = inside.stdin.take(); // `wait` closes it, and that is the sign to end
     let status = inside.wait();
     drop(input);
-    // Also what is left of those that were killed; groups that are in use stay by themselves.
-    for group in groups().into_iter().flat_map(|root| fs::read_dir(root).into_iter().flatten().flatten()) {
-        if group.file_name().to_string_lossy().starts_with(GROUP_PREFIX) {
-            remove_group(&group.path());
-        }
-    }
+    drop(directory);
+    remove_what_is_left();
     Ok(if status?.success() { Ended::Well } else { Ended::Badly })
+}
+
+/// Groups and directories of processes that are gone, our own and those that were killed.
+fn remove_what_is_left() {
+    let entries = |directory: PathBuf| fs::read_dir(directory).into_iter().flatten().flatten();
+    let is_left = |entry: &fs::DirEntry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        process.is_some_and(|id| id == std::process::id() || !Path::new(&format!("/proc/{id}")).exists())
+    };
+    for group in groups().into_iter().flat_map(entries).filter(is_left) {
+        remove_group(&group.path());
+    }
+    for directory in entries(env::temp_dir()).filter(is_left) {
+        let _ = fs::remove_dir_all(directory.path());
+    }
 }
 
 fn unshare() -> Command {
@@ -109,7 +122,7 @@ pub async fn missing() -> Option<String> {
     let Some(root) = groups().into_iter().next() else {
         return Some(format!("no groups of processes (cgroups) below {CGROUPS}"));
     };
-    let probe = root.join(format!("{GROUP_PREFIX}probe-{}", std::process::id()));
+    let probe = root.join(format!("{PREFIX}{}", std::process::id()));
     if let Err(error) = fs::create_dir(&probe) {
         return Some(format!("no groups of processes (cgroups) can be made: {}: {error}", probe.display()));
     }
