@@ -145,6 +145,7 @@ impl Parts {
         let (statuses, background) = (writer("writes", WRITES), writer("background", BACKGROUND_WRITES));
         let record = writer("record", 1);
         let (instance, open) = (config.client_id.clone(), statuses.open());
+        let events = EventSink::start(&mut tasks, gated.clone(), instance, open, Arc::clone(&metrics));
         let edges = Edges {
             tunnel,
             watched,
@@ -154,7 +155,7 @@ impl Parts {
             commands,
             background,
             record,
-            events: EventSink::start(&mut tasks, gated.clone(), instance, open, Arc::clone(&metrics)),
+            events: events.clone(),
             writer: statuses,
         };
         let (stop, stopped) = watch::channel(false);
@@ -168,8 +169,8 @@ impl Parts {
                 pod: config.pod_name.clone(),
                 is_marked: config.http_tunnel.is_some(),
             };
-            let (client, metrics) = (client.clone(), Arc::clone(&metrics));
-            tasks.spawn(ELECTION, api::elect(candidate, client, lead.clone(), has_broker, released, metrics));
+            let (client, lead, metrics) = (client.clone(), lead.clone(), Arc::clone(&metrics));
+            tasks.spawn(ELECTION, api::elect(candidate, client, lead, has_broker, released, events, metrics));
         } else {
             metrics.leads.set(1);
         }

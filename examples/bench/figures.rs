@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::{Options, bases::Tunnel, ceiling::Ceiling, scrape::Series, soak::Soak, usage::Usage};
+use crate::{Options, bases::Tunnel, ceiling::Ceiling, scrape::Series, soak::Soak, takeover::TakeOver, usage::Usage};
 
 /// Everything.
 #[derive(Debug, Serialize)]
@@ -26,6 +26,7 @@ pub(crate) struct Report {
     /// Commands that the bases have received in all, for each module that was installed.
     pub(crate) commands: Series,
     pub(crate) soak: Option<Soak>,
+    pub(crate) takeover: Option<TakeOver>,
 }
 
 impl Report {
@@ -41,6 +42,7 @@ impl Report {
             phases: Vec::new(),
             commands: Series::new(),
             soak: None,
+            takeover: None,
         })
     }
 }

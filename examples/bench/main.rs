@@ -16,6 +16,7 @@ mod sight;
 mod soak;
 mod stage;
 mod table;
+mod takeover;
 mod usage;
 mod ways;
 
@@ -64,6 +65,10 @@ struct Options {
     /// Churn for that long instead, and compare memory at its beginning and end
     #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(1..))]
     soak: Option<u64>,
+
+    /// Kill the leader instead, with a module on each base and a standby beside it
+    #[arg(long, conflicts_with_all = ["soak", "tunnel"])]
+    takeover: bool,
 
     /// Changes per second of the churn
     #[arg(long, default_value_t = 20, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -133,6 +138,10 @@ async fn run(options: Options) -> Result<()> {
 }
 
 async fn measure(stage: &mut Stage, options: &Options, report: &mut Report) -> Result<()> {
+    if options.takeover {
+        report.takeover = Some(takeover::run(stage).await?);
+        return Ok(());
+    }
     if options.soak.is_none() {
         report.ceiling = Ceiling::measure(stage).await?;
         report.burst_ceiling = Some(Ceiling::burst(stage).await?).filter(|burst| burst.count > 0);

@@ -176,7 +176,7 @@ pub(crate) async fn delete(stage: &Stage, ceiling: &Ceiling) -> Result<Phase> {
 }
 
 /// When a base first received the command about a module; a simulated base answers in the same moment.
-fn received(stage: &Stage, module: &Module, command: &str) -> Result<Option<Instant>> {
+pub(crate) fn received(stage: &Stage, module: &Module, command: &str) -> Result<Option<Instant>> {
     let about = |received: &ReceivedCommand| {
         let field = |key: &str| received.payload.get(key).and_then(|v| v.as_str());
         received.command == command

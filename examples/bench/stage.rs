@@ -13,7 +13,7 @@ use modulet_testkit::{
     control_plane::{ControlPlane, ControlPlaneOptions},
     controller::{Controller, ControllerOptions},
     ports::free_port,
-    process::tail,
+    process::{Process, tail},
     tools::Tool,
 };
 
@@ -24,11 +24,13 @@ use crate::{
     progress::say,
     scrape::Scrape,
     sight::Sight,
-    usage::{Usage, children, connections_opened},
+    usage::{Usage, child, children, connections_opened},
 };
 
 /// The name of the program that is measured.
 pub(crate) const MODULET: &str = "modulet";
+/// How one is called that stands by.
+pub(crate) const STANDBY: &str = "standby";
 /// How CPU that is used by ourselves is called: the bases, the writers and the watch.
 const OURSELVES: &str = "bases and bench";
 /// Between two looks. What is measured is not rounded to it: all times are taken when something happens.
@@ -46,6 +48,7 @@ pub(crate) struct Stage {
     plane: ControlPlane,
     broker: Mosquitto,
     controller: Option<Controller>,
+    standby: Option<Controller>,
     bases: Option<Bases>,
     /// Where bases over HTTP beat.
     heartbeats: u16,
@@ -97,6 +100,7 @@ impl Stage {
             plane,
             broker,
             controller: None,
+            standby: None,
             bases: None,
             heartbeats: free_port()?,
             idle_cpu: None,
@@ -105,6 +109,31 @@ impl Stage {
 
     /// Starts modulet, which has no bases yet.
     pub(crate) async fn start_modulet(&mut self) -> Result<()> {
+        self.controller = Some(self.start_replica(MODULET).await?);
+        Ok(())
+    }
+
+    /// Starts another one that stands by.
+    pub(crate) async fn start_standby(&mut self) -> Result<()> {
+        self.standby = Some(self.start_replica(STANDBY).await?);
+        Ok(())
+    }
+
+    /// Kills the leader; from now on the one that stood by is what is measured.
+    pub(crate) async fn kill_leader(&mut self) -> Result<Instant> {
+        let standby = self.standby.take().context("nobody stands by")?;
+        let mut leader = self.controller.replace(standby).context("no modulet")?;
+        let at = Instant::now();
+        leader.kill9().await?;
+        Ok(at)
+    }
+
+    /// Whether the one that is measured leads.
+    pub(crate) async fn leads(&self) -> Result<bool> {
+        Ok(self.controller()?.metric("modulet_leads", &[]).await? > 0.0)
+    }
+
+    async fn start_replica(&self, name: &str) -> Result<Controller> {
         let binary = match &self.options.binary {
             Some(binary) => binary.clone(),
             None => {
@@ -114,7 +143,7 @@ impl Stage {
             }
         };
         let options = ControllerOptions::new(binary, self.plane.kubeconfig(), self.broker.address());
-        let options = options.env("ENV", ENV).env("CLIENT_ID", "modulet-bench");
+        let options = options.env("ENV", ENV).env("CLIENT_ID", format!("{name}-bench"));
         let options = match self.options.tunnel {
             Tunnel::Mqtt => options,
             Tunnel::Http => options
@@ -123,9 +152,8 @@ impl Stage {
                 .env("HTTP_TUNNEL_LISTEN_PORT", self.heartbeats.to_string()),
         };
         let controller = Controller::start(options).await?;
-        say(&format!("modulet runs, process {}", controller.process()?.pid()));
-        self.controller = Some(controller);
-        Ok(())
+        say(&format!("{name} runs, process {}", controller.process()?.pid()));
+        Ok(controller)
     }
 
     /// Starts all bases at once.
@@ -170,9 +198,14 @@ impl Stage {
         let scrape = self.scrape().await?;
         let mut usage = BTreeMap::from([(OURSELVES.to_owned(), Usage::of(std::process::id())?)]);
         let modulet = self.controller()?.process()?.pid();
+        let standby = self.standby.as_ref().and_then(|standby| standby.process().ok()).map(Process::pid);
         for (name, pid) in children()? {
             // It may run below another program, which measures it in its own way.
-            let name = if pid == modulet { MODULET.to_owned() } else { name };
+            let name = match pid {
+                pid if pid == modulet => MODULET.to_owned(),
+                pid if Some(pid) == standby => STANDBY.to_owned(),
+                _ => name,
+            };
             usage.insert(name, Usage::of(pid)?);
         }
         Ok(Snapshot { at: Instant::now(), usage, connections: connections_opened()?, scrape })
@@ -244,7 +277,8 @@ impl Stage {
 
     /// Ends everything in order.
     pub(crate) async fn stop(mut self) -> Result<()> {
-        if let Some(mut controller) = self.controller.take() {
+        // The standby first: it has nothing to hand over.
+        for mut controller in self.standby.take().into_iter().chain(self.controller.take()) {
             controller.terminate().await?;
         }
         drop(self.bases);
@@ -256,9 +290,8 @@ impl Stage {
 
 /// Stops programs that we have started; they go on when they are told to end.
 async fn freeze(names: &[&str]) -> Result<()> {
-    let children = children()?;
     for name in names {
-        let pid = children.get(*name).with_context(|| format!("{name} does not run"))?.to_string();
+        let pid = child(name)?.to_string();
         let status = tokio::process::Command::new("sh").args(["-c", "kill -STOP \"$1\"", "sh", &pid]).status().await?;
         ensure!(status.success(), "cannot freeze {name}");
     }

@@ -6,6 +6,7 @@ use crate::{
     figures::{Phase, Report},
     scrape::Series,
     soak::Soak,
+    takeover::TakeOver,
 };
 
 /// All tables.
@@ -19,10 +20,11 @@ pub(crate) fn markdown(report: &Report) -> String {
          scheduler and controller manager {frozen}, with their limits raised\n",
         report.bases, report.tunnel, report.writers, m.cores, m.model, m.memory_gb, m.load_before
     );
-    let _ = text.write_str(&phases(report));
-    let _ = text.write_str(&latencies(report));
-    let _ = text.write_str(&writes(report));
-    let _ = text.write_str(&cpu(report));
+    if !report.phases.is_empty() {
+        for tables in [phases(report), latencies(report), writes(report), cpu(report)] {
+            let _ = text.write_str(&tables);
+        }
+    }
     if !report.ceiling.0.is_empty() {
         let rates = report.ceiling.0.iter().map(|(kind, rate)| vec![(*kind).to_owned(), format!("{rate:.0}")]);
         table(&mut text, &["the API server's ceiling", "per second"], rates);
@@ -33,6 +35,9 @@ pub(crate) fn markdown(report: &Report) -> String {
     }
     if let Some(soak) = &report.soak {
         soaked(&mut text, soak);
+    }
+    if let Some(takeover) = &report.takeover {
+        taken_over(&mut text, takeover);
     }
     text
 }
@@ -149,4 +154,23 @@ fn soaked(text: &mut String, soak: &Soak) {
         ("commands per change", format!("{:.3}", soak.commands_per_change)),
     ];
     table(text, &["churn", ""], rows.into_iter().map(|(what, value)| vec![what.to_owned(), value]));
+}
+
+fn taken_over(text: &mut String, takeover: &TakeOver) {
+    let seconds = |value: f64| format!("{value:.1} s");
+    let rows = [
+        ("SIGKILL → the standby leads", seconds(takeover.leads)),
+        ("→ a Pod that came with it has its install command", seconds(takeover.first_command)),
+        ("→ the last base was asked for its list", seconds(takeover.all_asked)),
+        ("→ the last Node's Lease is renewed", seconds(takeover.all_renewed)),
+        ("Nodes and Pods whose conditions changed", takeover.conditions_changed.to_string()),
+        ("installs and uninstalls that nobody asked for", takeover.needless_commands.to_string()),
+        ("leader with nothing to do, % of a core", format!("{:.1}", takeover.leader_idle)),
+        ("standby, % of a core", format!("{:.1}", takeover.standby_idle)),
+        ("leader, MB", format!("{:.0}", takeover.leader_rss)),
+        ("standby, MB", format!("{:.0}", takeover.standby_rss)),
+        ("the new leader, MB", format!("{:.0}", takeover.new_leader_rss)),
+        ("CPU of the new leader meanwhile", seconds(takeover.cpu)),
+    ];
+    table(text, &["take-over", ""], rows.into_iter().map(|(what, value)| vec![what.to_owned(), value]));
 }

@@ -1,6 +1,6 @@
 //! CPU and memory of processes, from `/proc`.
 
-use std::{collections::BTreeMap, fs};
+use std::fs;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -47,10 +47,10 @@ fn stat(pid: u32) -> Result<Vec<String>> {
     Ok(fields.split(' ').map(str::to_owned).collect())
 }
 
-/// The programs this process has started, by name.
-pub(crate) fn children() -> Result<BTreeMap<String, u32>> {
+/// The programs this process has started: their names, of which one may occur twice, and processes.
+pub(crate) fn children() -> Result<Vec<(String, u32)>> {
     let own = std::process::id().to_string();
-    let mut found = BTreeMap::new();
+    let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         // It may end at any moment.
@@ -61,9 +61,15 @@ pub(crate) fn children() -> Result<BTreeMap<String, u32>> {
         let Ok(line) = fs::read_to_string(format!("/proc/{pid}/cmdline")) else { continue };
         let program = line.split('\0').next().unwrap_or_default();
         let name = program.rsplit('/').next().unwrap_or_default();
-        found.insert(name.to_owned(), pid);
+        found.push((name.to_owned(), pid));
     }
     Ok(found)
+}
+
+/// The process of a program that this process has started once.
+pub(crate) fn child(name: &str) -> Result<u32> {
+    let found = children()?.into_iter().find(|(child, _)| child == name);
+    Ok(found.with_context(|| format!("{name} does not run"))?.1)
 }
 
 /// TCP connections that were ever opened on this machine, by whomever.

@@ -19,7 +19,7 @@ use crate::{
     progress::say,
     stage::Stage,
     table,
-    usage::{Usage, children},
+    usage::{Usage, child},
 };
 
 /// Objects of each kind.
@@ -109,7 +109,7 @@ async fn run(
     body: impl Fn(usize) -> Value + Send + Sync + 'static,
     so_far: &mut Way,
 ) -> Result<()> {
-    let server = *children()?.get("kube-apiserver").context("no kube-apiserver among the children")?;
+    let server = child("kube-apiserver")?;
     let (client, own) = (stage.client.clone(), std::process::id());
     // Made before the clock runs: both ways have the same to say.
     let bodies: Arc<Vec<Value>> = Arc::new((0..OBJECTS).map(body).collect());

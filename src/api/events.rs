@@ -48,6 +48,8 @@ pub enum Subject {
     Deployment(String, String, String),
     /// A `ConfigMap` of modulet's record: namespace, name.
     ConfigMap(String, String),
+    /// A Lease: namespace, name, uid.
+    Lease(String, String, String),
     /// A Node, by name: as a kubelet's, its Events have the name as uid.
     Node(String),
 }
@@ -136,6 +138,9 @@ impl Publisher {
         let (version, kind, namespace, name, uid) = match note.subject {
             Subject::Pod(namespace, name, uid) => ("v1", "Pod", Some(namespace), name, Some(uid)),
             Subject::Deployment(namespace, name, uid) => ("apps/v1", "Deployment", Some(namespace), name, Some(uid)),
+            Subject::Lease(namespace, name, uid) => {
+                ("coordination.k8s.io/v1", "Lease", Some(namespace), name, Some(uid))
+            }
             Subject::ConfigMap(namespace, name) => ("v1", "ConfigMap", Some(namespace), name, None),
             Subject::Node(name) => ("v1", "Node", None, name.clone(), Some(name)),
         };

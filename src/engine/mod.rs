@@ -35,7 +35,7 @@ use tokio::{
     sync::watch,
     time::{sleep_until, timeout},
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     config::Config,
@@ -89,6 +89,10 @@ pub async fn run(
         let now = Instant::now();
         readiness.pulse.beat(now);
         let leads = lead.leads();
+        if let Some(foreign) = state.record.foreign() {
+            error!(error = %foreign, "the record cannot be read: this process ends");
+            return;
+        }
         if state.begin(now) {
             state.turn(&edges, now);
         }

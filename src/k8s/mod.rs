@@ -25,8 +25,8 @@ pub use node::{NodePatches, NodeWriter, Ready, kubelet_version, node_says_ready,
 pub use pod::{component, keep_wanted_annotations, pod_from};
 pub use pressure::{MEMORY_PRESSURE_TAINT, METASPACE_ENOUGH, METASPACE_LOW, memory_pressure, node_says_metaspace_low};
 pub use record::{
-    Ordered, Saved, ledger_entry, ledgers_in, ledgers_name, ledgers_number, ordered_entry, ordered_in, ordered_name,
-    record_object, writer_entry, writer_of,
+    Ordered, Saved, foreign_format, ledger_entry, ledgers_in, ledgers_name, ledgers_number, ordered_entry, ordered_in,
+    ordered_name, record_object, writer_entry, writer_of,
 };
 pub use status::{StatusWriter, status_patch};
 pub use urls::{ModuleUrls, UrlPrefix};

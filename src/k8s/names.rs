@@ -69,6 +69,8 @@ pub const TYPE_VIRTUAL: &str = "virtual-kubelet";
 
 /// Label of modulet's own record (`ConfigMap`s); its value is the environment.
 pub const RECORD: &str = "modulet.koupleless.io/record";
+/// Annotation of an object of the record: how it is written.
+pub const RECORD_FORMAT: &str = "modulet.koupleless.io/record-format";
 /// Annotation of a Node that had the ledger of its base; it is taken away.
 pub const LEDGER: &str = "modulet.koupleless.io/ledger";
 

@@ -14,6 +14,9 @@ use crate::domain::{BaseId, Ledger, ModuleId};
 /// Modules that were ordered, with the bases that had them before and not by us.
 pub type Ordered = BTreeMap<ModuleId, BTreeSet<BaseId>>;
 
+/// How the record is written today. Whoever finds a later one cannot know what it says, and must not order anything.
+const FORMAT: u32 = 1;
+
 /// The entry of an object that has the ordered modules.
 const ORDERED: &str = "ordered";
 
@@ -51,9 +54,20 @@ pub fn record_object(env: &str, name: &str, entries: &BTreeMap<String, Value>) -
     json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": { "name": name, "labels": { names::RECORD: env } },
+        "metadata": {
+            "name": name,
+            "labels": { names::RECORD: env },
+            "annotations": { names::RECORD_FORMAT: FORMAT.to_string() },
+        },
         "data": entries,
     })
+}
+
+/// How an object is written, if that is not understood: by a later version, or by nobody knows whom.
+pub fn foreign_format(object: &ConfigMap) -> Option<&str> {
+    // The first versions did not say.
+    let format = object.metadata.annotations.as_ref()?.get(names::RECORD_FORMAT)?;
+    (!format.parse().is_ok_and(|format: u32| format <= FORMAT)).then_some(format)
 }
 
 /// The entry for these ordered modules.
@@ -133,6 +147,18 @@ mod tests {
         let read = ordered_in(&object(&entries));
         assert_eq!(read, Ordered::from([(ModuleId::new("biz1", "1"), BTreeSet::from([BaseId::new("base-2")]))]));
         assert_eq!(ledgers_in(&object(&entries)).count(), 0);
+    }
+
+    #[test]
+    fn what_a_later_version_writes_is_not_taken_for_ours() {
+        let mut object = object(&BTreeMap::new());
+        assert_eq!(foreign_format(&object), None);
+        for later in ["2", "4294967296", "1.1", ""] {
+            object.metadata.annotations = Some([(names::RECORD_FORMAT.to_owned(), later.to_owned())].into());
+            assert_eq!(foreign_format(&object), Some(later));
+        }
+        object.metadata.annotations = None;
+        assert_eq!(foreign_format(&object), None);
     }
 
     #[test]

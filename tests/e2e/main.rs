@@ -4,6 +4,7 @@
 //! broker and a controller of its own.
 
 mod baseline;
+mod broker_security;
 mod certificates;
 mod check;
 mod configuration;

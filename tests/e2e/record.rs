@@ -3,7 +3,11 @@
 
 use anyhow::{Result, ensure};
 use futures::future::try_join_all;
-use kube::api::DeleteParams;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams},
+};
 use modulet_testkit::{base::SimulatedBase, wait::eventually};
 use serde_json::{Value, json};
 
@@ -106,5 +110,35 @@ async fn installs_on_many_bases_at_once_are_undone_too_and_the_orders_end_empty(
     forced_away(&stage, &bases).await?;
     stage.controller.restart().await?;
     empty(&bases).await?;
+    stage.ends_quietly().await
+}
+
+/// The way back from a later version: nothing is ordered by a record that is not understood.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_record_of_a_later_version_ends_the_process_and_is_kept() -> Result<()> {
+    let mut stage = Stage::set("record-later").await?;
+    let bases = [stage.base(stage.base_options("base-1")).await?];
+    release(&stage, &bases, "1").await?;
+    stage.pod_ready("base-1").await?;
+    stage.controller.terminate().await?;
+    let client = stage.client.clone();
+    let name = format!("modulet-ordered.{}", stage.name);
+    let of_later = async |format: &str| {
+        let objects = Api::<ConfigMap>::namespaced(client.clone(), "default");
+        let patch = json!({ "metadata": { "annotations": { "modulet.koupleless.io/record-format": format } } });
+        objects.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
+    };
+    of_later("2").await?;
+    let (record, told) = (stage.record().await?, bases[0].commands().len());
+    // It stands by, leads, reads the record, and ends.
+    let started = stage.controller.restart().await;
+    let exit = tokio::time::timeout(SOON, stage.controller.process()?.wait()).await??;
+    let said = format!("{started:?} {exit} {}", stage.controller.log_text());
+    assert!(!exit.success(), "{said}");
+    assert!(said.contains("record format") && said.contains("use that version"), "{said}");
+    assert_eq!((stage.record().await?, bases[0].commands().len()), (record, told));
+    of_later("1").await?;
+    stage.controller.restart().await?;
+    assert_eq!(bases[0].received("installBiz"), 1);
     stage.ends_quietly().await
 }

@@ -186,6 +186,20 @@ async fn who_is_told_to_stop_hands_over_at_once() -> Result<()> {
     stage.pod_ready("late").await?;
     before.holds(&stage, &fleet, 1, 0).await?;
     assert!(second.log_text().contains("leading: the one before gave it up"), "{}", second.log_text());
+    // People see it where they look who leads.
+    let lease = format!("modulet-{}", stage.name);
+    eventually("an Event of the Lease", SOON, async || {
+        let told = stage.kubectl(&["describe", "lease", &lease, "--namespace", "default"]).await?;
+        let events = told.split_once("Events:").context("no Events")?.1;
+        let is_told = |line: &str| {
+            line.contains("LeaderElection")
+                && line.contains("second_")
+                && line.ends_with("became leader: the one before gave it up")
+        };
+        ensure!(events.lines().filter(|line| is_told(line)).count() == 1, "{told}");
+        Ok(())
+    })
+    .await?;
     stage.controller.restart().await?;
     stage.ends_quietly().await
 }

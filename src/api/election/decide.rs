@@ -53,6 +53,18 @@ pub(super) enum Gain {
     Expired(String),
 }
 
+impl Gain {
+    /// For people.
+    pub(super) fn why(&self) -> &'static str {
+        match self {
+            Self::Free => "nobody did",
+            Self::HandedOver => "the one before gave it up",
+            Self::Inherited => "the process before in this Pod did",
+            Self::Expired(_) => "the one before did not renew",
+        }
+    }
+}
+
 /// What is known of the Lease.
 #[derive(Clone, Debug, Default)]
 enum Known {

@@ -22,7 +22,10 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::forward::chain;
+use super::{
+    events::{EventSink, Note, Subject},
+    forward::chain,
+};
 use crate::{
     lead::{Lead, Moment},
     metrics::Metrics,
@@ -64,6 +67,7 @@ pub async fn elect(
     lead: Lead,
     mut broker: watch::Receiver<bool>,
     mut stop: watch::Receiver<bool>,
+    events: EventSink,
     metrics: Arc<Metrics>,
 ) {
     let Candidate { env, namespace, replica, process, pod, is_marked } = candidate;
@@ -71,7 +75,8 @@ pub async fn elect(
     let marks = Marks::new(client.clone(), &namespace, pod.filter(|_| is_marked));
     let leases = Leases { api: Api::namespaced(client, &namespace), name: hand.name.clone(), said: Said::default() };
     let mut changes = leases.changes();
-    let mut this = Holding { election: Election::new(hand, Moment::now()), leases, marks, lead, metrics };
+    let mut this =
+        Holding { election: Election::new(hand, Moment::now()), leases, marks, lead, events, namespace, metrics };
     this.marks.put().await;
     loop {
         let now = Moment::now();
@@ -104,6 +109,8 @@ struct Holding {
     leases: Leases,
     marks: Marks,
     lead: Lead,
+    events: EventSink,
+    namespace: String,
     metrics: Arc<Metrics>,
 }
 
@@ -125,12 +132,13 @@ impl Holding {
         match answer {
             Ok(Answer::Seen(lease)) => self.election.observed(lease, now),
             Ok(Answer::Written(lease)) => {
+                let uid = lease.metadata.uid.clone().unwrap_or_default();
                 let gain = self.election.taken(lease, begun, now);
                 if self.election.holds() {
                     self.lead.renew(begun);
                 }
                 if let Some(gain) = gain {
-                    self.gained(&gain);
+                    self.gained(&gain, uid);
                 }
                 self.marks.put().await;
                 if self.leases.said.clear() {
@@ -147,16 +155,19 @@ impl Holding {
         }
     }
 
-    fn gained(&mut self, gain: &Gain) {
-        let before = if let Gain::Expired(before) = gain { Some(replica_of(before)) } else { None };
-        self.marks.leads(before);
-        let (lease, me) = (&self.leases.name, self.election.me());
-        match gain {
-            Gain::Free => info!(lease, me, "leading: nobody did"),
-            Gain::HandedOver => info!(lease, me, "leading: the one before gave it up"),
-            Gain::Inherited => info!(lease, me, "leading: the process before in this Pod did"),
-            Gain::Expired(before) => info!(lease, me, before, "leading: the one before did not renew"),
-        }
+    /// It leads from now on, by the Lease with this uid.
+    fn gained(&mut self, gain: &Gain, uid: String) {
+        let before = if let Gain::Expired(before) = gain { Some(before.as_str()) } else { None };
+        self.marks.leads(before.map(replica_of));
+        let (lease, me, why) = (&self.leases.name, self.election.me(), gain.why());
+        info!(lease, me, before, "leading: {why}");
+        // With the reason and the words of Kubernetes' own components.
+        self.events.note(Note {
+            subject: Subject::Lease(self.namespace.clone(), lease.clone(), uid),
+            warning: false,
+            reason: "LeaderElection",
+            message: format!("{me} became leader: {why}"),
+        });
         self.metrics.leads.set(1);
         self.metrics.leader_changes.inc();
     }

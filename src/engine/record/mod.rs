@@ -33,7 +33,10 @@ use rival::Rival;
 use crate::{
     api::{Key, Outcome, Seen, WriteError},
     domain::{BaseId, Later, Ledger, ModuleId},
-    k8s::{Saved, ledgers_in, ledgers_name, ledgers_number, ordered_entry, ordered_in, ordered_name, writer_entry},
+    k8s::{
+        Saved, foreign_format, ledgers_in, ledgers_name, ledgers_number, ordered_entry, ordered_in, ordered_name,
+        writer_entry,
+    },
     planning::{Effect, Lane, Listing, version},
 };
 
@@ -54,6 +57,17 @@ pub(super) struct Record {
     /// death of this process than none at all.
     refused: Option<String>,
     warned_full: bool,
+    foreign: Option<Foreign>,
+}
+
+/// An object of the record that is not understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the ConfigMap {name} is of a later version of modulet (record format {format:?}): use that version, see docs/upgrading.md"
+)]
+pub(super) struct Foreign {
+    name: String,
+    format: String,
 }
 
 impl Record {
@@ -71,6 +85,7 @@ impl Record {
             departed: Departed::default(),
             refused: None,
             warned_full: false,
+            foreign: None,
         }
     }
 
@@ -96,7 +111,16 @@ impl Record {
         }
     }
 
+    /// Part of it says what we do not understand. Who orders modules without knowing it does so twice.
+    pub(super) fn foreign(&self) -> Option<&Foreign> {
+        self.foreign.as_ref()
+    }
+
     fn applied(&mut self, object: &ConfigMap, name: &str, now: Instant) {
+        if let Some(format) = foreign_format(object) {
+            self.foreign = Some(Foreign { name: name.to_owned(), format: format.chars().take(20).collect() });
+            return;
+        }
         let version = version(&object.metadata);
         if *name == ordered_name(&self.env) {
             self.ordered.object.observed((), version);

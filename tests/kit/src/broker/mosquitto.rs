@@ -75,6 +75,24 @@ impl Mosquitto {
         Self::start_with(Some(clients), "").await
     }
 
+    /// Starts one with a configuration that is there already, beside which its log is kept; `address` is a login with
+    /// which it is asked whether it takes clients.
+    pub async fn start_as(config: &Path, address: BrokerAddress) -> Result<Self> {
+        let path = find("mosquitto").context("mosquitto is not installed: run `make setup`")?;
+        let directory = tempfile::Builder::new().prefix("modulet-mosquitto-").tempdir()?;
+        let log = directory.path().join("log");
+        let program = Program::new("mosquitto", path, log).arg("-c").arg(config).litter(directory.path());
+        let this = Self { address, program, process: Mutex::default(), tls: None, directory };
+        this.start_again().await?;
+        Ok(this)
+    }
+
+    /// Adds a login to a file of them, which is made if there is none.
+    pub async fn add_login(file: &Path, user: &str, password: &str) -> Result<()> {
+        let flags: &[&str] = if file.exists() { &["-b"] } else { &["-b", "-c"] };
+        write_password(file, flags, user, password).await
+    }
+
     async fn start_with(clients: Option<Clients>, lines: &str) -> Result<Self> {
         let path = find("mosquitto").context("mosquitto is not installed: run `make setup`")?;
         let directory = tempfile::Builder::new().prefix("modulet-mosquitto-").tempdir()?;
