@@ -20,11 +20,16 @@ use std::{
 
 use anyhow::{Result, bail};
 use modulet_testkit::node::{self, Ended};
-use tokio::{runtime::Runtime, signal::unix::{SignalKind, signal}, sync::oneshot, time::timeout};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+    time::timeout,
+};
 
 const NAME: &str = "the_chart_and_the_image_on_a_machine_with_a_kubelet";
 const INSIDE: &str = "inside";
-/// It takes about three minutes on two cores; a machine that compiles beside it takes longer.
+/// It takes about two minutes on two cores; a machine that compiles beside it takes longer.
 const LIMIT: Duration = Duration::from_mins(15);
 
 fn main() -> ExitCode {

@@ -24,9 +24,14 @@ pub(crate) async fn helm(stage: &Stage, args: &[&str], values: &Value) -> Result
 
 /// `helm upgrade --install`, and waits until Helm says that it is done.
 pub(crate) async fn install(stage: &Stage, values: &Value) -> Result<()> {
-    let args = ["upgrade", "--install", "modulet", "CHART", "--create-namespace", "--wait", "--timeout", "90s"];
-    helm(stage, &[&args[..], &["--values", "-"]].concat(), values).await?;
+    install_within(stage, values, "90s").await?;
     settled(stage).await
+}
+
+/// The same if Helm waits for so long only.
+pub(crate) async fn install_within(stage: &Stage, values: &Value, limit: &str) -> Result<()> {
+    let args = ["upgrade", "--install", "modulet", "CHART", "--create-namespace", "--values", "-"];
+    helm(stage, &[&args[..], &["--wait", "--timeout", limit]].concat(), values).await.map(drop)
 }
 
 pub(crate) async fn pods(stage: &Stage) -> Result<Vec<Pod>> {

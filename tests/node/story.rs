@@ -38,7 +38,7 @@ impl Clock {
 pub(crate) async fn tell() -> Result<()> {
     set_up_network()?;
     let mut clock = Clock::start("images, control plane, machine, broker and bases");
-    let stage = Stage::set().await?;
+    let stage = Box::pin(Stage::set()).await?;
     if let Err(error) = story(&stage, &mut clock).await {
         println!("{}", stage.evidence().await);
         return Err(error.context(clock.1));
@@ -92,8 +92,15 @@ async fn story(stage: &Stage, clock: &mut Clock) -> Result<()> {
     people::release_and_remove(stage, TEMPORARY[2]).await?;
     vigil.nothing_lost()?;
 
-    clock.next("helm rollback");
-    office::helm(stage, &["rollback", "modulet", "--wait", "--timeout", "90s"], &Value::Null).await?;
+    clock.next("helm upgrade to an image that is not there");
+    next["image"]["tag"] = json!("not-there");
+    let refused = office::install_within(stage, &next, "5s").await;
+    ensure!(refused.is_err(), "Helm says that it is done");
+    ensure!(stage.kubectl(&["--namespace", NAMESPACE, "get", "pods"]).await?.contains("Image"), "no image is missed");
+    vigil.nothing_lost()?;
+
+    clock.next("helm rollback to the first revision");
+    office::helm(stage, &["rollback", "modulet", "1", "--wait", "--timeout", "90s"], &Value::Null).await?;
     office::settled(stage).await?;
     ensure!(office::images(stage).await? == [IMAGE.to_owned()].into(), "{:?}", office::images(stage).await?);
     people::release_and_remove(stage, TEMPORARY[3]).await?;
