@@ -93,10 +93,13 @@ async fn story(stage: &Stage, clock: &mut Clock) -> Result<()> {
     vigil.nothing_lost()?;
 
     clock.next("helm upgrade to an image that is not there");
-    next["image"]["tag"] = json!("not-there");
+    next["image"] = json!({ "tag": "not-there", "pullPolicy": "Never" });
     let refused = office::install_within(stage, &next, "5s").await;
     ensure!(refused.is_err(), "Helm says that it is done");
-    ensure!(stage.kubectl(&["--namespace", NAMESPACE, "get", "pods"]).await?.contains("Image"), "no image is missed");
+    ensure!(
+        stage.kubectl(&["--namespace", NAMESPACE, "get", "pods"]).await?.contains("ErrImage"),
+        "no image is missed"
+    );
     vigil.nothing_lost()?;
 
     clock.next("helm rollback to the first revision");
