@@ -73,11 +73,12 @@ impl Stage {
         let listeners = format!(
             "listener {port} {ADDRESS}\nlistener {tls_port} {ADDRESS}\ncertfile {certificate}.crt\nkeyfile {certificate}.key"
         );
-        let ((modulet, said), bases, sandboxes, cluster, broker, ()) = try_join!(
+        // By itself: a machine that does all at once may not have it ready in its time.
+        let cluster = ControlPlane::start(options).await?;
+        let ((modulet, said), bases, sandboxes, broker, ()) = try_join!(
             Image::of_modulet(Path::new(env!("CARGO_BIN_EXE_modulet")), IMAGE, &of_modulet),
             Image::of_program(&program, &[base::ARGUMENT], IMAGE_OF_BASES, &of_bases),
             Image::of_program(Path::new("/usr/bin/sleep"), &["infinity"], IMAGE_OF_SANDBOXES, &of_sandboxes),
-            ControlPlane::start(options),
             Mosquitto::start_configured(&listeners),
             modulet_testkit::java_base::ensure_built(|line| println!("{line}")),
         )?;
