@@ -13,20 +13,30 @@ CARGO_DENY = 0.20.2
 # Chaos, by variables: `make chaos MINUTES=10`, `make chaos SEED=1`.
 MINUTES ?= 10
 
+# The cargo-cyclonedx that is installed where there is none.
+CARGO_CYCLONEDX = 0.5.9
+
 .DEFAULT_GOAL := help
-.PHONY: help setup control-plane build test chaos demo bench lint deny rust
+.PHONY: help setup setup-node control-plane build image test test-node chaos demo bench dist lint deny rust
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: rust ## Install and build what the tests need (Mosquitto, Java, a control plane, Helm)
+setup: rust ## Install and build what the tests need (Mosquitto, Java, a control plane, Helm, Prometheus' query engine)
 	@tests/kit/setup
+
+setup-node: rust ## The same for test-node, too (a kubelet, containerd, runc, buildah)
+	@tests/kit/setup node
 
 control-plane: ## Build the Kubernetes control plane for tests and demo, once
 	@tests/kit/build-tool control-plane
 
 build: rust ## Build modulet, optimised, into target/release
 	cargo build --release --locked --bin modulet
+
+image: ## Build the image as an OCI archive, without Docker, and check it (BINARY=…: of this program instead of an optimised build)
+	$(if $(BINARY),,@$(MAKE) --no-print-directory build)
+	@image/archive $(or $(BINARY),target/release/modulet)
 
 test: setup ## Run all tests, with a real control plane, a real broker and real bases
 	cargo test --workspace --locked --no-fail-fast
@@ -35,6 +45,9 @@ test: setup ## Run all tests, with a real control plane, a real broker and real 
 chaos: setup ## Break all that can break at random for MINUTES=10, with SEED=…, and hold what is promised
 	MODULET_CHAOS_MINUTES=$(MINUTES) MODULET_CHAOS_SEED=$(SEED) \
 		cargo test --locked --test chaos -- --ignored --nocapture for_minutes
+
+test-node: setup-node ## Test the chart and the image on a machine with a real kubelet (as root, on Linux)
+	cargo test --locked --test node
 
 demo: rust ## Show it: a cluster, a broker and bases on this machine (REAL=1: a real JVM)
 	@[ -n "$$KUBECONFIG" ] || tests/kit/build-tool control-plane --check
@@ -46,10 +59,17 @@ bench: rust ## Measure it: BASES=1000 simulated bases; TUNNEL=http without a bro
 	cargo build --release --locked --bin modulet --example bench
 	@cargo run --release --quiet --locked --example bench -- $(BENCH_ARGS)
 
+dist: image ## Make what a release consists of, from a clean checkout: program, image, chart, SBOM, checksums (target/dist)
+	@tests/kit/build-tool helm
+	@cargo cyclonedx --version >/dev/null 2>&1 || { \
+		echo "dist: installing cargo-cyclonedx $(CARGO_CYCLONEDX), once" && \
+		cargo install --quiet --locked --debug cargo-cyclonedx --version $(CARGO_CYCLONEDX); }
+	@.ci/dist
+
 lint: rust deny ## Check format, lints, documentation and dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo clippy --locked --test e2e --test chaos -- -D warnings
+	cargo clippy --locked --test e2e --test chaos --test node -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 
 # The database of advisories is a git repository elsewhere: without it the rest is still checked.

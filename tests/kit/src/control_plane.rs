@@ -18,7 +18,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, OnceCell};
 
-use self::certificates::write_kubeconfig;
+use self::certificates::{Authority, write_kubeconfig};
 use self::parts::Parts;
 use crate::process::{Process, Program};
 use crate::wait::eventually;
@@ -39,6 +39,8 @@ pub struct ControlPlaneOptions {
     pub controller_manager_args: Vec<String>,
     /// Further arguments of the scheduler.
     pub scheduler_args: Vec<String>,
+    /// Whether there will be kubelets, for `kubectl logs` and `kubectl exec`.
+    pub kubelets: bool,
     /// Whether to use the cluster `KUBECONFIG` names, where it is set, and start nothing.
     pub accept_existing: bool,
     /// Whether to keep the directory with the logs; also `MODULET_KEEP_LOGS=1`.
@@ -52,6 +54,7 @@ impl Default for ControlPlaneOptions {
             api_server_args: Vec::new(),
             controller_manager_args: Vec::new(),
             scheduler_args: Vec::new(),
+            kubelets: false,
             accept_existing: true,
             keep_logs: env::var_os("MODULET_KEEP_LOGS").is_some(),
         }
@@ -83,6 +86,8 @@ struct Own {
     api_server_program: Program,
     controller_manager_program: Program,
     scheduler_program: Program,
+    server: String,
+    authority: Authority,
 }
 
 impl ControlPlane {
@@ -119,6 +124,8 @@ impl ControlPlane {
             api_server_program: parts.api_server,
             controller_manager_program: parts.controller_manager,
             scheduler_program: parts.scheduler,
+            server: parts.server,
+            authority: parts.authority,
         };
         own.start_etcd().await?;
         own.start_api_server(&parts.kubeconfig).await?;
@@ -184,6 +191,19 @@ impl ControlPlane {
         let path = self.directory.join(format!("{namespace}-{name}.kubeconfig"));
         write_kubeconfig(&path, &cluster, &json!({ "token": token }))?;
         Ok(path)
+    }
+
+    /// The kubeconfig of the kubelet of a machine with this name.
+    pub async fn kubeconfig_for_kubelet(&self, machine: &str) -> Result<PathBuf> {
+        let own = self.own()?.lock().await;
+        let user = format!("system:node:{machine}");
+        own.authority.kubeconfig(machine, &user, Some("system:nodes"), &own.server)
+    }
+
+    /// Host and port of the API server.
+    pub async fn api_server_address(&self) -> Result<String> {
+        let own = self.own()?.lock().await;
+        Ok(own.server.trim_start_matches("https://").to_owned())
     }
 
     /// Makes a namespace, and waits until Pods can be made in it.

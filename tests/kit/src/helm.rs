@@ -33,6 +33,14 @@ pub async fn helm_install(kubeconfig: &Path, namespace: &str, values: &Value) ->
     helm(&args, Some(kubeconfig), values).await
 }
 
+/// Any command about releases of a cluster, with the chart for `CHART` among its words.
+pub async fn helm_release(kubeconfig: &Path, namespace: &str, args: &[&str], values: &Value) -> Result<String> {
+    let chart = chart().display().to_string();
+    let args = args.iter().map(|arg| if *arg == "CHART" { chart.as_str() } else { arg });
+    let args: Vec<&str> = args.chain(["--namespace", namespace]).collect();
+    helm(&args, Some(kubeconfig), values).await
+}
+
 /// `helm lint --strict`, with these values.
 pub async fn helm_lint(values: &Value) -> Result<String> {
     let chart = chart().display().to_string();

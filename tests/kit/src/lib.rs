@@ -1,4 +1,4 @@
-//! Real parts for modulet's tests, demo and benchmarks: control plane, brokers and bases.
+//! Real parts for modulet's tests, demo and benchmarks: control plane, a machine, brokers and bases.
 
 pub mod base;
 pub mod broker;
@@ -7,6 +7,7 @@ pub mod controller;
 pub mod helm;
 pub mod http;
 pub mod java_base;
+pub mod node;
 pub mod office;
 pub mod ports;
 pub mod process;

@@ -1,6 +1,9 @@
 //! A TCP proxy that passes connections on, until it swallows or cuts them.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use anyhow::Result;
 use tokio::{
@@ -27,7 +30,12 @@ pub struct Proxy {
 impl Proxy {
     /// Listens on this port of 127.0.0.1 (0: on a free one), and passes connections on to an address.
     pub async fn start(port: u16, to: &str) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        Self::start_at((Ipv4Addr::LOCALHOST, port).into(), to).await
+    }
+
+    /// The same at another address of this machine.
+    pub async fn start_at(at: SocketAddr, to: &str) -> Result<Self> {
+        let listener = TcpListener::bind(at).await?;
         let port = listener.local_addr()?.port();
         let (swallowed, to) = (watch::Sender::new(0), to.to_owned());
         let (cut, slow) = (watch::Sender::new(false), watch::Sender::new(Duration::ZERO));

@@ -19,6 +19,8 @@ pub enum Tool {
     Helm,
     /// Prometheus' query engine.
     PromQl,
+    /// The kubelet.
+    Kubelet,
 }
 
 impl Tool {
@@ -27,6 +29,7 @@ impl Tool {
             Self::ControlPlane => "control-plane",
             Self::Helm => "helm",
             Self::PromQl => "promql",
+            Self::Kubelet => "kubelet",
         }
     }
 
@@ -46,7 +49,11 @@ impl Tool {
         }
         let path = self.directory().await?.join(program);
         if !path.is_file() {
-            let make = if self == Self::ControlPlane { "make control-plane" } else { "make setup" };
+            let make = match self {
+                Self::ControlPlane => "make control-plane",
+                Self::Helm | Self::PromQl => "make setup",
+                Self::Kubelet => "make setup-node",
+            };
             bail!("{program} has not been built yet: run `{make}` once (it takes some minutes)");
         }
         Ok(path)

@@ -11,6 +11,7 @@ use rcgen::{
 use serde_json::json;
 
 /// Writes into a directory what the parts of a control plane and its clients trust each other by.
+#[derive(Debug)]
 pub struct Authority {
     directory: PathBuf,
     issuer: CertifiedIssuer<'static, KeyPair>,

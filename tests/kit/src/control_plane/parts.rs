@@ -21,6 +21,9 @@ pub(super) struct Parts {
     pub(super) scheduler: Program,
     /// Of a user that may do everything.
     pub(super) kubeconfig: PathBuf,
+    /// Where the API server is.
+    pub(super) server: String,
+    pub(super) authority: Authority,
 }
 
 impl Parts {
@@ -47,6 +50,7 @@ impl Parts {
             etcd_port,
             api_server: program("kube-apiserver", api_server)
                 .args(api_server_args(directory, port, etcd_port))
+                .args(options.kubelets.then(|| kubelet_args(directory)).into_iter().flatten())
                 .args(&options.api_server_args)
                 // It waits for connections that clients keep open; nobody gains from that here.
                 .patience(Duration::from_secs(2)),
@@ -60,6 +64,8 @@ impl Parts {
                 .args(limits(options))
                 .args(&options.scheduler_args),
             kubeconfig,
+            server,
+            authority,
         })
     }
 }
@@ -99,6 +105,16 @@ fn api_server_args(directory: &Path, port: u16, etcd_port: u16) -> Vec<String> {
         format!("--service-account-signing-key-file={}", file("sa.key")),
         "--allow-privileged=true".to_owned(),
         "--profiling=false".to_owned(),
+    ]
+}
+
+/// How it gets at kubelets: as the user of the kubeconfig, at the addresses that they have.
+fn kubelet_args(directory: &Path) -> Vec<String> {
+    let file = |name: &str| directory.join(name).display().to_string();
+    vec![
+        format!("--kubelet-client-certificate={}", file("admin.crt")),
+        format!("--kubelet-client-key={}", file("admin.key")),
+        "--kubelet-preferred-address-types=InternalIP".to_owned(),
     ]
 }
 

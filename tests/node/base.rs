@@ -1,0 +1,50 @@
+//! A simulated base in a Pod: until it is told to end.
+
+use std::{env, time::Duration};
+
+use anyhow::{Context as _, Result};
+use modulet_testkit::base::{BaseOptions, SimulatedBase};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::interval,
+};
+
+pub(crate) const ARGUMENT: &str = "base";
+/// What a line begins with that says which modules there are.
+pub(crate) const LISTS: &str = "lists ";
+
+/// What a Pod gives it, by these variables.
+pub(crate) async fn run() -> Result<()> {
+    let variable = |name: &str| env::var(name).with_context(|| name.to_owned());
+    let mut terminate = signal(SignalKind::terminate())?;
+    let base = SimulatedBase::start(BaseOptions {
+        host: variable("MQTT_BROKER")?,
+        username: variable("MQTT_USERNAME")?,
+        password: variable("MQTT_PASSWORD")?,
+        env: variable("ENV")?,
+        name: variable("BASE_NAME")?,
+        ip: variable("POD_IP")?,
+        ..BaseOptions::new(&variable("BASE_ID")?, variable("MQTT_PORT")?.parse()?)
+    })
+    .await?;
+    println!("started");
+    let mut listed = String::new();
+    let (mut told, mut look) = (0, interval(Duration::from_millis(200)));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = look.tick() => {
+                let commands = base.commands();
+                for command in commands.iter().skip(told) {
+                    println!("{} {}", command.command, command.payload);
+                }
+                told = commands.len();
+                let list: Vec<_> = base.modules().iter().map(|(name, version, _)| format!("{name}:{version}")).collect();
+                if listed != list.join(" ") {
+                    listed = list.join(" ");
+                    println!("{LISTS}{listed}");
+                }
+            }
+        }
+    }
+}
