@@ -54,6 +54,8 @@ pub(crate) enum Part {
     ApiServer,
     /// The broker, a replica, its connections.
     Way,
+    /// The same, and nobody tells whoever has it: what is dead is dead until it is noticed.
+    DeadWay,
     /// One base, or its connection.
     Base(usize),
 }

@@ -36,7 +36,7 @@ pub(crate) async fn strike(world: Arc<World>, seen: Arc<Seen>, fault: Fault) -> 
         return Ok(());
     }
     seen.count(fault.what.kind());
-    let part = part(component);
+    let part = part(component, fault.what);
     // Doubled answers and a heart that beats no more are nothing that anybody may notice.
     let quiet = matches!(fault.what, What::DoubleReplies(_) | What::StopBeating(_));
     seen.fault(format!("{fault} ({component:?})"), (!quiet).then_some(Event::Begins { part }));
@@ -74,8 +74,9 @@ fn number(seen: &Seen, role: Role) -> usize {
     if role == Role::Leader { leader } else { (leader + 1) % REPLICAS }
 }
 
-fn part(component: Component) -> Part {
+fn part(component: Component, what: What) -> Part {
     match component {
+        _ if matches!(what, What::HalfOpen(..)) => Part::DeadWay,
         Component::ControlPlane => Part::ApiServer,
         Component::Base(base) => Part::Base(base),
         _ => Part::Way,

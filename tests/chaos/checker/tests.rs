@@ -94,8 +94,10 @@ fn who_could_not_know_of_a_pod_is_not_blamed() {
     assert_eq!(with(Part::Base(BASE + 1), 29), [Promise::WantedStays], "another base's");
     assert_eq!(with(Part::Way, 35), [Promise::WantedStays], "it could know it before");
     let long_before = [(1, begins(Part::Way)), (2, Event::Ends { part: Part::Way })];
-    let history = [(5, pod("a", "1", true, false)), (40, uninstall("1"))];
-    assert_eq!(broken(long_before.into_iter().chain(history)), [Promise::WantedStays]);
+    let history = || [(5, pod("a", "1", true, false)), (40, uninstall("1"))];
+    assert_eq!(broken(long_before.into_iter().chain(history())), [Promise::WantedStays]);
+    let not_told = [(1, begins(Part::DeadWay)), (2, Event::Ends { part: Part::DeadWay })];
+    assert_eq!(broken(not_told.into_iter().chain(history())), [], "its watch may be dead for 40 s");
 }
 
 #[test]
