@@ -96,6 +96,11 @@ impl WriteError {
         matches!(self, Self::Unreachable(_) | Self::NotLeading | Self::Refused { code: 429 | 500..=599, .. })
     }
 
+    /// Whether it says something about the object: that this replica does not lead is said once, by the election.
+    pub fn is_about_it(&self) -> bool {
+        !matches!(self, Self::NotLeading)
+    }
+
     /// Somebody else wrote first, or the uid is another one's.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Refused { code: 409, .. })

@@ -76,7 +76,7 @@ impl BaseState {
                 } else if error.is_conflict() && what == Some(NodeWrite::Create) {
                     warn!(node = self.node.name, "a Node of this name is there without our labels; it is taken over");
                     self.node.adopts = true;
-                } else if !error.is_conflict() && self.node.object.reports_failure() {
+                } else if !error.is_conflict() && error.is_about_it() && self.node.object.reports_failure() {
                     // A conflict means that the watch is about to deliver something newer.
                     warn!(node = self.node.name, %error, "cannot write the Node, trying again");
                 }
@@ -94,7 +94,7 @@ impl BaseState {
         };
         self.lease.failed_with(error.exists(), now);
         self.lease_due = Some(now);
-        if error.exists().is_none() && self.lease.reports_failure() {
+        if error.exists().is_none() && error.is_about_it() && self.lease.reports_failure() {
             warn!(node = self.node.name, %error, "cannot renew the Lease, trying again");
         }
     }

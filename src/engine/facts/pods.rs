@@ -198,7 +198,8 @@ impl State {
             Err(error) => {
                 state.object.failed(now);
                 // If gone, another Pod has the name now: the watch will say so.
-                if !error.is_gone() && !error.is_conflict() && state.object.reports_failure() {
+                let is_news = !error.is_gone() && !error.is_conflict() && error.is_about_it();
+                if is_news && state.object.reports_failure() {
                     warn!(pod = state.pod.name, trace = state.pod.trace.as_deref(), %error, "cannot write a Pod's status, trying again");
                 }
             }
@@ -214,7 +215,7 @@ impl State {
         match result {
             Err(error) if !error.is_gone() && !error.is_conflict() => {
                 state.deletion.failed(now);
-                if state.deletion.reports_failure() {
+                if error.is_about_it() && state.deletion.reports_failure() {
                     warn!(pod = state.pod.name, trace = state.pod.trace.as_deref(), %error, "cannot delete a Pod, trying again");
                 }
             }

@@ -278,7 +278,7 @@ impl Record {
             Some(number) => self.ledgers.failed(number, error.exists(), now),
             None => {
                 self.ordered.failed(error.exists(), now);
-                if self.ordered.object.reports_failure() && !forbidden {
+                if self.ordered.object.reports_failure() && !forbidden && error.is_about_it() {
                     warn!(name, %error, "cannot write the record, trying again; installs wait for it");
                 }
             }
