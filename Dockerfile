@@ -13,6 +13,8 @@ ARG BUILDER=docker.io/library/rust:1.95-bookworm
 FROM ${BUILDER} AS build
 WORKDIR /source
 COPY . .
+# The commit, for the metric modulet_build_info: --build-arg MODULET_REVISION=$(git rev-parse HEAD)
+ARG MODULET_REVISION
 RUN cargo build --release --locked --bin modulet
 RUN image/root-filesystem target/release/modulet /root-filesystem
 

@@ -32,7 +32,7 @@ control-plane: ## Build the Kubernetes control plane for tests and demo, once
 	@tests/kit/build-tool control-plane
 
 build: rust ## Build modulet, optimised, into target/release
-	cargo build --release --locked --bin modulet
+	MODULET_REVISION=$$(git rev-parse HEAD 2>/dev/null) cargo build --release --locked --bin modulet
 
 image: ## Build the image as an OCI archive, without Docker, and check it (BINARY=…: of this program instead of an optimised build)
 	$(if $(BINARY),,@$(MAKE) --no-print-directory build)
