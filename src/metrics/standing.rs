@@ -52,7 +52,8 @@ pub struct Standing {
 impl Standing {
     pub(super) fn new(registry: &mut Registry) -> Self {
         let all = Self::default();
-        let build = [("version", env!("CARGO_PKG_VERSION")), ("revision", REVISION.unwrap_or("unknown"))];
+        let revision = REVISION.filter(|revision| !revision.is_empty()).unwrap_or("unknown");
+        let build = [("version", env!("CARGO_PKG_VERSION")), ("revision", revision)];
         registry.register("build", "What runs", Info::new(build.to_vec()));
         registry.register("pods_by_reason", "Pods on virtual Nodes, by what they wait for", all.pods.clone());
         registry.register_with_unit(

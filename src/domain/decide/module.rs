@@ -162,12 +162,12 @@ impl<'c, 'l> Module<'c, 'l> {
         if pod.deleting.is_some() {
             return pre_stop_ends(pod, memory, self.cx.now) > self.cx.now;
         }
-        pod.superseded && (self.drains_until(pod) > self.cx.now || self.awaits_successor(id))
+        pod.superseded && (self.drains_until(pod) > self.cx.now || self.waits_for_successor(id))
     }
 
     /// Some Pod here asks for another version, which does not serve yet: until it does this one stays, though its own
     /// Pod gave way. Where nobody asks for the module any more nothing would ever take its place.
-    pub(super) fn awaits_successor(&self, id: &ModuleId) -> bool {
+    pub(super) fn waits_for_successor(&self, id: &ModuleId) -> bool {
         let other = |spec: &ModuleSpec| spec.id.name == id.name && spec.id.version != id.version;
         let asks = |pod: &&Pod| pod.is_live() && pod.modules().any(other);
         !self.has_successor(id) && self.cx.pods_of(self.name).iter().any(asks)

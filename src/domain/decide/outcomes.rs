@@ -39,7 +39,7 @@ pub(super) fn conclude(cx: &Context<'_>, pod: &Pod, ledger: &Ledger, plan: &mut 
             // Another Pod may have brought the version back; then it does not go with this one.
             let stays = |other: &&Pod| other.is_live() && module.is_kept_by(other, &spec.id);
             module.is_active(&spec.id.version)
-                && module.awaits_successor(&spec.id)
+                && module.waits_for_successor(&spec.id)
                 && !cx.pods_of(&spec.id.name).iter().any(stays)
         };
         if expires <= cx.now && !pod.modules().any(serves) {
