@@ -2,8 +2,8 @@
 
 use std::{path::Path, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
-use modulet_testkit::{java_base::module_url, ports};
+use anyhow::{Context as _, Result, bail, ensure};
+use modulet_testkit::{java_base::module_url, ports, wait::eventually};
 use tokio::time::Instant;
 
 use crate::{
@@ -185,6 +185,14 @@ async fn count(stage: &Stage, screen: &Screen) -> Result<()> {
         let topic = format!("koupleless_{ENV}/{id}/{command}");
         spy.count(|message| message.topic == topic && message.json()["bizVersion"] == version)
     };
+    // What a base has done already the broker may not have told everybody else.
+    eventually("the last command to be heard", Duration::from_secs(5), async || {
+        match bases::ids().find(|id| heard(id, "uninstallBiz", OLD) == 0) {
+            None => Ok(()),
+            Some(id) => bail!("nothing to {id}"),
+        }
+    })
+    .await?;
     let columns = [("installBiz", OLD), ("uninstallBiz", OLD), ("installBiz", NEW), ("uninstallBiz", NEW)];
     let titles = columns.iter().map(|(command, version)| format!("{command} {version}"));
     let mut rows = vec![std::iter::once("BASE".to_owned()).chain(titles).collect::<Vec<_>>()];
