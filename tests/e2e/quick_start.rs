@@ -113,6 +113,8 @@ impl Reader {
             ("BASE_DATA_DIR", temporary.path().join("base").display().to_string()),
         ]);
         let changes = vec![
+            // First: this checkout may be below it.
+            ("/tmp/", format!("{}/", temporary.path().display())),
             ("kind create cluster", ":".to_owned()),
             ("kind delete cluster", ":".to_owned()),
             ("cargo build --release", ":".to_owned()),
@@ -121,7 +123,6 @@ impl Reader {
             ("localhost:7777", format!("localhost:{beats}")),
             ("localhost:8081", format!("localhost:{web}")),
             ("BASE_HTTP_PORT=8081", format!("BASE_HTTP_PORT={web}")),
-            ("/tmp/", format!("{}/", temporary.path().display())),
         ];
         Ok(Self { used: vec![false; changes.len()], changes, env, temporary, running: BTreeMap::new() })
     }
