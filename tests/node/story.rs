@@ -74,8 +74,13 @@ async fn story(stage: &Stage, clock: &mut Clock) -> Result<()> {
     clock.next("the leader's Pod is deleted");
     let before = office::leader(stage).await?;
     stage.kubectl(&["--namespace", NAMESPACE, "delete", "pod", &before, "--wait=false"]).await?;
+    // The kubelet tells it in a moment; until then it may do all that.
     people::release_and_remove(stage, TEMPORARY[1]).await?;
-    ensure!(office::leader(stage).await? != before, "the leader is still {before}");
+    eventually("another leader", SOON, async || {
+        ensure!(office::leader(stage).await? != before, "the leader is still {before}");
+        Ok(())
+    })
+    .await?;
     office::settled(stage).await?;
     vigil.nothing_lost()?;
 
