@@ -115,7 +115,7 @@ async fn main() -> ExitCode {
 
 async fn run(options: Options) -> Result<()> {
     if options.ways {
-        return ways::compare(&options).await;
+        return Box::pin(ways::compare(&options)).await;
     }
     let mut report = Report::new(&options)?;
     if report.machine.load_before > 0.5 {
