@@ -110,7 +110,6 @@ struct Publisher {
 impl Publisher {
     async fn publish(&self, Queued { note, at, .. }: Queued) {
         let text = note.text();
-        // Events about Nodes are kept in the namespace default (Kubernetes convention).
         let (version, kind, namespace, name, uid) = match note.subject {
             Subject::Pod(namespace, name, uid) => ("v1", "Pod", Some(namespace), name, Some(uid)),
             Subject::Deployment(namespace, name, uid) => ("apps/v1", "Deployment", Some(namespace), name, Some(uid)),

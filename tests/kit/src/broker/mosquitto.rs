@@ -78,11 +78,16 @@ impl Mosquitto {
     /// Starts one with a configuration that is there already, beside which its log is kept; `address` is a login with
     /// which it is asked whether it takes clients.
     pub async fn start_as(config: &Path, address: BrokerAddress) -> Result<Self> {
+        Self::run(tempfile::Builder::new().prefix("modulet-mosquitto-").tempdir()?, config, address, None).await
+    }
+
+    async fn run(directory: TempDir, config: &Path, address: BrokerAddress, tls: Option<Tls>) -> Result<Self> {
         let path = find("mosquitto").context("mosquitto is not installed: run `make setup`")?;
-        let directory = tempfile::Builder::new().prefix("modulet-mosquitto-").tempdir()?;
-        let log = directory.path().join("log");
-        let program = Program::new("mosquitto", path, log).arg("-c").arg(config).litter(directory.path());
-        let this = Self { address, program, process: Mutex::default(), tls: None, directory };
+        let program = Program::new("mosquitto", path, directory.path().join("log"))
+            .arg("-c")
+            .arg(config)
+            .litter(directory.path());
+        let this = Self { address, program, process: Mutex::default(), tls, directory };
         this.start_again().await?;
         Ok(this)
     }
@@ -94,7 +99,6 @@ impl Mosquitto {
     }
 
     async fn start_with(clients: Option<Clients>, lines: &str) -> Result<Self> {
-        let path = find("mosquitto").context("mosquitto is not installed: run `make setup`")?;
         let directory = tempfile::Builder::new().prefix("modulet-mosquitto-").tempdir()?;
         let address = BrokerAddress::local(free_port()?);
         let tls = clients.map(|_| Tls::create(directory.path())).transpose()?;
@@ -105,13 +109,7 @@ impl Mosquitto {
         if let Some(tls) = &tls {
             add_tls(&config, directory.path(), tls, clients == Some(Clients::Certificates))?;
         }
-        let program = Program::new("mosquitto", path, directory.path().join("log"))
-            .arg("-c")
-            .arg(config)
-            .litter(directory.path());
-        let this = Self { address, program, process: Mutex::default(), tls, directory };
-        this.start_again().await?;
-        Ok(this)
+        Self::run(directory, &config, address, tls).await
     }
 
     /// Where it is and how to log in; stays the same over [`Self::start_again`].
@@ -182,7 +180,7 @@ impl Mosquitto {
 }
 
 async fn write_password(file: &Path, flags: &[&str], user: &str, password: &str) -> Result<()> {
-    let tool = find("mosquitto_passwd").context("mosquitto_passwd is not installed")?;
+    let tool = find("mosquitto_passwd").context("mosquitto_passwd is not installed: run `make setup`")?;
     let made = Command::new(tool).args(flags).arg(file).args([user, password]).output().await?;
     if !made.status.success() {
         bail!("mosquitto_passwd: {}", String::from_utf8_lossy(&made.stderr));
