@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
     api::{DeleteParams, ListParams, PostParams},
 };
 use modulet_testkit::{
+    audit::AuditLog,
     base::{Activation, BizState, HttpBase, HttpOptions},
     control_plane::{ControlPlane, ControlPlaneOptions},
     controller::{Controller, ControllerOptions},
@@ -62,13 +64,26 @@ async fn who_is_told_to_stop_hands_over_at_once() -> Result<()> {
 /// It stands still with a lead in its hands, and wakes up when another has it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_stood_still_for_a_minute_does_nothing_when_it_goes_on() -> Result<()> {
-    let mut stage = Stage::set("replicas-frozen").await?;
-    let second = replica(&stage, "second", |o| o).await?;
+    let directory = tempfile::tempdir()?;
+    let audit = AuditLog::of(directory.path(), &["default:first", "default:second"])?;
+    let options = ControlPlaneOptions { api_server_args: audit.api_server_args(), ..Default::default() };
+    let cluster: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start(options).await?));
+    let [first, second] = ["first", "second"].map(|name| cluster.kubeconfig_for_administrator(name));
+    let (first, second) = (first.await?.display().to_string(), second.await?.display().to_string());
+    let mut stage = Stage::set_on(cluster, "replicas-frozen", |o| o.env("KUBECONFIG", first)).await?;
+    let second = replica(&stage, "second", |o| o.env("KUBECONFIG", second)).await?;
+    let written_by = |who: &str, since: Timestamp| -> Result<Vec<String>> {
+        let lines = audit.lines()?.into_iter().filter(|line| line.is_write_of_a_leader() && line.who() == who);
+        let later = lines.filter(|line| line.request_received_timestamp.0 >= since);
+        Ok(later.map(|line| format!("{} {}", line.verb, line.uri)).collect())
+    };
     let fleet = fleet(&stage, 20).await?;
     let ordered = fleet.received("installBiz");
     stage.controller.process()?.pause()?;
     let paused = Instant::now();
     followed(&[&second], FOLLOWED).await?;
+    let taken_over = Timestamp::now();
+    ensure!(!written_by("first", Timestamp::MIN)?.is_empty(), "the audit log does not see the first");
     // What the frozen one does not know: these come and go.
     let base = &fleet.identities()[0];
     stage.create_pod(bound(&stage, base, "new", "1")).await?;
@@ -96,6 +111,8 @@ async fn a_leader_that_stood_still_for_a_minute_does_nothing_when_it_goes_on() -
     sleep(Duration::from_secs(5)).await; // in which nothing may happen
     assert!(renewed_by().await?.iter().all(|holder| holder == "second"));
     assert_eq!((fleet.received("installBiz"), fleet.received("uninstallBiz")), (installs, uninstalls));
+    assert_eq!(written_by("first", taken_over)?, [""; 0], "by the word of the API server");
+    assert!(!written_by("second", taken_over)?.is_empty());
     assert!(leads(&second).await?);
     stage.controller.kill9().await?;
     stage.controller.restart().await?;
@@ -218,7 +235,9 @@ async fn while_nobody_has_the_api_server_the_leader_stays_and_is_whole_at_once_w
     let memory = resident(&stage.controller)?;
     cluster.stop_api_server().await?;
     let beats = stage.controller.metric("modulet_messages_total", &[]).await?;
-    sleep(Duration::from_secs(45)).await; // longer than a Lease lasts, four times
+    // Longer than a Lease lasts, four times; or as long as somebody wants to know.
+    let seconds = std::env::var("MODULET_OUTAGE_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(45);
+    sleep(Duration::from_secs(seconds)).await;
     fleet.restart(0);
     eventually("a base that restarts has its module", SOON, async || {
         let active = fleet.modules(0).iter().filter(|m| m.2 == BizState::Activated).count();
@@ -235,6 +254,7 @@ async fn while_nobody_has_the_api_server_the_leader_stays_and_is_whole_at_once_w
     assert!(whole < Duration::from_secs(15), "{whole:?}");
     ensure!(leads(&stage.controller).await? && !leads(&second).await?, "the lead moved though nobody died");
     let grown = resident(&stage.controller)?.saturating_sub(memory);
+    println!("whole {whole:?} after the API server's return, {grown} bytes more than before");
     assert!(grown < 32 * 1024 * 1024, "{grown} bytes");
     stage.ends_quietly().await
 }
