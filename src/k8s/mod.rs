@@ -13,6 +13,7 @@ mod node;
 mod pod;
 mod pressure;
 mod record;
+pub mod rollout;
 mod status;
 mod urls;
 mod workload;
