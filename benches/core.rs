@@ -187,6 +187,7 @@ fn pod(number: usize) -> Pod {
         drain: std::time::Duration::ZERO,
         replaces: false,
         shown_ready: true,
+        awaits: None,
         not_done: Vec::new(),
         trace: None,
     }

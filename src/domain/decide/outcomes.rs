@@ -157,6 +157,9 @@ fn container_outcome(
             ContainerOutcome::Waiting { reason: Reason::Held, message, restarts }
         };
     }
+    if let Some(awaits) = &pod.awaits {
+        return ContainerOutcome::Waiting { reason: Reason::AwaitingBatch, message: awaits.to_string(), restarts };
+    }
     let (reason, message) = why::why_not_active(&module, pod, spec);
     ContainerOutcome::Waiting { reason, message, restarts }
 }
@@ -175,5 +178,5 @@ fn is_gone_for(cx: &Context<'_>, pod: &Pod, spec: &ModuleSpec, ledger: &Ledger) 
     let module = Module::new(cx, &spec.id.name, ledger);
     let kept_by_another =
         cx.pods_of(&spec.id.name).iter().any(|other| other.uid != pod.uid && module.is_kept_by(other, &spec.id));
-    !list.contains_key(&spec.id) || kept_by_another || !ledger.installed(&spec.id)
+    !list.contains_key(&spec.id) || kept_by_another || module.is_deferred(&spec.id) || !ledger.installed(&spec.id)
 }

@@ -132,6 +132,7 @@ impl World {
             drain: Duration::ZERO,
             replaces: false,
             shown_ready: false,
+            awaits: None,
             not_done: Vec::new(),
             trace: None,
         });
