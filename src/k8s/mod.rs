@@ -31,5 +31,5 @@ pub use record::{
 };
 pub use status::{StatusWriter, status_patch};
 pub use urls::{ModuleUrls, UrlPrefix};
-pub use workload::{Owner, Revisions};
+pub use workload::{Owner, Revisions, made_by};
 pub use zones::spreads_over_zones;

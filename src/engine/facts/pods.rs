@@ -10,6 +10,7 @@ use crate::{
     domain::{BaseId, Pod, PodUid},
     engine::{
         figures::waits_for,
+        rollouts::Template,
         known::{Failures, PodState, Reported},
         state::State,
     },
@@ -64,6 +65,7 @@ impl State {
         let uid = pod.uid.clone();
         let version = version(&object.metadata);
         let owner = Owner::of(&object.metadata);
+        let template = Template::of(&object.metadata);
         let cost = object.metadata.annotations.as_ref().and_then(|all| all.get(names::DELETION_COST));
         let deletion_cost = cost.map(|cost| cost.as_str().into());
         match self.pods.get_mut(&uid) {
@@ -74,7 +76,7 @@ impl State {
                 self.index.moves(&uid, &state.pod.workload.uid, &pod.workload.uid);
                 // Most changes are the echo of our own write: nothing to decide on.
                 let echo = !state.see(pod) && state.shown().is_some_and(|known| known.status == object.status);
-                (state.owner, state.deletion_cost) = (owner, deletion_cost);
+                (state.owner, state.deletion_cost, state.template) = (owner, deletion_cost, template);
                 state.waits_for = waits_for(&object);
                 state.object.observed(Packed::new(&object), version);
                 if echo {
@@ -95,6 +97,7 @@ impl State {
                     object: Tracked::of(Packed::new(&object)),
                     owner,
                     deletion_cost,
+                    template,
                     deletion: Tracked::default(),
                     marked: None,
                     pod,
@@ -125,7 +128,9 @@ impl State {
     fn view(&self, object: &core::Pod, base: &BaseId) -> Pod {
         let ip = self.bases.get(base).and_then(|b| b.base.info.as_ref()).and_then(|i| i.ip.as_deref());
         let urls = &self.config.module_urls;
-        pod_from(object, &self.revisions, &Sources { referred: &self.references.known, ip, urls })
+        let mut pod = pod_from(object, &self.revisions, &Sources { referred: &self.references.known, ip, urls });
+        pod.awaits = self.awaits(&Template::of(&object.metadata), base);
+        pod
     }
 
     /// Something that a Pod's view depends on has changed.
