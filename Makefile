@@ -39,7 +39,7 @@ image: ## Build the image as an OCI archive, without Docker, and check it (BINAR
 	@image/archive $(or $(BINARY),target/release/modulet)
 
 definition: rust ## Make the chart's definition of ModuleRollout (CRD) from its types anew
-	MODULET_RENEW=1 cargo test --locked --test definition
+	MODULET_RENEW=1 cargo test --locked --test rollout definition
 
 test: setup ## Run all tests, with a real control plane, a real broker and real bases
 	cargo test --workspace --locked --no-fail-fast

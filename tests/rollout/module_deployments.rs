@@ -1,12 +1,9 @@
 //! `ModuleDeployment`s of the generation before become what does the same today (`examples/from-module-deployment`).
 
-#[path = "../examples/from-module-deployment/convert.rs"]
-mod convert;
-
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
-use convert::{Converted, convert, is_module_deployment};
+use crate::convert::{Converted, convert, is_module_deployment};
 use serde_json::{Value, json};
 
 fn old() -> Result<Vec<Value>> {
