@@ -49,6 +49,7 @@ mod real_base;
 mod real_base_http;
 mod record;
 mod replicas;
+mod rollout_resource;
 mod rollouts;
 mod services;
 mod stage;

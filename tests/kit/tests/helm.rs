@@ -167,8 +167,49 @@ async fn what_is_optional_is_not_there_unless_it_is_asked_for() {
     let mut kinds: Vec<_> = documents.iter().map(|document| document["kind"].as_str().unwrap()).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    let always = ["ClusterRole", "ClusterRoleBinding", "Deployment", "Pod", "PodDisruptionBudget"];
-    assert_eq!(kinds, [&always[..], &["Role", "RoleBinding", "ServiceAccount"]].concat());
+    let always = ["ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "Deployment", "Pod"];
+    assert_eq!(kinds, [&always[..], &["PodDisruptionBudget", "Role", "RoleBinding", "ServiceAccount"]].concat());
+}
+
+#[tokio::test]
+async fn rights_for_releases_in_batches_are_the_charts_to_say() {
+    let of = async |values: Value| {
+        let values = json!({ "mqtt": { "host": "broker" }, "moduleRollouts": values, "rbac": { "peerDeployments": false } });
+        helm_template("somewhere", &values).await.unwrap()
+    };
+    let role = |documents: &[Value], name: &str| {
+        let name = format!("somewhere:modulet{name}");
+        let mut roles = documents.iter().filter(|d| d["kind"] == "ClusterRole");
+        roles.find(|role| role["metadata"]["name"] == name.as_str()).cloned()
+    };
+    let about = |documents: &[Value], word: &str| documents.iter().filter(|d| d.to_string().contains(word)).count();
+
+    let without = of(json!({ "enabled": false, "definition": false })).await;
+    assert_eq!((about(&without, "modulerollouts"), about(&without, "\"deployments\"")), (0, 0));
+
+    let documents = of(json!({})).await;
+    assert!(role(&documents, "-rollback").is_none(), "no workload is written unless that is wanted");
+    assert!(role(&documents, "").unwrap()["rules"].to_string().contains("\"deployments\""), "it reads Deployments");
+    let definition = of_kind(&documents, "CustomResourceDefinition").unwrap();
+    assert_eq!(definition["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+    let file = std::fs::read_to_string(modulet_testkit::helm::chart().join("definitions/modulerollouts.yaml")).unwrap();
+    let file: Value = serde_saphyr::from_str(&file).unwrap();
+    assert_eq!((&definition["metadata"]["name"], &definition["spec"]), (&file["metadata"]["name"], &file["spec"]));
+    let aggregated = |name: &str, to: &str| {
+        let label = format!("rbac.authorization.k8s.io/aggregate-to-{to}");
+        role(&documents, name).unwrap()["metadata"]["labels"][label.as_str()] == "true"
+    };
+    for (name, view, edit) in
+        [("-rollouts-view", true, false), ("-rollouts-operate", false, true), ("-rollouts-confirm", false, false)]
+    {
+        assert_eq!((aggregated(name, "view"), aggregated(name, "edit")), (view, edit), "{name}");
+    }
+    assert_eq!(role(&documents, "-rollouts-confirm").unwrap()["rules"][0]["verbs"], json!(["patch"]));
+
+    let documents = of(json!({ "rollback": true, "definition": false })).await;
+    let workloads = json!([{ "apiGroups": ["apps"], "resources": ["deployments", "daemonsets"], "verbs": ["patch"] }]);
+    assert_eq!(role(&documents, "-rollback").unwrap()["rules"], workloads);
+    assert!(of_kind(&documents, "CustomResourceDefinition").is_none());
 }
 
 #[tokio::test]
@@ -357,6 +398,8 @@ async fn a_real_api_server_takes_it_and_gives_the_least_rights() {
         ("watch", "apps", "controllerrevisions", ""),
         ("watch", "apps", "daemonsets", ""),
         ("patch", "apps", "deployments/scale", "anywhere"),
+        ("watch", "modulet.koupleless.io", "modulerollouts", ""),
+        ("patch", "modulet.koupleless.io", "modulerollouts/status", "anywhere"),
     ] {
         assert!(may(verb, group, resource, namespace).await, "{verb} {resource} is not allowed");
     }
@@ -368,6 +411,9 @@ async fn a_real_api_server_takes_it_and_gives_the_least_rights() {
         ("get", "", "configmaps", "charted"),
         ("patch", "coordination.k8s.io", "leases", "charted"),
         ("patch", "apps", "deployments", "anywhere"),
+        ("patch", "apps", "daemonsets", "anywhere"),
+        ("create", "modulet.koupleless.io", "modulerollouts", "anywhere"),
+        ("delete", "modulet.koupleless.io", "modulerollouts", "anywhere"),
         ("delete", "apps", "replicasets", "anywhere"),
     ] {
         assert!(!may(verb, group, resource, namespace).await, "{verb} {resource} is allowed");
