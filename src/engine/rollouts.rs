@@ -54,11 +54,9 @@ impl State {
             self.rollouts.touched(now, &mut self.schedule);
         }
         if due {
-            let mut rollouts = std::mem::take(&mut self.rollouts);
+            let (mut rollouts, mut schedule) = (std::mem::take(&mut self.rollouts), std::mem::take(&mut self.schedule));
             let state = &*self;
             let labels_of = |base: &BaseId| state.labels_of(base);
-            let mut schedule = std::mem::take(&mut self.schedule);
-            let state = &*self;
             let facts_of = |name: &WorkloadName, workload: Option<WorkloadFacts>| state.rollout_facts(name, workload, &labels_of);
             let planned = rollouts.plan(&facts_of, now, &mut schedule, out);
             (self.rollouts, self.schedule) = (rollouts, schedule);
