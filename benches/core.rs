@@ -188,6 +188,7 @@ fn pod(number: usize) -> Pod {
         replaces: false,
         shown_ready: true,
         awaits: None,
+        lingers: false,
         not_done: Vec::new(),
         trace: None,
     }

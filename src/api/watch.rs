@@ -17,7 +17,12 @@ use super::{
     lean::{Lean, Watchable},
     version::version,
 };
-use crate::{k8s::{names, rollout::ModuleRollout}, lead::Lead, metrics::Metrics, tasks::Tasks};
+use crate::{
+    k8s::{names, rollout::ModuleRollout},
+    lead::Lead,
+    metrics::Metrics,
+    tasks::Tasks,
+};
 
 /// Kinds that are read when we lead.
 const WITH_THE_LEAD: [&str; 3] = [PODS, RECORD, ROLLOUTS];

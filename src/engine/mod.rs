@@ -168,7 +168,7 @@ impl State {
     /// Decides on every base that something happened to or whose time has come, and on what concerns all of them.
     fn plan(&mut self, now: Instant) -> Vec<Effect> {
         let mut out = Vec::new();
-        self.see_revisions();
+        self.see_revisions(now);
         let (mut peers, mut references, mut rollouts) = (false, false, false);
         while let Some(task) = self.schedule.due(now) {
             match task {

@@ -48,6 +48,11 @@ impl State {
         self.rollouts.waits(template.workload.as_ref(), template.revision.as_deref(), base, template.required)
     }
 
+    /// Whether what it runs stays, though it is deleted, until another version serves.
+    pub(super) fn lingers(&self, template: &Template, base: &BaseId) -> bool {
+        self.rollouts.lingers(template.workload.as_ref(), template.revision.as_deref(), base)
+    }
+
     /// Decides on releases where that is `due`, and has Pods come or wait as was decided.
     pub(super) fn plan_rollouts(&mut self, due: bool, now: Instant, out: &mut Vec<Effect>) {
         if !self.dirty.is_empty() {
@@ -57,7 +62,8 @@ impl State {
             let (mut rollouts, mut schedule) = (std::mem::take(&mut self.rollouts), std::mem::take(&mut self.schedule));
             let state = &*self;
             let labels_of = |base: &BaseId| state.labels_of(base);
-            let facts_of = |name: &WorkloadName, workload: Option<WorkloadFacts>| state.rollout_facts(name, workload, &labels_of);
+            let facts_of =
+                |name: &WorkloadName, workload: Option<WorkloadFacts>| state.rollout_facts(name, workload, &labels_of);
             let planned = rollouts.plan(&facts_of, now, &mut schedule, out);
             (self.rollouts, self.schedule) = (rollouts, schedule);
             planned.makes_room.iter().for_each(|uid| self.plan_deletion(uid, now, out));
@@ -73,13 +79,13 @@ impl State {
             .pods
             .values()
             .filter_map(|p| {
-                let awaits = self.awaits(&p.template, &p.base);
-                (awaits != p.pod.awaits).then(|| (p.pod.uid.clone(), awaits))
+                let (awaits, lingers) = (self.awaits(&p.template, &p.base), self.lingers(&p.template, &p.base));
+                (awaits != p.pod.awaits || lingers != p.pod.lingers).then(|| (p.pod.uid.clone(), awaits, lingers))
             })
             .collect();
-        for (uid, awaits) in changed {
+        for (uid, awaits, lingers) in changed {
             let Some(pod) = self.pods.get_mut(&uid) else { continue };
-            pod.pod.awaits = awaits;
+            (pod.pod.awaits, pod.pod.lingers) = (awaits, lingers);
             self.dirty.insert(pod.base.clone());
         }
     }
@@ -126,7 +132,8 @@ impl PodState {
                 let shown = self.shown().and_then(|pod| pod.status?.container_statuses).unwrap_or_default();
                 let why = shown.iter().find_map(|c| {
                     let waiting = c.state.as_ref()?.waiting.as_ref()?;
-                    (waiting.reason.as_deref() == Some(reason.as_str())).then_some((waiting.message.as_deref(), c.restart_count))
+                    (waiting.reason.as_deref() == Some(reason.as_str()))
+                        .then_some((waiting.message.as_deref(), c.restart_count))
                 });
                 let (message, tries) = why.unwrap_or_default();
                 PodIs::Failed(reason.as_str().to_owned(), message.unwrap_or_default().to_owned(), tries)

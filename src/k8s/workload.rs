@@ -107,7 +107,8 @@ impl Revisions {
         let by_hash = controlled.filter(|((owner, key), _)| {
             owner == uid && !key.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'))
         });
-        let mut all: Vec<_> = of_sets.chain(by_hash.map(|((_, key), revision)| (*revision, key.as_str().into()))).collect();
+        let mut all: Vec<_> =
+            of_sets.chain(by_hash.map(|((_, key), revision)| (*revision, key.as_str().into()))).collect();
         all.sort_unstable();
         all.dedup();
         all.into_iter().map(|(_, hash)| hash).collect()

@@ -92,10 +92,11 @@ pub(super) fn decide(
     words::suits(&mut status, why_not.as_deref());
     let mut turn = Turn { object, steps, facts, workload, current, memory, status, now, out: &mut out };
     turn.observe();
-    if let Some(why) = why_not {
+    let is_stable = turn.status.stable_revision.as_deref() == Some(&*turn.current);
+    if let Some(why) = why_not.filter(|_| !is_stable) {
         turn.status.phase = Some(Phase::Blocked);
         turn.status.message = Some(why);
-    } else if turn.status.stable_revision.as_deref() == Some(&*turn.current) {
+    } else if is_stable {
         turn.returns();
     } else {
         turn.releases(request);
@@ -207,13 +208,14 @@ impl<'a> Turn<'a, '_> {
             self.status.revision = Some(self.current.to_string());
             return;
         }
-        if is_back && !self.facts.bases.iter().any(|base| of_others(&base)) {
+        if self.is_settled() && is_back && !self.facts.bases.iter().any(|base| of_others(&base)) {
             self.status.phase = Some(Phase::Idle);
+            self.status.revision = Some(self.current.to_string());
             self.status.released.clear();
+            self.memory.opened.clear();
         } else {
             self.status.phase = Some(Phase::RollingBack);
         }
-        self.status.revision = Some(self.current.to_string());
         self.status.step = 0;
         (self.status.confirmed_all, self.status.pause_seconds_left) = (false, None);
         self.status.skipped.clear();
@@ -221,7 +223,6 @@ impl<'a> Turn<'a, '_> {
     }
 
     fn forget(&mut self) {
-        self.memory.opened.clear();
         self.memory.forgiven.clear();
         (self.memory.progress, self.memory.pause_until) = (None, None);
     }
@@ -231,7 +232,8 @@ impl<'a> Turn<'a, '_> {
             self.status.revision = Some(self.current.to_string());
             self.begins();
         }
-        if self.status.rejected_revision.as_deref() == Some(&*self.current) && self.status.phase != Some(Phase::RollingBack)
+        if self.status.rejected_revision.as_deref() == Some(&*self.current)
+            && self.status.phase != Some(Phase::RollingBack)
         {
             self.status.phase = Some(Phase::Blocked);
         }
@@ -258,6 +260,7 @@ impl<'a> Turn<'a, '_> {
 
     /// Another revision is released from now on.
     fn begins(&mut self) {
+        self.memory.opened.clear();
         self.status.phase = Some(Phase::Progressing);
         self.status.step = 1;
         (self.status.confirmed_all, self.status.pause_seconds_left) = (false, None);
@@ -272,7 +275,9 @@ impl<'a> Turn<'a, '_> {
         let phase = self.status.phase;
         let rejected = self.status.rejected_revision.as_deref() == Some(&*revision);
         let ignored = match request.word {
-            _ if request.revision != revision => Some(format!("it is about {}, and {revision} is being released", request.revision)),
+            _ if request.revision != revision => {
+                Some(format!("it is about {}, and {revision} is being released", request.revision))
+            }
             Word::Confirm if phase == Some(Phase::Waiting) => {
                 self.next_step();
                 None
@@ -400,9 +405,8 @@ impl<'a> Turn<'a, '_> {
             return false;
         }
         let passed: HashSet<_> = failed.iter().map(|(base, ..)| *base).collect();
-        let is_over = |base: &&&BaseFacts<'_>| {
-            self.is_done(base) || passed.contains(base.base) || self.is_skipped(base.base)
-        };
+        let is_over =
+            |base: &&&BaseFacts<'_>| self.is_done(base) || passed.contains(base.base) || self.is_skipped(base.base);
         let released: Vec<_> = members.iter().filter(|base| self.is_released(base.base)).collect();
         let over = released.iter().filter(|base| is_over(base)).count();
         if self.memory.progress.is_none_or(|(was, _)| was != (self.status.step, over)) {
@@ -467,9 +471,9 @@ impl<'a> Turn<'a, '_> {
         let there: BTreeSet<_> = released.iter().map(|base| base.base.clone()).collect();
         // A base that is away for a time keeps its turn.
         let names = self.status.released.get(&*self.current).cloned().unwrap_or_default();
-        self.memory.opened.retain(|base| {
-            there.contains(base) || names.iter().any(|name| name == ALL || name == base.as_str())
-        });
+        self.memory
+            .opened
+            .retain(|base| there.contains(base) || names.iter().any(|name| name == ALL || name == base.as_str()));
         for base in &released {
             if base.pod_of(&self.current).is_some_and(|pod| pod.is != PodIs::Awaiting) {
                 self.memory.opened.insert(base.base.clone());
@@ -544,6 +548,7 @@ impl<'a> Turn<'a, '_> {
         self.status.stable_revision = Some(self.current.to_string());
         self.status.released.clear();
         self.status.rejected_revision = None;
+        self.memory.opened.clear();
         (self.status.confirmed_all, self.status.pause_seconds_left) = (false, None);
         self.forget();
     }

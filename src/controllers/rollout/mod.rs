@@ -30,7 +30,10 @@ use writes::Write;
 use crate::{
     api::Seen,
     domain::{BaseId, Later, PodUid, Release},
-    k8s::{is_module, rollout::{ModuleRollout, ModuleRolloutStatus, Phase}},
+    k8s::{
+        is_module,
+        rollout::{ModuleRollout, ModuleRolloutStatus, Phase},
+    },
     planning::{Effect, Listing, Schedule, Task, Tracked, version},
 };
 
@@ -41,6 +44,8 @@ const COLLECTS: Duration = Duration::from_millis(100);
 struct Rollout {
     object: Tracked<ModuleRollout, Write>,
     workload: WorkloadName,
+    /// The revision that its workload has now.
+    current: Option<Arc<str>>,
     memory: Memory,
     /// What somebody asked for and was taken off the object, until it is in the status.
     request: Option<Request>,
@@ -90,13 +95,25 @@ impl Rollouts {
     }
 
     /// What a Pod waits for; none if it may come. `required`: it is not to come where nobody releases it.
-    pub fn waits(&self, workload: Option<&WorkloadName>, revision: Option<&str>, base: &BaseId, required: bool) -> Option<Arc<str>> {
+    pub fn waits(
+        &self,
+        workload: Option<&WorkloadName>,
+        revision: Option<&str>,
+        base: &BaseId,
+        required: bool,
+    ) -> Option<Arc<str>> {
         match workload.and_then(|workload| self.releases.get(workload)) {
             Some(Some(release)) => release.waits(revision, base),
             _ if !required => None,
             Some(None) => Some("its workload cannot be released in batches: see its ModuleRollout".into()),
             None => Some("it is to be released in batches (annotation modulet.koupleless.io/rollout), and no ModuleRollout is there for its workload".into()),
         }
+    }
+
+    /// Whether what a deleted Pod runs stays until another version serves.
+    pub fn lingers(&self, workload: Option<&WorkloadName>, revision: Option<&str>, base: &BaseId) -> bool {
+        let release = workload.and_then(|workload| self.releases.get(workload)?.as_ref());
+        release.is_some_and(|release| release.lingers(revision, base))
     }
 
     /// How many there are in each phase.
@@ -138,8 +155,8 @@ impl Rollouts {
         let workload = WorkloadName { namespace, kind, name: of.name.as_str().into() };
         let mut tracked = Tracked::unpaced();
         tracked.observed(object, version);
-        let (memory, request, back) = (Memory::default(), None, Tracked::default());
-        self.by_uid.insert(uid, Rollout { object: tracked, workload, memory, request, back });
+        let (current, memory, request, back) = (None, Memory::default(), None, Tracked::default());
+        self.by_uid.insert(uid, Rollout { object: tracked, workload, current, memory, request, back });
     }
 
     /// Of two for one workload the elder one counts.
@@ -273,20 +290,22 @@ impl Rollout {
         let empty = ModuleRolloutStatus::default();
         let status = object.status.as_ref().unwrap_or(&empty);
         let name = object.metadata.name.as_deref().unwrap_or_default();
+        let returns = self.current.is_some() && self.current.as_deref() == status.stable_revision.as_deref();
         let released = status.released.iter().map(|(revision, bases)| {
-            let is_current = status.revision.as_ref() == Some(revision);
+            let is_current = status.revision.as_ref() == Some(revision) && !returns;
             let named = || bases.iter().filter(|base| *base != ALL).map(|base| BaseId::new(base.as_str()));
             let all = bases.iter().any(|base| base == ALL);
             let open: BTreeSet<BaseId> = match (is_current, all) {
                 (true, true) => self.memory.opened.clone(),
                 (true, false) => named().filter(|base| self.memory.opened.contains(base)).collect(),
-                (false, _) => named().collect(),
+                (false, true) => self.memory.opened.clone(),
+                (false, false) => named().collect(),
             };
             (Arc::from(revision.as_str()), open)
         });
         let waits_for = format!("waits for its batch: ModuleRollout {name} releases it base by base");
         let stable = status.stable_revision.as_deref().map(Arc::from);
-        Some(Release { stable, released: released.collect(), waits_for: waits_for.into() })
+        Some(Release { stable, released: released.collect(), returns, waits_for: waits_for.into() })
     }
 }
 

@@ -50,9 +50,11 @@ mod tests {
     fn turns_go_round_the_clusters_and_joined_bases_come_first() {
         let ids: Vec<_> = ["e", "d", "c", "b", "a"].iter().map(|id| BaseId::new(*id)).collect();
         let clusters = [None, Some("x"), Some("x"), Some("y"), Some("x")];
-        let facts: Vec<_> = ids.iter().zip(clusters).map(|(base, cluster)| BaseFacts {
-            base, node: base.as_str(), cluster, reachable: true, pods: Vec::new(),
-        }).collect();
+        let facts: Vec<_> = ids
+            .iter()
+            .zip(clusters)
+            .map(|(base, cluster)| BaseFacts { base, node: base.as_str(), cluster, reachable: true, pods: Vec::new() })
+            .collect();
         let all: Vec<_> = facts.iter().collect();
         let names = |joined: &HashSet<&BaseId>| -> String { in_order(&all, joined).iter().map(|b| b.node).collect() };
         assert_eq!(names(&HashSet::new()), "eabcd");

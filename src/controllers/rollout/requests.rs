@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// A word that a person may say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
+pub(super) enum Word {
     /// The next batch may begin.
     Confirm,
     /// All other batches may.
@@ -22,7 +22,7 @@ impl Word {
     const ALL: [Self; 5] = [Self::Abort, Self::Retry, Self::Skip, Self::ConfirmAll, Self::Confirm];
 
     /// Its annotation.
-    pub const fn annotation(self) -> &'static str {
+    pub(super) const fn annotation(self) -> &'static str {
         match self {
             Self::Confirm => "modulet.koupleless.io/confirm",
             Self::ConfirmAll => "modulet.koupleless.io/confirm-all",
@@ -35,11 +35,11 @@ impl Word {
 
 /// A word, and the revision that it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub(super) struct Request {
     /// What is asked for.
-    pub word: Word,
+    pub(super) word: Word,
     /// Of which revision: one that is about another does nothing.
-    pub revision: String,
+    pub(super) revision: String,
 }
 
 /// The first request among these annotations.

@@ -19,16 +19,20 @@ pub enum Suits {
 }
 
 /// A Deployment keeps its old Pods until the new ones are Ready if it may not have fewer.
-pub fn deployment_suits(namespace: &str, name: &str, spec: &DeploymentSpec) -> Suits {
+pub(super) fn deployment_suits(namespace: &str, name: &str, spec: &DeploymentSpec) -> Suits {
     let patch = |strategy: &str| {
-        format!("kubectl patch deployment {name} --namespace {namespace} --type merge --patch '{{\"spec\":{{\"strategy\":{strategy}}}}}'")
+        format!(
+            "kubectl patch deployment {name} --namespace {namespace} --type merge --patch '{{\"spec\":{{\"strategy\":{strategy}}}}}'"
+        )
     };
     let all_at_once = "{\"rollingUpdate\":{\"maxSurge\":\"100%\",\"maxUnavailable\":0}}";
     let strategy = spec.strategy.as_ref();
     if strategy.and_then(|s| s.type_.as_deref()) == Some("Recreate") {
         let patch =
             patch("{\"type\":\"RollingUpdate\",\"rollingUpdate\":{\"maxSurge\":\"100%\",\"maxUnavailable\":0}}");
-        return Suits::Refused(format!("its strategy Recreate deletes all old Pods before there are new ones: {patch}"));
+        return Suits::Refused(format!(
+            "its strategy Recreate deletes all old Pods before there are new ones: {patch}"
+        ));
     }
     let rolling = strategy.and_then(|s| s.rolling_update.as_ref());
     let is_zero = |value: &IntOrString| match value {
@@ -36,7 +40,10 @@ pub fn deployment_suits(namespace: &str, name: &str, spec: &DeploymentSpec) -> S
         IntOrString::String(text) => text.trim_end_matches('%') == "0",
     };
     if !rolling.and_then(|r| r.max_unavailable.as_ref()).is_some_and(is_zero) {
-        return Suits::Held(format!("its maxUnavailable is not 0, so old Pods go before their bases have had their turn: {}", patch(all_at_once)));
+        return Suits::Held(format!(
+            "its maxUnavailable is not 0, so old Pods go before their bases have had their turn: {}",
+            patch(all_at_once)
+        ));
     }
     let replicas = spec.replicas.map_or(1, |replicas| usize::try_from(replicas).unwrap_or(0));
     let surge = match rolling.and_then(|r| r.max_surge.as_ref()) {
@@ -51,7 +58,7 @@ pub fn deployment_suits(namespace: &str, name: &str, spec: &DeploymentSpec) -> S
 }
 
 /// A `DaemonSet` leaves it to others to delete its old Pods if it is told to.
-pub fn daemon_set_suits(namespace: &str, name: &str, spec: &DaemonSetSpec) -> Suits {
+pub(super) fn daemon_set_suits(namespace: &str, name: &str, spec: &DaemonSetSpec) -> Suits {
     let strategy = spec.update_strategy.as_ref().and_then(|s| s.type_.as_deref());
     if strategy == Some("OnDelete") {
         return Suits::ByBase;

@@ -23,7 +23,10 @@ pub(super) fn suits(status: &mut ModuleRolloutStatus, why_not: Option<&str>) {
 
 /// Applied again after it was rolled back.
 pub(super) fn rejected(object: &ModuleRollout, revision: &str) -> String {
-    format!("{revision} was rolled back, and is held though it was applied again; {}", command(object, Word::Retry, revision))
+    format!(
+        "{revision} was rolled back, and is held though it was applied again; {}",
+        command(object, Word::Retry, revision)
+    )
 }
 
 /// How to say a word.
@@ -48,11 +51,21 @@ pub(super) fn say(status: &mut ModuleRolloutStatus, object: &ModuleRollout, step
         }
         Some(Phase::Waiting) if status.pause_seconds_left.is_none() => (
             Some("confirmation"),
-            format!("{batch} done; {} bases wait for confirmation: {}", bases.left, command(object, Word::Confirm, &revision)),
+            format!(
+                "{batch} done; {} bases wait for confirmation: {}",
+                bases.left,
+                command(object, Word::Confirm, &revision)
+            ),
         ),
         Some(Phase::Waiting) => {
             let seconds = status.pause_seconds_left.unwrap_or_default();
-            (Some("time"), format!("{batch} done; the next one begins within {seconds} s, or now: {}", command(object, Word::Confirm, &revision)))
+            (
+                Some("time"),
+                format!(
+                    "{batch} done; the next one begins within {seconds} s, or now: {}",
+                    command(object, Word::Confirm, &revision)
+                ),
+            )
         }
         Some(Phase::Paused) => {
             let first = status.failures.first();
@@ -114,7 +127,11 @@ fn put(status: &mut ModuleRolloutStatus, kind: &str, is: &str, reason: &str, mes
 }
 
 /// What has changed, as Events tell it: whether something is wrong, one word, and a sentence.
-pub(super) fn told(before: &ModuleRolloutStatus, after: &ModuleRolloutStatus, steps: usize) -> Vec<(bool, &'static str, String)> {
+pub(super) fn told(
+    before: &ModuleRolloutStatus,
+    after: &ModuleRolloutStatus,
+    steps: usize,
+) -> Vec<(bool, &'static str, String)> {
     let mut told = Vec::new();
     let message = after.message.clone().unwrap_or_default();
     let revision = after.revision.clone().unwrap_or_default();

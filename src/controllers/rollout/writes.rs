@@ -6,10 +6,18 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use super::{Planned, Rollout, Rollouts, facts::{Kind, RolloutFacts}, decide, requests::{Request as Asked, first_request}, words};
+use super::{
+    Planned, Rollout, Rollouts, decide,
+    facts::{Kind, RolloutFacts},
+    requests::{Request as Asked, first_request},
+    words,
+};
 use crate::{
     api::{Key, Note, Outcome, Request, Subject, WriteError},
-    k8s::{Reference, Referred, names, rollout::{ModuleRollout, ModuleRolloutStatus, Phase}},
+    k8s::{
+        Reference, Referred, names,
+        rollout::{ModuleRollout, ModuleRolloutStatus, Phase},
+    },
     planning::{Effect, Lane, Schedule},
 };
 
@@ -35,6 +43,7 @@ impl Rollout {
         out: &mut Vec<Effect>,
     ) -> Option<Instant> {
         let object = self.object.object()?.clone();
+        self.current = facts.revisions.last().cloned();
         let decision = decide::decide(&object, self.request.as_ref(), facts, &mut self.memory, now);
         planned.makes_room.extend(decision.makes_room);
         if let Some(why) = decision.ignored {
@@ -51,7 +60,8 @@ impl Rollout {
             return wake(Some(at));
         }
         let ends = object.metadata.deletion_timestamp.is_some();
-        let is_over = matches!(decision.status.phase, Some(Phase::Idle | Phase::Completed | Phase::Blocked)) || facts.workload.is_none();
+        let is_over = matches!(decision.status.phase, Some(Phase::Idle | Phase::Completed | Phase::Blocked))
+            || facts.workload.is_none();
         if object.status.as_ref() != Some(&decision.status) {
             let status = Box::new(decision.status);
             out.push(status_write(uid, &object, &status));
@@ -59,10 +69,16 @@ impl Rollout {
         } else if has_finalizer(&object) == ends && (!ends || is_over) {
             out.push(finalizer_write(uid, &object, !ends));
             self.object.write(Write::Finalizer, now);
-        } else if let Some(request) = first_request(object.metadata.annotations.as_ref()).filter(|_| self.request.is_none()) {
+        } else if let Some(request) =
+            first_request(object.metadata.annotations.as_ref()).filter(|_| self.request.is_none())
+        {
             let body = json!({ "metadata": { "resourceVersion": object.metadata.resource_version,
                 "annotations": { request.word.annotation(): null } } });
-            out.push(Effect::Write(Lane::Status, Key::Rollout(uid.to_owned()), Request::merge_patch(path(&object, ""), &body)));
+            out.push(Effect::Write(
+                Lane::Status,
+                Key::Rollout(uid.to_owned()),
+                Request::merge_patch(path(&object, ""), &body),
+            ));
             self.object.write(Write::Consumed(request), now);
         } else {
             // In the status, or without effect: either way it was carried out.
@@ -72,7 +88,13 @@ impl Rollout {
     }
 
     /// Another one, the elder, has the workload.
-    pub(super) fn stands_back(&mut self, uid: &str, elder: Option<&String>, now: Instant, out: &mut Vec<Effect>) -> Option<Instant> {
+    pub(super) fn stands_back(
+        &mut self,
+        uid: &str,
+        elder: Option<&String>,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) -> Option<Instant> {
         let object = self.object.object()?.clone();
         let at = self.object.next_write(now)?;
         if at > now {
@@ -84,7 +106,8 @@ impl Rollout {
             return None;
         }
         let of = &object.spec.workload_ref;
-        let message = format!("an older ModuleRollout ({}) has {} {}", elder.map_or("", String::as_str), of.kind, of.name);
+        let message =
+            format!("an older ModuleRollout ({}) has {} {}", elder.map_or("", String::as_str), of.kind, of.name);
         let status = ModuleRolloutStatus {
             observed_generation: object.metadata.generation,
             phase: Some(Phase::Blocked),
@@ -100,7 +123,11 @@ impl Rollout {
 
     /// The template of the stable revision is read from its `ReplicaSet`, and then the workload's again.
     fn asks_for_template(&mut self, object: &ModuleRollout, now: Instant, out: &mut Vec<Effect>) {
-        let stable = object.status.as_ref().filter(|s| s.phase == Some(Phase::RollingBack)).and_then(|s| s.stable_revision.as_ref());
+        let stable = object
+            .status
+            .as_ref()
+            .filter(|s| s.phase == Some(Phase::RollingBack))
+            .and_then(|s| s.stable_revision.as_ref());
         let Some(stable) = stable.filter(|_| self.workload.kind == Kind::Deployment) else { return };
         if self.back.next_write(now).is_some_and(|at| at <= now) {
             let name = format!("{}-{stable}", self.workload.name);
@@ -129,8 +156,18 @@ impl Rollouts {
     }
 
     /// A template was read that a workload is to get back.
-    pub fn template_read(&mut self, namespace: &str, replica_set: &str, read: &Referred, now: Instant, schedule: &mut Schedule) {
-        let is_its = |r: &&mut Rollout| *r.workload.namespace == *namespace && replica_set.rsplit_once('-').is_some_and(|(name, _)| *r.workload.name == *name);
+    pub fn template_read(
+        &mut self,
+        namespace: &str,
+        replica_set: &str,
+        read: &Referred,
+        now: Instant,
+        schedule: &mut Schedule,
+    ) {
+        let is_its = |r: &&mut Rollout| {
+            *r.workload.namespace == *namespace
+                && replica_set.rsplit_once('-').is_some_and(|(name, _)| *r.workload.name == *name)
+        };
         let Some(rollout) = self.by_uid.values_mut().find(is_its) else { return };
         let template = match read {
             Referred::Data(data) => data.get("template").and_then(|text| serde_json::from_str::<Value>(text).ok()),
@@ -159,7 +196,13 @@ impl Rollouts {
     }
 
     /// The template was written back, or not. Once is enough: who changes it again finds it held.
-    pub fn rolled_back(&mut self, uid: &str, result: Result<Outcome, WriteError>, now: Instant, schedule: &mut Schedule) {
+    pub fn rolled_back(
+        &mut self,
+        uid: &str,
+        result: Result<Outcome, WriteError>,
+        now: Instant,
+        schedule: &mut Schedule,
+    ) {
         let Some(rollout) = self.by_uid.get_mut(uid) else { return };
         match result {
             Ok(_) => drop(rollout.back.succeeded(0)),
@@ -168,7 +211,9 @@ impl Rollouts {
                 if error.is_about_it() && rollout.back.reports_failure() {
                     let name = &rollout.workload.name;
                     warn!(deployment = %name, %error, "cannot roll back, trying again");
-                    let why = format!("cannot give Deployment {name} its template back: {error}; do it: kubectl rollout undo deployment/{name}");
+                    let why = format!(
+                        "cannot give Deployment {name} its template back: {error}; do it: kubectl rollout undo deployment/{name}"
+                    );
                     self.told.extend(rollout.object.object().map(|object| note(object, true, "RollBackFailed", why)));
                 }
             }
@@ -235,7 +280,8 @@ fn status_write(uid: &str, object: &ModuleRollout, status: &ModuleRolloutStatus)
 }
 
 fn finalizer_write(uid: &str, object: &ModuleRollout, comes: bool) -> Effect {
-    let others = object.metadata.finalizers.iter().flatten().map(String::as_str).filter(|f| *f != names::ROLLOUT_FINALIZER);
+    let others =
+        object.metadata.finalizers.iter().flatten().map(String::as_str).filter(|f| *f != names::ROLLOUT_FINALIZER);
     let finalizers: Vec<_> = others.chain(comes.then_some(names::ROLLOUT_FINALIZER)).collect();
     let metadata = json!({ "uid": uid, "resourceVersion": object.metadata.resource_version, "finalizers": finalizers });
     let request = Request::merge_patch(path(object, ""), &json!({ "metadata": metadata }));

@@ -7,7 +7,11 @@ use super::{
     module::{Module, Want},
     plan::Plan,
 };
-use crate::domain::{Ledger, ModuleState, known::{has_a_pod, is_awaited}, times::Later};
+use crate::domain::{
+    Ledger, ModuleState,
+    known::{has_a_pod, is_awaited},
+    times::Later,
+};
 
 /// Brings the claims on `name` in line with what is active.
 pub(super) fn claim(cx: &Context<'_>, name: &str, ledger: &mut Ledger, plan: &mut Plan) {

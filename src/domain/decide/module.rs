@@ -154,7 +154,10 @@ impl<'c, 'l> Module<'c, 'l> {
     pub(super) fn is_kept(&self, id: &ModuleId) -> bool {
         let expected = self.cx.base.expected(self.cx.now).iter().any(|e| e.id == *id);
         let handed_over = self.cx.base.handed_over.get(id).is_some_and(|until| *until > self.cx.now);
-        expected || handed_over || self.is_deferred(id) || self.cx.pods_of(self.name).iter().any(|pod| self.is_kept_by(pod, id))
+        expected
+            || handed_over
+            || self.is_deferred(id)
+            || self.cx.pods_of(self.name).iter().any(|pod| self.is_kept_by(pod, id))
     }
 
     pub(super) fn is_kept_by(&self, pod: &Pod, id: &ModuleId) -> bool {
@@ -169,7 +172,8 @@ impl<'c, 'l> Module<'c, 'l> {
             return has_run || self.held_by(&pod.workload, id).is_none() || self.is_active(&id.version);
         }
         if pod.deleting.is_some() {
-            return pre_stop_ends(pod, memory, self.cx.now) > self.cx.now;
+            let is_last = self.is_active(&id.version) && !self.has_successor(id);
+            return pod.lingers && is_last || pre_stop_ends(pod, memory, self.cx.now) > self.cx.now;
         }
         pod.superseded && (self.drains_until(pod) > self.cx.now || self.waits_for_successor(id))
     }

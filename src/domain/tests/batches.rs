@@ -108,3 +108,19 @@ fn a_web_module_is_not_replaced_before_its_turn() {
     assert!(w.is_ready(&old));
     assert_eq!((w.installs(), w.uninstalls(), w.says(&new)), (1, 0, "AwaitingBatch"));
 }
+
+#[test]
+fn on_the_way_back_a_version_stays_until_the_other_one_serves_though_its_pod_was_deleted_too_early() {
+    for mode in [Mode::Default, Mode::ActivateNew] {
+        let (mut w, pod) = World::serving(mode);
+        w.change(&pod, |pod| pod.lingers = true);
+        w.delete(&pod);
+        w.run_for(Duration::from_secs(60));
+        assert!(w.exists(&pod), "it is not done before");
+        assert_eq!(w.on_base(), listed(&[("biz1:1", Activated)]));
+        let back = w.pod("a", 2, &[("biz1", "2")]);
+        w.run_for(Duration::from_secs(60));
+        assert!(w.is_ready(&back) && !w.exists(&pod), "{mode:?}");
+        assert_eq!(w.on_base(), listed(&[("biz1:2", Activated)]));
+    }
+}

@@ -133,6 +133,7 @@ impl World {
             replaces: false,
             shown_ready: false,
             awaits: None,
+            lingers: false,
             not_done: Vec::new(),
             trace: None,
         });

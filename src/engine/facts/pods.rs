@@ -10,20 +10,22 @@ use crate::{
     domain::{BaseId, Pod, PodUid},
     engine::{
         figures::waits_for,
-        rollouts::Template,
         known::{Failures, PodState, Reported},
+        rollouts::Template,
         state::State,
     },
     k8s::{Owner, Sources, names, pod_from, references, spreads_over_zones},
-    planning::{Packed, Tracked, version},
+    planning::{Packed, Task, Tracked, version},
 };
 
 impl State {
     /// Pods of workloads may have become current, or old: looked at once, however many revisions came.
-    pub(in crate::engine) fn see_revisions(&mut self) {
+    pub(in crate::engine) fn see_revisions(&mut self, now: Instant) {
         if !std::mem::take(&mut self.revisions_changed) {
             return;
         }
+        // Whether a workload goes back to the revision before is known before its Pods are looked at.
+        self.schedule.wake(&Task::Rollouts, now);
         for (uid, state) in &mut self.pods {
             let workload = self.revisions.workload(&state.owner);
             if state.pod.workload != workload {
@@ -129,7 +131,8 @@ impl State {
         let ip = self.bases.get(base).and_then(|b| b.base.info.as_ref()).and_then(|i| i.ip.as_deref());
         let urls = &self.config.module_urls;
         let mut pod = pod_from(object, &self.revisions, &Sources { referred: &self.references.known, ip, urls });
-        pod.awaits = self.awaits(&Template::of(&object.metadata), base);
+        let template = Template::of(&object.metadata);
+        (pod.awaits, pod.lingers) = (self.awaits(&template, base), self.lingers(&template, base));
         pod
     }
 

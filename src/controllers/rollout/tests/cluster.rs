@@ -131,6 +131,18 @@ impl Cluster {
         self.show();
     }
 
+    /// The release is deleted, as far as its finalizer lets it.
+    pub(super) fn deletes(&mut self) {
+        self.object.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        self.changed();
+        self.show();
+    }
+
+    /// A version does not start any more, wherever.
+    pub(super) fn breaks(&mut self, version: &str) {
+        self.nodes.iter_mut().for_each(|node| assert!(node.jvm.broken.insert(version.to_owned())));
+    }
+
     fn changed(&mut self) {
         self.version += 1;
         self.object.metadata.resource_version = Some(self.version.to_string());
@@ -198,7 +210,9 @@ impl Cluster {
             // As the engine writes them: that one failed before that the next one is Ready.
             let (failed, others): (Vec<_>, Vec<_>) = plan.pods.into_iter().partition(|o| o.phase == Phase::Failed);
             node.unwritten.extend(failed.into_iter().chain(others));
-            let done = |pod: &super::deployment::Pod| plan.finished.iter().chain(&plan.expired).any(|uid| **uid == *pod.id.to_string());
+            let done = |pod: &super::deployment::Pod| {
+                plan.finished.iter().chain(&plan.expired).any(|uid| **uid == *pod.id.to_string())
+            };
             self.deployment.pods.retain(|pod| !done(pod));
             if !unrecorded {
                 break;
@@ -215,7 +229,14 @@ impl Cluster {
                 let history = self.histories.get(&pod.id).cloned().unwrap_or_default();
                 let id = ModuleId::new("biz1", set.hash);
                 let url = format!("https://modules.example.com/{id}");
-                let spec = ModuleSpec { id, origin: Origin::of(&url), url, args: Vec::new(), envs: BTreeMap::new(), unresolved: None };
+                let spec = ModuleSpec {
+                    id,
+                    origin: Origin::of(&url),
+                    url,
+                    args: Vec::new(),
+                    envs: BTreeMap::new(),
+                    unresolved: None,
+                };
                 let container = Container { name: "biz1".to_owned(), role: Role::Module(spec), history };
                 Pod {
                     uid: pod.id.to_string().into(),
@@ -232,6 +253,7 @@ impl Cluster {
                     replaces: false,
                     shown_ready: pod.ready,
                     awaits: self.rollouts.waits(Some(&workload), Some(set.hash), &self.nodes[number].id, false),
+                    lingers: self.rollouts.lingers(Some(&workload), Some(set.hash), &self.nodes[number].id),
                     not_done: Vec::new(),
                     trace: None,
                 }
@@ -273,7 +295,9 @@ impl Cluster {
         pod.ready = outcome.ready() && !pod.deleting;
         pod.failed = outcome.phase == Phase::Failed;
         let history = self.histories.entry(pod.id).or_default();
-        let says = |reason: Reason| outcome.containers.iter().any(|c| matches!(c, ContainerOutcome::Waiting { reason: r, .. } if *r == reason));
+        let says = |reason: Reason| {
+            outcome.containers.iter().any(|c| matches!(c, ContainerOutcome::Waiting { reason: r, .. } if *r == reason))
+        };
         pod.awaits = says(Reason::AwaitingBatch);
         pod.broken = says(Reason::InstallFailed);
         history.has_run |= outcome.containers.iter().any(ContainerOutcome::active);

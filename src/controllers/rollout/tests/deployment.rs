@@ -141,7 +141,7 @@ impl Deployment {
                 deleting: false,
                 failed: false,
                 ready: false,
-                awaits: false,
+                awaits: true,
                 broken: false,
             });
         }
@@ -164,12 +164,11 @@ impl Deployment {
 
     /// The scheduler binds one Pod: one of a version on each base.
     pub(super) fn schedules(&mut self, bases: usize, rng: &mut Rng) {
-        let unbound: Vec<_> = self.pods.iter().filter(|pod| pod.base.is_none() && pod.is_live()).map(|p| p.id).collect();
+        let unbound: Vec<_> =
+            self.pods.iter().filter(|pod| pod.base.is_none() && pod.is_live()).map(|p| p.id).collect();
         let Some(id) = rng.choice(&unbound).copied() else { return };
         let Some(set) = self.pods.iter().find(|pod| pod.id == id).map(|pod| pod.set) else { return };
-        let taken = |base: usize| {
-            self.pods.iter().any(|pod| pod.base == Some(base) && pod.set == set && !pod.failed)
-        };
+        let taken = |base: usize| self.pods.iter().any(|pod| pod.base == Some(base) && pod.set == set && !pod.failed);
         let free: Vec<_> = (0..bases).filter(|base| !taken(*base)).collect();
         let Some(base) = rng.choice(&free).copied() else { return };
         self.pods.iter_mut().filter(|pod| pod.id == id).for_each(|pod| pod.base = Some(base));
