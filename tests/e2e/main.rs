@@ -40,6 +40,7 @@ mod kubectl_rollout;
 mod lifecycle;
 mod main_job;
 mod migration;
+mod module_rollout;
 mod nodes;
 mod ordinary;
 mod peers;

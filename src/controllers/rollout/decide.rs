@@ -200,15 +200,15 @@ impl<'a> Turn<'a, '_> {
 
     /// The stable revision is the current one: nothing is held, and what had another one comes back.
     fn returns(&mut self) {
-        let of_others = |base: &&BaseFacts<'_>| base.has_another_than(&self.current);
-        let is_back = self.facts.bases.iter().all(|base| self.is_ready(base));
+        let alone = |base: &BaseFacts<'_>| self.is_ready(base) && !base.has_another_than(&self.current);
+        let is_back = self.facts.bases.iter().all(alone) && self.is_settled();
         let quiet = matches!(self.status.phase, None | Some(Phase::Idle | Phase::Completed));
         if quiet && self.status.released.is_empty() {
             self.status.phase.get_or_insert(Phase::Idle);
             self.status.revision = Some(self.current.to_string());
             return;
         }
-        if self.is_settled() && is_back && !self.facts.bases.iter().any(|base| of_others(&base)) {
+        if is_back {
             self.status.phase = Some(Phase::Idle);
             self.status.revision = Some(self.current.to_string());
             self.status.released.clear();

@@ -46,6 +46,8 @@ struct Rollout {
     workload: WorkloadName,
     /// The revision that its workload has now.
     current: Option<Arc<str>>,
+    /// Bases of ours have had Pods of its workload.
+    is_ours: bool,
     memory: Memory,
     /// What somebody asked for and was taken off the object, until it is in the status.
     request: Option<Request>,
@@ -156,7 +158,7 @@ impl Rollouts {
         let mut tracked = Tracked::unpaced();
         tracked.observed(object, version);
         let (current, memory, request, back) = (None, Memory::default(), None, Tracked::default());
-        self.by_uid.insert(uid, Rollout { object: tracked, workload, current, memory, request, back });
+        self.by_uid.insert(uid, Rollout { object: tracked, workload, current, is_ours: false, memory, request, back });
     }
 
     /// Of two for one workload the elder one counts.

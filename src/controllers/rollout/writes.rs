@@ -44,6 +44,11 @@ impl Rollout {
     ) -> Option<Instant> {
         let object = self.object.object()?.clone();
         self.current = facts.revisions.last().cloned();
+        // The workload's bases may be of another environment, which has a process of its own.
+        self.is_ours |= !facts.bases.is_empty();
+        if !self.is_ours {
+            return self.lets_go(uid, &object, facts, now, out);
+        }
         let decision = decide::decide(&object, self.request.as_ref(), facts, &mut self.memory, now);
         planned.makes_room.extend(decision.makes_room);
         if let Some(why) = decision.ignored {
@@ -85,6 +90,28 @@ impl Rollout {
             self.request = None;
         }
         decision.wake
+    }
+
+    /// It is deleted, and holds nothing.
+    fn lets_go(
+        &mut self,
+        uid: &str,
+        object: &ModuleRollout,
+        facts: &RolloutFacts<'_>,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) -> Option<Instant> {
+        let holds = facts.workload.is_some() && object.status.as_ref().is_some_and(|status| status.bases.total > 0);
+        if holds || object.metadata.deletion_timestamp.is_none() || !has_finalizer(object) {
+            return None;
+        }
+        let at = self.object.next_write(now)?;
+        if at > now {
+            return Some(at);
+        }
+        out.push(finalizer_write(uid, object, false));
+        self.object.write(Write::Finalizer, now);
+        None
     }
 
     /// Another one, the elder, has the workload.
