@@ -14,8 +14,8 @@ pub struct Release {
     pub stable: Option<Arc<str>>,
     /// By revision, the bases to which it was released.
     pub released: BTreeMap<Arc<str>, BTreeSet<BaseId>>,
-    /// The stable revision is the current one again.
-    pub returns: bool,
+    /// The revision that the workload has now, while something is under way.
+    pub current: Option<Arc<str>>,
     /// What all else waits for, for people.
     pub waits_for: Arc<str>,
 }
@@ -33,10 +33,10 @@ impl Release {
         (!is_open).then(|| Arc::clone(&self.waits_for))
     }
 
-    /// Whether what a Pod of that revision runs on that base stays until the stable revision is back there, though the
-    /// Pod is deleted: a workload that counts its Pods by statuses of different moments deletes one too early.
-    pub fn lingers(&self, revision: Option<&str>, base: &BaseId) -> bool {
-        self.returns && self.stable.as_deref() != revision && self.waits(revision, base).is_none()
+    /// Whether what a Pod of that revision runs stays for its successor though the Pod is deleted: a workload that counts
+    /// its Pods by statuses of different moments deletes one too early, before the base has a Pod of the current one.
+    pub fn lingers(&self, revision: Option<&str>) -> bool {
+        self.current.is_some() && self.current.as_deref() != revision
     }
 }
 
@@ -51,7 +51,7 @@ mod tests {
         let release = Release {
             stable: Some("first".into()),
             released: released.into_iter().map(|(r, base)| (r.into(), BTreeSet::from([base.clone()]))).collect(),
-            returns: false,
+            current: None,
             waits_for: "its turn".into(),
         };
         for (revision, open_on_a, open_on_b) in [
@@ -64,13 +64,11 @@ mod tests {
             assert_eq!(release.waits(revision, &a).is_none(), open_on_a, "{revision:?}");
             assert_eq!(release.waits(revision, &b).is_none(), open_on_b, "{revision:?}");
         }
-        let back = Release { returns: true, ..release.clone() };
-        for (revision, lingers) in
-            [(Some("first"), false), (Some("second"), true), (Some("third"), false), (None, false)]
-        {
-            assert_eq!((release.lingers(revision, &a), back.lingers(revision, &a)), (false, lingers), "{revision:?}");
+        let under_way = Release { current: Some("third".into()), ..release.clone() };
+        for (revision, lingers) in [(Some("first"), true), (Some("third"), false)] {
+            assert_eq!((release.lingers(revision), under_way.lingers(revision)), (false, lingers), "{revision:?}");
         }
-        let unknown = Release { stable: None, released: BTreeMap::new(), returns: false, waits_for: "a look".into() };
+        let unknown = Release { stable: None, released: BTreeMap::new(), current: None, waits_for: "a look".into() };
         assert_eq!(unknown.waits(Some("first"), &a).as_deref(), Some("a look"), "before it was looked at");
     }
 }

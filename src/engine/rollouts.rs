@@ -48,9 +48,9 @@ impl State {
         self.rollouts.waits(template.workload.as_ref(), template.revision.as_deref(), base, template.required)
     }
 
-    /// Whether what it runs stays, though it is deleted, until another version serves.
-    pub(super) fn lingers(&self, template: &Template, base: &BaseId) -> bool {
-        self.rollouts.lingers(template.workload.as_ref(), template.revision.as_deref(), base)
+    /// Whether what it runs stays, though it is deleted, for its successor.
+    pub(super) fn lingers(&self, template: &Template) -> bool {
+        self.rollouts.lingers(template.workload.as_ref(), template.revision.as_deref())
     }
 
     /// Decides on releases where that is `due`, and has Pods come or wait as was decided.
@@ -79,7 +79,7 @@ impl State {
             .pods
             .values()
             .filter_map(|p| {
-                let (awaits, lingers) = (self.awaits(&p.template, &p.base), self.lingers(&p.template, &p.base));
+                let (awaits, lingers) = (self.awaits(&p.template, &p.base), self.lingers(&p.template));
                 (awaits != p.pod.awaits || lingers != p.pod.lingers).then(|| (p.pod.uid.clone(), awaits, lingers))
             })
             .collect();

@@ -112,10 +112,10 @@ impl Rollouts {
         }
     }
 
-    /// Whether what a deleted Pod runs stays until another version serves.
-    pub fn lingers(&self, workload: Option<&WorkloadName>, revision: Option<&str>, base: &BaseId) -> bool {
+    /// Whether what a deleted Pod runs stays for its successor.
+    pub fn lingers(&self, workload: Option<&WorkloadName>, revision: Option<&str>) -> bool {
         let release = workload.and_then(|workload| self.releases.get(workload)?.as_ref());
-        release.is_some_and(|release| release.lingers(revision, base))
+        release.is_some_and(|release| release.lingers(revision))
     }
 
     /// How many there are in each phase.
@@ -176,9 +176,9 @@ impl Rollouts {
         match seen {
             Seen::Applied(object) => {
                 let Some(name) = named(Kind::Deployment, &object.metadata) else { return };
-                let Some(spec) = object.spec.filter(|spec| is_module(&spec.template)) else {
-                    self.workloads.remove(&name);
-                    return;
+                let ends = object.metadata.deletion_timestamp.is_some();
+                let Some(spec) = object.spec.filter(|spec| is_module(&spec.template) && !ends) else {
+                    return self.workload_gone(Some(name), now, schedule);
                 };
                 let facts = WorkloadFacts {
                     uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
@@ -205,9 +205,9 @@ impl Rollouts {
         match seen {
             Seen::Applied(object) => {
                 let Some(name) = named(Kind::DaemonSet, &object.metadata) else { return };
-                let Some(spec) = object.spec.as_ref().filter(|spec| is_module(&spec.template)) else {
-                    self.workloads.remove(&name);
-                    return;
+                let ends = object.metadata.deletion_timestamp.is_some();
+                let Some(spec) = object.spec.as_ref().filter(|spec| is_module(&spec.template) && !ends) else {
+                    return self.workload_gone(Some(name), now, schedule);
                 };
                 let facts = WorkloadFacts {
                     uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
@@ -276,7 +276,7 @@ impl Rollouts {
         let of = |(workload, uid): (&WorkloadName, &String)| {
             let rollout = self.by_uid.get(uid)?;
             let refused = self.workloads.get(workload).is_some_and(|facts| matches!(facts.suits, Suits::Refused(_)));
-            Some((workload.clone(), rollout.release().filter(|_| !refused)))
+            Some((workload.clone(), rollout.release(self.workloads.contains_key(workload)).filter(|_| !refused)))
         };
         let releases = self.by_workload.iter().filter_map(of).collect();
         if self.releases != releases {
@@ -287,12 +287,14 @@ impl Rollouts {
 }
 
 impl Rollout {
-    fn release(&self) -> Option<Release> {
+    fn release(&self, is_there: bool) -> Option<Release> {
         let object = self.object.object()?;
         let empty = ModuleRolloutStatus::default();
         let status = object.status.as_ref().unwrap_or(&empty);
         let name = object.metadata.name.as_deref().unwrap_or_default();
         let returns = self.current.is_some() && self.current.as_deref() == status.stable_revision.as_deref();
+        let under_way = is_there && (!returns || !status.released.is_empty());
+        let current = self.current.clone().filter(|_| under_way);
         let released = status.released.iter().map(|(revision, bases)| {
             let is_current = status.revision.as_ref() == Some(revision) && !returns;
             let named = || bases.iter().filter(|base| *base != ALL).map(|base| BaseId::new(base.as_str()));
@@ -307,7 +309,7 @@ impl Rollout {
         });
         let waits_for = format!("waits for its batch: ModuleRollout {name} releases it base by base");
         let stable = status.stable_revision.as_deref().map(Arc::from);
-        Some(Release { stable, released: released.collect(), returns, waits_for: waits_for.into() })
+        Some(Release { stable, released: released.collect(), current, waits_for: waits_for.into() })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use super::context::{Context, pre_stop_ends};
+use super::context::{Context, lingers_until, pre_stop_ends};
 use crate::domain::{
     Base, Claim, Container, Ledger, ListedModule, ModuleId, ModuleSpec, ModuleState, Pod, Reason, Workload,
     known::{Replacement, is_awaited},
@@ -172,8 +172,9 @@ impl<'c, 'l> Module<'c, 'l> {
             return has_run || self.held_by(&pod.workload, id).is_none() || self.is_active(&id.version);
         }
         if pod.deleting.is_some() {
+            let lingers = lingers_until(pod, memory, self.cx.now).is_some_and(|until| until > self.cx.now);
             let is_last = self.is_active(&id.version) && !self.has_successor(id);
-            return pod.lingers && is_last || pre_stop_ends(pod, memory, self.cx.now) > self.cx.now;
+            return lingers && is_last || pre_stop_ends(pod, memory, self.cx.now) > self.cx.now;
         }
         pod.superseded && (self.drains_until(pod) > self.cx.now || self.waits_for_successor(id))
     }

@@ -1,7 +1,7 @@
 //! What the statuses of Pods should say.
 
 use super::{
-    context::{Context, pre_stop_ends},
+    context::{Context, lingers_until, pre_stop_ends},
     module::{Module, Want},
     plan::Plan,
     replace, why,
@@ -25,6 +25,7 @@ pub(super) fn conclude(cx: &Context<'_>, pod: &Pod, ledger: &Ledger, plan: &mut 
             plan.pods.push(outcome);
             return;
         }
+        lingers_until(pod, memory, cx.now).filter(|at| *at > cx.now).into_iter().for_each(|at| plan.wake_at(at));
         // Its workload may delete the old Pod as soon as the new one is Ready: it still says what it gave way to.
         if !pod.terminal {
             plan.pods.extend(outcome(cx, pod, memory, ledger).filter(|o| o.phase == Phase::Failed));

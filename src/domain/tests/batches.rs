@@ -110,17 +110,22 @@ fn a_web_module_is_not_replaced_before_its_turn() {
 }
 
 #[test]
-fn on_the_way_back_a_version_stays_until_the_other_one_serves_though_its_pod_was_deleted_too_early() {
-    for mode in [Mode::Default, Mode::ActivateNew] {
+fn what_was_deleted_before_its_successor_came_waits_for_it_for_a_time() {
+    for (mode, comes) in [(Mode::Default, true), (Mode::ActivateNew, true), (Mode::ActivateNew, false)] {
         let (mut w, pod) = World::serving(mode);
         w.change(&pod, |pod| pod.lingers = true);
         w.delete(&pod);
         w.run_for(Duration::from_secs(60));
         assert!(w.exists(&pod), "it is not done before");
         assert_eq!(w.on_base(), listed(&[("biz1:1", Activated)]));
-        let back = w.pod("a", 2, &[("biz1", "2")]);
-        w.run_for(Duration::from_secs(60));
-        assert!(w.is_ready(&back) && !w.exists(&pod), "{mode:?}");
-        assert_eq!(w.on_base(), listed(&[("biz1:2", Activated)]));
+        if comes {
+            let back = w.pod("a", 2, &[("biz1", "2")]);
+            w.run_for(Duration::from_secs(40));
+            assert!(w.is_ready(&back) && !w.exists(&pod), "{mode:?}");
+            assert_eq!(w.on_base(), listed(&[("biz1:2", Activated)]));
+        } else {
+            w.run_for(Duration::from_secs(70));
+            assert_eq!((w.on_base(), w.pods.len()), (vec![], 0), "not for ever");
+        }
     }
 }

@@ -132,7 +132,7 @@ impl State {
         let urls = &self.config.module_urls;
         let mut pod = pod_from(object, &self.revisions, &Sources { referred: &self.references.known, ip, urls });
         let template = Template::of(&object.metadata);
-        (pod.awaits, pod.lingers) = (self.awaits(&template, base), self.lingers(&template, base));
+        (pod.awaits, pod.lingers) = (self.awaits(&template, base), self.lingers(&template));
         pod
     }
 

@@ -253,7 +253,7 @@ impl Cluster {
                     replaces: false,
                     shown_ready: pod.ready,
                     awaits: self.rollouts.waits(Some(&workload), Some(set.hash), &self.nodes[number].id, false),
-                    lingers: self.rollouts.lingers(Some(&workload), Some(set.hash), &self.nodes[number].id),
+                    lingers: self.rollouts.lingers(Some(&workload), Some(set.hash)),
                     not_done: Vec::new(),
                     trace: None,
                 }

@@ -238,7 +238,7 @@ fn does() -> impl Strategy<Value = Does> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 60, ..ProptestConfig::default() })]
 
     /// Whatever is late and in whatever order: no base is ever without a version, and none is told of a revision that it
     /// was not released to.
