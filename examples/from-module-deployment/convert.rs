@@ -55,7 +55,8 @@ impl Old<'_> {
     }
 
     fn template(&self, base: &str, stacked: bool, replace: bool) -> Result<Value> {
-        let (name, version) = (text(&self.module["name"], "module.name")?, text(&self.module["version"], "module.version")?);
+        let (name, version) =
+            (text(&self.module["name"], "module.name")?, text(&self.module["version"], "module.version")?);
         let labels = json!({
             "module-controller.koupleless.io/component": "module",
             "module.koupleless.io/name": name, "module.koupleless.io/version": version,
@@ -77,7 +78,8 @@ impl Old<'_> {
                 } },
                 "topologyKey": "kubernetes.io/hostname",
             });
-            template["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] = json!([apart]);
+            template["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] =
+                json!([apart]);
         }
         if replace {
             template["metadata"]["annotations"] = json!({ "modulet.koupleless.io/update": "replace" });
@@ -187,7 +189,10 @@ pub(crate) fn convert(object: &Value, base: Option<&str>) -> Result<Converted> {
     match policy {
         "scaleupthenscaledown" => remarks.push("scaleup_then_scaledown: nothing makes further bases here".to_owned()),
         _ if replace => {}
-        _ => remarks.push("is it a web module? Then a base cannot load two versions: modulet.koupleless.io/update: replace".to_owned()),
+        _ => remarks.push(
+            "is it a web module? Then a base cannot load two versions: modulet.koupleless.io/update: replace"
+                .to_owned(),
+        ),
     }
     let stacked = word(&spec["schedulingStrategy"]["schedulingPolicy"]) == "stacking";
     if stacked {

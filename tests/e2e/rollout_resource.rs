@@ -101,7 +101,9 @@ fn good() -> Vec<Value> {
             { "replicas": "20%", "selector": expression, "pause": { "durationSeconds": 600 } },
             { "replicas": "100%" },
         ])),
-        steps(&json!([{ "replicas": 2 }, { "replicas": 10 }, { "replicas": "9%" }, { "replicas": "100%", "pause": {} }])),
+        steps(
+            &json!([{ "replicas": 2 }, { "replicas": 10 }, { "replicas": "9%" }, { "replicas": "100%", "pause": {} }]),
+        ),
         steps(&json!(many)),
         json!({ "batches": { "count": 5, "beta": true, "confirm": true, "graySeconds": 60 } }),
         json!({ "batches": { "count": 1 } }),
@@ -116,9 +118,11 @@ fn good() -> Vec<Value> {
 /// What is refused, and words that must be said of it.
 fn bad() -> Vec<(Value, &'static str)> {
     let selector = json!({ "matchLabels": { "a": "b" } });
-    let of = |kind: &str, version: &str| json!({
-        "batches": { "count": 2 }, "workloadRef": { "apiVersion": version, "kind": kind, "name": "biz1" },
-    });
+    let of = |kind: &str, version: &str| {
+        json!({
+            "batches": { "count": 2 }, "workloadRef": { "apiVersion": version, "kind": kind, "name": "biz1" },
+        })
+    };
     let rise = "steps rise";
     let end = "the last step is for all bases: replicas \"100%\", without a selector";
     let one = "say steps or batches, one of the two";
@@ -151,11 +155,17 @@ fn bad() -> Vec<(Value, &'static str)> {
         (json!({ "batches": { "count": 101 } }), "less than or equal to 100"),
         (json!({ "batches": { "count": 1, "beta": true } }), "beta is the first of at least two batches"),
         (json!({ "batches": { "count": 2 }, "maxParallel": 0 }), "greater than or equal to 1"),
-        (json!({ "batches": { "count": 2 }, "failurePolicy": { "action": "Stop" } }), "supported values: \"Pause\", \"Rollback\""),
+        (
+            json!({ "batches": { "count": 2 }, "failurePolicy": { "action": "Stop" } }),
+            "supported values: \"Pause\", \"Rollback\"",
+        ),
         (json!({ "batches": { "count": 2 }, "joinedBases": "Ignore" }), "supported values: \"Wait\", \"Release\""),
         (of("StatefulSet", "apps/v1"), "a StatefulSet has rollingUpdate.partition of its own"),
         (of("Deployment", "extensions/v1beta1"), "workloadRef is a Deployment or a DaemonSet of apps/v1"),
-        (json!({ "batches": { "count": 2 }, "workloadRef": { "kind": "Deployment", "name": "a" } }), "apiVersion: Required"),
+        (
+            json!({ "batches": { "count": 2 }, "workloadRef": { "kind": "Deployment", "name": "a" } }),
+            "apiVersion: Required",
+        ),
     ]
 }
 
@@ -180,7 +190,9 @@ async fn what_makes_no_sense_is_refused_in_words_that_say_what_does() -> Result<
     let made = rollouts.create(&PostParams::default(), &first).await?;
     let seen = place.kubectl(&["get", "mro", "biz1", "-o", "json"]).await?;
     let seen: Value = serde_json::from_str(&seen)?;
-    for (field, value) in [("maxParallel", json!(10)), ("progressDeadlineSeconds", json!(600)), ("joinedBases", json!("Wait"))] {
+    for (field, value) in
+        [("maxParallel", json!(10)), ("progressDeadlineSeconds", json!(600)), ("joinedBases", json!("Wait"))]
+    {
         assert_eq!(seen["spec"][field], value, "{field}");
     }
     assert_eq!(seen["spec"]["failurePolicy"], json!({ "maxFailures": 0, "action": "Pause" }));
@@ -229,7 +241,8 @@ async fn kubectl_get_says_how_far_a_release_is() -> Result<()> {
     assert_eq!(kept.phase, Some(Phase::Waiting));
 
     let table = place.kubectl(&["get", "mro"]).await?;
-    let words = |line: usize| table.lines().nth(line).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+    let words =
+        |line: usize| table.lines().nth(line).unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(words(0), "NAME WORKLOAD PHASE STEP DONE FAILED WAITING FOR AGE");
     assert!(words(1).starts_with("release biz1 Waiting 2/3 6/30 1 confirmation "), "{table}");
     let wide = place.kubectl(&["get", "modulerollouts", "-o", "wide"]).await?;

@@ -2,8 +2,8 @@
 
 use std::{fs, path::Path};
 
-use anyhow::{Context as _, Result};
 use crate::convert::{Converted, convert, is_module_deployment};
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 fn old() -> Result<Vec<Value>> {

@@ -174,7 +174,8 @@ async fn what_is_optional_is_not_there_unless_it_is_asked_for() {
 #[tokio::test]
 async fn rights_for_releases_in_batches_are_the_charts_to_say() {
     let of = async |values: Value| {
-        let values = json!({ "mqtt": { "host": "broker" }, "moduleRollouts": values, "rbac": { "peerDeployments": false } });
+        let values =
+            json!({ "mqtt": { "host": "broker" }, "moduleRollouts": values, "rbac": { "peerDeployments": false } });
         helm_template("somewhere", &values).await.unwrap()
     };
     let role = |documents: &[Value], name: &str| {
