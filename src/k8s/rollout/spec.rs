@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{schema, status::ModuleRolloutStatus};
 
 /// Releases a workload's new revisions in batches of bases.
+#[expect(clippy::duplicated_attributes, reason = "columns of one type")]
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "modulet.koupleless.io",
@@ -33,7 +34,7 @@ use super::{schema, status::ModuleRolloutStatus};
 ]))]
 pub struct ModuleRolloutSpec {
     /// The workload whose new revisions are released in batches: a Deployment, or a DaemonSet with the update
-    /// strategy OnDelete. It cannot be changed: make another ModuleRollout for another workload.
+    /// strategy `OnDelete`. It cannot be changed: make another `ModuleRollout` for another workload.
     #[schemars(extend("x-kubernetes-validations" = [
         { "rule": "self == oldSelf",
           "message": "workloadRef cannot be changed: make another ModuleRollout for another workload" },
@@ -55,7 +56,7 @@ pub struct ModuleRolloutSpec {
           "message": "steps rise: each has a higher per cent than the one before" }
     ]))]
     pub steps: Option<Vec<Step>>,
-    /// Batches of about the same size, in the words of Koupleless' ModuleDeployment; instead of steps.
+    /// Batches of about the same size, in the words of Koupleless' `ModuleDeployment`; instead of steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batches: Option<Batches>,
     /// So many bases are at work on the new revision at once.
