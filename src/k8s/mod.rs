@@ -19,7 +19,7 @@ mod urls;
 mod workload;
 mod zones;
 
-pub use admission::{admits, is_tolerated};
+pub use admission::{admits, is_tolerated, selects};
 pub use daemons::{Intruder, intruder, is_module, typical_base};
 pub use environment::{Reference, Referred, Sources, references};
 pub use node::{NodePatches, NodeWriter, Ready, is_by_modulet, kubelet_version, node_says_ready, node_says_stopped};
