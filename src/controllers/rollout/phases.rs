@@ -1,16 +1,15 @@
 //! How a release comes from one phase to the next: a new revision, the way back, requests, and waits between batches.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use super::{
     facts::{BaseFacts, PodIs},
     requests::{Request, Word},
-    suitable::Suits,
     turn::Turn,
     words,
 };
 use crate::{
-    domain::{BaseId, Later},
+    domain::Later,
     k8s::rollout::{JoinedBases, Phase},
 };
 
@@ -19,7 +18,7 @@ const FORGIVEN_FOR: Duration = Duration::from_secs(60);
 /// What is left of a pause is written so often, rounded up: a restart makes no pause shorter.
 const PAUSE_STEPS: u32 = 30;
 
-impl<'a> Turn<'a, '_> {
+impl Turn<'_, '_> {
     /// The stable revision is the current one: nothing is held, and what had another one comes back.
     pub(super) fn returns(&mut self) {
         let alone = |base: &BaseFacts<'_>| self.is_ready(base) && !base.has_another_than(&self.current);
