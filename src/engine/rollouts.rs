@@ -114,17 +114,22 @@ impl State {
     ) -> RolloutFacts<'a> {
         let uid = workload.as_ref().map(|facts| Arc::clone(&facts.uid)).unwrap_or_default();
         let revisions = self.revisions.of_workload(&uid, &name.name);
-        let mut pods = HashMap::<&BaseId, Vec<PodFacts>>::new();
+        let mut pods = HashMap::<&BaseId, (Vec<PodFacts>, Vec<Arc<str>>)>::new();
         let of_it = self.index.of_workload(&uid).filter_map(|uid| self.pods.get(uid));
-        for pod in of_it.filter(|pod| pod.pod.is_live()) {
+        for pod in of_it.filter(|pod| !pod.pod.terminal) {
             let Some(revision) = pod.template.revision.clone() else { continue };
-            pods.entry(&pod.base).or_default().push(PodFacts { uid: pod.pod.uid.clone(), revision, is: pod.is() });
+            let (live, going) = pods.entry(&pod.base).or_default();
+            if pod.pod.is_live() {
+                live.push(PodFacts { uid: pod.pod.uid.clone(), revision, is: pod.is() });
+            } else {
+                going.push(revision);
+            }
         }
-        let bases = pods.into_iter().filter_map(|(base, pods)| {
+        let bases = pods.into_iter().filter_map(|(base, (pods, going))| {
             let state = self.bases.get(base)?;
             let reachable = matches!(state.reachability, None | Some(Reachability::Online | Reachability::Unknown));
             let cluster = state.base.info.as_ref().and_then(|info| info.cluster.as_deref());
-            Some(BaseFacts { base, node: &state.node.name, cluster, reachable, pods })
+            Some(BaseFacts { base, node: &state.node.name, cluster, reachable, pods, going })
         });
         RolloutFacts { workload, revisions, bases: bases.collect(), labels_of, wall: Timestamp::now() }
     }

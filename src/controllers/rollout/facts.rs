@@ -31,7 +31,7 @@ pub struct RolloutFacts<'a> {
     pub workload: Option<WorkloadFacts>,
     /// The revisions of its template, the current one last.
     pub revisions: Vec<Arc<str>>,
-    /// Bases with live Pods of it, in any order.
+    /// Bases with Pods of it, in any order.
     pub bases: Vec<BaseFacts<'a>>,
     /// Labels of a base's Node.
     pub labels_of: &'a dyn Fn(&BaseId) -> BTreeMap<String, String>,
@@ -52,7 +52,7 @@ pub struct WorkloadFacts {
     pub suits: Suits,
 }
 
-/// A base with live Pods of the workload.
+/// A base with Pods of the workload.
 #[derive(Debug)]
 pub struct BaseFacts<'a> {
     /// Which base.
@@ -65,6 +65,8 @@ pub struct BaseFacts<'a> {
     pub reachable: bool,
     /// Its live Pods of the workload.
     pub pods: Vec<PodFacts>,
+    /// Revisions of Pods of the workload that are being deleted: what the others' statuses say may be from before.
+    pub going: Vec<Arc<str>>,
 }
 
 /// A live Pod.
@@ -99,9 +101,9 @@ impl BaseFacts<'_> {
         of_it.max_by_key(|pod| (pod.is == PodIs::Ready, pod.is != PodIs::Awaiting))
     }
 
-    /// Another revision's Pod is on it.
+    /// Another revision's Pod is on it, also one that goes.
     pub(super) fn has_another_than(&self, revision: &str) -> bool {
-        self.pods.iter().any(|pod| &*pod.revision != revision)
+        self.pods.iter().map(|pod| &pod.revision).chain(&self.going).any(|other| &**other != revision)
     }
 }
 

@@ -51,7 +51,14 @@ mod tests {
         let facts: Vec<_> = ids
             .iter()
             .zip(clusters)
-            .map(|(base, cluster)| BaseFacts { base, node: base.as_str(), cluster, reachable: true, pods: Vec::new() })
+            .map(|(base, cluster)| BaseFacts {
+                base,
+                node: base.as_str(),
+                cluster,
+                reachable: true,
+                pods: Vec::new(),
+                going: Vec::new(),
+            })
             .collect();
         let all: Vec<_> = facts.iter().collect();
         let names = |joined: &HashSet<&BaseId>| -> String { in_order(&all, joined).iter().map(|b| b.node).collect() };

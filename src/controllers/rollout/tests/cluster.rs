@@ -277,24 +277,6 @@ impl Cluster {
     fn counts(&mut self) {
         let serving = self.serving();
         self.was_full |= serving == self.nodes.len();
-        if self.was_full && serving < self.fewest {
-            for (number, node) in self.nodes.iter().enumerate() {
-                if !node.jvm.list.values().any(|state| *state == ModuleState::Activated) {
-                    let pods: Vec<_> = self
-                        .pods_on(number)
-                        .into_iter()
-                        .map(|p| (p.uid, p.workload.revision, p.deleting, p.superseded, p.awaits.is_some(), p.lingers))
-                        .collect();
-                    eprintln!(
-                        "base {number} {:?} {pods:?} {:?} sets {:?} {:?}",
-                        node.jvm.list,
-                        node.base.ledger,
-                        self.deployment.sets,
-                        node.base.modules().map(|m| m.cloned().collect::<Vec<_>>())
-                    );
-                }
-            }
-        }
         if self.was_full {
             self.fewest = self.fewest.min(serving);
         }

@@ -73,30 +73,3 @@ proptest! {
         prop_assert!(matches!(cluster.status().phase, Some(Phase::Completed | Phase::Idle)), "{:?}", cluster.status());
     }
 }
-
-#[test]
-fn trace_it() {
-    let mut cluster = installed(BASES, 0, confirmed(), 3);
-    cluster.deployment.template = "2";
-    let mut moment = 0;
-    for (moments, does) in [
-        (395, Does::Template("1")),
-        (155, Does::Dies),
-        (302, Does::Confirm),
-        (168, Does::Confirm),
-        (135, Does::Confirm),
-        (315, Does::Confirm),
-    ] {
-        for _ in 0..moments {
-            cluster.happens();
-            moment += 1;
-            assert_eq!(cluster.fewest, BASES, "{moment} {:?}", cluster.status());
-        }
-        match does {
-            Does::Confirm => cluster.says("confirm"),
-            Does::Template(hash) => cluster.deployment.template = hash,
-            Does::Dies => cluster.begin(),
-            Does::Abort => cluster.says("abort"),
-        }
-    }
-}

@@ -35,8 +35,18 @@ impl Cluster {
                     PodFacts { uid: pod.id.to_string().into(), revision, is }
                 })
                 .collect();
+            let goes = |pod: &&super::deployment::Pod| pod.base == Some(number) && pod.deleting && !pod.failed;
+            let going: Vec<_> =
+                deployment.pods.iter().filter(goes).map(|p| deployment.sets[p.set].hash.into()).collect();
             let (base, node) = (&node.id, node.id.as_str());
-            (!pods.is_empty()).then_some(BaseFacts { base, node, cluster: None, reachable: true, pods })
+            (!pods.is_empty() || !going.is_empty()).then_some(BaseFacts {
+                base,
+                node,
+                cluster: None,
+                reachable: true,
+                pods,
+                going,
+            })
         });
         RolloutFacts {
             workload,
