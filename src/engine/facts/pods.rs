@@ -67,7 +67,7 @@ impl State {
         let uid = pod.uid.clone();
         let version = version(&object.metadata);
         let owner = Owner::of(&object.metadata);
-        let template = Template::of(&object.metadata);
+        let template = Box::new(Template::of(&object.metadata));
         let cost = object.metadata.annotations.as_ref().and_then(|all| all.get(names::DELETION_COST));
         let deletion_cost = cost.map(|cost| cost.as_str().into());
         match self.pods.get_mut(&uid) {

@@ -32,7 +32,7 @@ pub(in crate::engine) struct PodState {
     /// Its [`names::DELETION_COST`].
     pub(in crate::engine) deletion_cost: Option<Box<str>>,
     /// What it was made from.
-    pub(in crate::engine) template: Template,
+    pub(in crate::engine) template: Box<Template>,
     pub(in crate::engine) deletion: Tracked<()>,
     /// Since when the API server is about to remove it without us.
     pub(in crate::engine) marked: Option<Instant>,
