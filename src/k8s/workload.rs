@@ -20,11 +20,14 @@ const DEPLOYMENT_REVISION: &str = "deployment.kubernetes.io/revision";
 /// The same of Argo Rollouts, whose Rollout takes the place of a Deployment.
 const ROLLOUT_REVISION: &str = "rollout.argoproj.io/revision";
 
+/// Whose it is, the name of its Deployment, and the hash of its template.
+type ReplicaSet = (Workload, Option<Arc<str>>, Option<Arc<str>>);
+
 /// Revisions of templates, as replica sets and controller revisions tell them.
 #[derive(Debug, Default)]
 pub struct Revisions {
     /// With the name of its Deployment and the hash of its template.
-    replica_sets: Listed<String, (Workload, Option<Arc<str>>, Option<Arc<str>>)>,
+    replica_sets: Listed<String, ReplicaSet>,
     /// (uid of the owner, what the Pod's label says) → revision.
     controller_revisions: Listed<(String, String), i64>,
 }

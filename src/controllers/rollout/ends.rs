@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::{
     objects::note,
-    rollout::{Rollout, Write},
+    one::{Rollout, Write},
     rollouts::Rollouts,
     words,
 };

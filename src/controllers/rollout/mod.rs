@@ -12,7 +12,7 @@ mod objects;
 mod order;
 mod phases;
 mod requests;
-mod rollout;
+mod one;
 mod rollouts;
 mod suitable;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     facts::{RolloutFacts, WorkloadFacts, WorkloadName, kind_of},
-    rollout::Rollout,
+    one::Rollout,
     suitable::Suits,
     turn::Memory,
 };

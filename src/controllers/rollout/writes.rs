@@ -10,7 +10,7 @@ use super::{
     facts::{Kind, RolloutFacts},
     objects::{finalizer_write, has_finalizer, note, path, status_write},
     requests::first_request,
-    rollout::{Rollout, Write},
+    one::{Rollout, Write},
     rollouts::Planned,
 };
 use crate::{

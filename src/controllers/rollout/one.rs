@@ -53,9 +53,8 @@ impl Rollout {
             let named = || bases.iter().filter(|base| *base != ALL).map(|base| BaseId::new(base.as_str()));
             let all = bases.iter().any(|base| base == ALL);
             let open: BTreeSet<BaseId> = match (is_current, all) {
-                (true, true) => self.memory.opened.clone(),
-                (true, false) => named().filter(|base| self.memory.opened.contains(base)).collect(),
-                (false, true) => self.memory.opened.clone(),
+                                (true, false) => named().filter(|base| self.memory.opened.contains(base)).collect(),
+                (_, true) => self.memory.opened.clone(),
                 (false, false) => named().collect(),
             };
             (Arc::from(revision.as_str()), open)
