@@ -9,10 +9,10 @@ mod decide;
 mod ends;
 mod facts;
 mod objects;
+mod one;
 mod order;
 mod phases;
 mod requests;
-mod one;
 mod rollouts;
 mod suitable;
 #[cfg(test)]

@@ -53,7 +53,7 @@ impl Rollout {
             let named = || bases.iter().filter(|base| *base != ALL).map(|base| BaseId::new(base.as_str()));
             let all = bases.iter().any(|base| base == ALL);
             let open: BTreeSet<BaseId> = match (is_current, all) {
-                                (true, false) => named().filter(|base| self.memory.opened.contains(base)).collect(),
+                (true, false) => named().filter(|base| self.memory.opened.contains(base)).collect(),
                 (_, true) => self.memory.opened.clone(),
                 (false, false) => named().collect(),
             };

@@ -9,8 +9,8 @@ use super::{
     decide,
     facts::{Kind, RolloutFacts},
     objects::{finalizer_write, has_finalizer, note, path, status_write},
-    requests::first_request,
     one::{Rollout, Write},
+    requests::first_request,
     rollouts::Planned,
 };
 use crate::{
