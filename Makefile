@@ -17,12 +17,12 @@ MINUTES ?= 10
 CARGO_CYCLONEDX = 0.5.9
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node control-plane build image test test-node chaos demo bench dist lint deny rust
+.PHONY: help setup setup-node control-plane build image definition test test-node chaos demo bench dist lint deny rust
 
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: rust ## Install and build what the tests need (Mosquitto, Java, a control plane, Helm, Prometheus' query engine)
+setup: rust ## Install and build what the tests need (Mosquitto, Java, Lua, a control plane, Helm, Prometheus' query engine)
 	@tests/kit/setup
 
 setup-node: rust ## The same for test-node, too (a kubelet, containerd, runc, buildah)
@@ -37,6 +37,9 @@ build: rust ## Build modulet, optimised, into target/release
 image: ## Build the image as an OCI archive, without Docker, and check it (BINARY=…: of this program instead of an optimised build)
 	$(if $(BINARY),,@$(MAKE) --no-print-directory build)
 	@image/archive $(or $(BINARY),target/release/modulet)
+
+definition: rust ## Make the chart's definition of ModuleRollout (CRD) from its types anew
+	MODULET_RENEW=1 cargo test --locked --test rollout definition
 
 test: setup ## Run all tests, with a real control plane, a real broker and real bases
 	cargo test --workspace --locked --no-fail-fast

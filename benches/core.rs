@@ -187,6 +187,8 @@ fn pod(number: usize) -> Pod {
         drain: std::time::Duration::ZERO,
         replaces: false,
         shown_ready: true,
+        awaits: None,
+        lingers: false,
         not_done: Vec::new(),
         trace: None,
     }

@@ -6,7 +6,7 @@ use k8s_openapi::api::{
 };
 use kube::core::PartialObjectMeta;
 
-use crate::k8s::names;
+use crate::k8s::{names, rollout::ModuleRollout};
 
 /// Both component labels that module Pods may have; their owners inherit them from the template.
 pub(super) const LABELS: [&str; 2] = [names::COMPONENT, names::COMPONENT_OLD];
@@ -60,6 +60,10 @@ pub enum Watched {
     ApiServer(Option<String>),
     /// Some `DaemonSet`: whether its Pods are modules stands in its template, which can't be selected by.
     DaemonSet(Box<Seen<DaemonSet>>),
+    /// A `ModuleRollout`.
+    Rollout(Box<Seen<ModuleRollout>>),
+    /// Some Deployment: whether its Pods are modules stands in its template, which can't be selected by.
+    Workload(Box<Seen<Deployment>>),
     /// An object of modulet's own record.
     Record(Box<Seen<ConfigMap>>),
 }
@@ -68,11 +72,11 @@ impl Watched {
     /// How many watches there are: readiness waits for the first list of each.
     pub const COUNT: usize = Self::SINGLE + 3 * LABELS.len();
     /// Kinds with one watch.
-    const SINGLE: usize = 5;
+    const SINGLE: usize = 7;
     /// The number of the watch of Nodes with zones, which is there only where zones are left to us.
     pub const ZONES: usize = 4;
-    /// The numbers of the watches that begin with the lead: Pods and the record.
-    pub const WITH_THE_LEAD: [usize; 2] = [0, 3];
+    /// The numbers of the watches that begin with the lead: Pods, the record, and how far releases are.
+    pub const WITH_THE_LEAD: [usize; 3] = [0, 3, 5];
 
     /// The number of the watch that it comes from, and the mark in the stream that it is.
     fn mark(&self) -> (usize, Option<Mark>) {
@@ -84,6 +88,8 @@ impl Watched {
             // After the first one nothing more is looked at.
             Self::ZonedNode(Seen::Applied(_)) => (Self::ZONES, Some(Mark::Ends)),
             Self::ZonedNode(seen) => (Self::ZONES, seen.mark()),
+            Self::Rollout(seen) => (5, seen.mark()),
+            Self::Workload(seen) => (6, seen.mark()),
             Self::ApiServer(_) => (Self::COUNT, None),
             Self::ReplicaSet(watch, seen) => (Self::SINGLE + watch, seen.mark()),
             Self::ControllerRevision(watch, seen) => (Self::SINGLE + LABELS.len() + watch, seen.mark()),

@@ -113,6 +113,9 @@ impl Publisher {
         let (version, kind, namespace, name, uid) = match note.subject {
             Subject::Pod(namespace, name, uid) => ("v1", "Pod", Some(namespace), name, Some(uid)),
             Subject::Deployment(namespace, name, uid) => ("apps/v1", "Deployment", Some(namespace), name, Some(uid)),
+            Subject::ModuleRollout(namespace, name, uid) => {
+                ("modulet.koupleless.io/v1alpha1", "ModuleRollout", Some(namespace), name, Some(uid))
+            }
             Subject::Lease(namespace, name, uid) => {
                 ("coordination.k8s.io/v1", "Lease", Some(namespace), name, Some(uid))
             }

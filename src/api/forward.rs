@@ -21,8 +21,8 @@ type Changes = BoxStream<'static, Result<Watched, watcher::Error>>;
 /// Begins with a list.
 pub(super) type Start = Box<dyn Fn() -> Changes + Send>;
 
-/// Hands on what comes, for as long as somebody takes it. What is refused with 403 is as if there were nothing, where
-/// one can do `without`, until it is granted.
+/// Hands on what comes, for as long as somebody takes it. What is refused with 403, or is a kind that the cluster does
+/// not have (404), is as if there were nothing, where one can do `without`, until it is granted or there.
 pub(super) async fn forward(
     what: &'static str,
     start: Start,
@@ -58,11 +58,11 @@ pub(super) async fn forward(
             Some(Err(error)) => {
                 metrics.watch_errors.inc();
                 let answer = Answer::of(&error);
-                let forbidden = matches!(answer, Answer::Refused(Some(403)));
+                let forbidden = matches!(answer, Answer::Refused(Some(403 | 404)));
                 let cause = words(error);
                 if let Some(nothing) = without.take_if(|_| forbidden) {
                     said.is_new(&cause);
-                    warn!(what, "not allowed to watch; going on without");
+                    warn!(what, "not allowed to watch, or not there; going on without");
                     for event in nothing {
                         if to.send(event).await.is_err() {
                             return;

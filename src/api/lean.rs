@@ -21,7 +21,10 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 
-use crate::k8s::keep_wanted_annotations;
+use crate::k8s::{
+    keep_wanted_annotations,
+    rollout::{ModuleRollout, ModuleRolloutSpec, ModuleRolloutStatus},
+};
 use pod::LeanPodSpec;
 
 /// An object of which only what is needed has been read.
@@ -166,6 +169,23 @@ impl Watchable for PartialObjectMeta<ReplicaSet> {
     fn from_parts(parts: Self::Parts) -> Self {
         Self { metadata: parts.metadata.into(), ..Self::default() }
     }
+}
+
+impl Watchable for ModuleRollout {
+    type Parts = Rollout;
+
+    fn from_parts(parts: Self::Parts) -> Self {
+        Self { metadata: parts.metadata.into(), spec: parts.spec, status: parts.status }
+    }
+}
+
+/// A `ModuleRollout`.
+#[derive(Deserialize)]
+pub struct Rollout {
+    #[serde(default)]
+    metadata: Meta,
+    spec: ModuleRolloutSpec,
+    status: Option<ModuleRolloutStatus>,
 }
 
 /// Of Nodes that are not ours.

@@ -16,6 +16,8 @@ pub enum Subject {
     Pod(String, String, String),
     /// A Deployment: namespace, name, uid.
     Deployment(String, String, String),
+    /// A `ModuleRollout`: namespace, name, uid.
+    ModuleRollout(String, String, String),
     /// A `ConfigMap` of modulet's record: namespace, name.
     ConfigMap(String, String),
     /// A Lease: namespace, name, uid.

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::{
+    apps::v1::ReplicaSet,
+    core::v1::{ConfigMap, Secret},
+};
 use kube::{Api, Client};
 use tokio::{sync::mpsc, time::timeout};
 
@@ -79,6 +82,11 @@ async fn read(client: Client, reference: &Reference) -> Result<Referred, kube::E
         Reference::ConfigMap(namespace, name) => {
             let object = Api::<ConfigMap>::namespaced(client, namespace).get_opt(name).await?;
             object.map(|o| o.data.unwrap_or_default())
+        }
+        Reference::Template(namespace, name) => {
+            let object = Api::<ReplicaSet>::namespaced(client, namespace).get_opt(name).await?;
+            let template = object.and_then(|o| o.spec?.template);
+            template.map(|template| [("template".to_owned(), serde_json::json!(template).to_string())].into())
         }
         Reference::Secret(namespace, name) => {
             let object = Api::<Secret>::namespaced(client, namespace).get_opt(name).await?;

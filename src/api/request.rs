@@ -29,6 +29,19 @@ impl Request {
         Self { method: Method::PATCH, path, content_type, body: body.to_string().into_bytes() }
     }
 
+    /// JSON patch: operations in order, all or none.
+    pub fn json_patch(path: String, body: &serde_json::Value) -> Self {
+        let content_type = "application/json-patch+json";
+        Self { method: Method::PATCH, path, content_type, body: body.to_string().into_bytes() }
+    }
+
+    /// Server-side apply: what was written before and is not in the body goes.
+    pub fn apply(path: String, body: &serde_json::Value) -> Self {
+        let content_type = "application/apply-patch+yaml";
+        let path = format!("{path}?fieldManager=modulet&force=true");
+        Self { method: Method::PATCH, path, content_type, body: body.to_string().into_bytes() }
+    }
+
     /// What is sent.
     #[cfg(test)]
     pub(crate) fn body(&self) -> serde_json::Value {

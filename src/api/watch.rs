@@ -17,12 +17,18 @@ use super::{
     lean::{Lean, Watchable},
     version::version,
 };
-use crate::{k8s::names, lead::Lead, metrics::Metrics, tasks::Tasks};
+use crate::{
+    k8s::{names, rollout::ModuleRollout},
+    lead::Lead,
+    metrics::Metrics,
+    tasks::Tasks,
+};
 
 /// Kinds that are read when we lead.
-const WITH_THE_LEAD: [&str; 2] = [PODS, RECORD];
+const WITH_THE_LEAD: [&str; 3] = [PODS, RECORD, ROLLOUTS];
 const PODS: &str = "Pods";
 const RECORD: &str = "ConfigMaps";
+const ROLLOUTS: &str = "ModuleRollouts";
 
 /// What is ours.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +87,13 @@ pub fn watch(
         let changes = changes::<PartialObjectMeta<Node>>(client, with_zone, Watched::ZonedNode);
         run("Nodes with zones", first_ordinary(changes), None);
     }
+
+    // A cluster that has no such kind has none of them.
+    let wrap = |seen| Watched::Rollout(Box::new(seen));
+    run(ROLLOUTS, changes::<ModuleRollout>(client, which(), wrap), Some(nothing(wrap)));
+
+    let wrap = |seen| Watched::Workload(Box::new(seen));
+    run("workloads", changes::<Deployment>(client, which(), wrap), Some(nothing(wrap)));
 
     let wrap = |seen| Watched::DaemonSet(Box::new(seen));
     run("DaemonSets", changes::<DaemonSet>(client, which(), wrap), Some(nothing(wrap)));

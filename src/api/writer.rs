@@ -30,6 +30,10 @@ pub enum Key {
     Record(Arc<str>),
     /// Replicas of a Deployment, by its uid.
     Scale(String),
+    /// A `ModuleRollout`, by its uid.
+    Rollout(String),
+    /// The template of a workload whose `ModuleRollout` has this uid.
+    RolledBack(String),
     /// Deletion cost of a Pod, with the uid of its Deployment.
     PodCost(String, PodUid),
 }
@@ -43,6 +47,8 @@ impl Key {
             Self::Lease(_) => "lease",
             Self::Record(_) => "record",
             Self::Scale(_) => "scale",
+            Self::Rollout(_) => "rollout",
+            Self::RolledBack(_) => "roll_back",
             Self::PodCost(..) => "pod_cost",
         }
     }

@@ -152,6 +152,7 @@ async fn module_pods(client: &Client) -> Look<(BTreeSet<String>, BTreeSet<(Strin
             read.extend(k8s::references(&pod).into_iter().map(|reference| match reference {
                 Reference::ConfigMap(namespace, _) => (namespace, "configmaps"),
                 Reference::Secret(namespace, _) => (namespace, "secrets"),
+                Reference::Template(namespace, _) => (namespace, "replicasets"),
             }));
             namespaces.extend(pod.metadata.namespace);
         }

@@ -39,7 +39,7 @@ impl Right {
 /// Group, resources, verbs, where, what is not done without.
 type Rule = (&'static str, &'static [&'static str], &'static [&'static str], Scope, Option<&'static str>);
 /// In the order of the chart's file.
-const RULES: [Rule; 10] = [
+const RULES: [Rule; 12] = [
     ("", &["nodes"], &["list", "watch", "create", "patch", "delete"], Scope::Cluster, None),
     ("", &["nodes/status"], &["patch"], Scope::Cluster, None),
     ("", &["pods"], &["list", "watch", "delete"], Scope::Cluster, None),
@@ -56,6 +56,8 @@ const RULES: [Rule; 10] = [
     ),
     ("apps", &["deployments"], &["list", "watch"], Scope::Cluster, Some(NO_PEERS)),
     ("apps", &["deployments/scale"], &["patch"], Scope::Cluster, Some(NO_PEERS)),
+    ("modulet.koupleless.io", &["modulerollouts"], &["list", "watch", "patch"], Scope::Cluster, Some(NO_ROLLOUTS)),
+    ("modulet.koupleless.io", &["modulerollouts/status"], &["patch"], Scope::Cluster, Some(NO_ROLLOUTS)),
     ("coordination.k8s.io", &["leases"], &["create", "patch"], Scope::Leases, None),
     ("coordination.k8s.io", &["leases"], &["get", "list", "watch", "create", "update"], Scope::Own, None),
 ];
@@ -63,6 +65,7 @@ const RULES: [Rule; 10] = [
 const FOR_HTTP: Rule =
     ("", &["pods"], &["patch"], Scope::Own, Some("bases over HTTP do not find the replica that leads"));
 const NO_PEERS: &str = "peer Deployments do not follow the number of bases";
+const NO_ROLLOUTS: &str = "no workload is released in batches (ModuleRollout)";
 /// The record, in modulet's own namespace.
 const RECORD: [&str; 4] = ["list", "watch", "create", "patch"];
 const NO_RECORD: &str = "after a restart modules whose Pods went meanwhile stay on their bases";

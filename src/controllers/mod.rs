@@ -3,3 +3,4 @@
 //! **Invariant:** nothing here does I/O or reads a clock; what is to be done comes out as effects.
 
 pub mod peers;
+pub mod rollout;

@@ -12,6 +12,7 @@ mod module;
 mod outcome;
 mod pod;
 mod reason;
+mod release;
 mod settings;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -29,6 +30,7 @@ pub use module::{Command, ListedModule, ModuleId, ModuleSpec, ModuleState, Origi
 pub use outcome::{ContainerOutcome, Phase, PodOutcome, Rejection};
 pub use pod::{Container, ContainerHistory, Content, Pod, PodUid, Role, Workload};
 pub use reason::Reason;
+pub use release::Release;
 pub use settings::Settings;
 pub use text::{printable, printable_bytes, without_credentials};
 pub use times::{FAR, Later};

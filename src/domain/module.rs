@@ -169,7 +169,7 @@ impl Command {
     }
 
     /// The modules that it brings to the base.
-    pub(super) fn installs(&self) -> &[ModuleSpec] {
+    pub(crate) fn installs(&self) -> &[ModuleSpec] {
         match self {
             Self::Install(spec, _) => std::slice::from_ref(spec),
             Self::Baseline(specs) => specs,

@@ -105,6 +105,11 @@ pub struct Pod {
     pub replaces: bool,
     /// The API says that it is Ready, so it may have requests.
     pub shown_ready: bool,
+    /// Its base has not had its turn in a release of its workload: what it waits for, for people. No command is sent
+    /// for it, and what serves in its place stays.
+    pub awaits: Option<Arc<str>>,
+    /// Its workload has another revision by now: if it is deleted, what it ran stays for some time for its successor.
+    pub lingers: bool,
     /// What it asks for and a base has not, for people: fields of its spec.
     pub not_done: Vec<String>,
     /// What whoever made it calls the work that it belongs to (label `trace.koupleless.io/id`).

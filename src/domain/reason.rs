@@ -9,6 +9,8 @@ pub enum Reason {
     Switching,
     /// A later claim on the same module name has the base.
     Held,
+    /// Its base has not had its turn in a release.
+    AwaitingBatch,
     /// The install failed; the next try comes after a back-off.
     InstallFailed,
     /// The jar's own name or version is not the Pod's.
@@ -41,10 +43,11 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Installing,
         Self::Switching,
         Self::Held,
+        Self::AwaitingBatch,
         Self::InstallFailed,
         Self::ModuleMismatch,
         Self::WaitingForBase,
@@ -87,6 +90,7 @@ impl Reason {
             Self::Installing => "Installing",
             Self::Switching => "Switching",
             Self::Held => "Held",
+            Self::AwaitingBatch => "AwaitingBatch",
             Self::InstallFailed => "InstallFailed",
             Self::ModuleMismatch => "ModuleMismatch",
             Self::WaitingForBase => "WaitingForBase",

@@ -18,6 +18,7 @@ mod peers;
 mod pictures;
 mod record;
 mod references;
+mod rollouts;
 mod state;
 mod surroundings;
 mod suspicion;
@@ -167,16 +168,18 @@ impl State {
     /// Decides on every base that something happened to or whose time has come, and on what concerns all of them.
     fn plan(&mut self, now: Instant) -> Vec<Effect> {
         let mut out = Vec::new();
-        self.see_revisions();
-        let (mut peers, mut references) = (false, false);
+        self.see_revisions(now);
+        let (mut peers, mut references, mut rollouts) = (false, false, false);
         while let Some(task) = self.schedule.due(now) {
             match task {
                 Task::Base(base) => drop(self.dirty.insert(base)),
                 Task::Peers => peers = true,
+                Task::Rollouts => rollouts = true,
                 Task::References => references = true,
                 Task::Record => {} // looked at below, whatever the reason for this turn
             }
         }
+        self.plan_rollouts(rollouts, now, &mut out);
         for id in std::mem::take(&mut self.dirty) {
             let started = Instant::now();
             self.plan_base(&id, now, &mut out);

@@ -13,12 +13,13 @@ mod node;
 mod pod;
 mod pressure;
 mod record;
+pub mod rollout;
 mod status;
 mod urls;
 mod workload;
 mod zones;
 
-pub use admission::{admits, is_tolerated};
+pub use admission::{admits, is_tolerated, selects};
 pub use daemons::{Intruder, intruder, is_module, typical_base};
 pub use environment::{Reference, Referred, Sources, references};
 pub use node::{NodePatches, NodeWriter, Ready, is_by_modulet, kubelet_version, node_says_ready, node_says_stopped};
@@ -30,5 +31,5 @@ pub use record::{
 };
 pub use status::{StatusWriter, status_patch};
 pub use urls::{ModuleUrls, UrlPrefix};
-pub use workload::{Owner, Revisions};
+pub use workload::{Owner, Revisions, made_by};
 pub use zones::spreads_over_zones;

@@ -76,6 +76,14 @@ pub const LEDGER: &str = "modulet.koupleless.io/ledger";
 
 /// Annotation of a Pod: `replace` has the version before make room where the base cannot load both.
 pub const UPDATE: &str = "modulet.koupleless.io/update";
+/// Annotation of a Pod: `required` has it wait where no `ModuleRollout` releases its workload.
+pub const ROLLOUT: &str = "modulet.koupleless.io/rollout";
+/// Finalizer of a `ModuleRollout`: what it holds is released in order before it goes.
+pub const ROLLOUT_FINALIZER: &str = "modulet.koupleless.io/release";
+/// Label of a Pod and its `ReplicaSet`: which template they are from (Kubernetes convention).
+pub const TEMPLATE_HASH: &str = "pod-template-hash";
+/// The same of `DaemonSet`s.
+pub const REVISION_HASH: &str = "controller-revision-hash";
 /// Annotation of a Pod: the lower, the earlier its `ReplicaSet` deletes it (Kubernetes convention).
 pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 /// The cost that we set: below what people set, which is left alone.

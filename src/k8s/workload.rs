@@ -12,18 +12,22 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 
+use super::names;
 use crate::domain::Workload;
 
 /// Kubernetes convention: the Deployment controller gives the replica set of the current template the highest one.
 const DEPLOYMENT_REVISION: &str = "deployment.kubernetes.io/revision";
 /// The same of Argo Rollouts, whose Rollout takes the place of a Deployment.
 const ROLLOUT_REVISION: &str = "rollout.argoproj.io/revision";
-const CONTROLLER_REVISION_HASH: &str = "controller-revision-hash";
+
+/// Whose it is, the name of its Deployment, and the hash of its template.
+type ReplicaSet = (Workload, Option<Arc<str>>, Option<Arc<str>>);
 
 /// Revisions of templates, as replica sets and controller revisions tell them.
 #[derive(Debug, Default)]
 pub struct Revisions {
-    replica_sets: Listed<String, (Workload, Option<Arc<str>>)>,
+    /// With the name of its Deployment and the hash of its template.
+    replica_sets: Listed<String, ReplicaSet>,
     /// (uid of the owner, what the Pod's label says) → revision.
     controller_revisions: Listed<(String, String), i64>,
 }
@@ -87,12 +91,30 @@ impl Revisions {
         let deployment = owner.filter(|o| o.kind == "Deployment").map(|o| Arc::from(o.name.as_str()));
         let owner = owner.map_or(uid.as_str(), |o| o.uid.as_str());
         let workload = Workload { uid: Arc::from(owner), revision: revision.unwrap_or(0) };
-        self.replica_sets.insert(watch, uid, (workload, deployment))
+        let hash = meta.labels.as_ref().and_then(|l| l.get(names::TEMPLATE_HASH)).map(|hash| Arc::from(hash.as_str()));
+        self.replica_sets.insert(watch, uid, (workload, deployment, hash))
     }
 
     /// The name of the Deployment that a Pod is of, if it is of one.
     pub fn deployment(&self, pod: &Owner) -> Option<Arc<str>> {
         self.replica_sets.get(&*pod.uid).filter(|_| pod.is_replica_set)?.1.clone()
+    }
+
+    /// Hashes of the templates that a Deployment or `DaemonSet` of that name had and has, the current one last.
+    pub fn of_workload(&self, uid: &str, name: &str) -> Vec<Arc<str>> {
+        let sets = self.replica_sets.by_watch.values().flat_map(HashMap::values);
+        let sets = sets.filter(|(workload, ..)| *workload.uid == *uid);
+        let of_sets = sets.filter_map(|(workload, _, hash)| Some((workload.revision, hash.clone()?)));
+        let controlled = self.controller_revisions.by_watch.values().flatten();
+        // They are known by the hash and by their own name, which begins with their owner's.
+        let by_hash = controlled.filter(|((owner, key), _)| {
+            owner == uid && !key.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'))
+        });
+        let mut all: Vec<_> =
+            of_sets.chain(by_hash.map(|((_, key), revision)| (*revision, key.as_str().into()))).collect();
+        all.sort_unstable();
+        all.dedup();
+        all.into_iter().map(|(_, hash)| hash).collect()
     }
 
     /// A replica set is gone.
@@ -151,7 +173,7 @@ impl Revisions {
     pub fn workload(&self, pod: &Owner) -> Workload {
         let unknown = || Workload { uid: Arc::clone(&pod.uid), revision: 0 };
         if pod.is_replica_set {
-            return self.replica_sets.get(&*pod.uid).map_or_else(unknown, |(workload, _)| workload.clone());
+            return self.replica_sets.get(&*pod.uid).map_or_else(unknown, |(workload, ..)| workload.clone());
         }
         let hash = pod.revision_hash.as_ref();
         let revision = hash.and_then(|h| self.controller_revisions.get(&(pod.uid.to_string(), h.to_string()))).copied();
@@ -172,7 +194,7 @@ impl Owner {
     /// Whose Pod this is.
     pub fn of(pod: &ObjectMeta) -> Self {
         let owner = controller_of(pod);
-        let hash = pod.labels.as_ref().and_then(|l| l.get(CONTROLLER_REVISION_HASH)).filter(|_| owner.is_some());
+        let hash = pod.labels.as_ref().and_then(|l| l.get(names::REVISION_HASH)).filter(|_| owner.is_some());
         Self {
             is_replica_set: owner.is_some_and(|o| o.kind == "ReplicaSet"),
             uid: Arc::from(owner.map_or(pod.uid.as_deref().unwrap_or_default(), |o| o.uid.as_str())),
@@ -185,10 +207,25 @@ pub(super) fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
     meta.owner_references.iter().flatten().find(|o| o.controller == Some(true))
 }
 
+/// The kind and name of the workload that a Pod is of, and the hash of the template that it was made from; as its own
+/// metadata says (Kubernetes convention: a Deployment's `ReplicaSet` has the Deployment's name and the hash as its own).
+pub fn made_by(pod: &ObjectMeta) -> Option<(&str, &str, &str)> {
+    let owner = controller_of(pod)?;
+    let label = |key| pod.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
+    match owner.kind.as_str() {
+        "ReplicaSet" => {
+            let hash = label(names::TEMPLATE_HASH)?;
+            Some(("Deployment", owner.name.strip_suffix(hash)?.strip_suffix('-')?, hash))
+        }
+        "DaemonSet" => Some(("DaemonSet", &owner.name, label(names::REVISION_HASH)?)),
+        _ => None,
+    }
+}
+
 /// A `DaemonSet`'s Pods carry the revision's hash, a `StatefulSet`'s the revision's name.
 fn revision_keys(meta: &ObjectMeta) -> Vec<(String, String)> {
     let Some(owner) = controller_of(meta) else { return Vec::new() };
-    let hash = meta.labels.as_ref().and_then(|l| l.get(CONTROLLER_REVISION_HASH)).cloned();
+    let hash = meta.labels.as_ref().and_then(|l| l.get(names::REVISION_HASH)).cloned();
     [hash, meta.name.clone()].into_iter().flatten().map(|key| (owner.uid.clone(), key)).collect()
 }
 

@@ -14,6 +14,8 @@ pub enum Task {
     Base(BaseId),
     /// Counting bases for peer Deployments.
     Peers,
+    /// Releases in batches.
+    Rollouts,
     /// Writing the record.
     Record,
     /// Reading what environments refer to.

@@ -28,11 +28,15 @@ fn is_test(file: &str) -> bool {
     file.contains("/tests/") || file.ends_with("/tests.rs")
 }
 
+/// What makes a kind and its schema of types: a part of the client's crate that is no client.
+const KIND_OF_OUR_OWN: [&str; 2] = ["use kube::CustomResource;", "use kube::CustomResourceExt;"];
+
 #[track_caller]
 fn assert_free_of(folder: &str, forbidden: &[&str]) -> io::Result<()> {
     for (file, text) in sources(folder)? {
         for word in forbidden {
-            let line = text.lines().position(|l| l.contains(word) && !l.trim_start().starts_with("//"));
+            let is_code = |line: &str| !line.trim_start().starts_with("//") && !KIND_OF_OUR_OWN.contains(&line.trim());
+            let line = text.lines().position(|l| l.contains(word) && is_code(l));
             assert_eq!(line, None, "{file} line {} has {word:?} in it", line.unwrap_or_default() + 1);
         }
     }

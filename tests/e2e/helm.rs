@@ -272,6 +272,7 @@ async fn the_chart_gives_exactly_the_variables_and_rights_that_the_job_needs() -
         "rbac": { "environmentFrom": ["default"] },
         "admissionPolicy": { "enabled": true },
         "flowSchema": { "enabled": true },
+        "moduleRollouts": { "enabled": false },
         "http": {
             "enabled": true, "port": http_port, "secret": { "existingSecret": "bases" },
             "networkPolicy": { "enabled": true, "from": [{ "podSelector": {} }] },

@@ -190,6 +190,8 @@ async fn its_account_is_kept_to_its_own_nodes_pods_and_leases_whatever_its_roles
         "environment": NAME, "mqtt": { "host": "broker" }, "http": { "enabled": true },
         "admissionPolicy": { "enabled": true }, "flowSchema": { "enabled": true },
         "priorityClass": { "create": true },
+        // Other tests of this control plane make it at the same time.
+        "moduleRollouts": { "definition": false },
         "networkPolicy": { "enabled": true, "metricsFrom": [{ "podSelector": {} }] },
         "metrics": { "service": { "enabled": true }, "dashboard": { "enabled": true } },
     });

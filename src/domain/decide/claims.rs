@@ -7,13 +7,17 @@ use super::{
     module::{Module, Want},
     plan::Plan,
 };
-use crate::domain::{Ledger, ModuleState, known::has_a_pod, times::Later};
+use crate::domain::{
+    Ledger, ModuleState,
+    known::{has_a_pod, is_awaited},
+    times::Later,
+};
 
 /// Brings the claims on `name` in line with what is active.
 pub(super) fn claim(cx: &Context<'_>, name: &str, ledger: &mut Ledger, plan: &mut Plan) {
     let settles = cx.base.settings.claim_settles;
     ledger.end_claims(name, |claim| {
-        if has_a_pod(claim, name, cx.pods_of(name)) {
+        if has_a_pod(claim, name, cx.pods_of(name)) || is_awaited(claim, name, cx.pods_of(name)) {
             return true;
         }
         let ends = cx.base.without_pod_since(name, claim).unwrap_or(cx.now).later(settles);

@@ -59,6 +59,14 @@ impl<'a> Context<'a> {
     }
 }
 
+/// What the last Pod of a base ran waits this long for its successor.
+const LINGERS_FOR: Duration = Duration::from_secs(120);
+
+/// Until when the modules of a deleted Pod wait for their successor, if they do.
+pub(super) fn lingers_until(pod: &Pod, memory: &PodMemory, now: Instant) -> Option<Instant> {
+    pod.lingers.then(|| memory.deletion_seen.unwrap_or(now).later(LINGERS_FOR))
+}
+
 /// When `lifecycle.preStop.sleep` is over; counted from when this process saw the deletion, so
 /// that no two machines' clocks are compared.
 pub(super) fn pre_stop_ends(pod: &Pod, memory: &PodMemory, now: Instant) -> Instant {

@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use super::context::{Context, pre_stop_ends};
+use super::context::{Context, lingers_until, pre_stop_ends};
 use crate::domain::{
     Base, Claim, Container, Ledger, ListedModule, ModuleId, ModuleSpec, ModuleState, Pod, Reason, Workload,
-    known::Replacement, times::Later,
+    known::{Replacement, is_awaited},
+    times::Later,
 };
 
 /// A module name on a base, with the claims on it.
@@ -130,7 +131,7 @@ impl<'c, 'l> Module<'c, 'l> {
             .pods_of(self.name)
             .iter()
             .copied()
-            .filter(|p| p.is_live())
+            .filter(|p| p.is_live() && p.awaits.is_none())
             .flat_map(|pod| pod.modules().filter(|s| s.id.name == self.name).map(move |spec| Want { pod, spec }))
             .collect();
         // Claims first, in their order: what ran before runs again before anything new is tried.
@@ -141,11 +142,22 @@ impl<'c, 'l> Module<'c, 'l> {
         wants
     }
 
+    /// The last version that serves, while a Pod of the same workload here awaits its batch: it stays whoever asks for it,
+    /// for what would take its place may not come yet.
+    pub(super) fn is_deferred(&self, id: &ModuleId) -> bool {
+        let pods = self.pods();
+        let awaited = |c: &Claim| !c.superseded && c.version == id.version && is_awaited(c, self.name, pods);
+        self.is_active(&id.version) && !self.has_successor(id) && self.ledger.claims(self.name).iter().any(awaited)
+    }
+
     /// Whether a listed version must stay: a Pod wants it, or its Pod is on its way out.
     pub(super) fn is_kept(&self, id: &ModuleId) -> bool {
         let expected = self.cx.base.expected(self.cx.now).iter().any(|e| e.id == *id);
         let handed_over = self.cx.base.handed_over.get(id).is_some_and(|until| *until > self.cx.now);
-        expected || handed_over || self.cx.pods_of(self.name).iter().any(|pod| self.is_kept_by(pod, id))
+        expected
+            || handed_over
+            || self.is_deferred(id)
+            || self.cx.pods_of(self.name).iter().any(|pod| self.is_kept_by(pod, id))
     }
 
     pub(super) fn is_kept_by(&self, pod: &Pod, id: &ModuleId) -> bool {
@@ -160,7 +172,9 @@ impl<'c, 'l> Module<'c, 'l> {
             return has_run || self.held_by(&pod.workload, id).is_none() || self.is_active(&id.version);
         }
         if pod.deleting.is_some() {
-            return pre_stop_ends(pod, memory, self.cx.now) > self.cx.now;
+            let lingers = lingers_until(pod, memory, self.cx.now).is_some_and(|until| until > self.cx.now);
+            let is_last = self.is_active(&id.version) && !self.has_successor(id);
+            return lingers && is_last || pre_stop_ends(pod, memory, self.cx.now) > self.cx.now;
         }
         pod.superseded && (self.drains_until(pod) > self.cx.now || self.waits_for_successor(id))
     }

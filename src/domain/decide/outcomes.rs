@@ -1,7 +1,7 @@
 //! What the statuses of Pods should say.
 
 use super::{
-    context::{Context, pre_stop_ends},
+    context::{Context, lingers_until, pre_stop_ends},
     module::{Module, Want},
     plan::Plan,
     replace, why,
@@ -25,6 +25,7 @@ pub(super) fn conclude(cx: &Context<'_>, pod: &Pod, ledger: &Ledger, plan: &mut 
             plan.pods.push(outcome);
             return;
         }
+        lingers_until(pod, memory, cx.now).filter(|at| *at > cx.now).into_iter().for_each(|at| plan.wake_at(at));
         // Its workload may delete the old Pod as soon as the new one is Ready: it still says what it gave way to.
         if !pod.terminal {
             plan.pods.extend(outcome(cx, pod, memory, ledger).filter(|o| o.phase == Phase::Failed));
@@ -157,6 +158,9 @@ fn container_outcome(
             ContainerOutcome::Waiting { reason: Reason::Held, message, restarts }
         };
     }
+    if let Some(awaits) = &pod.awaits {
+        return ContainerOutcome::Waiting { reason: Reason::AwaitingBatch, message: awaits.to_string(), restarts };
+    }
     let (reason, message) = why::why_not_active(&module, pod, spec);
     ContainerOutcome::Waiting { reason, message, restarts }
 }
@@ -175,5 +179,5 @@ fn is_gone_for(cx: &Context<'_>, pod: &Pod, spec: &ModuleSpec, ledger: &Ledger) 
     let module = Module::new(cx, &spec.id.name, ledger);
     let kept_by_another =
         cx.pods_of(&spec.id.name).iter().any(|other| other.uid != pod.uid && module.is_kept_by(other, &spec.id));
-    !list.contains_key(&spec.id) || kept_by_another || !ledger.installed(&spec.id)
+    !list.contains_key(&spec.id) || kept_by_another || module.is_deferred(&spec.id) || !ledger.installed(&spec.id)
 }

@@ -1,6 +1,7 @@
 //! Tests of the core: tables for the rows that users rely on, properties for everything between them.
 
 mod absence;
+mod batches;
 mod conversation;
 mod direct;
 mod extremes;

@@ -132,6 +132,8 @@ impl World {
             drain: Duration::ZERO,
             replaces: false,
             shown_ready: false,
+            awaits: None,
+            lingers: false,
             not_done: Vec::new(),
             trace: None,
         });

@@ -96,7 +96,8 @@ impl PodState {
                 // Reported when the command goes out.
                 ContainerOutcome::Waiting { reason: Reason::Installing | Reason::Switching, .. } => continue,
                 ContainerOutcome::Waiting { reason, message, .. } => {
-                    let expected = matches!(reason, Reason::Held | Reason::Replacing | Reason::BaseBusy);
+                    let expected =
+                        matches!(reason, Reason::Held | Reason::AwaitingBatch | Reason::Replacing | Reason::BaseBusy);
                     (!expected, reason.as_str(), message.clone())
                 }
             };

@@ -78,7 +78,7 @@ impl State {
     }
 
     /// Plans that the Pod object goes.
-    pub(super) fn plan_deletion(&mut self, uid: &PodUid, now: Instant, out: &mut Vec<Effect>) {
+    pub(in crate::engine) fn plan_deletion(&mut self, uid: &PodUid, now: Instant, out: &mut Vec<Effect>) {
         let Some(pod) = self.pods.get_mut(uid) else { return };
         if let Some(meta) = pod.shown().map(|object| object.metadata)
             && meta.deletion_grace_period_seconds == Some(0)

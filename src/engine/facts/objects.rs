@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::{
     api::{Key, Read, Seen, Watched, Written},
     engine::state::State,
+    k8s::Reference,
     planning::Task,
 };
 
@@ -20,6 +21,7 @@ impl State {
             }
             Watched::DaemonSet(seen) => {
                 self.intruders.seen(&seen);
+                self.rollouts.daemon_set_seen(&seen, now, &mut self.schedule);
                 self.daemon_sets.seen(*seen);
             }
             Watched::Record(seen) => {
@@ -27,6 +29,8 @@ impl State {
                 self.schedule.wake(&Task::Record, now);
             }
             Watched::Deployment(watch, seen) => self.peers.seen(watch, *seen, now, &mut self.schedule),
+            Watched::Rollout(seen) => self.rollouts.seen(*seen, now, &mut self.schedule),
+            Watched::Workload(seen) => self.rollouts.deployment_seen(*seen, now, &mut self.schedule),
             Watched::ZonedNode(seen) => self.zoned_node_seen(&seen),
             Watched::ApiServer(version) => self.api_server_seen(version.as_deref()),
             Watched::ReplicaSet(watch, seen) => match seen {
@@ -79,12 +83,18 @@ impl State {
                 self.schedule.wake(&Task::Record, now);
             }
             Key::Scale(uid) => self.peers.written(&uid, end.result, now, &mut self.schedule),
+            Key::Rollout(uid) => self.rollouts.written(&uid, end.result, now, &mut self.schedule),
+            Key::RolledBack(uid) => self.rollouts.rolled_back(&uid, end.result, now, &mut self.schedule),
             Key::PodCost(deployment, pod) => self.peers.marked(&deployment, &pod, end.result),
         }
     }
 
     /// An object that environments refer to was read.
     pub(in crate::engine) fn reference_read(&mut self, read: Read, now: Instant) {
+        if let Reference::Template(namespace, replica_set) = &read.reference {
+            let Read { referred, .. } = &read;
+            return self.rollouts.template_read(namespace, replica_set, referred, now, &mut self.schedule);
+        }
         let users = self.references.read(read, now, &mut self.schedule);
         users.iter().for_each(|uid| self.view_again(uid));
     }

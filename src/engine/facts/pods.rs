@@ -11,18 +11,21 @@ use crate::{
     engine::{
         figures::waits_for,
         known::{Failures, PodState, Reported},
+        rollouts::Template,
         state::State,
     },
     k8s::{Owner, Sources, names, pod_from, references, spreads_over_zones},
-    planning::{Packed, Tracked, version},
+    planning::{Packed, Task, Tracked, version},
 };
 
 impl State {
     /// Pods of workloads may have become current, or old: looked at once, however many revisions came.
-    pub(in crate::engine) fn see_revisions(&mut self) {
+    pub(in crate::engine) fn see_revisions(&mut self, now: Instant) {
         if !std::mem::take(&mut self.revisions_changed) {
             return;
         }
+        // Whether a workload goes back to the revision before is known before its Pods are looked at.
+        self.schedule.wake(&Task::Rollouts, now);
         for (uid, state) in &mut self.pods {
             let workload = self.revisions.workload(&state.owner);
             if state.pod.workload != workload {
@@ -64,6 +67,7 @@ impl State {
         let uid = pod.uid.clone();
         let version = version(&object.metadata);
         let owner = Owner::of(&object.metadata);
+        let template = Box::new(Template::of(&object.metadata));
         let cost = object.metadata.annotations.as_ref().and_then(|all| all.get(names::DELETION_COST));
         let deletion_cost = cost.map(|cost| cost.as_str().into());
         match self.pods.get_mut(&uid) {
@@ -74,7 +78,7 @@ impl State {
                 self.index.moves(&uid, &state.pod.workload.uid, &pod.workload.uid);
                 // Most changes are the echo of our own write: nothing to decide on.
                 let echo = !state.see(pod) && state.shown().is_some_and(|known| known.status == object.status);
-                (state.owner, state.deletion_cost) = (owner, deletion_cost);
+                (state.owner, state.deletion_cost, state.template) = (owner, deletion_cost, template);
                 state.waits_for = waits_for(&object);
                 state.object.observed(Packed::new(&object), version);
                 if echo {
@@ -95,6 +99,7 @@ impl State {
                     object: Tracked::of(Packed::new(&object)),
                     owner,
                     deletion_cost,
+                    template,
                     deletion: Tracked::default(),
                     marked: None,
                     pod,
@@ -125,7 +130,10 @@ impl State {
     fn view(&self, object: &core::Pod, base: &BaseId) -> Pod {
         let ip = self.bases.get(base).and_then(|b| b.base.info.as_ref()).and_then(|i| i.ip.as_deref());
         let urls = &self.config.module_urls;
-        pod_from(object, &self.revisions, &Sources { referred: &self.references.known, ip, urls })
+        let mut pod = pod_from(object, &self.revisions, &Sources { referred: &self.references.known, ip, urls });
+        let template = Template::of(&object.metadata);
+        (pod.awaits, pod.lingers) = (self.awaits(&template, base), self.lingers(&template));
+        pod
     }
 
     /// Something that a Pod's view depends on has changed.

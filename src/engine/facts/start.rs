@@ -8,6 +8,7 @@ use super::super::state::{State, today};
 use crate::{
     api::Watched,
     domain::{BaseId, Ledger},
+    planning::Task,
 };
 
 /// Bases that are known by their Pods alone when the process begins, and looked for: not more than so many.
@@ -27,6 +28,8 @@ impl State {
             return synced;
         }
         self.begun_at = Some(now);
+        // Before the first base is told anything.
+        self.schedule.wake(&Task::Rollouts, now);
         info!(bases = self.bases.len(), pods = self.pods.len(), "watches have delivered, starting");
         // Bases that are away without a Node are looked for too: what modulet installed there is still its own.
         // So are those whose Node is gone and that still have Pods: they may have been told to install them.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::failures::Failures;
+use super::{super::rollouts::Template, failures::Failures};
 use crate::{
     domain::{BaseId, ContainerOutcome, Phase, Pod, PodOutcome, Reason},
     k8s::{Owner, names},
@@ -31,6 +31,8 @@ pub(in crate::engine) struct PodState {
     pub(in crate::engine) owner: Owner,
     /// Its [`names::DELETION_COST`].
     pub(in crate::engine) deletion_cost: Option<Box<str>>,
+    /// What it was made from.
+    pub(in crate::engine) template: Box<Template>,
     pub(in crate::engine) deletion: Tracked<()>,
     /// Since when the API server is about to remove it without us.
     pub(in crate::engine) marked: Option<Instant>,

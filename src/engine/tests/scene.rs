@@ -131,6 +131,7 @@ impl Scene {
 
     /// The other one is gone.
     pub(crate) fn takes_over(&mut self) {
+        self.lists_rollouts();
         self.lists_record();
         self.lists_pods();
         assert!(self.state.begin(self.now));
@@ -144,11 +145,18 @@ impl Scene {
         }
         self.lists_pods_and_nodes();
         self.lists_what_else_there_is();
+        self.lists_rollouts();
         if !first {
             self.lists_record();
         }
         assert!(self.state.begin(self.now));
         self.state.tunnel(Event::Connected, self.now);
+    }
+
+    fn lists_rollouts(&mut self) {
+        for seen in [Seen::ListBegins, Seen::ListEnds] {
+            self.watched(Watched::Rollout(Box::new(seen)));
+        }
     }
 
     fn lists_what_else_there_is(&mut self) {
@@ -157,6 +165,9 @@ impl Scene {
         }
         for seen in [Seen::ListBegins, Seen::ListEnds] {
             self.watched(Watched::Deployment(1, Box::new(seen)));
+        }
+        for seen in [Seen::ListBegins, Seen::ListEnds] {
+            self.watched(Watched::Workload(Box::new(seen)));
         }
         self.watched(Watched::ZonedNode(Seen::ListEnds));
         self.watched(Watched::ApiServer(Some("v1.36.1".to_owned())));

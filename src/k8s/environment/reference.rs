@@ -14,12 +14,14 @@ pub enum Reference {
     ConfigMap(String, String),
     /// Namespace and name of a Secret.
     Secret(String, String),
+    /// Namespace and name of a `ReplicaSet`, whose template is read. No environment refers to one.
+    Template(String, String),
 }
 
 impl Reference {
     pub(super) fn name(&self) -> &str {
         match self {
-            Self::ConfigMap(_, name) | Self::Secret(_, name) => name,
+            Self::ConfigMap(_, name) | Self::Secret(_, name) | Self::Template(_, name) => name,
         }
     }
 }
@@ -29,6 +31,7 @@ impl std::fmt::Display for Reference {
         let name = printable(self.name(), limits::QUOTE_MAX);
         match self {
             Self::ConfigMap(namespace, _) => write!(f, "ConfigMap {namespace}/{name}"),
+            Self::Template(namespace, _) => write!(f, "ReplicaSet {namespace}/{name}"),
             Self::Secret(namespace, _) => write!(f, "Secret {namespace}/{name}"),
         }
     }

@@ -31,7 +31,9 @@ pub fn component(pod: &core::Pod) -> Option<&str> {
 pub fn keep_wanted_annotations(pod: &mut core::Pod) {
     let wanted = wanted_annotations(pod);
     if let Some(annotations) = &mut pod.metadata.annotations {
-        annotations.retain(|key, _| key == names::DELETION_COST || key == names::UPDATE || wanted.contains(key));
+        annotations.retain(|key, _| {
+            [names::DELETION_COST, names::UPDATE, names::ROLLOUT].contains(&key.as_str()) || wanted.contains(key)
+        });
     }
 }
 
@@ -60,6 +62,8 @@ pub fn pod_from(pod: &core::Pod, revisions: &Revisions, sources: &Sources<'_>) -
         drain: pre_stop_sleep(pod).min(grace),
         replaces: meta.annotations.as_ref().and_then(|a| a.get(names::UPDATE)).is_some_and(|how| how == "replace"),
         shown_ready: is_shown_ready(status),
+        awaits: None,
+        lingers: false,
         not_done: not_done_on_a_base(pod),
         trace: trace(pod),
     }

@@ -6,10 +6,11 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use modulet_testkit::control_plane::{ControlPlane, client_with};
-use modulet_testkit::helm::{helm_install, helm_lint, helm_template};
+use modulet_testkit::helm::{helm_install, helm_lint, helm_release, helm_template};
 use modulet_testkit::wait::eventually;
 use serde_json::{Value, json};
 
@@ -167,8 +168,78 @@ async fn what_is_optional_is_not_there_unless_it_is_asked_for() {
     let mut kinds: Vec<_> = documents.iter().map(|document| document["kind"].as_str().unwrap()).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    let always = ["ClusterRole", "ClusterRoleBinding", "Deployment", "Pod", "PodDisruptionBudget"];
-    assert_eq!(kinds, [&always[..], &["Role", "RoleBinding", "ServiceAccount"]].concat());
+    let always = ["ClusterRole", "ClusterRoleBinding", "CustomResourceDefinition", "Deployment", "Pod"];
+    assert_eq!(kinds, [&always[..], &["PodDisruptionBudget", "Role", "RoleBinding", "ServiceAccount"]].concat());
+}
+
+#[tokio::test]
+async fn rights_for_releases_in_batches_are_the_charts_to_say() {
+    let of = async |values: Value| {
+        let values =
+            json!({ "mqtt": { "host": "broker" }, "moduleRollouts": values, "rbac": { "peerDeployments": false } });
+        helm_template("somewhere", &values).await.unwrap()
+    };
+    let role = |documents: &[Value], name: &str| {
+        let name = format!("somewhere:modulet{name}");
+        let mut roles = documents.iter().filter(|d| d["kind"] == "ClusterRole");
+        roles.find(|role| role["metadata"]["name"] == name.as_str()).cloned()
+    };
+    let about = |documents: &[Value], word: &str| documents.iter().filter(|d| d.to_string().contains(word)).count();
+
+    let without = of(json!({ "enabled": false, "definition": false })).await;
+    assert_eq!((about(&without, "modulerollouts"), about(&without, "\"deployments\"")), (0, 0));
+
+    let documents = of(json!({})).await;
+    assert!(role(&documents, "-rollback").is_none(), "no workload is written unless that is wanted");
+    assert!(role(&documents, "").unwrap()["rules"].to_string().contains("\"deployments\""), "it reads Deployments");
+    let definition = of_kind(&documents, "CustomResourceDefinition").unwrap();
+    assert_eq!(definition["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+    let file = std::fs::read_to_string(modulet_testkit::helm::chart().join("definitions/modulerollouts.yaml")).unwrap();
+    let file: Value = serde_saphyr::from_str(&file).unwrap();
+    assert_eq!((&definition["metadata"]["name"], &definition["spec"]), (&file["metadata"]["name"], &file["spec"]));
+    let aggregated = |name: &str, to: &str| {
+        let label = format!("rbac.authorization.k8s.io/aggregate-to-{to}");
+        role(&documents, name).unwrap()["metadata"]["labels"][label.as_str()] == "true"
+    };
+    for (name, view, edit) in
+        [("-rollouts-view", true, false), ("-rollouts-operate", false, true), ("-rollouts-confirm", false, false)]
+    {
+        assert_eq!((aggregated(name, "view"), aggregated(name, "edit")), (view, edit), "{name}");
+    }
+    assert_eq!(role(&documents, "-rollouts-confirm").unwrap()["rules"][0]["verbs"], json!(["patch"]));
+
+    let documents = of(json!({ "rollback": true, "definition": false })).await;
+    let workloads = json!([{ "apiGroups": ["apps"], "resources": ["deployments", "daemonsets"], "verbs": ["patch"] }]);
+    assert_eq!(role(&documents, "-rollback").unwrap()["rules"], workloads);
+    assert!(of_kind(&documents, "CustomResourceDefinition").is_none());
+}
+
+#[tokio::test]
+async fn one_release_of_several_keeps_the_definition_up_to_date_and_none_takes_it_away() {
+    let cluster = ControlPlane::shared().await.unwrap();
+    let kubeconfig = cluster.kubeconfig();
+    let definitions = Api::<CustomResourceDefinition>::all(cluster.client().await.unwrap());
+    let seen = async || {
+        let definition = definitions.get("modulerollouts.modulet.koupleless.io").await.unwrap();
+        let owner = definition.metadata.annotations.unwrap_or_default();
+        let (release, place) = ("meta.helm.sh/release-name", "meta.helm.sh/release-namespace");
+        let names = definition.spec.names.short_names.unwrap_or_default();
+        (owner.get(release).cloned().unwrap_or_default(), owner.get(place).cloned().unwrap_or_default(), names)
+    };
+    let values = |environment: &str| json!({ "mqtt": { "host": "broker" }, "environment": environment });
+    let ours = ("modulet".to_owned(), "one".to_owned(), vec!["mro".to_owned()]);
+    helm_install(kubeconfig, "one", &values("one")).await.unwrap();
+    assert_eq!(seen().await, ours);
+    // As a version before had it, of which the other release of the cluster must not make anything.
+    let older = json!({ "spec": { "names": { "shortNames": null } } });
+    let name = "modulerollouts.modulet.koupleless.io";
+    definitions.patch(name, &PatchParams::default(), &Patch::Merge(older)).await.unwrap();
+    helm_install(kubeconfig, "two", &values("two")).await.unwrap();
+    assert_eq!(seen().await, (ours.0.clone(), ours.1.clone(), Vec::new()));
+    helm_install(kubeconfig, "one", &values("one")).await.unwrap();
+    assert_eq!(seen().await, ours, "an upgrade brings what its chart has");
+    helm_release(kubeconfig, "one", &["uninstall", "modulet"], &json!({})).await.unwrap();
+    assert_eq!(seen().await, ours, "and with it every ModuleRollout");
 }
 
 #[tokio::test]
@@ -306,7 +377,10 @@ async fn one_network_policy_says_who_gets_in_and_where_it_may_go() {
 async fn a_real_api_server_takes_it_and_gives_the_least_rights() {
     let cluster = ControlPlane::shared().await.unwrap();
     let password = "p\"w: {{ x }} #";
-    let values = json!({ "mqtt": { "host": "broker", "username": "me", "password": password } });
+    // Another test has the definition.
+    let values = json!({
+        "mqtt": { "host": "broker", "username": "me", "password": password }, "moduleRollouts": { "definition": false },
+    });
     let notes = helm_install(cluster.kubeconfig(), "charted", &values).await.unwrap();
     assert!(notes.contains("rollout status deployment/modulet"), "{notes}");
 
@@ -357,6 +431,8 @@ async fn a_real_api_server_takes_it_and_gives_the_least_rights() {
         ("watch", "apps", "controllerrevisions", ""),
         ("watch", "apps", "daemonsets", ""),
         ("patch", "apps", "deployments/scale", "anywhere"),
+        ("watch", "modulet.koupleless.io", "modulerollouts", ""),
+        ("patch", "modulet.koupleless.io", "modulerollouts/status", "anywhere"),
     ] {
         assert!(may(verb, group, resource, namespace).await, "{verb} {resource} is not allowed");
     }
@@ -368,6 +444,9 @@ async fn a_real_api_server_takes_it_and_gives_the_least_rights() {
         ("get", "", "configmaps", "charted"),
         ("patch", "coordination.k8s.io", "leases", "charted"),
         ("patch", "apps", "deployments", "anywhere"),
+        ("patch", "apps", "daemonsets", "anywhere"),
+        ("create", "modulet.koupleless.io", "modulerollouts", "anywhere"),
+        ("delete", "modulet.koupleless.io", "modulerollouts", "anywhere"),
         ("delete", "apps", "replicasets", "anywhere"),
     ] {
         assert!(!may(verb, group, resource, namespace).await, "{verb} {resource} is allowed");

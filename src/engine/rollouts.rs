@@ -1,0 +1,160 @@
+//! Releases in batches: what they see of the engine's state, and which Pods wait for their batch.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Instant,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::{api::core::v1::PodTemplateSpec, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+
+use super::{
+    known::{PodState, Waits},
+    state::State,
+};
+use crate::{
+    controllers::rollout::{BaseFacts, Kind, PodFacts, PodIs, RolloutFacts, WorkloadFacts, WorkloadName},
+    domain::{BaseId, Reachability, Reason},
+    k8s::{made_by, names},
+    planning::Effect,
+};
+
+/// Which workload's template a Pod was made from, as its own metadata says: that is known before any watch shows the
+/// workload, so that no Pod is taken for one that need not wait.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::engine) struct Template {
+    workload: Option<WorkloadName>,
+    revision: Option<Arc<str>>,
+    /// It is not to come where nobody releases it.
+    required: bool,
+}
+
+impl Template {
+    pub(in crate::engine) fn of(pod: &ObjectMeta) -> Self {
+        let required = pod.annotations.as_ref().is_some_and(is_required);
+        let Some((kind, name, revision)) = made_by(pod) else { return Self { required, ..Self::default() } };
+        let kind = if kind == "DaemonSet" { Kind::DaemonSet } else { Kind::Deployment };
+        let namespace = pod.namespace.as_deref().unwrap_or_default().into();
+        let workload = WorkloadName { namespace, kind, name: name.into() };
+        Self { workload: Some(workload), revision: Some(revision.into()), required }
+    }
+}
+
+fn is_required(annotations: &BTreeMap<String, String>) -> bool {
+    annotations.get(names::ROLLOUT).is_some_and(|says| says == "required")
+}
+
+impl State {
+    /// What a Pod made from that waits for on the base.
+    pub(super) fn awaits(&self, template: &Template, base: &BaseId) -> Option<Arc<str>> {
+        self.rollouts.waits(template.workload.as_ref(), template.revision.as_deref(), base, template.required)
+    }
+
+    /// Whether what it runs stays, though it is deleted, for its successor.
+    pub(super) fn lingers(&self, template: &Template) -> bool {
+        self.rollouts.lingers(template.workload.as_ref(), template.revision.as_deref())
+    }
+
+    /// Whether a base may have the modules of a workload's template before its Pod is there.
+    pub(super) fn comes_without_a_batch(&self, kind: Kind, template: &PodTemplateSpec, of: &ObjectMeta) -> bool {
+        let text = |field: &Option<String>| Arc::from(field.as_deref().unwrap_or_default());
+        let workload = WorkloadName { namespace: text(&of.namespace), kind, name: text(&of.name) };
+        let annotations = template.metadata.as_ref().and_then(|meta| meta.annotations.as_ref());
+        self.rollouts.rests(&workload, annotations.is_some_and(is_required))
+    }
+
+    /// Decides on releases where that is `due`, and has Pods come or wait as was decided.
+    pub(super) fn plan_rollouts(&mut self, due: bool, now: Instant, out: &mut Vec<Effect>) {
+        if !self.dirty.is_empty() {
+            self.rollouts.touched(now, &mut self.schedule);
+        }
+        if due {
+            let (mut rollouts, mut schedule) = (std::mem::take(&mut self.rollouts), std::mem::take(&mut self.schedule));
+            let state = &*self;
+            let labels_of = |base: &BaseId| state.labels_of(base);
+            let facts_of =
+                |name: &WorkloadName, workload: Option<WorkloadFacts>| state.rollout_facts(name, workload, &labels_of);
+            let planned = rollouts.plan(&facts_of, now, &mut schedule, out);
+            (self.rollouts, self.schedule) = (rollouts, schedule);
+            planned.makes_room.iter().for_each(|uid| self.plan_deletion(uid, now, out));
+        }
+        if self.rollouts.take_changed() {
+            self.see_gates();
+        }
+    }
+
+    /// Pods may come, or have to wait.
+    fn see_gates(&mut self) {
+        let changed: Vec<_> = self
+            .pods
+            .values()
+            .filter_map(|p| {
+                let (awaits, lingers) = (self.awaits(&p.template, &p.base), self.lingers(&p.template));
+                (awaits != p.pod.awaits || lingers != p.pod.lingers).then(|| (p.pod.uid.clone(), awaits, lingers))
+            })
+            .collect();
+        for (uid, awaits, lingers) in changed {
+            let Some(pod) = self.pods.get_mut(&uid) else { continue };
+            (pod.pod.awaits, pod.pod.lingers) = (awaits, lingers);
+            self.dirty.insert(pod.base.clone());
+        }
+    }
+
+    fn labels_of(&self, base: &BaseId) -> BTreeMap<String, String> {
+        let node = self.bases.get(base).and_then(|state| state.node.shown());
+        node.and_then(|node| node.metadata.labels).unwrap_or_default()
+    }
+
+    fn rollout_facts<'a>(
+        &'a self,
+        name: &WorkloadName,
+        workload: Option<WorkloadFacts>,
+        labels_of: &'a dyn Fn(&BaseId) -> BTreeMap<String, String>,
+    ) -> RolloutFacts<'a> {
+        let uid = workload.as_ref().map(|facts| Arc::clone(&facts.uid)).unwrap_or_default();
+        let revisions = self.revisions.of_workload(&uid, &name.name);
+        let mut pods = HashMap::<&BaseId, (Vec<PodFacts>, Vec<Arc<str>>)>::new();
+        let of_it = self.index.of_workload(&uid).filter_map(|uid| self.pods.get(uid));
+        for pod in of_it.filter(|pod| !pod.pod.terminal) {
+            let Some(revision) = pod.template.revision.clone() else { continue };
+            let (live, going) = pods.entry(&pod.base).or_default();
+            if pod.pod.is_live() {
+                live.push(PodFacts { uid: pod.pod.uid.clone(), revision, is: pod.is() });
+            } else {
+                going.push(revision);
+            }
+        }
+        let bases = pods.into_iter().filter_map(|(base, (pods, going))| {
+            let state = self.bases.get(base)?;
+            let reachable = matches!(state.reachability, None | Some(Reachability::Online | Reachability::Unknown));
+            let cluster = state.base.info.as_ref().and_then(|info| info.cluster.as_deref());
+            Some(BaseFacts { base, node: &state.node.name, cluster, reachable, pods, going })
+        });
+        RolloutFacts { workload, revisions, bases: bases.collect(), labels_of, wall: Timestamp::now() }
+    }
+}
+
+impl PodState {
+    /// How far it is, as the API shows it.
+    fn is(&self) -> PodIs {
+        if self.is_observed_ready() {
+            return PodIs::Ready;
+        }
+        match self.waits_for {
+            Waits::For(Reason::AwaitingBatch) => PodIs::Awaiting,
+            Waits::Pending if !self.commanded => PodIs::Awaiting,
+            Waits::For(reason) if reason.is_failure() => {
+                let shown = self.shown().and_then(|pod| pod.status?.container_statuses).unwrap_or_default();
+                let why = shown.iter().find_map(|c| {
+                    let waiting = c.state.as_ref()?.waiting.as_ref()?;
+                    (waiting.reason.as_deref() == Some(reason.as_str()))
+                        .then_some((waiting.message.as_deref(), c.restart_count))
+                });
+                let (message, tries) = why.unwrap_or_default();
+                PodIs::Failed(reason.as_str().to_owned(), message.unwrap_or_default().to_owned(), tries)
+            }
+            Waits::Pending | Waits::For(_) | Waits::BaseUnreachable | Waits::NotReady => PodIs::AtWork,
+        }
+    }
+}
