@@ -22,7 +22,7 @@ CARGO_CYCLONEDX = 0.5.9
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: rust ## Install and build what the tests need (Mosquitto, Java, a control plane, Helm, Prometheus' query engine)
+setup: rust ## Install and build what the tests need (Mosquitto, Java, Lua, a control plane, Helm, Prometheus' query engine)
 	@tests/kit/setup
 
 setup-node: rust ## The same for test-node, too (a kubelet, containerd, runc, buildah)
@@ -43,7 +43,8 @@ definition: rust ## Make the chart's definition of ModuleRollout (CRD) from its 
 
 test: setup ## Run all tests, with a real control plane, a real broker and real bases
 	cargo test --workspace --locked --no-fail-fast
-	cargo test --locked --test e2e -- --test-threads=6
+	cargo test --locked --test e2e -- --test-threads=6 --skip alone::
+	cargo test --locked --test e2e -- --test-threads=2 alone::
 
 chaos: setup ## Break all that can break at random for MINUTES=10, with SEED=…, and hold what is promised
 	MODULET_CHAOS_MINUTES=$(MINUTES) MODULET_CHAOS_SEED=$(SEED) \

@@ -37,6 +37,7 @@ pub struct Metrics {
     refused: Family<Named, Counter>,
     writes: Family<Write, Counter>,
     bases: Family<Named, Gauge>,
+    rollouts: Family<Named, Gauge>,
     queues: Family<Named, Gauge>,
     overflows: Family<Named, Counter>,
     failures: Family<Named, Counter>,
@@ -79,6 +80,7 @@ impl Metrics {
             refused: Family::default(),
             writes: Family::default(),
             bases: Family::default(),
+            rollouts: Family::default(),
             queues: Family::default(),
             overflows: Family::default(),
             failures: Family::default(),
@@ -104,6 +106,7 @@ impl Metrics {
         registry.register("messages_refused", "Messages that could not be used, by reason", metrics.refused.clone());
         registry.register("api_writes", "Writes to the API server, by kind and result", metrics.writes.clone());
         registry.register("bases", "Bases, by state", metrics.bases.clone());
+        registry.register("module_rollouts", "ModuleRollouts, by phase", metrics.rollouts.clone());
         registry.register("queue_depth", "Entries waiting, by queue", metrics.queues.clone());
         registry.register("queue_overflows", "Entries refused by a full queue", metrics.overflows.clone());
         registry.register("module_failures", "Installs and uninstalls that failed", metrics.failures.clone());
@@ -212,6 +215,11 @@ impl Metrics {
     /// How many bases are in a state.
     pub fn set_bases(&self, state: &'static str, count: usize) {
         self.bases.get_or_create(&Named { name: state }).set(to_i64(count));
+    }
+
+    /// How many `ModuleRollout`s are in a phase.
+    pub fn set_rollouts(&self, phase: &'static str, count: usize) {
+        self.rollouts.get_or_create(&Named { name: phase }).set(to_i64(count));
     }
 
     /// How many entries wait in a queue.

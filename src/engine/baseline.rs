@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Toleration;
 
 use super::{daemon_sets::as_pod, state::State};
 use crate::{
+    controllers::rollout::Kind,
     domain::{BaseId, ModuleSpec},
     k8s::{MEMORY_PRESSURE_TAINT, Sources, admits, pod_from},
 };
@@ -44,16 +45,17 @@ impl State {
                 ..Toleration::default()
             };
             template.spec.as_mut()?.tolerations.get_or_insert_default().push(cordon);
-            Some((template, set.metadata.namespace.clone()))
+            Some((Kind::DaemonSet, template, set.metadata.clone()))
         });
-        let peers = self.peers.templates(&self.config.env);
+        let peers = self.peers.templates(&self.config.env).map(|(template, meta)| (Kind::Deployment, template, meta));
         let ip = state.base.info.as_ref().and_then(|info| info.ip.as_deref());
         let sources = Sources { referred: &self.references.known, ip, urls: &self.config.module_urls };
         daemons
             .chain(peers)
-            .filter(|(template, _)| template.spec.as_ref().is_some_and(|spec| admits(spec, &node)))
-            .flat_map(|(template, namespace)| {
-                let pod = pod_from(&as_pod(&template, namespace), &self.revisions, &sources);
+            .filter(|(_, template, _)| template.spec.as_ref().is_some_and(|spec| admits(spec, &node)))
+            .filter(|(kind, template, meta)| self.comes_without_a_batch(*kind, template, meta))
+            .flat_map(|(_, template, meta)| {
+                let pod = pod_from(&as_pod(&template, meta.namespace), &self.revisions, &sources);
                 pod.modules().filter(|m| m.unresolved.is_none()).cloned().collect::<Vec<_>>()
             })
             .collect()

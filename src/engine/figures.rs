@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     domain::{Content, Reachability, Reason},
-    k8s::names,
+    k8s::{names, rollout::Phase},
     metrics::PodsFor,
 };
 
@@ -37,6 +37,17 @@ pub(super) fn waits_for(object: &core::Pod) -> Waits {
         None => Waits::NotReady,
     }
 }
+
+/// Phases of releases.
+const PHASES: [(Phase, &str); 7] = [
+    (Phase::Idle, "Idle"),
+    (Phase::Progressing, "Progressing"),
+    (Phase::Paused, "Paused"),
+    (Phase::Waiting, "Waiting"),
+    (Phase::RollingBack, "RollingBack"),
+    (Phase::Completed, "Completed"),
+    (Phase::Blocked, "Blocked"),
+];
 
 /// States of bases.
 const STATES: [&str; 5] = ["online", "unreachable", "dead", "stopped", "unknown"];
@@ -103,6 +114,9 @@ impl State {
                 lease = lease.max(since(base.lease_renewed, base.created));
             }
             with_cidr = with_cidr.saturating_add(usize::from(base.pod_cidr().is_some()));
+        }
+        for (phase, name) in PHASES {
+            self.metrics.set_rollouts(name, self.rollouts.phases().filter(|is| *is == phase).count());
         }
         states.into_iter().for_each(|(state, count)| self.metrics.set_bases(state, count));
         self.metrics.standing.set_oldest(list, lease);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{api::core::v1::PodTemplateSpec, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use super::{
     known::{PodState, Waits},
@@ -32,14 +32,17 @@ pub(in crate::engine) struct Template {
 
 impl Template {
     pub(in crate::engine) fn of(pod: &ObjectMeta) -> Self {
-        let annotation = pod.annotations.as_ref().and_then(|all| all.get(names::ROLLOUT));
-        let required = annotation.is_some_and(|says| says == "required");
+        let required = pod.annotations.as_ref().is_some_and(is_required);
         let Some((kind, name, revision)) = made_by(pod) else { return Self { required, ..Self::default() } };
         let kind = if kind == "DaemonSet" { Kind::DaemonSet } else { Kind::Deployment };
         let namespace = pod.namespace.as_deref().unwrap_or_default().into();
         let workload = WorkloadName { namespace, kind, name: name.into() };
         Self { workload: Some(workload), revision: Some(revision.into()), required }
     }
+}
+
+fn is_required(annotations: &BTreeMap<String, String>) -> bool {
+    annotations.get(names::ROLLOUT).is_some_and(|says| says == "required")
 }
 
 impl State {
@@ -51,6 +54,14 @@ impl State {
     /// Whether what it runs stays, though it is deleted, for its successor.
     pub(super) fn lingers(&self, template: &Template) -> bool {
         self.rollouts.lingers(template.workload.as_ref(), template.revision.as_deref())
+    }
+
+    /// Whether a base may have the modules of a workload's template before its Pod is there.
+    pub(super) fn comes_without_a_batch(&self, kind: Kind, template: &PodTemplateSpec, of: &ObjectMeta) -> bool {
+        let text = |field: &Option<String>| Arc::from(field.as_deref().unwrap_or_default());
+        let workload = WorkloadName { namespace: text(&of.namespace), kind, name: text(&of.name) };
+        let annotations = template.metadata.as_ref().and_then(|meta| meta.annotations.as_ref());
+        self.rollouts.rests(&workload, annotations.is_some_and(is_required))
     }
 
     /// Decides on releases where that is `due`, and has Pods come or wait as was decided.

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration};
+use k8s_openapi::{
+    api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration},
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
+};
 
 /// What the scheduler sees in `spec.unschedulable`.
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
@@ -36,6 +39,17 @@ fn term_matches(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, name
     !(expressions.is_empty() && fields.is_empty())
         && expressions.iter().all(|r| requirement_matches(r, labels.get(&r.key).map(String::as_str)))
         && fields.iter().all(field)
+}
+
+/// Whether a label selector matches these labels. An empty one matches all.
+pub fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    let expressions = selector.match_expressions.iter().flatten().cloned();
+    let mut expressions = expressions.map(|e| {
+        let LabelSelectorRequirement { key, operator, values } = e;
+        NodeSelectorRequirement { key, operator, values }
+    });
+    selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value))
+        && expressions.all(|r| requirement_matches(&r, labels.get(&r.key).map(String::as_str)))
 }
 
 fn requirement_matches(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {

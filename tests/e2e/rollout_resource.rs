@@ -1,7 +1,13 @@
 //! `ModuleRollout` on a real API server: what it takes, what it refuses and in which words, what `kubectl get` shows, and who
 //! may do what with the chart's roles.
 
+#[path = "../../examples/from-module-deployment/convert.rs"]
+mod convert;
+
+use std::{collections::BTreeSet, fs, path::Path};
+
 use anyhow::{Context as _, Result, ensure};
+use convert::{Converted, convert, is_module_deployment};
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
@@ -107,6 +113,7 @@ fn good() -> Vec<Value> {
         steps(&json!(many)),
         json!({ "batches": { "count": 5, "beta": true, "confirm": true, "graySeconds": 60 } }),
         json!({ "batches": { "count": 1 } }),
+        json!({ "batches": { "count": 2 }, "steps": null }),
         json!({
             "batches": { "count": 100 }, "maxParallel": 1, "progressDeadlineSeconds": 1, "joinedBases": "Release",
             "failurePolicy": { "maxFailures": 3, "action": "Rollback" },
@@ -203,6 +210,37 @@ async fn what_makes_no_sense_is_refused_in_words_that_say_what_does() -> Result<
     assert!(why.contains("workloadRef cannot be changed: make another ModuleRollout"), "{why}");
     let same = json!({ "spec": { "maxParallel": 3 } });
     rollouts.patch("biz1", &PatchParams::default(), &Patch::Merge(same)).await?;
+    Ok(())
+}
+
+/// Nothing is made: the API server says whether it would take it, to the last field.
+async fn would_be_taken(place: &Place, what: &str, text: &str) -> Result<()> {
+    let file = tempfile::NamedTempFile::new()?;
+    fs::write(file.path(), text)?;
+    let path = file.path().display().to_string();
+    let said = place.kubectl(&["apply", "--dry-run=server", "--validate=strict", "-f", &path]).await;
+    said.map(drop).with_context(|| format!("{what}:\n{text}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_and_what_module_deployments_become_are_taken() -> Result<()> {
+    let place = Place::make("rollout-examples").await?;
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let example = fs::read_to_string(here.join("examples/strategies/batch-update.yaml"))?;
+    would_be_taken(&place, "batch-update.yaml", &example).await?;
+
+    let old = fs::read_to_string(here.join("tests/data/module-deployments.yaml"))?;
+    let mut kinds = BTreeSet::new();
+    for old in serde_saphyr::from_multiple::<Value>(&old)? {
+        ensure!(is_module_deployment(&old), "{old}");
+        let Converted { objects, remarks } = convert(&old, Some("base"))?;
+        for mut object in objects {
+            object["metadata"]["namespace"] = json!(place.namespace);
+            kinds.insert(object["kind"].as_str().unwrap_or_default().to_owned());
+            would_be_taken(&place, &format!("{remarks:?}"), &object.to_string()).await?;
+        }
+    }
+    assert_eq!(kinds, ["Deployment", "ModuleRollout", "Service"].map(str::to_owned).into());
     Ok(())
 }
 

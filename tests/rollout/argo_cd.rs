@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
-use modulet::k8s::rollout::{ModuleRolloutStatus, Phase};
+use modulet::k8s::rollout::{
+    ModuleRolloutStatus,
+    Phase::{Blocked, Completed, Idle, Paused, Progressing, RollingBack, Waiting},
+};
 use serde_json::{Value, json};
 
 fn read(file: &str) -> Result<String> {
@@ -54,7 +57,6 @@ fn argo_cd_suspends_what_waits_and_degrades_what_failed() -> Result<()> {
         let status: ModuleRolloutStatus = serde_json::from_value(object["status"].clone()).unwrap_or_default();
         phases.extend(status.phase.map(|phase| format!("{phase:?}")));
     }
-    use Phase::{Blocked, Completed, Idle, Paused, Progressing, RollingBack, Waiting};
     let all = [Blocked, Completed, Idle, Paused, Progressing, RollingBack, Waiting].map(|phase| format!("{phase:?}"));
     ensure!(phases == all.into(), "{phases:?}");
     // One of a later version.

@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::PodTemplateSpec};
+use k8s_openapi::{
+    api::{apps::v1::Deployment, core::v1::PodTemplateSpec},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use serde_json::json;
 use tracing::{info, warn};
 
@@ -63,10 +66,10 @@ impl Peers {
         }
     }
 
-    /// Templates of those that follow the bases of `env`, with their namespaces.
-    pub fn templates(&self, env: &str) -> impl Iterator<Item = (PodTemplateSpec, Option<String>)> {
+    /// Templates of those that follow the bases of `env`, with their namespaces and names.
+    pub fn templates(&self, env: &str) -> impl Iterator<Item = (PodTemplateSpec, ObjectMeta)> {
         let ours = self.by_uid.values().filter_map(|p| p.object.object()).filter(move |d| is_ours(d, env));
-        ours.filter_map(|d| Some((d.spec.as_ref()?.template.clone(), d.metadata.namespace.clone())))
+        ours.filter_map(|d| Some((d.spec.as_ref()?.template.clone(), d.metadata.clone())))
     }
 
     /// A fact from the watch with this number.

@@ -104,3 +104,12 @@ impl BaseFacts<'_> {
         self.pods.iter().any(|pod| &*pod.revision != revision)
     }
 }
+
+/// What kind of workload is meant.
+pub(super) fn kind_of(kind: &str) -> Option<Kind> {
+    match kind {
+        "Deployment" => Some(Kind::Deployment),
+        "DaemonSet" => Some(Kind::DaemonSet),
+        _ => None,
+    }
+}

@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use k8s_openapi::apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString};
-use kube::core::{Selector, SelectorExt};
 
 use super::facts::{BaseFacts, RolloutFacts};
-use crate::domain::BaseId;
+use crate::{domain::BaseId, k8s::selects};
 
 /// How many bases a step is for, of so many.
 pub(super) fn size_of(replicas: &IntOrString, total: usize) -> usize {
@@ -36,10 +35,9 @@ pub(super) fn in_order<'b>(bases: &[&'b BaseFacts<'b>], joined: &HashSet<&BaseId
     order
 }
 
-/// Whether a base's Node has the labels that a step asks for. A selector that cannot be read selects nothing.
+/// Whether a base's Node has the labels that a step asks for.
 pub(super) fn is_selected(selector: Option<&LabelSelector>, base: &BaseId, facts: &RolloutFacts<'_>) -> bool {
-    let Some(selector) = selector else { return true };
-    Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(&(facts.labels_of)(base)))
+    selector.is_none_or(|selector| selects(selector, &(facts.labels_of)(base)))
 }
 
 #[cfg(test)]

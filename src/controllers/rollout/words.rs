@@ -10,8 +10,13 @@ const SUITABLE: &str = "WorkloadSuitable";
 /// There is no workload, or it has no revision yet.
 pub(super) fn without_workload(status: &mut ModuleRolloutStatus, object: &ModuleRollout) {
     let of = &object.spec.workload_ref;
-    status.phase = Some(Phase::Idle);
-    status.message = Some(format!("there is no {} {} with module Pods", of.kind, of.name));
+    let message = format!("there is no {} {} with module Pods", of.kind, of.name);
+    *status = ModuleRolloutStatus {
+        observed_generation: status.observed_generation,
+        phase: Some(Phase::Idle),
+        message: Some(message),
+        ..ModuleRolloutStatus::default()
+    };
 }
 
 /// Notes whether the workload suits; `say` makes a condition of it.

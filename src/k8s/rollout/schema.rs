@@ -11,6 +11,21 @@ pub(super) fn number_or_percent(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// A rule: the numbers of the one list in `list` rise.
+pub(super) fn rises(list: &str) -> String {
+    // A list of one list gives that a name: it is worked out once.
+    format!("{list}.all(n, n.isSorted() && n.all(a, n.exists_one(b, b == a)))")
+}
+
+/// The per cents of these steps, as the one list in a list.
+///
+/// They are looked up. To take a number out of a text costs by its length, and the API server takes each text for one of
+/// 3 MB where it may be a number as well: more than a rule may cost.
+pub(super) fn per_cents_of(steps: &str) -> String {
+    let numbers: Vec<_> = (1..=100).map(|number| format!("'{number}%': {number}")).collect();
+    format!("[{{{}}}].map(m, {steps}.filter(s, s.replicas in m).map(s, m[s.replicas]))", numbers.join(", "))
+}
+
 /// A label selector.
 pub(super) fn label_selector(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{schema, status::ModuleRolloutStatus};
 
 /// Releases a workload's new revisions in batches of bases.
+#[expect(clippy::duplicated_attributes, reason = "columns of one type")]
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "modulet.koupleless.io",
@@ -33,10 +34,13 @@ use super::{schema, status::ModuleRolloutStatus};
 ]))]
 pub struct ModuleRolloutSpec {
     /// The workload whose new revisions are released in batches: a Deployment, or a DaemonSet with the update
-    /// strategy OnDelete. It cannot be changed: make another ModuleRollout for another workload.
+    /// strategy `OnDelete`. It cannot be changed: make another `ModuleRollout` for another workload.
     #[schemars(extend("x-kubernetes-validations" = [
         { "rule": "self == oldSelf",
-          "message": "workloadRef cannot be changed: make another ModuleRollout for another workload" }
+          "message": "workloadRef cannot be changed: make another ModuleRollout for another workload" },
+        { "rule": "self.apiVersion == 'apps/v1' && self.kind in ['Deployment', 'DaemonSet']",
+          "message": "workloadRef is a Deployment or a DaemonSet of apps/v1; \
+                      a StatefulSet has rollingUpdate.partition of its own" }
     ]))]
     pub workload_ref: WorkloadRef,
     /// The batches, one after the other. Each says up to how many bases have the new revision when it is done.
@@ -46,18 +50,13 @@ pub struct ModuleRolloutSpec {
           "message": "the last step is for all bases: replicas \"100%\", without a selector" },
         { "rule": "self.map(s, has(s.selector) ? 0 : 1).isSorted()",
           "message": "steps with a selector come first" },
-        { "rule": "self.filter(s, type(s.replicas) == int).all(a, \
-                   self.filter(s, type(s.replicas) == int).exists_one(b, int(b.replicas) == int(a.replicas))) && \
-                   self.filter(s, type(s.replicas) == int).map(s, int(s.replicas)).isSorted()",
+        { "rule": schema::rises("[self.filter(s, type(s.replicas) == int).map(s, int(s.replicas))]"),
           "message": "steps rise: each has more replicas than the one before" },
-        { "rule": "self.filter(s, type(s.replicas) == string).all(a, \
-                   self.filter(s, type(s.replicas) == string).exists_one(b, string(b.replicas) == string(a.replicas))) && \
-                   self.filter(s, type(s.replicas) == string)\
-                   .map(s, int(string(s.replicas).substring(0, size(string(s.replicas)) - 1))).isSorted()",
+        { "rule": schema::rises(&schema::per_cents_of("self")),
           "message": "steps rise: each has a higher per cent than the one before" }
     ]))]
     pub steps: Option<Vec<Step>>,
-    /// Batches of about the same size, in the words of Koupleless' ModuleDeployment; instead of steps.
+    /// Batches of about the same size, in the words of Koupleless' `ModuleDeployment`; instead of steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batches: Option<Batches>,
     /// So many bases are at work on the new revision at once.
@@ -87,10 +86,6 @@ fn progress_deadline_seconds() -> u32 {
 /// A workload of the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = [
-    { "rule": "self.apiVersion == 'apps/v1' && self.kind in ['Deployment', 'DaemonSet']",
-      "message": "workloadRef is a Deployment or a DaemonSet of apps/v1; a StatefulSet has rollingUpdate.partition of its own" }
-]))]
 pub struct WorkloadRef {
     /// Its API group and version.
     #[schemars(length(max = 253))]

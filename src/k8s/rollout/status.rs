@@ -53,7 +53,7 @@ pub struct ModuleRolloutStatus {
     /// The first ten failures.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<RolloutFailure>,
-    /// Ready, Progressing, Paused, WorkloadSuitable.
+    /// Ready, Progressing, Paused, `WorkloadSuitable`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

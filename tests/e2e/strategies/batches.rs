@@ -1,4 +1,4 @@
-//! Batch update: some bases first, a look at them, then the others.
+//! Batch update by hand: some bases first, a look at them, then the others.
 
 use anyhow::{Result, ensure};
 use modulet_testkit::{
@@ -14,9 +14,8 @@ use crate::{
 
 /// With less time between two batches than a person needs.
 async fn release(stage: &Stage, version: &str, replicas: usize) -> Result<()> {
-    let replicas = format!("replicas: {replicas}");
-    let numbers = [("minReadySeconds: 60", "minReadySeconds: 4"), ("replicas: 4", replicas.as_str())];
-    release_with(stage, "batch-update.yaml", version, &numbers).await
+    let replicas = format!("minReadySeconds: 4\n  replicas: {replicas}");
+    release_with(stage, "scattering-strong.yaml", version, &[("replicas: 3", replicas.as_str())]).await
 }
 
 /// On how many bases a version is active.

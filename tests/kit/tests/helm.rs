@@ -6,10 +6,11 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use modulet_testkit::control_plane::{ControlPlane, client_with};
-use modulet_testkit::helm::{helm_install, helm_lint, helm_template};
+use modulet_testkit::helm::{helm_install, helm_lint, helm_release, helm_template};
 use modulet_testkit::wait::eventually;
 use serde_json::{Value, json};
 
@@ -214,6 +215,34 @@ async fn rights_for_releases_in_batches_are_the_charts_to_say() {
 }
 
 #[tokio::test]
+async fn one_release_of_several_keeps_the_definition_up_to_date_and_none_takes_it_away() {
+    let cluster = ControlPlane::shared().await.unwrap();
+    let kubeconfig = cluster.kubeconfig();
+    let definitions = Api::<CustomResourceDefinition>::all(cluster.client().await.unwrap());
+    let seen = async || {
+        let definition = definitions.get("modulerollouts.modulet.koupleless.io").await.unwrap();
+        let owner = definition.metadata.annotations.unwrap_or_default();
+        let (release, place) = ("meta.helm.sh/release-name", "meta.helm.sh/release-namespace");
+        let names = definition.spec.names.short_names.unwrap_or_default();
+        (owner.get(release).cloned().unwrap_or_default(), owner.get(place).cloned().unwrap_or_default(), names)
+    };
+    let values = |environment: &str| json!({ "mqtt": { "host": "broker" }, "environment": environment });
+    let ours = ("modulet".to_owned(), "one".to_owned(), vec!["mro".to_owned()]);
+    helm_install(kubeconfig, "one", &values("one")).await.unwrap();
+    assert_eq!(seen().await, ours);
+    // As a version before had it, of which the other release of the cluster must not make anything.
+    let older = json!({ "spec": { "names": { "shortNames": null } } });
+    let name = "modulerollouts.modulet.koupleless.io";
+    definitions.patch(name, &PatchParams::default(), &Patch::Merge(older)).await.unwrap();
+    helm_install(kubeconfig, "two", &values("two")).await.unwrap();
+    assert_eq!(seen().await, (ours.0.clone(), ours.1.clone(), Vec::new()));
+    helm_install(kubeconfig, "one", &values("one")).await.unwrap();
+    assert_eq!(seen().await, ours, "an upgrade brings what its chart has");
+    helm_release(kubeconfig, "one", &["uninstall", "modulet"], &json!({})).await.unwrap();
+    assert_eq!(seen().await, ours, "and with it every ModuleRollout");
+}
+
+#[tokio::test]
 async fn monitors_rules_and_dashboard_are_in_the_form_of_their_operators() {
     let values = json!({
         "mqtt": { "host": "broker" }, "commonLabels": { "team": "a" },
@@ -348,7 +377,10 @@ async fn one_network_policy_says_who_gets_in_and_where_it_may_go() {
 async fn a_real_api_server_takes_it_and_gives_the_least_rights() {
     let cluster = ControlPlane::shared().await.unwrap();
     let password = "p\"w: {{ x }} #";
-    let values = json!({ "mqtt": { "host": "broker", "username": "me", "password": password } });
+    // Another test has the definition.
+    let values = json!({
+        "mqtt": { "host": "broker", "username": "me", "password": password }, "moduleRollouts": { "definition": false },
+    });
     let notes = helm_install(cluster.kubeconfig(), "charted", &values).await.unwrap();
     assert!(notes.contains("rollout status deployment/modulet"), "{notes}");
 

@@ -3,21 +3,24 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use fastrand::Rng;
 use serde_json::{Value, json};
 
 use super::{
-    super::{BaseFacts, Kind, PodFacts, PodIs, RolloutFacts, Rollouts, WorkloadFacts, WorkloadName},
+    super::{
+        facts::{WorkloadFacts, WorkloadName},
+        rollouts::Rollouts,
+    },
     deployment::Deployment,
 };
 use crate::{
     api::{Key, Outcome, Request, Seen, WriteError},
     domain::{
-        Base, BaseId, Command, Container, ContainerHistory, ContainerOutcome, Content, Link, ModuleId, ModuleSpec,
-        ModuleState, Origin, Phase, Pod, PodOutcome, Reason, Role, Settings, WebContexts, Workload,
+        Base, BaseId, Command, ContainerHistory, ContainerOutcome, Link, ModuleId, ModuleState, Phase, PodOutcome,
+        Reason, Settings, WebContexts,
         tests::jvm::{FromBase, Jvm, Mode},
     },
     k8s::rollout::{ModuleRollout, ModuleRolloutStatus},
@@ -31,9 +34,9 @@ pub(super) struct Node {
     pub(super) id: BaseId,
     pub(super) base: Base,
     pub(super) jvm: Jvm,
-    to_base: VecDeque<Command>,
-    from_base: VecDeque<FromBase>,
-    unwritten: VecDeque<PodOutcome>,
+    pub(super) to_base: VecDeque<Command>,
+    pub(super) from_base: VecDeque<FromBase>,
+    pub(super) unwritten: VecDeque<PodOutcome>,
 }
 
 /// All of it.
@@ -41,19 +44,19 @@ pub(super) struct Cluster {
     pub(super) nodes: Vec<Node>,
     pub(super) deployment: Deployment,
     pub(super) object: ModuleRollout,
-    version: u64,
-    rollouts: Rollouts,
-    schedule: Schedule,
-    writes: VecDeque<(Key, Request)>,
+    pub(super) version: u64,
+    pub(super) rollouts: Rollouts,
+    pub(super) schedule: Schedule,
+    pub(super) writes: VecDeque<(Key, Request)>,
     pub(super) told: Vec<&'static str>,
     pub(super) now: Instant,
     pub(super) rng: Rng,
-    histories: BTreeMap<usize, ContainerHistory>,
+    pub(super) histories: BTreeMap<usize, ContainerHistory>,
     /// By version, bases that were ever told to install it.
     pub(super) touched: BTreeMap<String, Vec<usize>>,
     /// As few bases served as this at some moment, since all did.
     pub(super) fewest: usize,
-    was_full: bool,
+    pub(super) was_full: bool,
 }
 
 impl Cluster {
@@ -98,6 +101,8 @@ impl Cluster {
         self.writes.clear();
         self.show();
         self.show_deployment();
+        // As the engine does before the first base is told anything.
+        self.looks();
     }
 
     pub(super) fn show_deployment(&mut self) {
@@ -152,7 +157,7 @@ impl Cluster {
     pub(super) fn looks(&mut self) {
         let mut out = Vec::new();
         let (deployment, nodes) = (&self.deployment, &self.nodes);
-        let facts_of = |_: &WorkloadName, workload: Option<WorkloadFacts>| facts(deployment, nodes, workload);
+        let facts_of = |_: &WorkloadName, workload: Option<WorkloadFacts>| Self::facts(deployment, nodes, workload);
         self.rollouts.plan(&facts_of, self.now, &mut self.schedule, &mut out);
         for effect in out {
             match effect {
@@ -220,47 +225,6 @@ impl Cluster {
         }
     }
 
-    fn pods_on(&self, number: usize) -> Vec<Pod> {
-        let on_it = self.deployment.pods.iter().filter(|pod| pod.base == Some(number));
-        on_it
-            .map(|pod| {
-                let set = &self.deployment.sets[pod.set];
-                let workload = workload_name();
-                let history = self.histories.get(&pod.id).cloned().unwrap_or_default();
-                let id = ModuleId::new("biz1", set.hash);
-                let url = format!("https://modules.example.com/{id}");
-                let spec = ModuleSpec {
-                    id,
-                    origin: Origin::of(&url),
-                    url,
-                    args: Vec::new(),
-                    envs: BTreeMap::new(),
-                    unresolved: None,
-                };
-                let container = Container { name: "biz1".to_owned(), role: Role::Module(spec), history };
-                Pod {
-                    uid: pod.id.to_string().into(),
-                    name: format!("default/{}", pod.id),
-                    created: i64::try_from(pod.id).unwrap(),
-                    workload: Workload { uid: UID.into(), revision: set.revision },
-                    content: Content::Modules(vec![container]),
-                    deleting: pod.deleting.then_some(Duration::ZERO),
-                    evicted: false,
-                    terminal: pod.failed,
-                    superseded: pod.failed,
-                    grace: Duration::from_secs(30),
-                    drain: Duration::ZERO,
-                    replaces: false,
-                    shown_ready: pod.ready,
-                    awaits: self.rollouts.waits(Some(&workload), Some(set.hash), &self.nodes[number].id, false),
-                    lingers: self.rollouts.lingers(Some(&workload), Some(set.hash)),
-                    not_done: Vec::new(),
-                    trace: None,
-                }
-            })
-            .collect()
-    }
-
     /// A base gets the oldest command, and its answer comes.
     pub(super) fn delivers(&mut self, number: usize) {
         let node = &mut self.nodes[number];
@@ -313,6 +277,24 @@ impl Cluster {
     fn counts(&mut self) {
         let serving = self.serving();
         self.was_full |= serving == self.nodes.len();
+        if self.was_full && serving < self.fewest {
+            for (number, node) in self.nodes.iter().enumerate() {
+                if !node.jvm.list.values().any(|state| *state == ModuleState::Activated) {
+                    let pods: Vec<_> = self
+                        .pods_on(number)
+                        .into_iter()
+                        .map(|p| (p.uid, p.workload.revision, p.deleting, p.superseded, p.awaits.is_some(), p.lingers))
+                        .collect();
+                    eprintln!(
+                        "base {number} {:?} {pods:?} {:?} sets {:?} {:?}",
+                        node.jvm.list,
+                        node.base.ledger,
+                        self.deployment.sets,
+                        node.base.modules().map(|m| m.cloned().collect::<Vec<_>>())
+                    );
+                }
+            }
+        }
         if self.was_full {
             self.fewest = self.fewest.min(serving);
         }
@@ -322,89 +304,5 @@ impl Cluster {
     pub(super) fn with(&self, version: &str) -> usize {
         let alone = [(ModuleId::new("biz1", version), ModuleState::Activated)];
         self.nodes.iter().filter(|node| node.jvm.list.iter().map(|(id, s)| (id.clone(), *s)).eq(alone.clone())).count()
-    }
-
-    /// Anything may happen next.
-    pub(super) fn happens(&mut self) {
-        let (bases, sets) = (self.nodes.len(), self.deployment.sets.len());
-        let base = self.rng.usize(0..bases);
-        match self.rng.u8(0..20) {
-            0 => self.deployment.rolls(),
-            1 | 2 if sets > 0 => {
-                let set = self.rng.usize(0..sets);
-                self.deployment.replicates(set, &mut self.rng);
-            }
-            3..=5 => self.deployment.schedules(bases, &mut self.rng),
-            6 => self.looks(),
-            7 | 8 => self.writes(),
-            9..=11 => self.decides(base),
-            12..=15 => self.delivers(base),
-            16..=18 => self.shows(base),
-            _ => self.now += Duration::from_millis(self.rng.u64(1..2_000)),
-        }
-    }
-
-    /// Everything has its turn, again and again.
-    pub(super) fn runs(&mut self, rounds: usize) {
-        for _ in 0..rounds {
-            self.deployment.rolls();
-            for set in 0..self.deployment.sets.len() {
-                self.deployment.replicates(set, &mut self.rng);
-            }
-            for _ in 0..2 * self.nodes.len() {
-                self.deployment.schedules(self.nodes.len(), &mut self.rng);
-            }
-            self.looks();
-            while !self.writes.is_empty() {
-                self.writes();
-            }
-            for base in 0..self.nodes.len() {
-                self.decides(base);
-                for _ in 0..4 {
-                    self.delivers(base);
-                    self.shows(base);
-                }
-                while !self.nodes[base].unwritten.is_empty() {
-                    self.shows(base);
-                }
-            }
-            self.now += Duration::from_secs(1);
-        }
-    }
-}
-
-fn workload_name() -> WorkloadName {
-    WorkloadName { namespace: "default".into(), kind: Kind::Deployment, name: "d".into() }
-}
-
-fn facts<'a>(deployment: &Deployment, nodes: &'a [Node], workload: Option<WorkloadFacts>) -> RolloutFacts<'a> {
-    let mut sets: Vec<_> = deployment.sets.iter().collect();
-    sets.sort_by_key(|set| set.revision);
-    let bases = nodes.iter().enumerate().filter_map(|(number, node)| {
-        let on_it = deployment.pods.iter().filter(|pod| pod.base == Some(number) && pod.is_live());
-        let pods: Vec<_> = on_it
-            .map(|pod| {
-                let is = if pod.ready {
-                    PodIs::Ready
-                } else if pod.broken {
-                    PodIs::Failed("InstallFailed".to_owned(), "broken on purpose".to_owned(), 0)
-                } else if pod.awaits {
-                    PodIs::Awaiting
-                } else {
-                    PodIs::AtWork
-                };
-                let revision = deployment.sets[pod.set].hash.into();
-                PodFacts { uid: pod.id.to_string().into(), revision, is }
-            })
-            .collect();
-        let (base, node) = (&node.id, node.id.as_str());
-        (!pods.is_empty()).then_some(BaseFacts { base, node, cluster: None, reachable: true, pods })
-    });
-    RolloutFacts {
-        workload,
-        revisions: sets.iter().map(|set| set.hash.into()).collect(),
-        bases: bases.collect(),
-        labels_of: &|_| BTreeMap::new(),
-        wall: jiff::Timestamp::UNIX_EPOCH,
     }
 }

@@ -1,0 +1,153 @@
+//! The batch that is under way: which bases it is, which of them are told now, and whether it is done.
+
+use std::collections::{BTreeSet, HashSet};
+
+use super::{
+    facts::{BaseFacts, PodIs},
+    order::{in_order, is_selected, size_of},
+    suitable::Suits,
+    turn::{ALL, Turn},
+};
+use crate::k8s::rollout::{FailureAction, Phase, Step};
+
+impl<'a> Turn<'a, '_> {
+    /// One look at the batch that is under way. Says whether the next one has begun by it.
+    pub(super) fn goes_on(&mut self) -> bool {
+        let settled = self.is_settled();
+        let last_step = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
+        if self.is_deleted() || self.status.step >= last_step {
+            self.status.step = last_step;
+        }
+        self.status.step = self.status.step.max(1);
+        let index = usize::try_from(self.status.step.saturating_sub(1)).unwrap_or(0);
+        let Some(step) = self.steps.get(index).cloned() else { return false };
+        let is_last = self.status.step == last_step;
+        let members = self.members();
+        let total = self.total(members.len(), settled);
+        let complete = if is_last {
+            self.status.released.insert(self.current.to_string(), vec![ALL.to_owned()]);
+            members.len() >= total.min(self.workload.replicas.unwrap_or(0))
+        } else {
+            self.choose(&step, &members, total, settled)
+        };
+        self.open();
+        let failed = self.failed(&members);
+        let too_many = usize::try_from(self.object.spec.failure_policy.max_failures).unwrap_or(usize::MAX);
+        if failed.len() > too_many && !self.is_deleted() {
+            self.fails();
+            return false;
+        }
+        let passed: HashSet<_> = failed.iter().map(|(base, ..)| *base).collect();
+        let is_over =
+            |base: &&&BaseFacts<'_>| self.is_done(base) || passed.contains(base.base) || self.is_skipped(base.base);
+        let released: Vec<_> = members.iter().filter(|base| self.is_released(base.base)).collect();
+        let over = released.iter().filter(|base| is_over(base)).count();
+        if self.memory.progress.is_none_or(|(was, _)| was != (self.status.step, over)) {
+            self.memory.progress = Some(((self.status.step, over), self.now));
+        }
+        if !settled || !complete || over < released.len() {
+            let deadline = self.deadline();
+            deadline.filter(|at| *at > self.now).into_iter().for_each(|at| self.wake_at(at));
+            return false;
+        }
+        if is_last {
+            self.completes();
+            return false;
+        }
+        match step.pause.filter(|_| !self.status.confirmed_all && !self.is_deleted()) {
+            None => self.next_step(),
+            Some(pause) => {
+                self.status.phase = Some(Phase::Waiting);
+                self.status.pause_seconds_left = pause.duration_seconds;
+                self.waits();
+            }
+        }
+        self.status.phase == Some(Phase::Progressing)
+    }
+
+    /// Of how many bases a per cent is.
+    pub(super) fn total(&self, members: usize, settled: bool) -> usize {
+        let replicas = self.workload.replicas.unwrap_or(members);
+        let counted = settled && self.workload.suits == Suits::ByBase;
+        if counted { members } else { members.max(replicas) }
+    }
+
+    /// Fills the batch up to its size. Says whether it has it, or there are no more bases for it.
+    pub(super) fn choose(&mut self, step: &Step, members: &[&'a BaseFacts<'a>], total: usize, settled: bool) -> bool {
+        let joined = self.joined();
+        let turns = in_order(members, &joined);
+        let has = members.iter().filter(|base| self.is_released(base.base)).count();
+        let size = size_of(&step.replicas, total);
+        let missing = size.saturating_sub(has);
+        if !settled || missing == 0 {
+            return settled;
+        }
+        let mine = |base: &&&BaseFacts<'_>| {
+            !self.is_released(base.base) && is_selected(step.selector.as_ref(), base.base, self.facts)
+        };
+        let chosen: Vec<_> = turns.iter().filter(mine).take(missing).map(|base| base.base.to_string()).collect();
+        let full = chosen.len() == missing || self.workload.suits == Suits::ByBase;
+        if !chosen.is_empty() {
+            let released = self.status.released.entry(self.current.to_string()).or_default();
+            released.extend(chosen);
+            released.sort();
+        }
+        full
+    }
+
+    /// Tells as many bases of the batch at once as there may be at work.
+    pub(super) fn open(&mut self) {
+        let members = self.members();
+        let failed: HashSet<_> = self.failed(&members).into_iter().map(|(base, ..)| base.clone()).collect();
+        let released: Vec<_> =
+            in_order(&members, &HashSet::new()).into_iter().filter(|base| self.is_released(base.base)).collect();
+        let there: BTreeSet<_> = released.iter().map(|base| base.base.clone()).collect();
+        // A base that is away for a time keeps its turn.
+        let names = self.status.released.get(&*self.current).cloned().unwrap_or_default();
+        self.memory
+            .opened
+            .retain(|base| there.contains(base) || names.iter().any(|name| name == ALL || name == base.as_str()));
+        for base in &released {
+            if base.pod_of(&self.current).is_some_and(|pod| pod.is != PodIs::Awaiting) {
+                self.memory.opened.insert(base.base.clone());
+            }
+        }
+        let most = usize::try_from(self.object.spec.max_parallel).unwrap_or(usize::MAX).max(1);
+        let is_at_work = |base: &&&BaseFacts<'_>| {
+            self.memory.opened.contains(base.base) && !self.is_ready(base) && !failed.contains(base.base)
+        };
+        let at_work = released.iter().filter(is_at_work).count();
+        let waiting: Vec<_> = released.iter().filter(|base| !self.memory.opened.contains(base.base)).collect();
+        let next = waiting.into_iter().take(most.saturating_sub(at_work)).map(|base| base.base.clone());
+        let next: Vec<_> = next.collect();
+        self.memory.opened.extend(next);
+        if self.is_daemon_set() {
+            let opened = released.iter().filter(|base| self.memory.opened.contains(base.base));
+            let old = opened.flat_map(|base| base.pods.iter().filter(|pod| pod.revision != self.current));
+            self.out.makes_room = old.map(|pod| pod.uid.clone()).collect();
+        }
+    }
+
+    /// More bases failed than may.
+    pub(super) fn fails(&mut self) {
+        match self.object.spec.failure_policy.action {
+            FailureAction::Pause => self.status.phase = Some(Phase::Paused),
+            FailureAction::Rollback => {
+                self.status.rejected_revision = Some(self.current.to_string());
+                self.status.phase = Some(Phase::RollingBack);
+                self.out.rolls_back = true;
+            }
+        }
+    }
+
+    /// Every base has it.
+    pub(super) fn completes(&mut self) {
+        self.status.phase = Some(Phase::Completed);
+        self.status.stable_revision = Some(self.current.to_string());
+        self.status.released.clear();
+        self.status.rejected_revision = None;
+        self.memory.opened.clear();
+        (self.status.confirmed_all, self.status.pause_seconds_left) = (false, None);
+        self.forget();
+    }
+}

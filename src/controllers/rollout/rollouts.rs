@@ -1,0 +1,186 @@
+//! All `ModuleRollout`s.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    facts::{RolloutFacts, WorkloadFacts, WorkloadName, kind_of},
+    rollout::Rollout,
+    suitable::Suits,
+    turn::Memory,
+};
+use crate::{
+    api::Seen,
+    domain::{BaseId, Later, PodUid, Release},
+    k8s::rollout::{ModuleRollout, Phase},
+    planning::{Effect, Listing, Schedule, Task, Tracked, version},
+};
+
+/// Facts that come at once are looked at once.
+const COLLECTS: Duration = Duration::from_millis(100);
+
+/// All of them.
+#[derive(Default)]
+pub struct Rollouts {
+    pub(super) by_uid: BTreeMap<String, Rollout>,
+    /// The one that counts for a workload: the eldest.
+    pub(super) by_workload: HashMap<WorkloadName, String>,
+    pub(super) workloads: HashMap<WorkloadName, WorkloadFacts>,
+    pub(super) listing: Listing<String>,
+    pub(super) listing_deployments: Listing<WorkloadName>,
+    pub(super) listing_daemon_sets: Listing<WorkloadName>,
+    pub(super) releases: HashMap<WorkloadName, Option<Release>>,
+    pub(super) changed: bool,
+    /// Events that the next plan takes along.
+    pub(super) told: Vec<Effect>,
+}
+
+/// What a plan for releases says beyond its effects.
+#[derive(Debug, Default)]
+pub struct Planned {
+    /// Pods of a `DaemonSet` that make room.
+    pub makes_room: Vec<PodUid>,
+}
+
+impl Rollouts {
+    /// Something that releases depend on has changed.
+    pub fn touched(&mut self, now: Instant, schedule: &mut Schedule) {
+        if !self.by_uid.is_empty() {
+            schedule.wake(&Task::Rollouts, now.later(COLLECTS));
+        }
+    }
+
+    /// Whether Pods may come or have to wait by what has changed since this was asked last.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Whether a workload's new revisions are released in batches.
+    pub fn has(&self, workload: &WorkloadName) -> bool {
+        self.by_workload.contains_key(workload)
+    }
+
+    /// What a Pod waits for; none if it may come. `required`: it is not to come where nobody releases it.
+    pub fn waits(
+        &self,
+        workload: Option<&WorkloadName>,
+        revision: Option<&str>,
+        base: &BaseId,
+        required: bool,
+    ) -> Option<Arc<str>> {
+        match workload.and_then(|workload| self.releases.get(workload)) {
+            Some(Some(release)) => release.waits(revision, base),
+            _ if !required => None,
+            Some(None) => Some("its workload cannot be released in batches: see its ModuleRollout".into()),
+            None => Some("it is to be released in batches (annotation modulet.koupleless.io/rollout), and no ModuleRollout is there for its workload".into()),
+        }
+    }
+
+    /// Whether what a deleted Pod runs stays for its successor.
+    pub fn lingers(&self, workload: Option<&WorkloadName>, revision: Option<&str>) -> bool {
+        let release = workload.and_then(|workload| self.releases.get(workload)?.as_ref());
+        release.is_some_and(|release| release.lingers(revision))
+    }
+
+    /// Whether nothing of the workload is being released, or has to be.
+    pub fn rests(&self, workload: &WorkloadName, required: bool) -> bool {
+        match self.releases.get(workload) {
+            Some(Some(release)) => release.stable.is_some() && release.current.is_none(),
+            Some(None) | None => !required,
+        }
+    }
+
+    /// How many there are in each phase.
+    pub fn phases(&self) -> impl Iterator<Item = Phase> {
+        let statuses = self.by_uid.values().filter_map(|r| r.object.object()?.status.as_ref());
+        statuses.map(|status| status.phase.unwrap_or(Phase::Idle))
+    }
+
+    /// A fact from the watch of `ModuleRollout`s.
+    pub fn seen(&mut self, seen: Seen<ModuleRollout>, now: Instant, schedule: &mut Schedule) {
+        match seen {
+            Seen::Applied(object) => {
+                let uid = object.metadata.uid.clone().unwrap_or_default();
+                self.listing.has(uid.clone());
+                self.applied(uid, object);
+            }
+            Seen::Gone(object) => drop(self.by_uid.remove(&object.metadata.uid.unwrap_or_default())),
+            Seen::ListBegins => self.listing.begins(),
+            Seen::ListEnds => {
+                for gone in self.listing.ends(self.by_uid.keys().cloned()) {
+                    self.by_uid.remove(&gone);
+                }
+            }
+        }
+        self.elect();
+        self.release();
+        schedule.wake(&Task::Rollouts, now.later(COLLECTS));
+    }
+
+    fn applied(&mut self, uid: String, object: ModuleRollout) {
+        let of = &object.spec.workload_ref;
+        let Some(kind) = kind_of(&of.kind) else { return };
+        let version = version(&object.metadata);
+        if let Some(known) = self.by_uid.get_mut(&uid) {
+            known.object.observed(object, version);
+            return;
+        }
+        let namespace = object.metadata.namespace.as_deref().unwrap_or_default().into();
+        let workload = WorkloadName { namespace, kind, name: of.name.as_str().into() };
+        let mut tracked = Tracked::unpaced();
+        tracked.observed(object, version);
+        let (current, memory, request, back) = (None, Memory::default(), None, Tracked::default());
+        self.by_uid.insert(uid, Rollout { object: tracked, workload, current, is_ours: false, memory, request, back });
+    }
+
+    /// Of two for one workload the elder one counts.
+    fn elect(&mut self) {
+        let mut all: Vec<_> = self.by_uid.iter().collect();
+        all.sort_by_key(|(uid, rollout)| {
+            let created = rollout.object.object().and_then(|o| o.metadata.creation_timestamp.clone());
+            (std::cmp::Reverse(created.map(|at| at.0)), std::cmp::Reverse((*uid).clone()))
+        });
+        self.by_workload = all.into_iter().map(|(uid, rollout)| (rollout.workload.clone(), uid.clone())).collect();
+    }
+
+    /// Decides on each of them. `facts_of` tells of a workload's bases, by its uid.
+    pub fn plan<'a>(
+        &mut self,
+        facts_of: &dyn Fn(&WorkloadName, Option<WorkloadFacts>) -> RolloutFacts<'a>,
+        now: Instant,
+        schedule: &mut Schedule,
+        out: &mut Vec<Effect>,
+    ) -> Planned {
+        let mut planned = Planned::default();
+        out.append(&mut self.told);
+        for (uid, rollout) in &mut self.by_uid {
+            let counts = self.by_workload.get(&rollout.workload);
+            let wake = if counts == Some(uid) {
+                let facts = facts_of(&rollout.workload, self.workloads.get(&rollout.workload).cloned());
+                rollout.plan(uid, &facts, now, &mut planned, out)
+            } else {
+                rollout.stands_back(uid, counts, now, out)
+            };
+            wake.into_iter().for_each(|at| schedule.wake(&Task::Rollouts, at));
+        }
+        self.release();
+        planned
+    }
+
+    /// Who may come now, by what is written.
+    pub(super) fn release(&mut self) {
+        let of = |(workload, uid): (&WorkloadName, &String)| {
+            let rollout = self.by_uid.get(uid)?;
+            let refused = self.workloads.get(workload).is_some_and(|facts| matches!(facts.suits, Suits::Refused(_)));
+            Some((workload.clone(), rollout.release(self.workloads.contains_key(workload)).filter(|_| !refused)))
+        };
+        let releases = self.by_workload.iter().filter_map(of).collect();
+        if self.releases != releases {
+            self.releases = releases;
+            self.changed = true;
+        }
+    }
+}
