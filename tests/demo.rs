@@ -192,6 +192,26 @@ fn the_story_is_told_over_http_without_a_broker() -> Result<()> {
 }
 
 #[test]
+fn a_release_in_batches_is_told_with_its_error_and_the_way_back() -> Result<()> {
+    let port = free_port()?.to_string();
+    let words = [
+        "modulerollouts.modulet.koupleless.io",
+        "modulerollout.modulet.koupleless.io/biz1 created",
+        "AwaitingBatch",
+        "batch 1 of 3 done; 2 bases wait for confirmation: kubectl annotate mro/biz1",
+        "Somebody confirms, and on base-",
+        "batch 2 of 3: 1 bases failed",
+        "deployment.apps/biz1 rolled back",
+        "Everything is gone",
+    ];
+    let (demo, story) = told(&["--exit", "--story", "rollout", "--broker-port", &port], &words)?;
+    let told = |answer: &str| demo.told.iter().filter(|line| line.split_whitespace().skip(1).eq([answer])).count();
+    assert_eq!((told("yes"), told("no")), (2, 1), "{story}");
+    assert_eq!(demo.errors(), "");
+    demo.left_nothing()
+}
+
+#[test]
 fn a_signal_ends_it_in_order_at_any_time() -> Result<()> {
     for (moment, signal, code) in
         [("Kubernetes", "TERM", 143), ("biz1 0.0.2 resolved", "INT", 130), ("Now you", "INT", 0)]

@@ -93,6 +93,15 @@ impl Base {
         Ok(Self::Java(JavaBase::start(options).await.with_context(|| format!("the JVM of {id}"))?))
     }
 
+    /// What becomes of modules whose URL has this in it.
+    pub(crate) fn set_url_behaviour(&self, pattern: &str, behaviour: UrlBehaviour) {
+        match self {
+            Self::Simulated(base) => base.set_url_behaviour(pattern, behaviour),
+            Self::SimulatedHttp(base) => base.set_url_behaviour(pattern, behaviour),
+            Self::Java(_) => {}
+        }
+    }
+
     /// Its identity.
     pub(crate) fn id(&self) -> String {
         match self {

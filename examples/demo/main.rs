@@ -4,6 +4,7 @@
 //! that ends; a signal only makes it end in order.
 
 mod bases;
+mod batches;
 mod cluster;
 mod controller;
 mod scene;
@@ -15,7 +16,7 @@ mod way;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use crate::{screen::Screen, signals::Signals, stage::Stage};
 
@@ -34,6 +35,10 @@ struct Options {
     #[arg(long)]
     real: bool,
 
+    /// What is shown
+    #[arg(long, value_enum, default_value_t = Story::Update)]
+    story: Story,
+
     /// End after the story instead of staying up
     #[arg(long)]
     exit: bool,
@@ -49,6 +54,15 @@ struct Options {
     /// Port of 127.0.0.1 for the MQTT broker
     #[arg(long, default_value_t = 11_883, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     broker_port: u16,
+}
+
+/// What is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Story {
+    /// A release and an update of a module
+    Update,
+    /// A release in three batches, with a confirmation, an error in the second, and the way back (simulated bases)
+    Rollout,
 }
 
 #[tokio::main]

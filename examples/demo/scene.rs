@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{Api, Client, api::ListParams};
+use modulet::k8s::rollout::{ModuleRollout, ModuleRolloutStatus, Phase};
 
 use crate::{bases::Base, cluster::NAMESPACE, screen::Screen, stage::ENV};
 
@@ -17,6 +18,20 @@ pub(crate) struct Scene {
     pub(crate) nodes: BTreeMap<String, NodeSeen>,
     pub(crate) pods: BTreeMap<String, PodSeen>,
     pub(crate) bases: BTreeMap<String, BaseSeen>,
+    /// The one of the other story.
+    pub(crate) rollout: Option<RolloutSeen>,
+}
+
+/// A `ModuleRollout`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RolloutSeen {
+    phase: Phase,
+    step: u32,
+    pub(crate) revision: String,
+    /// The bases of the next batch.
+    pub(crate) next: Vec<String>,
+    /// The phase in a sentence.
+    pub(crate) message: String,
 }
 
 /// A Node, as `kubectl get nodes` has it.
@@ -60,6 +75,13 @@ impl Scene {
         for pod in pods.list(&ListParams::default()).await? {
             scene.pods.insert(pod.metadata.name.clone().unwrap_or_default(), PodSeen::from(&pod));
         }
+        let rollouts: Api<ModuleRollout> = Api::namespaced(client.clone(), NAMESPACE);
+        scene.rollout = match rollouts.list(&ListParams::default()).await {
+            Ok(list) => list.items.into_iter().next().and_then(|rollout| RolloutSeen::from(rollout.status?)),
+            // The kind is not there, and neither is the story.
+            Err(kube::Error::Api(status)) if status.is_not_found() => None,
+            Err(error) => return Err(error.into()),
+        };
         for base in bases {
             let seen = BaseSeen { modules: base.modules().await, answer: base.answer("biz1").await };
             scene.bases.insert(base.id(), seen);
@@ -78,6 +100,11 @@ impl Scene {
             if old.pods.get(name).is_none_or(|old| old.line() != pod.line()) {
                 screen.change("Pod", name, &pod.line());
             }
+        }
+        if let Some(now) =
+            self.rollout.as_ref().filter(|now| old.rollout.as_ref().is_none_or(|old| old.message != now.message))
+        {
+            screen.change("rollout", "biz1", &format!("{:?}: {}", now.phase, now.message));
         }
         for (name, base) in &self.bases {
             let before = old.bases.get(name);
@@ -129,6 +156,18 @@ impl Scene {
             }
         }
         screen.table(&rows);
+    }
+
+    /// What is missing until the release is in that phase, at that step.
+    pub(crate) fn is_in(&self, phase: Phase, step: u32) -> Option<String> {
+        let Some(now) = &self.rollout else { return Some("there is no ModuleRollout".to_owned()) };
+        let is = now.phase == phase && (step == 0 || now.step == step);
+        (!is).then(|| format!("it is {:?} at step {}", now.phase, now.step))
+    }
+
+    /// The same for several phases.
+    pub(crate) fn is_in_one_of(&self, phases: &[Phase]) -> Option<String> {
+        phases.iter().map(|phase| self.is_in(*phase, 0)).min()?
     }
 
     /// The Pods of one version of the module.
@@ -209,6 +248,18 @@ impl PodSeen {
             (_, reason) => format!(", {reason}"),
         };
         format!("biz1 {} on {node}: {}{state}", self.version, self.phase)
+    }
+}
+
+impl RolloutSeen {
+    fn from(status: ModuleRolloutStatus) -> Option<Self> {
+        Some(Self {
+            phase: status.phase?,
+            step: status.step,
+            revision: status.revision.unwrap_or_default(),
+            next: status.next,
+            message: status.message.unwrap_or_default(),
+        })
     }
 }
 
