@@ -7,6 +7,10 @@ use rustls::pki_types::CertificateDer;
 /// Kubernetes convention: the group of all whose name is known.
 const AUTHENTICATED: &str = "system:authenticated";
 
+/// Who a connection is of, where its certificate says so.
+#[derive(Clone, Debug)]
+pub(super) struct ByCertificate(pub(super) Option<UserInfo>);
+
 /// What is done to which part of a Node, in the words of roles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Action {

@@ -16,6 +16,7 @@ mod pods;
 mod review;
 mod routes;
 mod server;
+mod service;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, thread};
 
@@ -32,7 +33,7 @@ use crate::{
 };
 use authorities::Authorities;
 use certificate::Certificate;
-use routes::Kubelet;
+use service::Kubelet;
 
 /// How it is set up.
 #[derive(Clone, Debug)]

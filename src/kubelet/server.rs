@@ -7,7 +7,6 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use k8s_openapi::api::authentication::v1::UserInfo;
 use rustls::{ServerConfig, server::NoServerSessionStorage};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -18,10 +17,11 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use super::{
-    access::user_of,
+    access::{ByCertificate, user_of},
     authorities::Authorities,
     certificate::Certificate,
-    routes::{Kubelet, router},
+    routes::router,
+    service::Kubelet,
 };
 
 /// Connections at a time; more wait in the system's queue.
@@ -30,10 +30,6 @@ const CONNECTIONS: usize = 512;
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// After an error of the listener (no file descriptors) it is tried again.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
-
-/// Who a connection is of, where its certificate says so.
-#[derive(Clone, Debug)]
-pub(super) struct ByCertificate(pub(super) Option<UserInfo>);
 
 /// Serves for ever.
 pub(super) async fn run(
