@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{Api, Client, api::ListParams};
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::answer::Refused;
 use crate::{
@@ -17,6 +17,9 @@ use crate::{
     tunnel::Topics,
 };
 
+/// Reads at a time; others wait.
+const PERMITS: usize = 8;
+/// Waiting and the answer take no longer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Characters of what others say.
 const QUOTE: usize = 200;
@@ -28,6 +31,7 @@ pub(super) struct Cluster {
     client: Client,
     topics: Topics,
     namespaces: Vec<String>,
+    permits: Semaphore,
 }
 
 /// The base of a module's Pod.
@@ -49,7 +53,16 @@ pub(super) struct OwnPod {
 
 impl Cluster {
     pub(super) fn new(client: Client, topics: Topics, namespaces: Vec<String>) -> Self {
-        Self { client, topics, namespaces }
+        Self { client, topics, namespaces, permits: Semaphore::new(PERMITS) }
+    }
+
+    async fn within<T>(&self, what: &'static str, read: impl Future<Output = kube::Result<T>>) -> Result<T, Refused> {
+        let failed = |why: String| Refused::Cluster { what, why };
+        let read = async {
+            let _permit = self.permits.acquire().await.map_err(|error| failed(error.to_string()))?;
+            read.await.map_err(|error| failed(error.to_string()))
+        };
+        timeout(TIMEOUT, read).await.map_err(|_| failed(format!("no answer in {TIMEOUT:?}")))?
     }
 
     /// Whether it is the Node of one of our bases.
@@ -67,7 +80,7 @@ impl Cluster {
     async fn any_pod(&self, namespace: &str, name: &str) -> Result<Option<Pod>, Refused> {
         let by_name = ListParams::default().fields(&format!("metadata.name={name}"));
         let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
-        let found = within("look for a Pod", pods.list(&by_name)).await?;
+        let found = self.within("look for a Pod", pods.list(&by_name)).await?;
         Ok(found.items.into_iter().next())
     }
 
@@ -75,7 +88,7 @@ impl Cluster {
     pub(super) async fn base(&self, node: &str) -> Result<Base, Refused> {
         let by_name = ListParams::default().fields(&format!("metadata.name={node}"));
         let nodes = Api::<Node>::all(self.client.clone());
-        let found = within("look for the base's Node", nodes.list(&by_name)).await?.items.into_iter().next();
+        let found = self.within("look for the base's Node", nodes.list(&by_name)).await?.items.into_iter().next();
         let host = found.as_ref().and_then(|node| node.metadata.labels.as_ref()?.get(names::BASE_HOST).cloned());
         let address = found.as_ref().and_then(base_address).map(str::to_owned);
         Ok(Base { node: node.to_owned(), host, address })
@@ -99,12 +112,6 @@ impl Cluster {
         }
         Ok(Err(elsewhere(base)))
     }
-}
-
-async fn within<T>(what: &'static str, read: impl Future<Output = kube::Result<T>>) -> Result<T, Refused> {
-    let read = timeout(TIMEOUT, read).await;
-    let read = read.map_err(|_| Refused::Cluster { what, why: format!("no answer in {TIMEOUT:?}") })?;
-    read.map_err(|error| Refused::Cluster { what, why: error.to_string() })
 }
 
 /// Which container of its own Pod the base is.

@@ -152,3 +152,47 @@ async fn serve(listener: Listener, cluster: kube::Config, proxies: Proxies, topi
         () = server::run(socket, listener.certificate, authorities, Arc::new(kubelet)) => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn config() -> KubeletConfig {
+        KubeletConfig {
+            endpoint: KubeletEndpoint { address: "127.0.0.1".to_owned(), port: 10_250 },
+            listen: "127.0.0.1:0".parse().unwrap(),
+            files: None,
+            base_namespaces: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn it_listens_as_long_as_the_tasks_live_and_its_end_is_theirs() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let listener = listen(&config()).unwrap();
+        let address = listener.socket.local_addr().unwrap();
+        let taken = listen(&KubeletConfig { listen: address, ..config() }).unwrap_err().to_string();
+        assert!(taken.contains("MODULET_KUBELET_API_LISTEN"), "{taken}");
+        // An API server that is not there keeps nothing from being served.
+        let cluster = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let mut tasks = Tasks::default();
+        start(&mut tasks, listener, cluster.clone(), Proxies::default(), "dev", Arc::default()).unwrap();
+        tokio::net::TcpStream::connect(address).await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(50), tasks.end()).await.is_err(), "it ended");
+        drop(tasks);
+        let began = Instant::now();
+        while tokio::net::TcpStream::connect(address).await.is_ok() {
+            assert!(began.elapsed() < Duration::from_secs(10), "it listens on");
+            tokio::task::yield_now().await;
+        }
+
+        // One that cannot be served ends the task, and with it the process.
+        let nowhere = kube::Config { proxy_url: Some("ftp://127.0.0.1".parse().unwrap()), ..cluster };
+        let mut tasks = Tasks::default();
+        start(&mut tasks, listen(&config()).unwrap(), nowhere, Proxies::default(), "dev", Arc::default()).unwrap();
+        let end = tokio::time::timeout(Duration::from_secs(10), tasks.end()).await.unwrap();
+        assert_eq!((&*end.name, end.panic), ("kubelet API", None));
+    }
+}

@@ -1,6 +1,9 @@
 //! What the API server says of who asks: whose a token is, and what a user may. Answers are kept as a kubelet keeps them.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::api::{
     authentication::v1::{TokenReview, TokenReviewSpec, UserInfo},
@@ -8,8 +11,10 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, api::PostParams};
 use tokio::{sync::Semaphore, time::timeout};
+use tracing::warn;
 
 use super::{access::Action, answer::Refused, cache::Cache};
+use crate::{planning::Pace, said::Said};
 
 /// A kubelet's `authentication.webhook.cacheTTL`, `authorization.webhook.cacheAuthorizedTTL` and `cacheUnauthorizedTTL`.
 const TOKEN_FOR: Duration = Duration::from_secs(120);
@@ -20,6 +25,8 @@ const DENIED_FOR: Duration = Duration::from_secs(30);
 const PERMITS: usize = 8;
 /// Waiting and the answer take no longer.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Tokens that are not known yet: so many at once, and then one in this time. Whoever reaches the port can show any.
+const TOKENS: Pace = Pace::new(100, Duration::from_millis(100));
 /// Bytes of a token: those of service accounts have 1 to 2 KiB.
 const TOKEN_MAX: usize = 16 * 1024;
 
@@ -29,11 +36,20 @@ pub(super) struct Reviews {
     permits: Semaphore,
     users: Cache<Option<UserInfo>>,
     allowed: Cache<bool>,
+    tokens: Mutex<Pace>,
+    said: Mutex<Said>,
 }
 
 impl Reviews {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, permits: Semaphore::new(PERMITS), users: Cache::default(), allowed: Cache::default() }
+        Self {
+            client,
+            permits: Semaphore::new(PERMITS),
+            users: Cache::default(),
+            allowed: Cache::default(),
+            tokens: Mutex::new(TOKENS),
+            said: Mutex::default(),
+        }
     }
 
     /// Whose token it is; none: nobody's.
@@ -44,9 +60,25 @@ impl Reviews {
         if let Some(user) = self.users.get(token, Instant::now()) {
             return Ok(user);
         }
+        if !self.tokens.lock().unwrap_or_else(PoisonError::into_inner).try_take(Instant::now()) {
+            return Err(Refused::TooMany("too many tokens come that are not known yet: try it again".to_owned()));
+        }
         let spec = TokenReviewSpec { token: token.to_owned(), ..TokenReviewSpec::default() };
         let review = TokenReview { spec, ..TokenReview::default() };
-        let status = self.ask("have a token reviewed", review).await?.status.unwrap_or_default();
+        let asked = self.ask("have a token reviewed", review).await;
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let review = match asked {
+            Ok(review) => review,
+            Err(error) => {
+                // Why is for who runs modulet, and not for somebody whose name is not known.
+                if said.is_new(&error.to_string()) {
+                    warn!(%error, "who shows a token to the kubelet API cannot be known");
+                }
+                return Err(Refused::Unauthorized);
+            }
+        };
+        said.clear();
+        let status = review.status.unwrap_or_default();
         let user = status.user.filter(|user| status.authenticated == Some(true) && user.username.is_some());
         self.users.put(token.to_owned(), user.clone(), Instant::now(), TOKEN_FOR);
         Ok(user)
