@@ -189,7 +189,8 @@ mod tests {
         }
 
         // One that cannot be served ends the task, and with it the process.
-        let nowhere = kube::Config { proxy_url: Some("ftp://127.0.0.1".parse().unwrap()), ..cluster };
+        let mut nowhere = cluster;
+        nowhere.proxy_url = Some("ftp://127.0.0.1".parse().unwrap());
         let mut tasks = Tasks::default();
         start(&mut tasks, listen(&config()).unwrap(), nowhere, Proxies::default(), "dev", Arc::default()).unwrap();
         let end = tokio::time::timeout(Duration::from_secs(10), tasks.end()).await.unwrap();
