@@ -40,7 +40,8 @@ image: ## Build the image as an OCI archive, without Docker, and check it (BINAR
 
 test: setup ## Run all tests, with a real control plane, a real broker and real bases
 	cargo test --workspace --locked --no-fail-fast
-	cargo test --locked --test e2e -- --test-threads=6
+	cargo test --locked --test e2e -- --test-threads=6 --skip alone::
+	cargo test --locked --test e2e -- --test-threads=2 alone::
 
 chaos: setup ## Break all that can break at random for MINUTES=10, with SEED=…, and hold what is promised
 	MODULET_CHAOS_MINUTES=$(MINUTES) MODULET_CHAOS_SEED=$(SEED) \

@@ -1,6 +1,4 @@
-//! What the broker's log and the API server's audit log say.
-
-use serde::Deserialize;
+//! What the broker's log says.
 
 /// A line of mosquitto's log that tells something.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,52 +42,6 @@ pub(crate) fn command(topic: &str) -> Option<&str> {
     }
 }
 
-/// A line of the audit log.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct AuditLine {
-    pub(crate) verb: String,
-    pub(crate) user: AuditUser,
-    pub(crate) object_ref: Option<AuditObject>,
-    pub(crate) response_status: Option<AuditStatus>,
-    pub(crate) request_received_timestamp: String,
-}
-
-#[derive(Debug, Deserialize)]
-pub(crate) struct AuditUser {
-    pub(crate) username: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct AuditObject {
-    pub(crate) resource: String,
-    pub(crate) subresource: String,
-    pub(crate) namespace: String,
-    pub(crate) name: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct AuditStatus {
-    pub(crate) code: u16,
-}
-
-impl AuditLine {
-    /// Who wrote what, if something was written that only a leader may write.
-    pub(crate) fn write(&self) -> Option<(&str, &AuditObject)> {
-        let object = self.object_ref.as_ref()?;
-        let done = self.response_status.as_ref().is_some_and(|status| status.code < 300);
-        let leaders = match object.resource.as_str() {
-            "nodes" | "pods" | "configmaps" | "deployments" => true,
-            "leases" => object.namespace == "kube-node-lease",
-            _ => false,
-        };
-        let who = self.user.username.rsplit(':').next()?;
-        (done && leaders).then_some((who, object))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,21 +67,5 @@ mod tests {
         assert!(commands.iter().all(|word| command(&format!("koupleless_e/base-1/{word}")).is_some()));
         let said = ["base/heart", "base/health", "base/simpleBiz", "base/bizOperation", "base/queryBaseline"];
         assert!(said.iter().all(|word| command(&format!("koupleless_e/base-1/{word}")).is_none()));
-    }
-
-    #[test]
-    fn writes_of_a_leader_are_told_from_others() -> anyhow::Result<()> {
-        let line = |resource: &str, namespace: &str, code: u16| {
-            serde_json::from_value::<AuditLine>(serde_json::json!({
-                "verb": "patch", "user": { "username": "system:serviceaccount:default:replica-1" },
-                "objectRef": { "resource": resource, "namespace": namespace, "name": "x" },
-                "responseStatus": { "code": code }, "requestReceivedTimestamp": "2026-01-01T00:00:00.000000Z",
-            }))
-        };
-        assert_eq!(line("pods", "chaos", 200)?.write().map(|(who, _)| who.to_owned()), Some("replica-1".to_owned()));
-        assert!(line("leases", "kube-node-lease", 200)?.write().is_some());
-        assert!(line("leases", "default", 200)?.write().is_none(), "the Lease of the election");
-        assert!(line("pods", "chaos", 409)?.write().is_none());
-        Ok(())
     }
 }

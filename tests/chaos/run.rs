@@ -20,7 +20,7 @@ use super::{
     seen::Seen,
     strike::strike,
     watch,
-    world::{World, audit_log},
+    world::World,
 };
 
 /// By then all is well.
@@ -50,7 +50,7 @@ pub(crate) async fn run(options: &Options) -> Result<()> {
     watching.spawn(watch::leads(world.client.clone(), Arc::clone(&seen)));
     watching.spawn(watch::pulse(world.client.clone(), Arc::clone(&seen)));
     watching.spawn(watch::broker(world.broker.log_path().to_owned(), Arc::clone(&seen)));
-    watching.spawn(watch::audit(audit_log(directory.path()), Arc::clone(&seen)));
+    watching.spawn(watch::audit(world.audit.path().to_owned(), Arc::clone(&seen)));
     world.start_bases().await?;
     let world = Arc::new(world);
     watching.spawn(watch::bases(Arc::clone(&world), Arc::clone(&seen)));

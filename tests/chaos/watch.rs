@@ -12,25 +12,23 @@ use std::{
 
 use anyhow::Result;
 use futures::StreamExt as _;
-use k8s_openapi::{
-    api::{
-        coordination::v1::Lease,
-        core::v1::{ConfigMap, Pod},
-    },
-    jiff::Timestamp,
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{ConfigMap, Pod},
 };
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
     runtime::{WatchStreamExt as _, utils::Backoff, watcher},
 };
+use modulet_testkit::audit::AuditLine;
 use modulet_testkit::base::{BizState, ReceivedCommand};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     event::{At, Event, Module, Order, Part},
-    logs::{AuditLine, BrokerLine, command},
+    logs::{BrokerLine, command},
     seen::Seen,
     world::{NAME, World, base_of},
 };
@@ -272,18 +270,18 @@ pub(crate) async fn audit(log: PathBuf, seen: Arc<Seen>) {
     loop {
         for line in tail.lines().unwrap_or_default() {
             let Ok(line) = serde_json::from_str::<AuditLine>(&line) else { continue };
-            let (Some((who, object)), Ok(time)) = (line.write(), line.request_received_timestamp.parse::<Timestamp>())
-            else {
+            if !line.is_write_of_a_leader() {
                 continue;
-            };
-            let at = seen.at_time(time);
+            }
+            let object = line.object();
+            let at = seen.at_time(line.request_received_timestamp.0);
             let mut counts = object.resource != "leases";
             if object.resource == "nodes" && object.subresource == "status" {
                 let before = statuses.insert(object.name.clone(), at);
                 counts = before.is_none_or(|before| before + STATUS_EVERY > at);
             }
             let what = format!("{} {} {}/{}", line.verb, object.resource, object.subresource, object.name);
-            let event = Event::Wrote { who: who.to_owned(), what, counts };
+            let event = Event::Wrote { who: line.who().to_owned(), what, counts };
             if counts { seen.see(at, event) } else { seen.see_quietly(at, event) }
         }
         sleep(LOOK_EVERY).await; // nobody tells that a file has grown

@@ -9,9 +9,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
-use kube::{Api, Client, api::PostParams};
+use kube::Client;
 use modulet_testkit::{
+    audit::AuditLog,
     base::{Activation, BaseOptions, SimulatedBase},
     broker::{BrokerAddress, Mosquitto},
     control_plane::{ControlPlane, ControlPlaneOptions},
@@ -51,6 +51,7 @@ pub(crate) struct World {
     pub(crate) bases: Vec<Base>,
     pub(crate) broker: Mosquitto,
     pub(crate) cluster: ControlPlane,
+    pub(crate) audit: AuditLog,
     /// What something is being done to.
     pub(crate) busy: StdMutex<HashSet<Component>>,
     directory: PathBuf,
@@ -59,7 +60,12 @@ pub(crate) struct World {
 impl World {
     /// Starts all but the bases; logs go to the directory.
     pub(crate) async fn start(directory: &Path, impatient: bool) -> Result<Self> {
-        let cluster = control_plane(directory).await?;
+        let accounts: Vec<_> = (0..REPLICAS).map(|number| format!("default:{}", replica_name(number))).collect();
+        let audit = AuditLog::of(directory, &accounts.iter().map(String::as_str).collect::<Vec<_>>())?;
+        // One of its own, that says who writes what.
+        let args = audit.api_server_args();
+        let options = ControlPlaneOptions { api_server_args: args, accept_existing: false, ..Default::default() };
+        let cluster = ControlPlane::start(options).await?;
         let client = cluster.client().await?;
         cluster.create_namespace(NAME).await?;
         let broker = Mosquitto::start_configured("log_type all").await?;
@@ -70,10 +76,10 @@ impl World {
         broker.start_again().await?;
         let mut replicas = Vec::new();
         for number in 0..REPLICAS {
-            replicas.push(replica(&cluster, &client, &broker, directory, number, impatient).await?);
+            replicas.push(replica(&cluster, &broker, directory, number, impatient).await?);
         }
         let (bases, busy) = (Vec::new(), StdMutex::default());
-        Ok(Self { client, replicas, bases, broker, cluster, busy, directory: directory.to_owned() })
+        Ok(Self { client, replicas, bases, broker, cluster, audit, busy, directory: directory.to_owned() })
     }
 
     /// Starts the bases, each with a module of somebody else's.
@@ -162,52 +168,15 @@ fn address_of(base: usize, moved: usize) -> String {
     format!("10.7.{}.{}", moved % 250, base + 1)
 }
 
-/// Where the audit log is.
-pub(crate) fn audit_log(directory: &Path) -> PathBuf {
-    directory.join("audit.log")
-}
-
-/// One of its own, that says who writes what.
-async fn control_plane(directory: &Path) -> Result<ControlPlane> {
-    let users: Vec<_> = (0..REPLICAS).map(account).collect();
-    let policy = json!({
-        "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
-        "rules": [
-            { "level": "Metadata", "users": users, "verbs": ["create", "update", "patch", "delete"] },
-            { "level": "None" },
-        ],
-    });
-    let path = directory.join("audit-policy.json");
-    fs::write(&path, policy.to_string())?;
-    let args = vec![
-        format!("--audit-policy-file={}", path.display()),
-        format!("--audit-log-path={}", audit_log(directory).display()),
-    ];
-    let options = ControlPlaneOptions { api_server_args: args, accept_existing: false, ..Default::default() };
-    ControlPlane::start(options).await
-}
-
-fn account(number: usize) -> String {
-    format!("system:serviceaccount:default:{}", replica_name(number))
-}
-
 async fn replica(
     cluster: &ControlPlane,
-    client: &Client,
     broker: &Mosquitto,
     directory: &Path,
     number: usize,
     impatient: bool,
 ) -> Result<Replica> {
     let name = replica_name(number);
-    let path = cluster.kubeconfig_for_service_account("default", &name).await?;
-    let binding = json!({
-        "metadata": { "name": name },
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin" },
-        "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": "default" }],
-    });
-    let binding: ClusterRoleBinding = serde_json::from_value(binding)?;
-    Api::all(client.clone()).create(&PostParams::default(), &binding).await?;
+    let path = cluster.kubeconfig_for_administrator(&name).await?;
     let mut config: Value = serde_json::from_str(&fs::read_to_string(path)?)?;
     let server = &mut config["clusters"][0]["cluster"]["server"];
     let address = server.as_str().context("no server")?.trim_start_matches("https://").to_owned();

@@ -15,6 +15,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use modulet_testkit::{
+    audit::AuditLog,
     base::{Activation, BaseOptions, HttpBase, HttpOptions, SimulatedBase},
     broker::Mosquitto,
     control_plane::{ControlPlane, ControlPlaneOptions},
@@ -33,23 +34,9 @@ const POD: &str = "modulet-7d9c-x2x4k";
 const NODE: &str = "vnode.base-1.charted";
 const BASES_SECRET: &str = "what-bases-over-http-carry";
 
-/// Records what the chart's service account asks for.
-const AUDIT: &str = r#"{
-    "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
-    "rules": [
-        { "level": "Metadata", "users": ["system:serviceaccount:modulet-system:modulet"] },
-        { "level": "None" }
-    ]
-}"#;
-
-async fn audited_cluster(directory: &Path) -> Result<ControlPlane> {
-    let policy = directory.join("policy.json");
-    fs::write(&policy, AUDIT)?;
+async fn audited_cluster(audit: &AuditLog) -> Result<ControlPlane> {
     ControlPlane::start(ControlPlaneOptions {
-        api_server_args: vec![
-            format!("--audit-policy-file={}", policy.display()),
-            format!("--audit-log-path={}", directory.join("audit.log").display()),
-        ],
+        api_server_args: audit.api_server_args(),
         accept_existing: false,
         ..ControlPlaneOptions::default()
     })
@@ -115,21 +102,19 @@ fn granted(rules: &[PolicyRule]) -> BTreeSet<String> {
 }
 
 /// The same for all that was asked; an error if any of it was forbidden.
-fn used(audit: &Path) -> Result<BTreeSet<String>> {
+fn used(audit: &AuditLog) -> Result<BTreeSet<String>> {
     let mut all = BTreeSet::new();
-    for line in fs::read_to_string(audit)?.lines() {
-        let entry: Value = serde_json::from_str(line)?;
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        if entry["requestURI"] == "/version" {
+    for line in audit.lines()? {
+        if line.uri == "/version" {
             continue; // Kubernetes lets everybody read it (system:public-info-viewer)
         }
-        let object = &entry["objectRef"];
-        let mut resource = text(&object["resource"]);
-        if let Some(part) = object["subresource"].as_str() {
-            resource = format!("{resource}/{part}");
-        }
-        let what = format!("{} {}/{resource}", text(&entry["verb"]), text(&object["apiGroup"]));
-        ensure!(entry["responseStatus"]["code"] != 403, "forbidden: {what} in {entry}");
+        let object = line.object();
+        let resource = match object.subresource.as_str() {
+            "" => object.resource.clone(),
+            part => format!("{}/{part}", object.resource),
+        };
+        let what = format!("{} {}/{resource}", line.verb, object.api_group);
+        ensure!(line.code() != 403, "forbidden: {what} in {line:?}");
         all.insert(what);
     }
     Ok(all)
@@ -273,7 +258,8 @@ async fn over_http(client: &Client, port: u16) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_chart_gives_exactly_the_variables_and_rights_that_the_job_needs() -> Result<()> {
     let directory = tempfile::tempdir()?;
-    let cluster = audited_cluster(directory.path()).await?;
+    let audit = AuditLog::of(directory.path(), &["modulet-system:modulet"])?;
+    let cluster = audited_cluster(&audit).await?;
     let client = cluster.client().await?;
     let broker = Mosquitto::start().await?;
     let (address, http_port) = (broker.address(), free_port()?);
@@ -355,7 +341,7 @@ async fn the_chart_gives_exactly_the_variables_and_rights_that_the_job_needs() -
     let record = Api::<Role>::namespaced(client.clone(), NAMESPACE).get("modulet-system:modulet-record").await?;
     granted_rights.extend(granted(&record.rules.unwrap_or_default()));
     granted_rights.extend(granted(&role.rules.unwrap_or_default()));
-    let used_rights = used(&directory.path().join("audit.log"))?;
+    let used_rights = used(&audit)?;
     let of = |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>();
     assert_eq!(of(&granted_rights, &used_rights), [""; 0], "granted and not needed");
     assert_eq!(of(&used_rights, &granted_rights), [""; 0], "used and not granted");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::{
+    admissionregistration::v1::ValidatingAdmissionPolicy,
     core::v1::{Node, Pod},
     flowcontrol::v1::FlowSchema,
     networking::v1::NetworkPolicy,
@@ -199,6 +200,15 @@ async fn its_account_is_kept_to_its_own_nodes_pods_and_leases_whatever_its_roles
     let own_pod = own_pod(&admin).await?;
     let kubeconfig = cluster.kubeconfig_for_service_account(NAME, "modulet").await?;
     let modulet = client_with(&kubeconfig).await?;
+    // `kubectl describe` shows these to whoever wonders whether the policy is right.
+    let policies = Api::<ValidatingAdmissionPolicy>::all(admin.clone());
+    eventually("the policy's types to be checked", SOON, async || {
+        let status = policies.get(OBJECT).await?.status.context("not looked at")?;
+        let checked = status.type_checking.context("not checked")?;
+        assert_eq!(checked.expression_warnings.unwrap_or_default(), [], "types of the policy");
+        Ok(())
+    })
+    .await?;
     // A policy holds some moments after it was made; what it does not let in is not made by this.
     eventually("the policy to hold", Duration::from_secs(30), async || {
         match send(&modulet, &format!("{NODES}/{MACHINE}"), Some(&labelled())).await {

@@ -3,11 +3,10 @@
 //! One process, so that all tests share one control plane; each has a namespace, an environment, a
 //! broker and a controller of its own.
 
+mod alone;
 mod baseline;
 mod broker_security;
 mod certificates;
-#[path = "../chaos/mod.rs"]
-mod chaos;
 mod check;
 mod configuration;
 mod debug;
@@ -50,6 +49,7 @@ mod real_base;
 mod real_base_http;
 mod record;
 mod replicas;
+mod replicas_help;
 mod rollouts;
 mod services;
 mod stage;

@@ -270,3 +270,37 @@ async fn commands_that_the_go_controller_left_on_the_broker_are_seen_and_cleared
     base.restart().await?;
     stage.ends_quietly().await
 }
+
+/// Where it hears a base first. It lets go of a Node whose Lease somebody else holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_go_controller_at_work_beside_modulet_is_noticed_and_nobody_fights() -> Result<()> {
+    let stage = Stage::set("migration-beside").await?;
+    assert!(stage.controller.metric("modulet_other_controller", &[]).await? < 1.0);
+    left(&stage).await?;
+    let base = base_in_use(&stage).await?;
+    let name = stage.node_name("base-1");
+    stage.log_line(&["WARN", "another controller of this environment is at work", &name]).await?;
+    eventually("the metric", SOON, async || {
+        let noticed = stage.controller.metric("modulet_other_controller", &[]).await?;
+        ensure!(noticed > 0.0, "{noticed}");
+        Ok(())
+    })
+    .await?;
+    let of = format!("involvedObject.name=modulet-ordered.{}", stage.name);
+    eventually("the Event", SOON, async || {
+        let events = stage.kubectl(&["get", "events", "-n", "default", "--field-selector", &of]).await?;
+        ensure!(events.contains("AnotherController") && events.contains(&name), "{events}");
+        Ok(())
+    })
+    .await?;
+    let leases = Api::<Lease>::namespaced(stage.client.clone(), "kube-node-lease");
+    eventually("its Lease held by modulet", SOON, async || {
+        let holder = leases.get(&name).await?.spec.and_then(|spec| spec.holder_identity);
+        ensure!(holder.as_deref() == Some("modulet-under-test"), "{holder:?}");
+        Ok(())
+    })
+    .await?;
+    assert!(is_ready(&bound(&stage, "biz1").await?));
+    assert_eq!(base.received("installBiz") + base.received("uninstallBiz"), 0, "what runs is left as it is");
+    stage.ends_quietly().await
+}

@@ -1,15 +1,17 @@
 //! Several replicas of one controller: one leads, and whatever happens to it, nothing is lost or done twice.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
+use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
     api::{DeleteParams, ListParams, PostParams},
 };
 use modulet_testkit::{
-    base::{Activation, BaseOptions, BizState, Fleet, HttpBase, HttpOptions},
+    audit::AuditLog,
+    base::{Activation, BizState, HttpBase, HttpOptions},
     control_plane::{ControlPlane, ControlPlaneOptions},
     controller::{Controller, ControllerOptions},
     ports::free_port,
@@ -21,155 +23,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     faults_help::bound,
-    stage::{SOON, Stage, have_their_baselines, is_ready},
+    replicas_help::{Before, FOLLOWED, conditions, fleet, followed, holder, leads, leases, pod_of, replica},
+    stage::{SOON, Stage},
     workloads::{bases, deployment, ready_pods, rolled_out},
 };
-
-/// A leader that dies is followed within this.
-const FOLLOWED: Duration = Duration::from_secs(15);
-
-/// Another replica of the stage's controller.
-async fn replica(
-    stage: &Stage,
-    name: &str,
-    adapt: impl FnOnce(ControllerOptions) -> ControllerOptions,
-) -> Result<Controller> {
-    let options =
-        ControllerOptions::new(env!("CARGO_BIN_EXE_modulet"), stage.cluster.kubeconfig(), stage.broker.address());
-    let options = options.env("ENV", &stage.name).env("CLIENT_ID", name);
-    let replica = Controller::start(adapt(options.env("MODULET_MODULE_URLS", "file:///,http://,https://"))).await?;
-    ensure!(!leads(&replica).await?, "{name} leads beside another");
-    Ok(replica)
-}
-
-async fn leads(controller: &Controller) -> Result<bool> {
-    Ok(controller.metric("modulet_leads", &[]).await? > 0.0)
-}
-
-/// Waits until one of them leads; says which, and after how long.
-async fn followed(controllers: &[&Controller], limit: Duration) -> Result<(usize, Duration)> {
-    let start = Instant::now();
-    let leader = eventually("another leader", limit, async || {
-        for (number, controller) in controllers.iter().enumerate() {
-            if leads(controller).await? {
-                return Ok(number);
-            }
-        }
-        bail!("nobody leads")
-    })
-    .await?;
-    Ok((leader, start.elapsed()))
-}
-
-fn leases(stage: &Stage, namespace: &str) -> Api<Lease> {
-    Api::namespaced(stage.client.clone(), namespace)
-}
-
-/// Who leads, as people see it.
-async fn holder(stage: &Stage) -> Result<String> {
-    let lease = leases(stage, "default").get(&format!("modulet-{}", stage.name)).await?;
-    let holder = lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
-    Ok(holder.split('_').next().unwrap_or_default().to_owned())
-}
-
-/// Conditions of all Nodes and Pods of the stage, and when they changed last.
-async fn conditions(stage: &Stage) -> Result<BTreeMap<String, Vec<(String, String, String)>>> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let of = |status: Value| {
-        let all = status["conditions"].as_array().cloned().unwrap_or_default();
-        all.iter().map(|c| (text(&c["type"]), text(&c["status"]), text(&c["lastTransitionTime"]))).collect::<Vec<_>>()
-    };
-    let mut found = BTreeMap::new();
-    let ours = ListParams::default().labels(&format!("virtual-kubelet.koupleless.io/env={}", stage.name));
-    for node in stage.nodes().list(&ours).await? {
-        found.insert(node.metadata.name.unwrap_or_default(), of(json!(node.status)));
-    }
-    for pod in stage.pods().list(&ListParams::default()).await? {
-        found.insert(pod.metadata.name.unwrap_or_default(), of(json!(pod.status)));
-    }
-    Ok(found)
-}
-
-/// The Pod of a base, and its module.
-fn pod_of(base: &str) -> String {
-    base.replace("fleet-", "biz")
-}
-
-/// That many bases with a module each, all Ready.
-async fn fleet(stage: &Stage, count: usize) -> Result<Fleet> {
-    let fleet = Fleet::start(BaseOptions { id: "fleet".into(), ..stage.base_options("fleet") }, count).await?;
-    have_their_baselines(&fleet).await?;
-    for id in fleet.identities() {
-        stage.create_pod(bound(stage, id, &pod_of(id), "1")).await?;
-    }
-    all_ready(stage, count).await?;
-    Ok(fleet)
-}
-
-/// What may not move while the lead does: conditions, and how often bases were told something.
-struct Before {
-    conditions: BTreeMap<String, Vec<(String, String, String)>>,
-    installs: usize,
-}
-
-impl Before {
-    async fn of(stage: &Stage, fleet: &Fleet) -> Result<Self> {
-        Ok(Self { conditions: conditions(stage).await?, installs: fleet.received("installBiz") })
-    }
-
-    /// Nothing moved but what the test did: so many more installs, and so many uninstalls.
-    async fn holds(&self, stage: &Stage, fleet: &Fleet, installs: usize, uninstalls: usize) -> Result<()> {
-        let told = (fleet.received("installBiz"), fleet.received("uninstallBiz"));
-        assert_eq!(told, (self.installs + installs, uninstalls), "installs and uninstalls");
-        let now = conditions(stage).await?;
-        self.conditions.iter().for_each(|(name, was)| assert_eq!(now.get(name), Some(was), "{name}"));
-        Ok(())
-    }
-}
-
-async fn all_ready(stage: &Stage, count: usize) -> Result<()> {
-    eventually("all Pods Ready", Duration::from_secs(90), async || {
-        let ready = stage.pods().list(&ListParams::default()).await?.items.iter().filter(|pod| is_ready(pod)).count();
-        ensure!(ready == count, "{ready} of {count}");
-        Ok(())
-    })
-    .await
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_is_killed_is_followed_and_nothing_of_three_hundred_bases_moves() -> Result<()> {
-    const BASES: usize = 300;
-    let mut stage = Stage::set("replicas-kill").await?;
-    let (second, third) = (replica(&stage, "second", |o| o).await?, replica(&stage, "third", |o| o).await?);
-    assert_eq!(holder(&stage).await?, "modulet-under-test");
-    let fleet = fleet(&stage, BASES).await?;
-    let before = Before::of(&stage, &fleet).await?;
-
-    stage.controller.kill9().await?;
-    let (leader, after) = followed(&[&second, &third], FOLLOWED).await?;
-    let leader = [&second, &third][leader];
-    // It serves: a module that comes now is installed.
-    let base = &fleet.identities()[0];
-    stage.create_pod(bound(&stage, base, "late", "1")).await?;
-    stage.pod_ready("late").await?;
-    ensure!(["second", "third"].contains(&&*holder(&stage).await?));
-    // Longer than Nodes may be without a renewal.
-    let lists = fleet.received("queryAllBiz");
-    eventually("each base is asked for its list", SOON, async || {
-        let asked = fleet.received("queryAllBiz") - lists;
-        ensure!(asked >= BASES, "{asked}");
-        Ok(())
-    })
-    .await?;
-    before.holds(&stage, &fleet, 1, 0).await.with_context(|| format!("followed after {after:?}"))?;
-    assert!(leader.log_text().contains("leading: the one before did not renew"), "{}", leader.log_text());
-
-    // The dead one comes back, and stands by; the new leader gives up in order and it leads again within a second.
-    stage.controller.restart().await?;
-    assert!(!leads(&stage.controller).await?);
-    assert!(stage.controller.get("/readyz").await?.contains("standby"));
-    stage.ends_quietly().await
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_told_to_stop_hands_over_at_once() -> Result<()> {
@@ -207,13 +64,26 @@ async fn who_is_told_to_stop_hands_over_at_once() -> Result<()> {
 /// It stands still with a lead in its hands, and wakes up when another has it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_stood_still_for_a_minute_does_nothing_when_it_goes_on() -> Result<()> {
-    let mut stage = Stage::set("replicas-frozen").await?;
-    let second = replica(&stage, "second", |o| o).await?;
+    let directory = tempfile::tempdir()?;
+    let audit = AuditLog::of(directory.path(), &["default:first", "default:second"])?;
+    let options = ControlPlaneOptions { api_server_args: audit.api_server_args(), ..Default::default() };
+    let cluster: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start(options).await?));
+    let [first, second] = ["first", "second"].map(|name| cluster.kubeconfig_for_administrator(name));
+    let (first, second) = (first.await?.display().to_string(), second.await?.display().to_string());
+    let mut stage = Stage::set_on(cluster, "replicas-frozen", |o| o.env("KUBECONFIG", first)).await?;
+    let second = replica(&stage, "second", |o| o.env("KUBECONFIG", second)).await?;
+    let written_by = |who: &str, since: Timestamp| -> Result<Vec<String>> {
+        let lines = audit.lines()?.into_iter().filter(|line| line.is_write_of_a_leader() && line.who() == who);
+        let later = lines.filter(|line| line.request_received_timestamp.0 >= since);
+        Ok(later.map(|line| format!("{} {}", line.verb, line.uri)).collect())
+    };
     let fleet = fleet(&stage, 20).await?;
     let ordered = fleet.received("installBiz");
     stage.controller.process()?.pause()?;
     let paused = Instant::now();
     followed(&[&second], FOLLOWED).await?;
+    let taken_over = Timestamp::now();
+    ensure!(!written_by("first", Timestamp::MIN)?.is_empty(), "the audit log does not see the first");
     // What the frozen one does not know: these come and go.
     let base = &fleet.identities()[0];
     stage.create_pod(bound(&stage, base, "new", "1")).await?;
@@ -241,6 +111,8 @@ async fn a_leader_that_stood_still_for_a_minute_does_nothing_when_it_goes_on() -
     sleep(Duration::from_secs(5)).await; // in which nothing may happen
     assert!(renewed_by().await?.iter().all(|holder| holder == "second"));
     assert_eq!((fleet.received("installBiz"), fleet.received("uninstallBiz")), (installs, uninstalls));
+    assert_eq!(written_by("first", taken_over)?, [""; 0], "by the word of the API server");
+    assert!(!written_by("second", taken_over)?.is_empty());
     assert!(leads(&second).await?);
     stage.controller.kill9().await?;
     stage.controller.restart().await?;
@@ -363,7 +235,9 @@ async fn while_nobody_has_the_api_server_the_leader_stays_and_is_whole_at_once_w
     let memory = resident(&stage.controller)?;
     cluster.stop_api_server().await?;
     let beats = stage.controller.metric("modulet_messages_total", &[]).await?;
-    sleep(Duration::from_secs(45)).await; // longer than a Lease lasts, four times
+    // Longer than a Lease lasts, four times; or as long as somebody wants to know.
+    let seconds = std::env::var("MODULET_OUTAGE_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(45);
+    sleep(Duration::from_secs(seconds)).await;
     fleet.restart(0);
     eventually("a base that restarts has its module", SOON, async || {
         let active = fleet.modules(0).iter().filter(|m| m.2 == BizState::Activated).count();
@@ -380,6 +254,7 @@ async fn while_nobody_has_the_api_server_the_leader_stays_and_is_whole_at_once_w
     assert!(whole < Duration::from_secs(15), "{whole:?}");
     ensure!(leads(&stage.controller).await? && !leads(&second).await?, "the lead moved though nobody died");
     let grown = resident(&stage.controller)?.saturating_sub(memory);
+    println!("whole {whole:?} after the API server's return, {grown} bytes more than before");
     assert!(grown < 32 * 1024 * 1024, "{grown} bytes");
     stage.ends_quietly().await
 }

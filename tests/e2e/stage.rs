@@ -27,6 +27,11 @@ use serde_json::{Value, json};
 /// Long enough for a busy machine; what is promised to be quick is measured elsewhere.
 pub(crate) const SOON: Duration = Duration::from_secs(40);
 
+/// The same for that many bases or Pods, which a busy machine takes one after the other.
+pub(crate) fn soon_for(count: usize) -> Duration {
+    SOON + Duration::from_millis(500) * u32::try_from(count).unwrap_or(u32::MAX)
+}
+
 /// A namespace, an environment, a broker and a controller.
 pub(crate) struct Stage {
     pub(crate) cluster: &'static ControlPlane,
@@ -322,7 +327,7 @@ pub(crate) async fn has_its_baseline(base: &SimulatedBase) -> Result<()> {
 
 /// The same for all bases of a fleet.
 pub(crate) async fn have_their_baselines(fleet: &Fleet) -> Result<()> {
-    eventually("a baseline for each base", SOON, async || {
+    eventually("a baseline for each base", soon_for(fleet.len()), async || {
         let answered = fleet.received("baseline");
         ensure!(answered >= fleet.len(), "{answered} of {}", fleet.len());
         Ok(())

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::Node;
-
 use super::{
     nodes::is_base,
     words::{CONTROLLERS, seen, some},
@@ -12,7 +10,7 @@ use crate::check::{
     facts::Facts,
     finding::{Finding, Level},
 };
-use crate::k8s::node_says_ready;
+use crate::k8s::{is_by_modulet, node_says_ready};
 
 /// Who keeps the Nodes of this environment, by Leases of those that are Ready: Kubernetes calls a Node that nobody renews
 /// not Ready, so no clock is needed.
@@ -71,12 +69,7 @@ pub(super) fn controllers(facts: &Facts) -> Vec<Finding> {
             found.push(one(env, name));
         }
     }
-    let version = |node: &Node| Some(node.status.as_ref()?.node_info.as_ref()?.kubelet_version.clone());
-    let strangers: Vec<_> = ours
-        .iter()
-        .filter(|(_, node)| version(node).is_none_or(|v| !v.contains("modulet")))
-        .map(|(name, _)| *name)
-        .collect();
+    let strangers: Vec<_> = ours.iter().filter(|(_, node)| !is_by_modulet(node)).map(|(name, _)| *name).collect();
     if !strangers.is_empty() {
         let text = format!("{} are kept by a controller that is not modulet", some(&strangers));
         found.push(

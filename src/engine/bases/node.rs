@@ -88,7 +88,6 @@ impl State {
         let next_refresh = now.later(STATUS_EVERY.saturating_add(jitter(id)));
         let (what, request) = match (state.node.shown(), reachability) {
             (None, Reachability::Online) if state.node.adopts => {
-                state.node.adopts = false;
                 let labels = json!({ "metadata": { "labels": writes.labels() } });
                 (NodeWrite::Patch, Request::strategic_patch(state.node.path(), &labels))
             }

@@ -12,7 +12,7 @@ use crate::{
         known::{BaseState, NodeWrite},
         state::State,
     },
-    k8s::{base_address, names, node_says_metaspace_low, node_says_ready},
+    k8s::{base_address, is_by_modulet, names, node_says_metaspace_low, node_says_ready},
     planning::{Packed, version},
     tunnel::AddressRanges,
 };
@@ -42,11 +42,13 @@ impl BaseState {
         self.node.pod_cidr = object.spec.as_ref().and_then(|spec| spec.pod_cidr.as_deref()).map(Box::from);
         self.node.object.observed(Packed::new(&object), version(&object.metadata));
         self.node.said = None;
+        self.node.adopts = false;
     }
 
     /// The Node is gone.
     fn node_gone(&mut self) {
         self.node.object.gone();
+        self.node.adopts = false;
         self.node.pod_cidr = None;
         self.node.said = None;
         self.node.not_ready_since = None;
@@ -108,6 +110,10 @@ impl State {
                 let Some(id) = self.topics.base_of(&name) else { return };
                 self.listing_nodes.has(id.clone());
                 let ranges = self.config.base_addresses.clone();
+                let known = self.bases.get(&id).is_some_and(|s| s.node.object.exists() || s.node.adopts);
+                if self.begun && !known && !is_by_modulet(&object) {
+                    self.record.made_by_another(&name);
+                }
                 if let Some(state) = self.base_mut(&id, now) {
                     state.node_observed(object, &ranges, now);
                 }

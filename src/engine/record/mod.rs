@@ -241,6 +241,11 @@ impl Record {
         [wake, later].into_iter().flatten().min()
     }
 
+    /// A Node came that this controller did not make.
+    pub(super) fn made_by_another(&mut self, node: &str) {
+        self.rival.made(node);
+    }
+
     /// Whether another controller of this environment is at work.
     pub(super) fn is_contested(&self) -> bool {
         self.rival.is_there()

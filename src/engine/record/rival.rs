@@ -1,4 +1,7 @@
-//! Whether somebody else writes the record: a second controller of the same environment orders everything a second time.
+//! Whether a second controller of the same environment is at work: it orders everything a second time.
+//!
+//! Two signs: somebody else writes the record, as another modulet does; a Node comes that modulet did not make, as
+//! where the Go controller was the first to hear a base.
 
 use std::time::{Duration, Instant};
 
@@ -14,21 +17,21 @@ use crate::{
 /// Who goes on writing for so long after it was first seen is no predecessor on its way out.
 const PERSISTS: Duration = Duration::from_secs(10);
 
-/// Another writer of the record.
+/// Another controller.
 #[derive(Debug)]
 pub(super) struct Rival {
     /// This process.
     me: String,
-    /// Who it was last, and since when it is seen.
+    /// Who else wrote the record last, and since when it is seen.
     seen: Option<(String, Instant)>,
-    /// It is to be reported, and was.
-    persists: bool,
+    /// What it did, once there is no doubt.
+    did: Option<String>,
     reported: bool,
 }
 
 impl Rival {
     pub(super) fn new(me: &str) -> Self {
-        Self { me: me.to_owned(), seen: None, persists: false, reported: false }
+        Self { me: me.to_owned(), seen: None, did: None, reported: false }
     }
 
     /// This process, for what it writes.
@@ -41,24 +44,31 @@ impl Rival {
         let Some(writer) = writer_of(object).filter(|writer| *writer != self.me) else { return };
         match &self.seen {
             Some((known, since)) if known == writer => {
-                self.persists |= now.saturating_duration_since(*since) >= PERSISTS;
+                if now.saturating_duration_since(*since) >= PERSISTS {
+                    self.did.get_or_insert_with(|| format!("{writer} orders modules too"));
+                }
             }
             _ => self.seen = Some((writer.to_owned(), now)),
         }
     }
 
+    /// A Node of this environment came that modulet did not make.
+    pub(super) fn made(&mut self, node: &str) {
+        self.did.get_or_insert_with(|| format!("it made Node {node}"));
+    }
+
     /// Whether another controller is at work.
     pub(super) fn is_there(&self) -> bool {
-        self.persists
+        self.did.is_some()
     }
 
     /// Reports it, once.
     pub(super) fn report(&mut self, env: &str, namespace: &str, name: &str, out: &mut Vec<Effect>) {
-        let Some((rival, _)) = self.seen.as_ref().filter(|_| self.persists && !self.reported) else { return };
+        let Some(did) = self.did.as_ref().filter(|_| !self.reported) else { return };
         let message = format!(
-            "another controller of environment {env} ({rival}) orders modules too: every command is doubled. Run one only"
+            "another controller of environment {env} is at work ({did}): commands may be doubled. Run one only"
         );
-        warn!(rival, env, "another controller of this environment is at work: every command is doubled; run one only");
+        warn!(did, env, "another controller of this environment is at work: commands may be doubled; run one only");
         let subject = Subject::ConfigMap(namespace.to_owned(), name.to_owned());
         out.push(Effect::Note(Note::of(subject, true, "AnotherController", message)));
         self.reported = true;
@@ -93,5 +103,20 @@ mod tests {
         assert_eq!(reported(Some("me"), 105), 0);
         assert_eq!(reported(Some("other"), 111), 1);
         assert_eq!(reported(Some("other"), 200), 0, "once");
+    }
+
+    #[test]
+    fn who_makes_nodes_is_told_once() {
+        let mut rival = Rival::new("me");
+        let mut out = Vec::new();
+        rival.report("dev", "modulet", "modulet-ordered.dev", &mut out);
+        assert!(out.is_empty() && !rival.is_there());
+        rival.made("vnode.base-1.dev");
+        rival.made("vnode.base-2.dev");
+        rival.report("dev", "modulet", "modulet-ordered.dev", &mut out);
+        rival.report("dev", "modulet", "modulet-ordered.dev", &mut out);
+        let [Effect::Note(note)] = &*out else { panic!("{out:?}") };
+        assert!(note.message.contains("(it made Node vnode.base-1.dev)"), "{note:?}");
+        assert!(rival.is_there());
     }
 }

@@ -16,7 +16,7 @@ use crate::domain::BaseInfo;
 use compare::{node_is_current, take_back};
 pub use kubelet::{KubeletEndpoint, base_address};
 pub use ready::{Ready, node_says_ready, node_says_stopped};
-pub use status::kubelet_version;
+pub use status::{is_by_modulet, kubelet_version};
 
 /// What the Go controller calls its tunnels.
 const MQTT_TUNNEL: &str = "mqtt_tunnel_provider";

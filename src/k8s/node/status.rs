@@ -35,6 +35,12 @@ pub fn kubelet_version(api_server: Option<&str>) -> String {
     format!("v{}-modulet-v{}", numbers.unwrap_or("0.0.0"), env!("CARGO_PKG_VERSION"))
 }
 
+/// Whether a modulet has written the Node, of whatever version; the Go controller names no kubelet.
+pub fn is_by_modulet(node: &Node) -> bool {
+    let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
+    info.is_some_and(|info| info.kubelet_version.contains("modulet-v"))
+}
+
 /// A Node's condition that we write.
 fn is_ours(condition: &NodeCondition) -> bool {
     OUR_CONDITIONS.contains(&condition.type_.as_str()) && !is_of_others(condition)

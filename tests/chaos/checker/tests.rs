@@ -1,7 +1,7 @@
 //! Made-up histories: each promise is seen to be broken, and what looks like it is not.
 
+use super::super::event::Part;
 use super::*;
-use crate::chaos::event::Part;
 
 const BASE: usize = 3;
 

@@ -3,11 +3,12 @@
 mod broker;
 mod cluster;
 
-use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use kube::{Api, api::PostParams};
 use modulet_testkit::{
+    audit::AuditLog,
     broker::{BrokerAddress, Spy},
     control_plane::{ControlPlane, ControlPlaneOptions},
     helm::helm_install,
@@ -88,33 +89,15 @@ where
 }
 
 /// All that the chart's account asked the API server for.
-fn asked(audit: &Path) -> Result<BTreeSet<String>> {
-    let mut all = BTreeSet::new();
-    for line in fs::read_to_string(audit)?.lines() {
-        let entry: Value = serde_json::from_str(line)?;
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        all.insert(format!("{} {}", text(&entry["verb"]), text(&entry["objectRef"]["resource"])));
-    }
-    Ok(all)
+fn asked(audit: &AuditLog) -> Result<BTreeSet<String>> {
+    Ok(audit.lines()?.iter().map(|line| format!("{} {}", line.verb, line.object().resource)).collect())
 }
-
-/// Records what the chart's service account asks for.
-const AUDIT: &str = r#"{
-    "apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
-    "rules": [{ "level": "Metadata", "users": ["system:serviceaccount:modulet-system:modulet"] }, { "level": "None" }]
-}"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_is_well_is_called_well_with_the_charts_rights_and_nothing_is_written() -> Result<()> {
     let directory = tempfile::tempdir()?;
-    let policy = directory.path().join("policy.json");
-    fs::write(&policy, AUDIT)?;
-    let audit = directory.path().join("audit.log");
-    let cluster = own_cluster(vec![
-        format!("--audit-policy-file={}", policy.display()),
-        format!("--audit-log-path={}", audit.display()),
-    ])
-    .await?;
+    let audit = AuditLog::of(directory.path(), &["modulet-system:modulet"])?;
+    let cluster = own_cluster(audit.api_server_args()).await?;
     let stage = Stage::set_on(cluster, "checked", |options| options).await?;
     let address = stage.broker.address().clone();
     let values = json!({ "environment": "checked", "mqtt": { "host": address.host, "port": address.port } });

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kube::api::{ObjectMeta, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
@@ -190,6 +191,19 @@ impl ControlPlane {
         let cluster = serde_json::to_value(cluster.context("a kubeconfig without a cluster")?)?;
         let path = self.directory.join(format!("{namespace}-{name}.kubeconfig"));
         write_kubeconfig(&path, &cluster, &json!({ "token": token }))?;
+        Ok(path)
+    }
+
+    /// The same in the namespace `default`, with all rights: one of several that are to be told apart.
+    pub async fn kubeconfig_for_administrator(&self, name: &str) -> Result<PathBuf> {
+        let path = self.kubeconfig_for_service_account("default", name).await?;
+        let binding = json!({
+            "metadata": { "name": name },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin" },
+            "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": "default" }],
+        });
+        let binding: ClusterRoleBinding = serde_json::from_value(binding)?;
+        created(Api::all(self.client().await?).create(&PostParams::default(), &binding).await)?;
         Ok(path)
     }
 

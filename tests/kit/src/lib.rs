@@ -1,5 +1,6 @@
 //! Real parts for modulet's tests, demo and benchmarks: control plane, a machine, brokers and bases.
 
+pub mod audit;
 pub mod base;
 pub mod broker;
 pub mod control_plane;
