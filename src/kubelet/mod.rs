@@ -190,7 +190,8 @@ mod tests {
 
         // One that cannot be served ends the task, and with it the process.
         let mut nowhere = cluster;
-        nowhere.proxy_url = Some("ftp://127.0.0.1".parse().unwrap());
+        nowhere.auth_info.client_certificate = Some("/nowhere.crt".to_owned());
+        nowhere.auth_info.client_key = Some("/nowhere.key".to_owned());
         let mut tasks = Tasks::default();
         start(&mut tasks, listen(&config()).unwrap(), nowhere, Proxies::default(), "dev", Arc::default()).unwrap();
         let end = tokio::time::timeout(Duration::from_secs(10), tasks.end()).await.unwrap();
