@@ -10,8 +10,26 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
 };
 
-use super::KubeletError;
-use crate::{renewed::Renewed, tls::certified_key};
+use crate::{
+    renewed::Renewed,
+    tls::{TlsError, certified_key},
+};
+
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// A file cannot be used.
+    #[error(transparent)]
+    File(#[from] TlsError),
+    /// None can be made.
+    #[error("cannot make a certificate for {address}: {why}")]
+    Made {
+        /// For which address.
+        address: String,
+        /// What the library says.
+        why: String,
+    },
+}
 
 /// The certificate, and where it comes from.
 #[derive(Debug)]
@@ -23,9 +41,9 @@ pub(super) enum Certificate {
 }
 
 impl Certificate {
-    pub(super) fn new(address: &str, files: Option<(PathBuf, PathBuf)>) -> Result<Self, KubeletError> {
+    pub(super) fn new(address: &str, files: Option<(PathBuf, PathBuf)>) -> Result<Self, CertificateError> {
         let Some((certificate, key)) = files else {
-            let why = |why: String| KubeletError::Certificate { address: address.to_owned(), why };
+            let why = |why: String| CertificateError::Made { address: address.to_owned(), why };
             return make(address).map(|made| Self::Made(Arc::new(made.into()))).map_err(why);
         };
         let both = vec![certificate.clone(), key.clone()];

@@ -28,11 +28,11 @@ use crate::{
     k8s::KubeletEndpoint,
     metrics::Metrics,
     tasks::Tasks,
-    tls::TlsError,
     tunnel::Topics,
 };
 use authorities::Authorities;
 use certificate::Certificate;
+pub use certificate::CertificateError;
 use service::Kubelet;
 
 /// How it is set up.
@@ -59,17 +59,9 @@ pub enum KubeletError {
         /// Why.
         source: std::io::Error,
     },
-    /// A file cannot be used.
+    /// There is no certificate to show.
     #[error("cannot serve the kubelet API: {0}")]
-    File(#[from] TlsError),
-    /// A certificate cannot be made.
-    #[error("cannot make a certificate for the kubelet API at {address}: {why}")]
-    Certificate {
-        /// For which address.
-        address: String,
-        /// What the library says.
-        why: String,
-    },
+    Certificate(#[from] CertificateError),
     /// No thread.
     #[error("cannot start a thread for the kubelet API: {0}")]
     Thread(std::io::Error),

@@ -10,8 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    base,
-    office::{self, NAMESPACE},
+    base, office,
     people::{self, EVERYWHERE},
     stage::{KUBELET_PORT, MODULES, SOON, Stage},
 };
