@@ -17,6 +17,7 @@ use crate::{
     engine::{self, Commands, Edges},
     go_controller,
     http::{self, Readiness},
+    kubelet,
     lead::Lead,
     metrics::Metrics,
     picture::Pictures,
@@ -54,11 +55,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         Some(tunnel) => Some(http_tunnel::listen(tunnel).await?),
         None => None,
     };
+    let kubelet = config.kubelet.as_ref().map(kubelet::listen).transpose()?;
     let proxies = Proxies::from_env();
-    let clients = Clients::new(cluster(&config).await?, &proxies).context("cannot make a Kubernetes client")?;
+    let cluster = cluster(&config).await?;
+    let clients = Clients::new(cluster.clone(), &proxies).context("cannot make a Kubernetes client")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let env = config.env.clone();
     let mut parts = Parts::start(config, listener, heartbeats, &clients, &proxies)?;
+    if let Some(listener) = kubelet {
+        let metrics = Arc::clone(&parts.metrics);
+        kubelet::start(&mut parts.tasks, listener, cluster, proxies, &env, metrics)?;
+    }
     let told = async {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
@@ -73,6 +81,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 /// All that runs.
 struct Parts {
     tasks: Tasks,
+    metrics: Arc<Metrics>,
     lead: Lead,
     stop: watch::Sender<bool>,
     release: watch::Sender<bool>,
@@ -191,8 +200,9 @@ impl Parts {
                 error!(%error, "health and metrics cannot be served");
             }
         });
-        tasks.spawn(ENGINE, engine::run(config, edges, metrics, readiness, pictures, lead.clone(), stopped));
-        Ok(Self { tasks, lead, stop, release })
+        let engine = engine::run(config, edges, Arc::clone(&metrics), readiness, pictures, lead.clone(), stopped);
+        tasks.spawn(ENGINE, engine);
+        Ok(Self { tasks, metrics, lead, stop, release })
     }
 
     /// Runs until it is `told` to stop, and then for as long as the engine needs to save what a restart would lose.

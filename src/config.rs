@@ -1,6 +1,7 @@
 //! The command line and the environment.
 
 mod http_tunnel;
+mod kubelet;
 mod mqtt;
 mod reports;
 
@@ -14,10 +15,12 @@ use crate::{
     check::Subcommand,
     domain::Settings,
     k8s::{ModuleUrls, UrlPrefix, names},
+    kubelet::KubeletConfig,
     telemetry::LogFormat,
     tunnel::{AddressRanges, http::HttpConfig, mqtt::MqttConfig},
 };
 use http_tunnel::HttpTunnelArgs;
+use kubelet::KubeletArgs;
 use mqtt::MqttArgs;
 use reports::ReportArgs;
 
@@ -57,6 +60,9 @@ pub struct Args {
 
     #[command(flatten)]
     http_tunnel: HttpTunnelArgs,
+
+    #[command(flatten)]
+    kubelet: KubeletArgs,
 
     /// Address for /healthz, /readyz and /metrics, and, from the loopback address only, /debug/bases
     #[arg(long, env = "MODULET_HTTP_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
@@ -200,6 +206,8 @@ pub struct Config {
     pub mqtt: Option<MqttConfig>,
     /// How bases reach us over HTTP; none: not at all.
     pub http_tunnel: Option<HttpConfig>,
+    /// The API of a kubelet for bases' Nodes; none: there is none.
+    pub kubelet: Option<KubeletConfig>,
     /// Address for health and metrics.
     pub http_address: SocketAddr,
     /// What to log.
@@ -243,6 +251,7 @@ impl From<Args> for Config {
             pod_name: args.pod_name,
             mqtt,
             http_tunnel,
+            kubelet: args.kubelet.config(),
             http_address: args.http_address,
             log: args.log,
             log_format: args.log_format,

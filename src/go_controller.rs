@@ -25,7 +25,7 @@ pub const OTHERS: [(&str, &str); 8] = [
     ("IS_CLUSTER", "run several replicas of modulet instead: one of them leads, and takes thousands of bases"),
     ("WORKLOAD_MAX_LEVEL", "leave it out: no work is shared among controllers"),
     ("VNODE_WORKER_NUM", "leave it out: there are no workers to count"),
-    ("KUBELET_PROXY_ENABLED", "kubectl logs and exec reach no module: read the base's log"),
+    ("KUBELET_PROXY_ENABLED", "kubectl logs is switched on by MODULET_KUBELET_API_ADDRESS"),
     ("KUBELET_PROXY_PORT", "see KUBELET_PROXY_ENABLED"),
     ("ENABLE_MODULE_DEPLOYMENT_CONTROLLER", "leave it out: peer Deployments are always looked after"),
     (

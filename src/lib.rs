@@ -11,7 +11,8 @@
 //! - [`domain`]: the decisions: pure, no I/O, no clock.
 //! - [`k8s`]: what is decided, as Kubernetes objects: pure.
 //!
-//! Beside them: [`check`], which looks at a cluster and a broker before modulet runs there.
+//! Beside them: [`check`], which looks at a cluster and a broker before modulet runs there, and [`kubelet`], the API of a kubelet
+//! for `kubectl logs` and its like.
 //!
 //! Around them: [`config`], [`go_controller`] (its variables), [`app`] (wiring), [`tasks`] (what must not end), [`http`]
 //! (health, metrics), [`metrics`], [`picture`] and [`debug`] (what is known, for people who look), [`telemetry`], [`said`]
@@ -33,6 +34,7 @@ pub mod go_controller;
 pub mod http;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice))]
 pub mod k8s;
+pub mod kubelet;
 pub mod lead;
 pub mod metrics;
 pub mod picture;

@@ -61,6 +61,9 @@ pub struct Metrics {
     pub pods: Gauge,
     /// Bases' Nodes that were given a Pod CIDR, which they never use.
     pub nodes_with_pod_cidr: Gauge,
+    kubelet_requests: Family<Write, Counter>,
+    /// Logs that the kubelet API hands on now.
+    pub kubelet_logs: Gauge,
     bound_to_command: Histogram,
     reply_to_status: Histogram,
     step: Histogram,
@@ -94,6 +97,8 @@ impl Metrics {
             watch_errors: Counter::default(),
             pods: Gauge::default(),
             nodes_with_pod_cidr: Gauge::default(),
+            kubelet_requests: Family::default(),
+            kubelet_logs: Gauge::default(),
             bound_to_command: seconds(),
             reply_to_status: seconds(),
             step: Histogram::new(exponential_buckets(0.000_01, 2.0, 15)),
@@ -132,6 +137,12 @@ impl Metrics {
         registry.register("bases_suspected", "1 while most bases are silent at once and nobody is given up", suspected);
         registry.register("broker_errors", "Failed or lost connections to the broker", metrics.broker_errors.clone());
         registry.register("watch_errors", "Watches of the API server that failed", metrics.watch_errors.clone());
+        registry.register(
+            "kubelet_requests",
+            "Requests to the kubelet API, by endpoint and result",
+            metrics.kubelet_requests.clone(),
+        );
+        registry.register("kubelet_logs", "Logs that the kubelet API hands on now", metrics.kubelet_logs.clone());
         registry.register("pods", "Pods on virtual Nodes", metrics.pods.clone());
         let with_cidr = metrics.nodes_with_pod_cidr.clone();
         registry.register(
@@ -205,6 +216,11 @@ impl Metrics {
     /// A queue was full.
     pub fn overflow(&self, queue: &'static str) {
         self.overflows.get_or_create(&Named { name: queue }).inc();
+    }
+
+    /// The kubelet API answered.
+    pub fn kubelet_served(&self, kind: &'static str, result: &'static str) {
+        self.kubelet_requests.get_or_create(&Write { kind, result }).inc();
     }
 
     /// An install or uninstall failed.

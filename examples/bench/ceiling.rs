@@ -255,6 +255,7 @@ pub(crate) fn with_node<T>(number: usize, version: &str, write: impl FnOnce(&Nod
         java_version: Some("17.0.15"),
         max_pods: 1000,
         kubelet_version: "v1.36.1-modulet-v0.1.0",
+        kubelet: None,
         zone_per_base: true,
         env_taint: false,
         now: jiff::Timestamp::now(),

@@ -41,6 +41,8 @@ pub(super) const WATCHES_FOR: u32 = 30;
 const WATCH_SILENCE: Duration = Duration::from_secs(WATCHES_FOR as u64 + 10);
 /// The same for other requests, which take no longer than `writer::TIMEOUT`.
 const REQUEST_SILENCE: Duration = Duration::from_secs(20);
+/// The same where somebody follows a log into which nothing may be written for long: a kubelet's `streamingConnectionIdleTimeout`.
+pub const STREAM_SILENCE: Duration = Duration::from_secs(4 * 3600);
 /// Making a connection takes no longer.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(10);
 /// Our name in the API server's audit log.
@@ -53,6 +55,8 @@ pub struct Clients {
     pub watches: Client,
     /// For all else.
     pub requests: Client,
+    /// For logs that are followed.
+    pub streams: Client,
 }
 
 /// Why there can be no client.
@@ -101,7 +105,8 @@ impl Clients {
             (config.read_timeout, config.write_timeout) = (Some(silence), Some(silence));
             through(&config, tls.clone(), proxy.as_ref())
         };
-        Ok(Self { watches: client(WATCH_SILENCE)?, requests: client(REQUEST_SILENCE)? })
+        let streams = client(STREAM_SILENCE)?;
+        Ok(Self { watches: client(WATCH_SILENCE)?, requests: client(REQUEST_SILENCE)?, streams })
     }
 }
 
@@ -246,7 +251,7 @@ pub(super) mod tests {
     #[tokio::test]
     async fn every_request_bears_our_name() {
         let (clients, mut requests) = server(&[OK]).await;
-        for client in [clients.watches, clients.requests] {
+        for client in [clients.watches, clients.requests, clients.streams] {
             client.request_text(http::Request::get("/version").body(Vec::new()).unwrap()).await.unwrap();
             let head = requests.recv().await.unwrap().to_lowercase();
             let agents: Vec<_> = head.lines().filter(|line| line.starts_with("user-agent:")).collect();

@@ -21,7 +21,7 @@ mod watch;
 mod writer;
 
 pub use changes::{Seen, Watched};
-pub use client::{ClientError, Clients};
+pub use client::{ClientError, Clients, STREAM_SILENCE};
 pub use election::{Candidate, elect, lease_name, replica_of};
 pub use events::EventSink;
 pub use forward::chain;

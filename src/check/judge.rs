@@ -51,6 +51,7 @@ fn rights(facts: &Facts) -> Vec<Finding> {
                     Scope::Cluster => "",
                     Scope::Leases => " in kube-node-lease",
                     Scope::Own => " in its own namespace",
+                    Scope::System => " in kube-system",
                 };
                 missing.entry(right.without).or_default().push(format!("{}{place}", right.name()));
             }

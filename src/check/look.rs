@@ -44,6 +44,8 @@ const AT_ONCE: usize = 8;
 const REFERRED: usize = 100;
 /// Where the Leases of Nodes are.
 const NODE_LEASES: &str = "kube-node-lease";
+/// Where the API server says who signs the certificates of clients.
+const SYSTEM: &str = "kube-system";
 /// Characters of what the API server says.
 const TEXT_MAX: usize = 500;
 
@@ -105,7 +107,7 @@ async fn see(client: &Client, config: &Config, account: Option<&Account>, facts:
         Some(account) => Some(user(account)),
         None => whoami(client).await,
     };
-    facts.rights = futures::stream::iter(rights::all(config.http_tunnel.is_some()))
+    facts.rights = futures::stream::iter(rights::all(config.http_tunnel.is_some(), config.kubelet.is_some()))
         .map(|right| async move { (right, granted(client, config, account, right).await) })
         .buffered(AT_ONCE)
         .collect()
@@ -211,6 +213,7 @@ async fn granted(client: &Client, config: &Config, account: Option<&Account>, ri
             Scope::Cluster => None,
             Scope::Leases => Some(NODE_LEASES.to_owned()),
             Scope::Own => Some(config.namespace.clone()),
+            Scope::System => Some(SYSTEM.to_owned()),
         },
         ..ResourceAttributes::default()
     };

@@ -24,6 +24,8 @@ pub(super) enum Scope {
     Leases,
     /// In modulet's own namespace.
     Own,
+    /// In the namespace of Kubernetes itself.
+    System,
 }
 
 impl Right {
@@ -64,14 +66,23 @@ const RULES: [Rule; 12] = [
 /// Only where bases are reached over HTTP.
 const FOR_HTTP: Rule =
     ("", &["pods"], &["patch"], Scope::Own, Some("bases over HTTP do not find the replica that leads"));
+/// Only where modulet serves the API of a kubelet.
+const FOR_KUBELET: [Rule; 3] = [
+    ("authentication.k8s.io", &["tokenreviews"], &["create"], Scope::Cluster, Some(NO_KUBELET)),
+    ("authorization.k8s.io", &["subjectaccessreviews"], &["create"], Scope::Cluster, Some(NO_KUBELET)),
+    ("", &["pods/log"], &["get"], Scope::Cluster, Some("no log of a module is read but in namespaces where it may")),
+];
+/// That of a role that Kubernetes has.
+const FOR_CLIENTS: Rule = ("", &["configmaps"], &["get"], Scope::System, Some(NO_KUBELET));
+const NO_KUBELET: &str = "the kubelet API answers nobody";
 const NO_PEERS: &str = "peer Deployments do not follow the number of bases";
 const NO_ROLLOUTS: &str = "no workload is released in batches (ModuleRollout)";
 /// The record, in modulet's own namespace.
 const RECORD: [&str; 4] = ["list", "watch", "create", "patch"];
 const NO_RECORD: &str = "after a restart modules whose Pods went meanwhile stay on their bases";
 
-/// All of them; `http`: where bases are reached over HTTP, too.
-pub(super) fn all(http: bool) -> Vec<Right> {
+/// All of them; `http`: where bases are reached over HTTP, too; `kubelet`: where it serves the API of a kubelet.
+pub(super) fn all(http: bool, kubelet: bool) -> Vec<Right> {
     let rule = |(group, resources, verbs, scope, without): &Rule| {
         let (group, scope, without) = (*group, *scope, *without);
         let of = move |resource: &&'static str| {
@@ -87,7 +98,8 @@ pub(super) fn all(http: bool) -> Vec<Right> {
         scope: Scope::Own,
         without: Some(NO_RECORD),
     });
-    RULES.iter().chain(http.then_some(&FOR_HTTP)).flat_map(rule).chain(record).collect()
+    let for_kubelet = FOR_KUBELET.iter().chain([&FOR_CLIENTS]).filter(|_| kubelet);
+    RULES.iter().chain(http.then_some(&FOR_HTTP)).chain(for_kubelet).flat_map(rule).chain(record).collect()
 }
 
 #[cfg(test)]
@@ -106,9 +118,10 @@ mod tests {
     #[test]
     fn they_are_what_the_chart_gives() {
         let chart = include_str!("../../charts/modulet/templates/rbac.yaml");
+        let for_kubelet = include_str!("../../charts/modulet/templates/kubelet-rbac.yaml");
         let (mut given, mut groups, mut resources) = (BTreeSet::new(), Vec::new(), Vec::new());
         // Those for environments of modules are given in namespaces that only the chart's user knows.
-        for line in chart.split("environmentFrom").next().unwrap().lines() {
+        for line in chart.split("environmentFrom").next().unwrap().lines().chain(for_kubelet.lines()) {
             groups = list(line, "apiGroups:").unwrap_or(groups);
             resources = list(line, "resources:").unwrap_or(resources);
             for verb in list(line, "verbs:").unwrap_or_default() {
@@ -117,14 +130,16 @@ mod tests {
                 }
             }
         }
-        let ours: BTreeSet<_> = all(true).iter().map(|r| format!("{} {}/{}", r.verb, r.group, r.resource)).collect();
+        let of_chart = |right: &&Right| right.scope != Scope::System;
+        let ours: BTreeSet<_> =
+            all(true, true).iter().filter(of_chart).map(|r| format!("{} {}/{}", r.verb, r.group, r.resource)).collect();
         assert!(ours.len() > 20);
         assert_eq!(ours, given);
     }
 
     #[test]
     fn their_names_are_those_of_kubectl() {
-        let names: Vec<_> = all(true).iter().map(Right::name).collect();
+        let names: Vec<_> = all(true, true).iter().map(Right::name).collect();
         for name in
             ["create nodes", "patch nodes/status", "patch deployments.apps/scale", "create events.events.k8s.io"]
         {

@@ -104,3 +104,26 @@ fn the_environment_is_folded_to_lower_case() {
     let config = Config::from(Args::try_parse_from(["modulet", "--env", "TEST"]).unwrap());
     assert_eq!(config.env, "test");
 }
+
+#[test]
+fn an_address_switches_the_kubelet_api_on_and_nodes_have_the_port_that_it_listens_on() {
+    let config = |args: &[&str]| {
+        let args = Args::try_parse_from([&["modulet"], args].concat());
+        args.map(|args| Config::from(args).kubelet)
+    };
+    assert!(config(&[]).unwrap().is_none());
+    let on = config(&["--kubelet-api-address", "10.96.0.7", "--kubelet-api-listen", "[::]:10255"]).unwrap().unwrap();
+    assert_eq!((on.endpoint.address.as_str(), on.endpoint.port, on.listen.port()), ("10.96.0.7", 10_255, 10_255));
+    let on = config(&["--kubelet-api-address", "::ffff:10.96.0.7"]).unwrap().unwrap();
+    assert_eq!((on.endpoint.address.as_str(), on.endpoint.port), ("10.96.0.7", 10_250));
+    for bad in [
+        ["--kubelet-api-address", "modulet.example.com"],
+        ["--kubelet-api-address", "0.0.0.0"],
+        ["--kubelet-api-address", "$(MODULET_KUBELET_SERVICE_HOST)"],
+        ["--kubelet-api-listen", "10250"],
+        ["--kubelet-api-crt-path", "/crt"],
+        ["--kubelet-api-base-namespaces", "a,B"],
+    ] {
+        assert!(config(&bad).is_err(), "{bad:?}");
+    }
+}

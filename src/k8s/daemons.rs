@@ -44,6 +44,7 @@ pub fn typical_base(env: &str, max_pods: u32, zone_per_base: bool, env_taint: bo
         low_metaspace: None,
         java_version: None,
         kubelet_version: "",
+        kubelet: None,
         max_pods,
         zone_per_base,
         env_taint,

@@ -22,7 +22,10 @@ mod zones;
 pub use admission::{admits, is_tolerated, selects};
 pub use daemons::{Intruder, intruder, is_module, typical_base};
 pub use environment::{Reference, Referred, Sources, references};
-pub use node::{NodePatches, NodeWriter, Ready, is_by_modulet, kubelet_version, node_says_ready, node_says_stopped};
+pub use node::{
+    KubeletEndpoint, NodePatches, NodeWriter, Ready, base_address, is_by_modulet, kubelet_version, node_says_ready,
+    node_says_stopped,
+};
 pub use pod::{component, keep_wanted_annotations, pod_from};
 pub use pressure::{MEMORY_PRESSURE_TAINT, METASPACE_ENOUGH, METASPACE_LOW, memory_pressure, node_says_metaspace_low};
 pub use record::{

@@ -13,6 +13,10 @@ pub const BASE_VERSION: &str = "base.koupleless.io/version";
 pub const BASE_CLUSTER: &str = "base.koupleless.io/cluster-name";
 /// Host name of the base.
 pub const BASE_HOST: &str = "base.koupleless.io/host-name";
+/// Label of a base's own Pod: which of its containers is the base.
+pub const BASE_CONTAINER: &str = "base.koupleless.io/container-name";
+/// Annotation of a Node whose address is that of modulet's kubelet API: the base's own.
+pub const BASE_ADDRESS: &str = "base.koupleless.io/address";
 /// What the base is written in: `java`.
 pub const BASE_STACK: &str = "base.koupleless.io/stack";
 /// How the base is reached.

@@ -36,6 +36,7 @@ mod http_tunnel_traps;
 mod http_web_paths;
 mod kubectl;
 mod kubectl_rollout;
+mod kubelet_api;
 mod lifecycle;
 mod main_job;
 mod migration;

@@ -24,6 +24,7 @@ pub(crate) async fn run() -> Result<()> {
         env: variable("ENV")?,
         name: variable("BASE_NAME")?,
         ip: variable("POD_IP")?,
+        host_name: std::fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_owned(),
         ..BaseOptions::new(&variable("BASE_ID")?, variable("MQTT_PORT")?.parse()?)
     })
     .await?;

@@ -63,13 +63,24 @@ pub(crate) fn on_the_real_base(version: &str) -> Value {
     deployment("biz1", json!({}), template(REAL, "biz1", version, &module_url("biz1", version)))
 }
 
-/// That modulet does its job: a module comes and goes.
-pub(crate) async fn release_and_remove(stage: &Stage, module: &str) -> Result<()> {
+/// A Pod with a module of its name on this very base.
+pub(crate) fn on_node(node: &str, module: &str) -> Value {
+    let mut pod = pod(module);
+    pod["spec"]["nodeName"] = json!(node);
+    pod
+}
+
+fn pod(module: &str) -> Value {
     let mut pod = template(SIMULATED, module, "1.0.0", &url(module, "1.0.0"));
     pod["apiVersion"] = json!("v1");
     pod["kind"] = json!("Pod");
     pod["metadata"]["name"] = json!(module);
-    stage.apply(&pod).await?;
+    pod
+}
+
+/// That modulet does its job: a module comes and goes.
+pub(crate) async fn release_and_remove(stage: &Stage, module: &str) -> Result<()> {
+    stage.apply(&pod(module)).await?;
     stage.modules_ready(&format!("module.koupleless.io/name={module}"), 1).await?;
     let pods = stage.pods(MODULES);
     pods.delete(module, &DeleteParams::default()).await?;

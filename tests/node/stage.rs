@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
+    process::Stdio,
     time::Duration,
 };
 
@@ -21,7 +22,10 @@ use modulet_testkit::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::{process::Command, try_join};
+use tokio::{
+    process::{Child, Command},
+    try_join,
+};
 
 use crate::base;
 
@@ -37,6 +41,8 @@ pub(crate) const IN_CLUSTER: usize = 2;
 /// The image that a first release has, and the one that the release is upgraded to.
 pub(crate) const IMAGE: &str = concat!("modulet:", env!("CARGO_PKG_VERSION"));
 pub(crate) const NEXT_TAG: &str = "next";
+/// Where the API server finds the kubelet of bases' Nodes; the machine's own has 10250.
+pub(crate) const KUBELET_PORT: u16 = 10350;
 const IMAGE_OF_BASES: &str = "simulated-base:test";
 const IMAGE_OF_SANDBOXES: &str = "sandbox:test";
 
@@ -116,6 +122,8 @@ impl Stage {
             "mqtt": { "host": ADDRESS, "port": self.port, "username": broker.username, "password": broker.password },
             // The real base loads its modules from this machine's files.
             "modules": { "urls": ["file:///", "https://"] },
+            // Nobody makes addresses of Services reachable here.
+            "kubelet": { "enabled": true, "address": ADDRESS, "port": KUBELET_PORT, "namespaces": [MODULES] },
         })
     }
 
@@ -147,6 +155,13 @@ impl Stage {
                 },
             },
         })
+    }
+
+    /// A kubectl that goes on.
+    pub(crate) async fn kubectl_runs(&self, args: &[&str]) -> Result<Child> {
+        let mut command = Command::new(Tool::ControlPlane.program("kubectl").await?);
+        command.args(args).env("KUBECONFIG", self.cluster.kubeconfig()).stdout(Stdio::piped());
+        Ok(command.kill_on_drop(true).spawn()?)
     }
 
     pub(crate) async fn kubectl(&self, args: &[&str]) -> Result<String> {

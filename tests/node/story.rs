@@ -9,6 +9,7 @@ use modulet_testkit::{node::set_up_network, wait::eventually};
 use serde_json::{Value, json};
 
 use crate::{
+    logs,
     office::{self, NAMESPACE},
     people::{self, EVERYWHERE, ON_REAL},
     stage::{IMAGE, IN_CLUSTER, MODULES, NEXT_TAG, SOON, Stage},
@@ -59,6 +60,8 @@ async fn story(stage: &Stage, clock: &mut Clock) -> Result<()> {
     let bases = modules_come(stage).await?;
     clock.next("kubectl exec … modulet check, kubectl logs");
     look(stage).await?;
+    clock.next("kubectl logs, exec and port-forward of modules");
+    logs::read(stage).await?;
 
     let (installed, uninstalled) = (stage.told("installBiz")?, stage.told("uninstallBiz")?);
 

@@ -119,6 +119,11 @@ annotations:
 {{- default (include "modulet.fullname" .) .Values.http.service.name }}
 {{- end }}
 
+{{/* What the API server reaches for kubectl logs of modules. */}}
+{{- define "modulet.kubeletName" -}}
+{{- printf "%s-kubelet" (include "modulet.fullname" . | trunc 55 | trimSuffix "-") }}
+{{- end }}
+
 {{/* The Secrets that are files in the Pod, as a list of name (also of the directory) and Secret. */}}
 {{- define "modulet.files" -}}
 {{- with include "modulet.secretName" . }}
@@ -134,6 +139,9 @@ annotations:
 {{- with .Values.http.tls.secretName }}
 - { name: http-tls, secret: {{ quote . }} }
 {{- end }}
+{{- end }}
+{{- if and .Values.kubelet.enabled .Values.kubelet.tls.secretName }}
+- { name: kubelet-tls, secret: {{ quote .Values.kubelet.tls.secretName }} }
 {{- end }}
 {{- with .Values.reports.existingSecret }}
 - { name: reports, secret: {{ quote . }} }

@@ -91,6 +91,25 @@
 {{- end }}
 {{- end }}
 {{- end }}
+{{- with .Values.kubelet }}
+{{- if .enabled }}
+# Kubernetes sets the address of the Service (it is made before).
+- name: MODULET_KUBELET_API_ADDRESS
+  value: {{ .address | default (printf "$(%s_SERVICE_HOST)" (include "modulet.kubeletName" $ | upper | replace "-" "_")) | quote }}
+- name: MODULET_KUBELET_API_LISTEN
+  value: 0.0.0.0:{{ .port }}
+{{- if .tls.secretName }}
+- name: MODULET_KUBELET_API_CRT_PATH
+  value: /etc/modulet/kubelet-tls/{{ .tls.certificateKey }}
+- name: MODULET_KUBELET_API_KEY_PATH
+  value: /etc/modulet/kubelet-tls/{{ .tls.privateKeyKey }}
+{{- end }}
+{{- with .baseNamespaces }}
+- name: MODULET_KUBELET_API_BASE_NAMESPACES
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- with .Values.reports.existingSecret }}
 # Read again for each report.
 - name: REPORT_HOOKS_FILE

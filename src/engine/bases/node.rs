@@ -80,6 +80,7 @@ impl State {
             java_version: health.and_then(|h| h.java_version.as_deref()),
             max_pods: config.max_pods,
             kubelet_version: self.surroundings.kubelet_version(),
+            kubelet: config.kubelet.as_ref().map(|kubelet| &kubelet.endpoint),
             zone_per_base: self.surroundings.has_zone_per_base(),
             env_taint: config.env_taint,
             now: Timestamp::now(),

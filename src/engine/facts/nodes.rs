@@ -12,7 +12,7 @@ use crate::{
         known::{BaseState, NodeWrite},
         state::State,
     },
-    k8s::{is_by_modulet, names, node_says_metaspace_low, node_says_ready},
+    k8s::{base_address, is_by_modulet, names, node_says_metaspace_low, node_says_ready},
     planning::{Packed, version},
     tunnel::AddressRanges,
 };
@@ -37,7 +37,7 @@ impl BaseState {
             self.node.not_ready_since.get_or_insert(now);
         }
         if let Some(annotations) = &mut object.metadata.annotations {
-            annotations.retain(|key, _| key == names::LEDGER);
+            annotations.retain(|key, _| key == names::LEDGER || key == names::BASE_ADDRESS);
         }
         self.node.pod_cidr = object.spec.as_ref().and_then(|spec| spec.pod_cidr.as_deref()).map(Box::from);
         self.node.object.observed(Packed::new(&object), version(&object.metadata));
@@ -146,13 +146,11 @@ impl State {
 fn info_from(node: &Node, ranges: &AddressRanges) -> Option<BaseInfo> {
     let labels = node.metadata.labels.as_ref()?;
     let label = |key: &str| labels.get(key).cloned();
-    let addresses = node.status.iter().filter_map(|s| s.addresses.as_ref()).flatten();
-    let of_type = |type_: &str| addresses.clone().find(|a| a.type_ == type_).map(|a| a.address.clone());
     Some(BaseInfo {
         name: label(names::BASE_NAME)?,
         version: label(names::BASE_VERSION)?,
         cluster: label(names::BASE_CLUSTER),
-        ip: of_type("InternalIP").and_then(|ip| ranges.address(&ip).ok()),
+        ip: base_address(node).and_then(|ip| ranges.address(ip).ok()),
         host_name: label(names::BASE_HOST),
         tunnel_port: label(names::BASE_TUNNEL_PORT).and_then(|port| port.parse().ok()),
     })

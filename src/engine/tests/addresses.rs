@@ -65,3 +65,26 @@ fn the_addresses_of_pods_follow_their_base_whatever_address_comes() {
         assert_eq!((&status["podIPs"], &status["hostIPs"]), (&json!([{ "ip": ip }]), &json!([{ "ip": ip }])));
     }
 }
+
+#[test]
+fn a_base_has_its_own_address_also_after_a_restart_where_its_node_has_modulets() {
+    let mut scene = Scene::with(&["base-1"], &["--kubelet-api-address", "10.96.0.7"]);
+    scene.serving("p1", "base-1", "biz1:1", None);
+    let addresses = |scene: &Scene| {
+        let node = &scene.api.objects["base-1"];
+        assert_eq!(node["status"]["addresses"], json!([{ "type": "InternalIP", "address": "10.96.0.7" }]));
+        assert_eq!(node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"], 10_250);
+        assert_eq!(node["metadata"]["annotations"]["base.koupleless.io/address"], "192.0.2.1");
+        assert_eq!(scene.api.objects["p1"]["status"]["podIP"], "192.0.2.1");
+    };
+    addresses(&scene);
+    // The next process hears of its modules before it says where it is.
+    scene.restart();
+    scene.lists("base-1", &[("biz1:1", Activated)]);
+    scene.pass(Duration::from_secs(3));
+    assert_eq!(scene.settle(), [""; 0]);
+    addresses(&scene);
+    scene.beats_at("base-1", address("192.0.2.1"));
+    assert_eq!(scene.settle(), [""; 0]);
+    addresses(&scene);
+}

@@ -4,15 +4,24 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
+use super::kubelet::kubelet_port;
+
 /// What is ours of a Node's status and not wanted any more is taken back; what others put there stays.
 pub(super) fn take_back(node: &Node, wanted: &mut Value) {
     let Some(status) = &node.status else { return };
-    let has_address = status.addresses.iter().flatten().any(|a| a.type_ == "InternalIP");
-    if let Some(addresses) = wanted.get_mut("addresses").and_then(Value::as_array_mut)
-        && has_address
-        && !addresses.iter().any(|a| a["type"] == "InternalIP")
+    if let Some(addresses) = wanted.get_mut("addresses").and_then(Value::as_array_mut) {
+        for kind in ["InternalIP", "Hostname"] {
+            let is_there = status.addresses.iter().flatten().any(|a| a.type_ == kind);
+            if is_there && !addresses.iter().any(|a| a["type"] == kind) {
+                addresses.push(json!({ "type": kind, "$patch": "delete" }));
+            }
+        }
+    }
+    if let Some(fields) = wanted.as_object_mut()
+        && !fields.contains_key("daemonEndpoints")
+        && kubelet_port(node).is_some()
     {
-        addresses.push(json!({ "type": "InternalIP", "$patch": "delete" }));
+        fields.insert("daemonEndpoints".to_owned(), Value::Null);
     }
 }
 
@@ -50,7 +59,9 @@ pub(super) fn node_is_current(node: &Node, wanted: &Value) -> bool {
             if goes { !all.iter().any(|a| a["type"] == wanted["type"]) } else { all.contains(wanted) }
         })
     };
+    let port = kubelet_port(node).map_or(Value::Null, Value::from);
     ["capacity", "allocatable"].into_iter().all(resources)
+        && wanted.get("daemonEndpoints").is_none_or(|wanted| port == *field(field(wanted, "kubeletEndpoint"), "Port"))
         && wanted["addresses"].as_array().is_none_or(|all| all.iter().all(is_there))
         && ["osImage", "operatingSystem", "kubeletVersion", "containerRuntimeVersion"]
             .iter()

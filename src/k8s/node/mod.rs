@@ -1,6 +1,7 @@
 //! A base as a Node.
 
 mod compare;
+mod kubelet;
 mod ready;
 mod status;
 
@@ -13,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::names;
 use crate::domain::BaseInfo;
 use compare::{node_is_current, take_back};
+pub use kubelet::{KubeletEndpoint, base_address};
 pub use ready::{Ready, node_says_ready, node_says_stopped};
 pub use status::{is_by_modulet, kubelet_version};
 
@@ -37,6 +39,8 @@ pub struct NodeWriter<'a> {
     pub java_version: Option<&'a str>,
     /// The version that it has as a kubelet.
     pub kubelet_version: &'a str,
+    /// Where the API of its kubelet is; none: nowhere.
+    pub kubelet: Option<&'a KubeletEndpoint>,
     /// How many Pods fit.
     pub max_pods: u32,
     /// Set [`names::ZONE`] to the Node's name.
@@ -95,6 +99,21 @@ impl NodeWriter<'_> {
         labels
     }
 
+    /// Annotations that are ours. Where the Node's address is that of its kubelet, the base's own is one of them.
+    fn annotations(&self) -> BTreeMap<&'static str, &str> {
+        let address = self.kubelet.and(self.info.ip.as_deref());
+        address.into_iter().map(|address| (names::BASE_ADDRESS, address)).collect()
+    }
+
+    /// What brings them up to date; what is ours and not wanted any more goes.
+    fn annotations_patch(&self, node: &Node) -> Map<String, Value> {
+        let (wanted, there) = (self.annotations(), node.metadata.annotations.as_ref());
+        let has = |key: &str| there.and_then(|there| there.get(key)).map(String::as_str);
+        let ours = [names::BASE_ADDRESS, names::LEDGER].into_iter();
+        let differ = ours.filter(|key| has(key) != wanted.get(key).copied());
+        differ.map(|key| (key.to_owned(), json!(wanted.get(key)))).collect()
+    }
+
     /// Taints that are ours.
     pub fn taints(&self) -> Vec<Value> {
         let mut taints = vec![json!({ "key": names::TAINT_VIRTUAL_NODE, "value": "True", "effect": "NoExecute" })];
@@ -112,6 +131,7 @@ impl NodeWriter<'_> {
             "metadata": {
                 "name": self.name,
                 "labels": self.labels(),
+                "annotations": self.annotations(),
             },
             "spec": { "taints": self.taints() },
             "status": self.status(None, Some(ready)),
@@ -122,7 +142,7 @@ impl NodeWriter<'_> {
     pub fn patches(&self, node: &Node, ready: Option<Ready>, capacity_known: bool) -> NodePatches {
         let mut wanted = self.status(Some(node), ready);
         if !capacity_known && let Some(fields) = wanted.as_object_mut() {
-            fields.retain(|key, _| key == "conditions" || key == "addresses");
+            fields.retain(|key, _| ["conditions", "addresses", "daemonEndpoints"].contains(&key.as_str()));
         }
         take_back(node, &mut wanted);
         let differs = ready.is_some() && capacity_known && !node_is_current(node, &wanted);
@@ -158,8 +178,9 @@ impl NodeWriter<'_> {
         if !labels.is_empty() {
             metadata.insert("labels".into(), json!(labels));
         }
-        if node.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(names::LEDGER)) {
-            metadata.insert("annotations".into(), json!({ names::LEDGER: null }));
+        let annotations = self.annotations_patch(node);
+        if !annotations.is_empty() {
+            metadata.insert("annotations".into(), Value::Object(annotations));
         }
         let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
         let wanted = self.taints();

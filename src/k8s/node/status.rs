@@ -67,19 +67,31 @@ impl NodeWriter<'_> {
             ("memory", quantity(self.max_metaspace.unwrap_or(PLENTY_OF_BYTES))),
             ("pods", quantity(self.max_pods.into())),
         ]);
+        let mut status = json!({
+            "capacity": capacity,
+            "allocatable": capacity,
+            "addresses": self.addresses(),
+            "nodeInfo": self.node_info(),
+            "conditions": self.conditions(node, ready),
+        });
+        if let Some((kubelet, fields)) = self.kubelet.zip(status.as_object_mut()) {
+            fields.insert("daemonEndpoints".to_owned(), kubelet.daemon_endpoints());
+        }
+        status
+    }
+
+    fn addresses(&self) -> Vec<Value> {
+        if let Some(kubelet) = self.kubelet {
+            // Alone: an API server takes the first of those it prefers, and only this one leads to a kubelet.
+            return vec![json!({ "type": "InternalIP", "address": kubelet.address })];
+        }
         let mut addresses = Vec::new();
         if let Some(ip) = &self.info.ip {
             addresses.push(json!({ "type": "InternalIP", "address": ip }));
         }
         // Not the base's host name: whoever takes it for a Node's would mean another machine.
         addresses.push(json!({ "type": "Hostname", "address": self.name }));
-        json!({
-            "capacity": capacity,
-            "allocatable": capacity,
-            "addresses": addresses,
-            "nodeInfo": self.node_info(),
-            "conditions": self.conditions(node, ready),
-        })
+        addresses
     }
 
     fn node_info(&self) -> Value {

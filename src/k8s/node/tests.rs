@@ -14,6 +14,7 @@ fn writer(info: &BaseInfo, zone: bool, taint: bool, metaspace: Option<u64>) -> N
         java_version: Some("17"),
         max_pods: 1000,
         kubelet_version: "v1.36.1-modulet-v0.1.0",
+        kubelet: None,
         zone_per_base: zone,
         env_taint: taint,
         now: Timestamp::UNIX_EPOCH,
@@ -177,4 +178,49 @@ fn the_port_and_the_name_of_the_tunnel_follow_the_base() {
     assert_eq!(follows(&at(1238), Some("1238"), "http_tunnel_provider"), 0);
     assert_eq!(follows(&at(1239), Some("1239"), "http_tunnel_provider"), 1);
     assert_eq!(follows(&mqtt, None, "mqtt_tunnel_provider"), 1);
+}
+
+#[test]
+fn with_a_kubelet_the_node_has_its_address_alone_and_the_bases_own_comes_back_without_it() {
+    let info =
+        BaseInfo { name: "app".into(), version: "1".into(), ip: Some("192.0.2.1".into()), ..BaseInfo::default() };
+    let (here, there) = (
+        KubeletEndpoint { address: "10.96.0.7".to_owned(), port: 10_250 },
+        KubeletEndpoint { address: "10.96.0.8".to_owned(), port: 10_251 },
+    );
+    let without = writer(&info, true, false, None);
+    let with = |kubelet| NodeWriter { kubelet: Some(kubelet), ..without.clone() };
+    let mut object = left_by_another_controller();
+    settle(&without, &mut object);
+    for (kubelet, writes) in [(&here, 2), (&here, 0), (&there, 1)] {
+        assert_eq!(settle(&with(kubelet), &mut object), writes);
+        let status = &object["status"];
+        // Without Hostname: API servers that take it first would look for a machine of that name.
+        let addresses = json!([
+            { "type": "ExternalDNS", "address": "x" },
+            { "type": "InternalIP", "address": kubelet.address },
+        ]);
+        let mut has = status["addresses"].as_array().unwrap().clone();
+        has.sort_by_key(|address| address["type"].to_string());
+        assert_eq!(json!(has), addresses);
+        assert_eq!(status["daemonEndpoints"]["kubeletEndpoint"]["Port"], kubelet.port);
+        assert_eq!(object["metadata"]["annotations"][names::BASE_ADDRESS], "192.0.2.1");
+        let node: Node = serde_json::from_value(object.clone()).unwrap();
+        assert_eq!(base_address(&node), Some("192.0.2.1"));
+    }
+    // Also where what is born has it, and where its base says no address.
+    let born: Node = serde_json::from_value(with(&here).create(Ready::from(Reachability::Online).unwrap())).unwrap();
+    assert_eq!(base_address(&born), Some("192.0.2.1"));
+    let silent = BaseInfo { ip: None, ..info.clone() };
+    assert_eq!(settle(&NodeWriter { info: &silent, ..with(&there) }, &mut object), 1);
+    assert_eq!(object["metadata"]["annotations"], json!({ "note": "keep" }));
+    settle(&with(&there), &mut object);
+
+    assert_eq!(settle(&without, &mut object), 2);
+    let node: Node = serde_json::from_value(object.clone()).unwrap();
+    assert_eq!((base_address(&node), kubelet::kubelet_port(&node)), (Some("192.0.2.1"), None));
+    let addresses = object["status"]["addresses"].to_string();
+    assert!(addresses.contains("Hostname") && !addresses.contains("10.96"), "{addresses}");
+    assert_eq!(object["metadata"]["annotations"], json!({ "note": "keep" }));
+    assert_eq!(settle(&without, &mut object), 0);
 }

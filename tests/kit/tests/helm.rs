@@ -74,6 +74,46 @@ async fn tls_to_a_broker_with_a_public_authority() {
 }
 
 #[tokio::test]
+async fn the_kubelet_api_has_a_service_whose_address_the_pod_is_told() {
+    let values = json!({ "mqtt": { "host": "broker" }, "kubelet": { "enabled": true } });
+    helm_lint(&values).await.unwrap();
+    let documents = helm_template("somewhere", &values).await.unwrap();
+    let service = of_kind(&documents, "Service").unwrap();
+    assert_eq!(service["metadata"]["name"], "modulet-kubelet");
+    assert_eq!(service["spec"]["ports"], json!([{ "name": "kubelet", "port": 10250, "targetPort": "kubelet" }]));
+    let deployment = of_kind(&documents, "Deployment").unwrap();
+    assert_eq!(service["spec"]["selector"], deployment["spec"]["selector"]["matchLabels"], "all replicas");
+    let value = |name| env(deployment, name).map(|variable| variable["value"].clone());
+    // The variable that Kubernetes sets for a Service of that name.
+    assert_eq!(value("MODULET_KUBELET_API_ADDRESS"), Some(json!("$(MODULET_KUBELET_SERVICE_HOST)")));
+    assert_eq!(value("MODULET_KUBELET_API_LISTEN"), Some(json!("0.0.0.0:10250")));
+    assert_eq!(value("MODULET_KUBELET_API_CRT_PATH"), None);
+    let logs = |documents: &[Value]| -> Vec<Value> {
+        let bindings = documents.iter().filter(|d| d["roleRef"]["name"] == "somewhere:modulet-logs");
+        bindings.map(|binding| binding["metadata"]["namespace"].clone()).collect()
+    };
+    assert_eq!(logs(&documents), [Value::Null], "the whole cluster");
+
+    let values = json!({ "mqtt": { "host": "broker" }, "kubelet": {
+        "enabled": true, "port": 10350, "address": "192.0.2.10", "tls": { "secretName": "certificate" },
+        "namespaces": ["shop", "bases"], "baseNamespaces": ["bases", "more"],
+    } });
+    let documents = helm_template("somewhere", &values).await.unwrap();
+    let deployment = of_kind(&documents, "Deployment").unwrap();
+    let value = |name| env(deployment, name).map(|variable| variable["value"].clone());
+    assert_eq!(value("MODULET_KUBELET_API_ADDRESS"), Some(json!("192.0.2.10")));
+    assert_eq!(value("MODULET_KUBELET_API_LISTEN"), Some(json!("0.0.0.0:10350")));
+    assert_eq!(value("MODULET_KUBELET_API_KEY_PATH"), Some(json!("/etc/modulet/kubelet-tls/tls.key")));
+    assert_eq!(value("MODULET_KUBELET_API_BASE_NAMESPACES"), Some(json!("bases,more")));
+    let volume = &deployment["spec"]["template"]["spec"]["volumes"][0];
+    assert_eq!(volume["secret"]["secretName"], "certificate");
+    assert_eq!(logs(&documents), ["shop", "bases"]);
+
+    let without = helm_template("somewhere", &json!({ "mqtt": { "host": "broker" } })).await.unwrap();
+    assert!(of_kind(&without, "Service").is_none() && !json!(without).to_string().contains("tokenreviews"));
+}
+
+#[tokio::test]
 async fn bases_over_http_need_no_broker_and_find_a_service() {
     let values = json!({ "mqtt": { "enabled": false, "username": "me" }, "http": { "enabled": true } });
     helm_lint(&values).await.unwrap();

@@ -1,0 +1,102 @@
+//! What the kubelet API shows of itself.
+
+use std::{path::PathBuf, sync::Arc};
+
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
+use rustls::{
+    crypto::CryptoProvider,
+    pki_types::PrivateKeyDer,
+    server::ResolvesServerCert,
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+
+use crate::{
+    renewed::Renewed,
+    tls::{TlsError, certified_key},
+};
+
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// A file cannot be used.
+    #[error(transparent)]
+    File(#[from] TlsError),
+    /// None can be made.
+    #[error("cannot make a certificate for {address}: {why}")]
+    Made {
+        /// For which address.
+        address: String,
+        /// What the library says.
+        why: String,
+    },
+}
+
+/// The certificate, and where it comes from.
+#[derive(Debug)]
+pub(super) enum Certificate {
+    /// Made at the start, by nobody that anybody knows: most API servers do not look.
+    Made(Arc<SingleCertAndKey>),
+    /// Of files, which are read again when they change.
+    Files(Renewed<SingleCertAndKey>),
+}
+
+impl Certificate {
+    pub(super) fn new(address: &str, files: Option<(PathBuf, PathBuf)>) -> Result<Self, CertificateError> {
+        let Some((certificate, key)) = files else {
+            let why = |why: String| CertificateError::Made { address: address.to_owned(), why };
+            return make(address).map(|made| Self::Made(Arc::new(made.into()))).map_err(why);
+        };
+        let both = vec![certificate.clone(), key.clone()];
+        let make = move || certified_key(&certificate, &key).map(SingleCertAndKey::from);
+        Ok(Self::Files(Renewed::new("the certificate of the kubelet API", both, make)?))
+    }
+
+    /// As it is now.
+    pub(super) fn now(&self) -> Arc<dyn ResolvesServerCert> {
+        match self {
+            Self::Made(made) => Arc::<SingleCertAndKey>::clone(made),
+            Self::Files(files) => files.now(),
+        }
+    }
+}
+
+fn make(address: &str) -> Result<CertifiedKey, String> {
+    let made = || {
+        let mut params = CertificateParams::new([address.to_owned()])?;
+        params.distinguished_name.push(DnType::CommonName, "modulet");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let key = KeyPair::generate()?;
+        Ok((params.self_signed(&key)?, key))
+    };
+    let (certificate, key) = made().map_err(|error: rcgen::Error| error.to_string())?;
+    let key = PrivateKeyDer::try_from(key.serialize_der())?;
+    let provider = CryptoProvider::get_default().ok_or("no cryptography is chosen")?;
+    let key = provider.key_provider.load_private_key(key).map_err(|error| error.to_string())?;
+    Ok(CertifiedKey::new(vec![certificate.der().clone()], key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_made_for_addresses_of_both_kinds_and_files_that_are_no_good_are_named() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        for address in ["10.96.0.7", "fd00::7"] {
+            let Certificate::Made(_) = Certificate::new(address, None).unwrap() else { panic!("of files") };
+            let made = make(address).unwrap();
+            let (_, parsed) = x509_parser::parse_x509_certificate(&made.cert[0]).unwrap();
+            let names = parsed.subject_alternative_name().unwrap().unwrap().value.general_names.clone();
+            let bytes: Vec<u8> = match address.parse().unwrap() {
+                std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
+                std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
+            };
+            assert_eq!(names, [x509_parser::extensions::GeneralName::IPAddress(&bytes)]);
+            assert_eq!(made.keys_match(), Ok(()));
+        }
+        let fixture = |name: &str| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/certificates").join(name);
+        assert!(Certificate::new("10.96.0.7", Some((fixture("good.crt"), fixture("good.key")))).is_ok());
+        let error = Certificate::new("10.96.0.7", Some((fixture("good.crt"), fixture("self-signed.key")))).unwrap_err();
+        assert!(error.to_string().contains("self-signed.key"), "{error}");
+    }
+}

@@ -1,0 +1,165 @@
+//! The log of a module is its base's: all modules of a JVM write into one.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{body::Body, http::Response};
+use http_body_util::BodyExt;
+use kube::Client;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+use super::{answer::Refused, base::OwnPod};
+
+/// Logs that are read at a time.
+pub(super) const STREAMS: usize = 128;
+/// Until the first bytes come, where nobody waits for new ones.
+const FIRST_WITHIN: Duration = Duration::from_secs(30);
+/// The same where somebody does: a log into which nothing is written says nothing, not even that it is there.
+const FOLLOWED_FOR: Duration = crate::api::STREAM_SILENCE;
+/// Bytes of an answer that is no log.
+const WORDS_MAX: usize = 16 * 1024;
+
+/// What `kubectl logs` can ask for, and what the API server hands on of it.
+const OPTIONS: [&str; 8] =
+    ["follow", "limitBytes", "previous", "sinceSeconds", "sinceTime", "stream", "tailLines", "timestamps"];
+
+/// The options of a request, for another one. Whatever else is in it stays behind.
+///
+/// # Errors
+/// A value that has no business in there.
+pub(super) fn options(query: &str) -> Result<String, Refused> {
+    let mut kept = String::new();
+    for pair in query.split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if !OPTIONS.contains(&name) {
+            continue;
+        }
+        let harmless = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b':' | b'%' | b'+' | b'_');
+        if value.len() > 64 || !value.bytes().all(harmless) {
+            return Err(Refused::NotPossible(format!("the option {name} of the log has a value that it cannot have")));
+        }
+        kept.push('&');
+        kept.push_str(name);
+        kept.push('=');
+        kept.push_str(value);
+    }
+    Ok(kept)
+}
+
+/// Hands logs on, as many as there are places for.
+pub(super) struct Logs {
+    client: Client,
+    places: Arc<Semaphore>,
+    open: Gauge,
+}
+
+/// One that is handed on.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    open: Gauge,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
+}
+
+impl Logs {
+    pub(super) fn new(client: Client, open: Gauge) -> Self {
+        Self { client, places: Arc::new(Semaphore::new(STREAMS)), open }
+    }
+
+    fn place(&self) -> Option<Place> {
+        let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        self.open.inc();
+        Some(Place { _permit: permit, open: self.open.clone() })
+    }
+
+    /// The log of a base's own Pod. Nothing is read of it but what is read here.
+    pub(super) async fn of(&self, pod: &OwnPod, container: &str, options: &str) -> Result<Response<Body>, Refused> {
+        let OwnPod { namespace, name, .. } = pod;
+        let place = self.place().ok_or_else(|| {
+            Refused::TooMany(format!(
+                "modulet hands on {STREAMS} logs already; read the base's: kubectl -n {namespace} logs {name} -c {container}"
+            ))
+        })?;
+        let what = "read the log of the base's own Pod";
+        let failed = |why: String| Refused::Cluster { what, why };
+        let uri = format!("/api/v1/namespaces/{namespace}/pods/{name}/log?container={container}{options}");
+        let request = axum::http::Request::get(uri).body(kube::client::Body::empty());
+        let request = request.map_err(|error| failed(error.to_string()))?;
+        let follows = options.contains("&follow=true");
+        let within = if follows { FOLLOWED_FOR } else { FIRST_WITHIN };
+        let answer = timeout(within, self.client.send(request)).await;
+        let answer = answer.map_err(|_| failed(format!("no answer in {within:?}")))?;
+        let answer = answer.map_err(|error| failed(error.to_string()))?;
+        let (parts, body) = answer.into_parts();
+        if !parts.status.is_success() {
+            let words = http_body_util::Limited::new(body, WORDS_MAX).collect();
+            let words = timeout(FIRST_WITHIN, words).await.ok().and_then(Result::ok);
+            let words = words.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+            return Err(refused(pod, parts.status.as_u16(), &words));
+        }
+        let mut response = Response::new(holding(body, place));
+        if let Some(kind) = parts.headers.get(axum::http::header::CONTENT_TYPE) {
+            response.headers_mut().insert(axum::http::header::CONTENT_TYPE, kind.clone());
+        }
+        Ok(response)
+    }
+}
+
+/// A body that has its place until it ends, or nobody reads it any more.
+fn holding(body: kube::client::Body, place: Place) -> Body {
+    Body::new(body.map_frame(move |frame| {
+        let _held = &place;
+        frame
+    }))
+}
+
+/// What the API server says of the base's own Pod, for whoever asked for the module's.
+fn refused(pod: &OwnPod, status: u16, words: &[u8]) -> Refused {
+    #[derive(serde::Deserialize)]
+    struct Status {
+        message: String,
+    }
+    let said = serde_json::from_slice::<Status>(words).map(|status| status.message);
+    let said = said.unwrap_or_else(|_| format!("status {status}"));
+    let said =
+        format!("the log of its base, Pod {}/{}: {}", pod.namespace, pod.name, crate::domain::printable(&said, 2000));
+    match status {
+        404 => Refused::NotFound(said),
+        400..=499 => Refused::NotPossible(said),
+        _ => Refused::Cluster { what: "read the log of the base's own Pod", why: said },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_kubectl_go_along_and_nothing_else_does() {
+        assert_eq!(options("").unwrap(), "");
+        let all = "follow=true&tailLines=5&sinceSeconds=60&sinceTime=2026-01-01T00%3A00%3A00Z&timestamps=true&previous=true&limitBytes=10";
+        assert_eq!(options(all).unwrap(), format!("&{all}"));
+        assert_eq!(options("follow=true&container=other&insecureSkipTLSVerifyBackend=true&x").unwrap(), "&follow=true");
+        for bad in ["tailLines=1#", "tailLines=1 2", "tailLines=1/..", "sinceTime=\u{e9}", "limitBytes=1;x=2"] {
+            assert!(matches!(options(bad), Err(Refused::NotPossible(_))), "{bad}");
+        }
+        assert!(options(&format!("tailLines={}", "1".repeat(65))).is_err());
+    }
+
+    #[test]
+    fn what_the_api_server_says_comes_back_in_its_words() {
+        let pod = OwnPod { namespace: "shop".to_owned(), name: "base-1".to_owned(), container: Ok("base".to_owned()) };
+        let said = refused(&pod, 400, br#"{"kind":"Status","message":"previous terminated container not found"}"#);
+        let words = "the log of its base, Pod shop/base-1: previous terminated container not found";
+        assert_eq!(said, Refused::NotPossible(words.to_owned()));
+        assert!(matches!(refused(&pod, 404, b""), Refused::NotFound(_)));
+        assert!(matches!(refused(&pod, 503, b"<html>"), Refused::Cluster { .. }));
+    }
+}

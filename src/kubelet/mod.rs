@@ -1,0 +1,192 @@
+//! The API of a kubelet, for the Nodes of bases: what `kubectl logs` and its like need next to `kubectl get pods`.
+//!
+//! One endpoint serves all Nodes: the paths for logs, exec and port-forward name namespace, Pod and container, never the
+//! Node (Kubernetes convention), so every Node has this one's address. All replicas serve it: what it needs to know
+//! stands in the cluster, and the engine is never asked. It runs on a thread and a runtime of its own: whoever reads logs
+//! takes nothing of the engine's time.
+
+mod access;
+mod answer;
+mod authorities;
+mod base;
+mod cache;
+mod certificate;
+mod logs;
+mod pods;
+mod review;
+mod routes;
+mod server;
+mod service;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, thread};
+
+use tokio::sync::oneshot;
+use tracing::error;
+
+use crate::{
+    api::{Clients, Proxies},
+    k8s::KubeletEndpoint,
+    metrics::Metrics,
+    tasks::Tasks,
+    tunnel::Topics,
+};
+use authorities::Authorities;
+use certificate::Certificate;
+pub use certificate::CertificateError;
+use service::Kubelet;
+
+/// How it is set up.
+#[derive(Clone, Debug)]
+pub struct KubeletConfig {
+    /// What Nodes say of it.
+    pub endpoint: KubeletEndpoint,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// PEM files of its certificate and key; none: they are made at the start.
+    pub files: Option<(PathBuf, PathBuf)>,
+    /// Namespaces whose Pods may be bases of modules in other namespaces.
+    pub base_namespaces: Vec<String>,
+}
+
+/// Why it cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeletError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address} for the kubelet API (MODULET_KUBELET_API_LISTEN): {source}")]
+    Listen {
+        /// Which one.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is no certificate to show.
+    #[error("cannot serve the kubelet API: {0}")]
+    Certificate(#[from] CertificateError),
+    /// No thread.
+    #[error("cannot start a thread for the kubelet API: {0}")]
+    Thread(std::io::Error),
+}
+
+/// The port is open, and the certificate is good.
+#[derive(Debug)]
+pub struct Listener {
+    socket: std::net::TcpListener,
+    certificate: Certificate,
+    base_namespaces: Vec<String>,
+}
+
+/// Reads the files and opens the port: what is wrong with them is told at the start.
+///
+/// # Errors
+/// The port is in use, or a file is no good.
+pub fn listen(config: &KubeletConfig) -> Result<Listener, KubeletError> {
+    let certificate = Certificate::new(&config.endpoint.address, config.files.clone())?;
+    let socket = std::net::TcpListener::bind(config.listen).and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    });
+    let socket = socket.map_err(|source| KubeletError::Listen { address: config.listen, source })?;
+    Ok(Listener { socket, certificate, base_namespaces: config.base_namespaces.clone() })
+}
+
+/// Serves it for ever, on a thread that ends with `tasks`.
+///
+/// # Errors
+/// There is no thread to be had.
+pub fn start(
+    tasks: &mut Tasks,
+    listener: Listener,
+    cluster: kube::Config,
+    proxies: Proxies,
+    env: &str,
+    metrics: Arc<Metrics>,
+) -> Result<(), KubeletError> {
+    let (until, stop) = oneshot::channel::<()>();
+    let (ends, end) = oneshot::channel::<()>();
+    let topics = Topics::new(env);
+    let run = move || {
+        // Dropped at the end, however it comes: that is how it is noticed.
+        let _ends = ends;
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return error!(%error, "the kubelet API cannot be served"),
+        };
+        runtime.block_on(async {
+            tokio::select! {
+                _ = stop => {}
+                () = serve(listener, cluster, proxies, topics, metrics) => {}
+            }
+        });
+        runtime.shutdown_background();
+    };
+    thread::Builder::new().name("kubelet API".to_owned()).spawn(run).map_err(KubeletError::Thread)?;
+    tasks.spawn("kubelet API", async move {
+        let _until = until;
+        let _ = end.await;
+    });
+    Ok(())
+}
+
+/// Clients belong to the runtime that makes them.
+async fn serve(listener: Listener, cluster: kube::Config, proxies: Proxies, topics: Topics, metrics: Arc<Metrics>) {
+    let clients = match Clients::new(cluster, &proxies) {
+        Ok(clients) => clients,
+        Err(error) => return error!(%error, "the kubelet API has no client for the API server"),
+    };
+    let socket = match tokio::net::TcpListener::from_std(listener.socket) {
+        Ok(socket) => socket,
+        Err(error) => return error!(%error, "the kubelet API cannot be served"),
+    };
+    let (authorities, reads) = Authorities::new(clients.requests.clone());
+    let kubelet = Kubelet::new(clients, topics, listener.base_namespaces, metrics);
+    tokio::select! {
+        () = reads => {}
+        () = server::run(socket, listener.certificate, authorities, Arc::new(kubelet)) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn config() -> KubeletConfig {
+        KubeletConfig {
+            endpoint: KubeletEndpoint { address: "127.0.0.1".to_owned(), port: 10_250 },
+            listen: "127.0.0.1:0".parse().unwrap(),
+            files: None,
+            base_namespaces: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn it_listens_as_long_as_the_tasks_live_and_its_end_is_theirs() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let listener = listen(&config()).unwrap();
+        let address = listener.socket.local_addr().unwrap();
+        let taken = listen(&KubeletConfig { listen: address, ..config() }).unwrap_err().to_string();
+        assert!(taken.contains("MODULET_KUBELET_API_LISTEN"), "{taken}");
+        // An API server that is not there keeps nothing from being served.
+        let cluster = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let mut tasks = Tasks::default();
+        start(&mut tasks, listener, cluster.clone(), Proxies::default(), "dev", Arc::default()).unwrap();
+        tokio::net::TcpStream::connect(address).await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(50), tasks.end()).await.is_err(), "it ended");
+        drop(tasks);
+        let began = Instant::now();
+        while tokio::net::TcpStream::connect(address).await.is_ok() {
+            assert!(began.elapsed() < Duration::from_secs(10), "it listens on");
+            tokio::task::yield_now().await;
+        }
+
+        // One that cannot be served ends the task, and with it the process.
+        let mut nowhere = cluster;
+        nowhere.auth_info.client_certificate = Some("/nowhere.crt".to_owned());
+        nowhere.auth_info.client_key = Some("/nowhere.key".to_owned());
+        let mut tasks = Tasks::default();
+        start(&mut tasks, listen(&config()).unwrap(), nowhere, Proxies::default(), "dev", Arc::default()).unwrap();
+        let end = tokio::time::timeout(Duration::from_secs(10), tasks.end()).await.unwrap();
+        assert_eq!((&*end.name, end.panic), ("kubelet API", None));
+    }
+}

@@ -1,0 +1,110 @@
+//! Who asks is known, may, and means a module whose base is found: that stands before each answer.
+
+use std::sync::Arc;
+
+use axum::http::Method;
+use k8s_openapi::api::{authentication::v1::UserInfo, core::v1::Pod};
+
+use super::{
+    access::Action,
+    answer::Refused,
+    base::{Cluster, OwnPod},
+    logs::Logs,
+    review::Reviews,
+};
+use crate::{
+    api::Clients,
+    domain::printable,
+    k8s::{component, names},
+    metrics::Metrics,
+    tunnel::Topics,
+};
+
+/// What answers.
+pub(super) struct Kubelet {
+    pub(super) logs: Logs,
+    pub(super) requests: kube::Client,
+    pub(super) topics: Topics,
+    pub(super) metrics: Arc<Metrics>,
+    reviews: Reviews,
+    cluster: Cluster,
+}
+
+impl Kubelet {
+    pub(super) fn new(clients: Clients, topics: Topics, namespaces: Vec<String>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            reviews: Reviews::new(clients.requests.clone()),
+            cluster: Cluster::new(clients.requests.clone(), topics.clone(), namespaces),
+            logs: Logs::new(clients.streams, metrics.kubelet_logs.clone()),
+            requests: clients.requests,
+            topics,
+            metrics,
+        }
+    }
+
+    /// By the certificate of the connection, else by a token. Nobody is served without a name.
+    pub(super) async fn user(&self, certified: Option<UserInfo>, token: Option<String>) -> Result<UserInfo, Refused> {
+        if let Some(user) = certified {
+            return Ok(user);
+        }
+        let token = token.ok_or(Refused::Unauthorized)?;
+        self.reviews.user(&token).await?.ok_or(Refused::Unauthorized)
+    }
+
+    /// That a user may do one of these to a Node; empty: to all Nodes.
+    pub(super) async fn authorize(&self, user: &UserInfo, actions: &[Action], node: &str) -> Result<(), Refused> {
+        for action in actions {
+            if self.reviews.allows(user, *action, node).await? {
+                return Ok(());
+            }
+        }
+        let last = actions.last().copied().unwrap_or(Action { verb: "get", subresource: "proxy" });
+        Err(Refused::Forbidden {
+            user: printable(user.username.as_deref().unwrap_or_default(), 200).into_owned(),
+            verb: last.verb,
+            subresource: last.subresource,
+            node: node.to_owned(),
+        })
+    }
+
+    /// The module's Pod that a path names, if whoever asks may reach its Node.
+    pub(super) async fn module(&self, user: &UserInfo, method: &Method, target: Target) -> Result<Module, Refused> {
+        let Target { namespace, pod: name, container } = target;
+        let parts = [Some(&namespace), Some(&name), container.as_ref()];
+        if let Some(odd) = parts.into_iter().flatten().find(|part| !names::is_object_name(part)) {
+            return Err(Refused::NotPossible(format!("{:?} is no name", printable(odd, 100))));
+        }
+        let found = self.cluster.pod(&namespace, &name).await?;
+        let node = found.as_ref().map(|(_, node)| node.as_str()).unwrap_or_default();
+        self.authorize(user, &Action::of(method, "/"), node).await?;
+        let Some((pod, node)) = found else {
+            return Err(Refused::NotFound(format!("there is no Pod {namespace}/{name} on a base of this modulet")));
+        };
+        if component(&pod) != Some("module") {
+            let why = format!("the Pod {namespace}/{name} is no module, so its base ({node}) does not run it");
+            return Err(Refused::NotPossible(why));
+        }
+        if let Some(container) = container.filter(|container| !has_container(&pod, container)) {
+            return Err(Refused::NotFound(format!("the Pod {namespace}/{name} has no container {container}")));
+        }
+        let base = self.cluster.base(&node).await?;
+        let own = self.cluster.own_pod(&base, &namespace).await?;
+        Ok(Module { own })
+    }
+}
+
+/// What a path names. Some have the Pod's uid as well.
+pub(super) struct Target {
+    pub(super) namespace: String,
+    pub(super) pod: String,
+    pub(super) container: Option<String>,
+}
+
+/// A module, by where its base is: in a Pod of its own, or elsewhere.
+pub(super) struct Module {
+    pub(super) own: Result<OwnPod, String>,
+}
+
+fn has_container(pod: &Pod, name: &str) -> bool {
+    pod.spec.as_ref().is_some_and(|spec| spec.containers.iter().any(|container| container.name == name))
+}
