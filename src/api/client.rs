@@ -20,14 +20,17 @@ use hyper_util::{
 };
 use kube::{
     Client, Config,
-    client::{Body, ClientBuilder, ConfigExt},
+    client::{ClientBuilder, ConfigExt},
 };
 use rustls::{ClientConfig, pki_types::ServerName};
 use rustls_platform_verifier::BuilderVerifierExt;
-use tower::{BoxError, util::MapErrLayer};
+use tower::{
+    BoxError,
+    util::{MapErrLayer, MapRequest},
+};
 use tracing::info;
 
-use super::{Proxies, proxy::Proxy};
+use super::{Proxies, proxy::Proxy, sent::Sent};
 use crate::{renewed::Rotating, tls::TlsError};
 
 /// A watch is asked for anew after so many seconds, from where it was. This is also how long it can take to notice that
@@ -152,8 +155,8 @@ macro_rules! client {
         connector.set_read_timeout($config.read_timeout);
         connector.set_write_timeout($config.write_timeout);
         connector.set_reset_reader_on_write($config.reset_reader_on_write);
-        let http = HttpClient::builder(TokioExecutor::new()).build::<_, Body>(connector);
-        let builder = ClientBuilder::new(http, $config.default_namespace.clone())
+        let http = HttpClient::builder(TokioExecutor::new()).build::<_, Sent>(connector);
+        let builder = ClientBuilder::new(MapRequest::new(http, Sent::from), $config.default_namespace.clone())
             .with_layer(&MapErrLayer::new(BoxError::from))
             .with_layer(&$config.extra_headers_layer()?);
         match $config.auth_layer()? {

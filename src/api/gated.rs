@@ -36,12 +36,16 @@ impl Gated {
             return Err(WriteError::NotLeading);
         }
         let late = |_| WriteError::Unreachable(format!("no answer in {TIMEOUT:?}"));
-        timeout(TIMEOUT, send(&self.client, request)).await.map_err(late)?
+        match timeout(TIMEOUT, send(&self.client, request, &self.lead)).await.map_err(late)? {
+            // It may have been stopped at the wire.
+            Err(WriteError::Unreachable(_)) if !self.lead.may_act() => Err(WriteError::NotLeading),
+            end => end,
+        }
     }
 }
 
 /// Sends the request and reads no more of the answer than is needed.
-async fn send(client: &Client, request: Request) -> Result<Outcome, WriteError> {
+async fn send(client: &Client, request: Request, lead: &Lead) -> Result<Outcome, WriteError> {
     #[derive(Deserialize, Default)]
     #[serde(rename_all = "camelCase", default)]
     struct Meta {
@@ -57,12 +61,13 @@ async fn send(client: &Client, request: Request) -> Result<Outcome, WriteError> 
     // Who wrote it, for `kubectl get --show-managed-fields` (Kubernetes convention).
     let named = request.method == Method::POST || request.method == Method::PATCH;
     let uri = if named { format!("{}?fieldManager={MANAGER}", request.path) } else { request.path };
-    let http = http::Request::builder()
+    let mut http = http::Request::builder()
         .method(request.method)
         .uri(uri)
         .header(CONTENT_TYPE, request.content_type)
         .body(Body::from(request.body))
         .map_err(|e| unreachable(&e))?;
+    http.extensions_mut().insert(lead.clone());
     let response = client.send(http).await.map_err(|e| unreachable(&e))?;
     let status = response.status();
     let body = response.into_body().collect().await.map_err(|e| unreachable(&e))?.to_bytes();

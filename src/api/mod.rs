@@ -15,6 +15,7 @@ mod reader;
 mod report;
 mod reports;
 mod request;
+mod sent;
 mod version;
 mod watch;
 mod writer;
