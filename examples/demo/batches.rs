@@ -1,6 +1,6 @@
 //! The other story: a release in three batches, with an error in the second, and the way back.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use modulet::k8s::rollout::Phase;
@@ -49,7 +49,7 @@ pub(crate) async fn tell(stage: &mut Stage, screen: &Screen) -> Result<()> {
     let revision = first_batch(stage, screen).await?;
     let failing = second_batch(stage, screen, &revision).await?;
     back(stage, screen).await?;
-    count(stage, screen, &failing).await
+    count(stage, screen, &failing)
 }
 
 fn manifest(version: &str) -> Result<String> {
@@ -140,7 +140,7 @@ async fn back(stage: &mut Stage, screen: &Screen) -> Result<()> {
     rollouts(stage, screen).await
 }
 
-async fn count(stage: &Stage, screen: &Screen, failing: &str) -> Result<()> {
+fn count(stage: &Stage, screen: &Screen, failing: &str) -> Result<()> {
     let Way::Mqtt { spy, .. } = stage.way()? else { return Ok(()) };
     screen.step(&format!("What was heard on the wire: which bases were told to install {NEW}"));
     let told = |id: &str| {
