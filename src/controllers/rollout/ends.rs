@@ -110,12 +110,11 @@ impl Rollout {
             object.metadata.resource_version = Some(outcome.resource_version.to_string());
         }
         match wrote {
-            Some(Write::Status(status)) => {
-                let before = object.status.replace(*status).unwrap_or_default();
+            Some(Write::Status { before, after }) => {
                 let steps = object.spec.planned_steps().len();
-                let after = object.status.clone().unwrap_or_default();
                 let told = words::told(&before, &after, steps);
                 out.extend(told.into_iter().map(|(warning, reason, message)| note(object, warning, reason, message)));
+                object.status = Some(*after);
                 self.request = None;
             }
             Some(Write::Consumed(request)) => {

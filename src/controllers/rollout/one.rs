@@ -31,8 +31,8 @@ pub(super) struct Rollout {
 /// A write that is on its way.
 #[derive(Debug)]
 pub(super) enum Write {
-    /// The status that it makes.
-    Status(Box<ModuleRolloutStatus>),
+    /// The status that it makes, and the one before: a watch may show the new one before the write is answered.
+    Status { before: Box<ModuleRolloutStatus>, after: Box<ModuleRolloutStatus> },
     /// A request is taken off, which is carried out when it is.
     Consumed(Request),
     /// The finalizer comes or goes.

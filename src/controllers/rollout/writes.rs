@@ -58,9 +58,7 @@ impl Rollout {
         let is_over = matches!(decision.status.phase, Some(Phase::Idle | Phase::Completed | Phase::Blocked))
             || facts.workload.is_none();
         if object.status.as_ref() != Some(&decision.status) {
-            let status = Box::new(decision.status);
-            out.push(status_write(uid, &object, &status));
-            self.object.write(Write::Status(status), now);
+            self.writes_status(uid, &object, decision.status, now, out);
         } else if has_finalizer(&object) == ends && (!ends || is_over) {
             out.push(finalizer_write(uid, &object, !ends));
             self.object.write(Write::Finalizer, now);
@@ -132,10 +130,22 @@ impl Rollout {
             ..ModuleRolloutStatus::default()
         };
         if object.status.as_ref() != Some(&status) {
-            out.push(status_write(uid, &object, &status));
-            self.object.write(Write::Status(Box::new(status)), now);
+            self.writes_status(uid, &object, status, now, out);
         }
         None
+    }
+
+    fn writes_status(
+        &mut self,
+        uid: &str,
+        object: &ModuleRollout,
+        after: ModuleRolloutStatus,
+        now: Instant,
+        out: &mut Vec<Effect>,
+    ) {
+        out.push(status_write(uid, object, &after));
+        let before = Box::new(object.status.clone().unwrap_or_default());
+        self.object.write(Write::Status { before, after: Box::new(after) }, now);
     }
 
     /// The template of the stable revision is read from its `ReplicaSet`, and then the workload's again.

@@ -196,6 +196,10 @@ impl Cluster {
             self.changed();
             Ok(Outcome { resource_version: self.version })
         };
+        // A watch may be faster than the answer.
+        if self.rng.bool() {
+            self.show();
+        }
         self.rollouts.written(&uid, result, self.now, &mut self.schedule);
         self.show();
     }

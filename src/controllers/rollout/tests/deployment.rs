@@ -4,6 +4,7 @@
 use fastrand::Rng;
 
 /// A Pod as the API has it.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug)]
 pub(super) struct Pod {
     pub(super) id: usize,
