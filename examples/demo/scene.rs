@@ -79,7 +79,7 @@ impl Scene {
         scene.rollout = match rollouts.list(&ListParams::default()).await {
             Ok(list) => list.items.into_iter().next().and_then(|rollout| RolloutSeen::from(rollout.status?)),
             // The kind is not there, and neither is the story.
-            Err(kube::Error::Api(status)) if status.is_not_found() => None,
+            Err(kube::Error::Api(status)) if status.code == 404 => None,
             Err(error) => return Err(error.into()),
         };
         for base in bases {

@@ -107,7 +107,7 @@ pub struct Pod {
     pub shown_ready: bool,
     /// Its base has not had its turn in a release of its workload: what it waits for, for people. No command is sent
     /// for it, and what serves in its place stays.
-    pub awaits: Option<Arc<str>>,
+    pub held_back: Option<Arc<str>>,
     /// Its workload has another revision by now: if it is deleted, what it ran stays for some time for its successor.
     pub lingers: bool,
     /// What it asks for and a base has not, for people: fields of its spec.

@@ -10,44 +10,18 @@ use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::PodTemplateSpec, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use super::{
-    known::{PodState, Waits},
+    known::{PodState, Template, Waits, is_required},
     state::State,
 };
 use crate::{
     controllers::rollout::{BaseFacts, Kind, PodFacts, PodIs, RolloutFacts, WorkloadFacts, WorkloadName},
     domain::{BaseId, Reachability, Reason},
-    k8s::{made_by, names},
     planning::Effect,
 };
 
-/// Which workload's template a Pod was made from, as its own metadata says: that is known before any watch shows the
-/// workload, so that no Pod is taken for one that need not wait.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::engine) struct Template {
-    workload: Option<WorkloadName>,
-    revision: Option<Arc<str>>,
-    /// It is not to come where nobody releases it.
-    required: bool,
-}
-
-impl Template {
-    pub(in crate::engine) fn of(pod: &ObjectMeta) -> Self {
-        let required = pod.annotations.as_ref().is_some_and(is_required);
-        let Some((kind, name, revision)) = made_by(pod) else { return Self { required, ..Self::default() } };
-        let kind = if kind == "DaemonSet" { Kind::DaemonSet } else { Kind::Deployment };
-        let namespace = pod.namespace.as_deref().unwrap_or_default().into();
-        let workload = WorkloadName { namespace, kind, name: name.into() };
-        Self { workload: Some(workload), revision: Some(revision.into()), required }
-    }
-}
-
-fn is_required(annotations: &BTreeMap<String, String>) -> bool {
-    annotations.get(names::ROLLOUT).is_some_and(|says| says == "required")
-}
-
 impl State {
     /// What a Pod made from that waits for on the base.
-    pub(super) fn awaits(&self, template: &Template, base: &BaseId) -> Option<Arc<str>> {
+    pub(super) fn held_back(&self, template: &Template, base: &BaseId) -> Option<Arc<str>> {
         self.rollouts.waits(template.workload.as_ref(), template.revision.as_deref(), base, template.required)
     }
 
@@ -90,13 +64,13 @@ impl State {
             .pods
             .values()
             .filter_map(|p| {
-                let (awaits, lingers) = (self.awaits(&p.template, &p.base), self.lingers(&p.template));
-                (awaits != p.pod.awaits || lingers != p.pod.lingers).then(|| (p.pod.uid.clone(), awaits, lingers))
+                let (awaits, lingers) = (self.held_back(&p.template, &p.base), self.lingers(&p.template));
+                (awaits != p.pod.held_back || lingers != p.pod.lingers).then(|| (p.pod.uid.clone(), awaits, lingers))
             })
             .collect();
         for (uid, awaits, lingers) in changed {
             let Some(pod) = self.pods.get_mut(&uid) else { continue };
-            (pod.pod.awaits, pod.pod.lingers) = (awaits, lingers);
+            (pod.pod.held_back, pod.pod.lingers) = (awaits, lingers);
             self.dirty.insert(pod.base.clone());
         }
     }

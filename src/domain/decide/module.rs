@@ -131,7 +131,7 @@ impl<'c, 'l> Module<'c, 'l> {
             .pods_of(self.name)
             .iter()
             .copied()
-            .filter(|p| p.is_live() && p.awaits.is_none())
+            .filter(|p| p.is_live() && p.held_back.is_none())
             .flat_map(|pod| pod.modules().filter(|s| s.id.name == self.name).map(move |spec| Want { pod, spec }))
             .collect();
         // Claims first, in their order: what ran before runs again before anything new is tried.

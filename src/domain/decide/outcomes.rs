@@ -158,7 +158,7 @@ fn container_outcome(
             ContainerOutcome::Waiting { reason: Reason::Held, message, restarts }
         };
     }
-    if let Some(awaits) = &pod.awaits {
+    if let Some(awaits) = &pod.held_back {
         return ContainerOutcome::Waiting { reason: Reason::AwaitingBatch, message: awaits.to_string(), restarts };
     }
     let (reason, message) = why::why_not_active(&module, pod, spec);

@@ -102,5 +102,5 @@ pub(in crate::domain) fn has_a_pod(claim: &Claim, name: &str, pods: &[&Pod]) -> 
 /// Whether one of these Pods on the base is the claim's successor and awaits its batch.
 pub(in crate::domain) fn is_awaited(claim: &Claim, name: &str, pods: &[&Pod]) -> bool {
     let of_its_workload = |p: &&Pod| *p.workload.uid == *claim.workload && p.modules().any(|m| m.id.name == name);
-    pods.iter().filter(|p| p.is_live() && p.awaits.is_some()).any(of_its_workload)
+    pods.iter().filter(|p| p.is_live() && p.held_back.is_some()).any(of_its_workload)
 }

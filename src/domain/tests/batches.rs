@@ -8,15 +8,15 @@ use super::{
 };
 use crate::domain::{Command, ModuleState::Activated, PodUid};
 
-fn awaits(w: &mut World, uid: &PodUid, waits: bool) {
-    w.change(uid, |pod| pod.awaits = waits.then(|| "its batch".into()));
+fn held_back(w: &mut World, uid: &PodUid, waits: bool) {
+    w.change(uid, |pod| pod.held_back = waits.then(|| "its batch".into()));
 }
 
 /// Revision 1 serves, and a Pod of revision 2 awaits its batch.
 fn waiting(mode: Mode) -> (World, PodUid, PodUid) {
     let (mut w, old) = World::serving(mode);
     let new = w.pod("a", 2, &[("biz1", "2")]);
-    awaits(&mut w, &new, true);
+    held_back(&mut w, &new, true);
     w.run_for(Duration::from_secs(600));
     (w, old, new)
 }
@@ -27,7 +27,7 @@ fn a_pod_waits_for_its_batch_without_a_command_and_comes_with_its_release() {
         let (mut w, old, new) = waiting(mode);
         assert_eq!((w.installs(), w.says(&new), &*w.message(&new)), (1, "AwaitingBatch", "its batch"), "{mode:?}");
         assert!(w.is_ready(&old));
-        awaits(&mut w, &new, false);
+        held_back(&mut w, &new, false);
         w.settle();
         assert!(w.is_ready(&new), "{mode:?}");
     }
@@ -44,7 +44,7 @@ fn the_last_version_stays_though_its_pod_is_deleted_and_ends_with_the_release() 
         w.restart_controller_and_hear();
         w.run_for(Duration::from_secs(600));
         assert_eq!(w.on_base(), listed(&[("biz1:1", Activated)]), "{mode:?}");
-        awaits(&mut w, &new, false);
+        held_back(&mut w, &new, false);
         w.run_for(Duration::from_secs(60));
         assert!(w.is_ready(&new));
         assert_eq!(w.on_base(), listed(&[("biz1:2", Activated)]), "{mode:?}");
@@ -65,7 +65,7 @@ fn what_stays_for_a_successor_goes_with_it() {
 fn nothing_stays_for_a_pod_of_another_workload_that_waits() {
     let (mut w, old) = World::serving(Mode::ActivateNew);
     let other = w.pod("b", 2, &[("biz1", "2")]);
-    awaits(&mut w, &other, true);
+    held_back(&mut w, &other, true);
     w.settle();
     w.delete(&old);
     w.run_for(Duration::from_secs(60));
@@ -103,7 +103,7 @@ fn a_web_module_is_not_replaced_before_its_turn() {
     w.jvm.web = true;
     let new = w.pod("a", 2, &[("biz1", "2")]);
     w.change(&new, |pod| pod.replaces = true);
-    awaits(&mut w, &new, true);
+    held_back(&mut w, &new, true);
     w.run_for(Duration::from_secs(600));
     assert!(w.is_ready(&old));
     assert_eq!((w.installs(), w.uninstalls(), w.says(&new)), (1, 0, "AwaitingBatch"));

@@ -132,7 +132,7 @@ impl World {
             drain: Duration::ZERO,
             replaces: false,
             shown_ready: false,
-            awaits: None,
+            held_back: None,
             lingers: false,
             not_done: Vec::new(),
             trace: None,

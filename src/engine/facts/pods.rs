@@ -10,8 +10,7 @@ use crate::{
     domain::{BaseId, Pod, PodUid},
     engine::{
         figures::waits_for,
-        known::{Failures, PodState, Reported},
-        rollouts::Template,
+        known::{Failures, PodState, Reported, Template},
         state::State,
     },
     k8s::{Owner, Sources, names, pod_from, references, spreads_over_zones},
@@ -132,7 +131,7 @@ impl State {
         let urls = &self.config.module_urls;
         let mut pod = pod_from(object, &self.revisions, &Sources { referred: &self.references.known, ip, urls });
         let template = Template::of(&object.metadata);
-        (pod.awaits, pod.lingers) = (self.awaits(&template, base), self.lingers(&template));
+        (pod.held_back, pod.lingers) = (self.held_back(&template, base), self.lingers(&template));
         pod
     }
 

@@ -6,12 +6,14 @@ mod index;
 mod node;
 mod pod;
 mod registration;
+mod template;
 
 pub(super) use base::BaseState;
 pub(super) use failures::{Failure, Failures, OUT_OF_PODS};
 pub(super) use index::PodIndex;
 pub(super) use node::NodeWrite;
 pub(super) use pod::{PodState, Reported, Waits};
+pub(super) use template::{Template, is_required};
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::{super::rollouts::Template, failures::Failures};
+use super::{failures::Failures, template::Template};
 use crate::{
     domain::{BaseId, ContainerOutcome, Phase, Pod, PodOutcome, Reason},
     k8s::{Owner, names},

@@ -62,7 +62,7 @@ pub fn pod_from(pod: &core::Pod, revisions: &Revisions, sources: &Sources<'_>) -
         drain: pre_stop_sleep(pod).min(grace),
         replaces: meta.annotations.as_ref().and_then(|a| a.get(names::UPDATE)).is_some_and(|how| how == "replace"),
         shown_ready: is_shown_ready(status),
-        awaits: None,
+        held_back: None,
         lingers: false,
         not_done: not_done_on_a_base(pod),
         trace: trace(pod),

@@ -249,7 +249,10 @@ async fn rights_for_releases_in_batches_are_the_charts_to_say() {
     assert_eq!(role(&documents, "-rollouts-confirm").unwrap()["rules"][0]["verbs"], json!(["patch"]));
 
     let documents = of(json!({ "rollback": true, "definition": false })).await;
-    let workloads = json!([{ "apiGroups": ["apps"], "resources": ["deployments", "daemonsets"], "verbs": ["patch"] }]);
+    let workloads = json!([
+        { "apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["patch"] },
+        { "apiGroups": ["apps"], "resources": ["replicasets"], "verbs": ["get"] },
+    ]);
     assert_eq!(role(&documents, "-rollback").unwrap()["rules"], workloads);
     assert!(of_kind(&documents, "CustomResourceDefinition").is_none());
 }

@@ -266,7 +266,7 @@ impl Cluster {
         let says = |reason: Reason| {
             outcome.containers.iter().any(|c| matches!(c, ContainerOutcome::Waiting { reason: r, .. } if *r == reason))
         };
-        pod.awaits = says(Reason::AwaitingBatch);
+        pod.held_back = says(Reason::AwaitingBatch);
         pod.broken = says(Reason::InstallFailed);
         history.has_run |= outcome.containers.iter().any(ContainerOutcome::active);
         history.failed |= pod.broken;

@@ -14,7 +14,7 @@ pub(super) struct Pod {
     pub(super) failed: bool,
     pub(super) ready: bool,
     /// What its status shows that it waits for.
-    pub(super) awaits: bool,
+    pub(super) held_back: bool,
     pub(super) broken: bool,
 }
 
@@ -142,7 +142,7 @@ impl Deployment {
                 deleting: false,
                 failed: false,
                 ready: false,
-                awaits: true,
+                held_back: true,
                 broken: false,
             });
         }

@@ -26,7 +26,7 @@ impl Cluster {
                         PodIs::Ready
                     } else if pod.broken {
                         PodIs::Failed("InstallFailed".to_owned(), "broken on purpose".to_owned(), 0)
-                    } else if pod.awaits {
+                    } else if pod.held_back {
                         PodIs::Awaiting
                     } else {
                         PodIs::AtWork
@@ -89,7 +89,7 @@ impl Cluster {
                     drain: Duration::ZERO,
                     replaces: false,
                     shown_ready: pod.ready,
-                    awaits: self.rollouts.waits(Some(&workload), Some(set.hash), &self.nodes[number].id, false),
+                    held_back: self.rollouts.waits(Some(&workload), Some(set.hash), &self.nodes[number].id, false),
                     lingers: self.rollouts.lingers(Some(&workload), Some(set.hash)),
                     not_done: Vec::new(),
                     trace: None,
