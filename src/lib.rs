@@ -42,6 +42,7 @@ pub mod picture;
 pub mod planning;
 pub mod renewed;
 pub mod said;
+pub mod serving;
 pub mod tasks;
 pub mod telemetry;
 pub mod tls;

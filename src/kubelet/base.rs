@@ -4,23 +4,16 @@
 //! address that the base claims, and is in the module's namespace or in one that whoever runs modulet has listed. So
 //! who reads a module's log sees no Pod that they could not read without it.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{Api, Client, api::ListParams};
-use tokio::{sync::Semaphore, time::timeout};
 
-use super::answer::Refused;
+use super::{answer::Refused, questions::Questions};
 use crate::{
     domain::printable,
     k8s::{base_address, component, names},
     tunnel::Topics,
 };
 
-/// Reads at a time; others wait.
-const PERMITS: usize = 8;
-/// Waiting and the answer take no longer.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// Characters of what others say.
 const QUOTE: usize = 200;
 /// The container that is the base, where no label says another.
@@ -31,7 +24,7 @@ pub(super) struct Cluster {
     client: Client,
     topics: Topics,
     namespaces: Vec<String>,
-    permits: Semaphore,
+    questions: Questions,
 }
 
 /// The base of a module's Pod.
@@ -53,16 +46,7 @@ pub(super) struct OwnPod {
 
 impl Cluster {
     pub(super) fn new(client: Client, topics: Topics, namespaces: Vec<String>) -> Self {
-        Self { client, topics, namespaces, permits: Semaphore::new(PERMITS) }
-    }
-
-    async fn within<T>(&self, what: &'static str, read: impl Future<Output = kube::Result<T>>) -> Result<T, Refused> {
-        let failed = |why: String| Refused::Cluster { what, why };
-        let read = async {
-            let _permit = self.permits.acquire().await.map_err(|error| failed(error.to_string()))?;
-            read.await.map_err(|error| failed(error.to_string()))
-        };
-        timeout(TIMEOUT, read).await.map_err(|_| failed(format!("no answer in {TIMEOUT:?}")))?
+        Self { client, topics, namespaces, questions: Questions::default() }
     }
 
     /// Whether it is the Node of one of our bases.
@@ -80,15 +64,25 @@ impl Cluster {
     async fn any_pod(&self, namespace: &str, name: &str) -> Result<Option<Pod>, Refused> {
         let by_name = ListParams::default().fields(&format!("metadata.name={name}"));
         let pods = Api::<Pod>::namespaced(self.client.clone(), namespace);
-        let found = self.within("look for a Pod", pods.list(&by_name)).await?;
+        let found = self.questions.ask("look for a Pod", pods.list(&by_name)).await?;
         Ok(found.items.into_iter().next())
+    }
+
+    /// At most so many Pods with this label, of all namespaces; none: there are more.
+    pub(super) async fn labelled(&self, label: &str, most: u32) -> Result<Option<Vec<Pod>>, Refused> {
+        let labelled = ListParams::default().labels(label).limit(most);
+        let pods = Api::<Pod>::all(self.client.clone());
+        let list = self.questions.ask("list the Pods of modules", pods.list(&labelled)).await?;
+        let has_more = list.metadata.continue_.is_some_and(|more| !more.is_empty());
+        Ok((!has_more).then_some(list.items))
     }
 
     /// What the base of this Node says of where it is.
     pub(super) async fn base(&self, node: &str) -> Result<Base, Refused> {
         let by_name = ListParams::default().fields(&format!("metadata.name={node}"));
         let nodes = Api::<Node>::all(self.client.clone());
-        let found = self.within("look for the base's Node", nodes.list(&by_name)).await?.items.into_iter().next();
+        let found =
+            self.questions.ask("look for the base's Node", nodes.list(&by_name)).await?.items.into_iter().next();
         let host = found.as_ref().and_then(|node| node.metadata.labels.as_ref()?.get(names::BASE_HOST).cloned());
         let address = found.as_ref().and_then(base_address).map(str::to_owned);
         Ok(Base { node: node.to_owned(), host, address })

@@ -13,6 +13,7 @@ mod cache;
 mod certificate;
 mod logs;
 mod pods;
+mod questions;
 mod review;
 mod routes;
 mod server;

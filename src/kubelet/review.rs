@@ -10,10 +10,9 @@ use k8s_openapi::api::{
     authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
 };
 use kube::{Api, Client, api::PostParams};
-use tokio::{sync::Semaphore, time::timeout};
 use tracing::warn;
 
-use super::{access::Action, answer::Refused, cache::Cache};
+use super::{access::Action, answer::Refused, cache::Cache, questions::Questions};
 use crate::{planning::Pace, said::Said};
 
 /// A kubelet's `authentication.webhook.cacheTTL`, `authorization.webhook.cacheAuthorizedTTL` and `cacheUnauthorizedTTL`.
@@ -21,10 +20,6 @@ const TOKEN_FOR: Duration = Duration::from_secs(120);
 const ALLOWED_FOR: Duration = Duration::from_secs(300);
 const DENIED_FOR: Duration = Duration::from_secs(30);
 
-/// Questions to the API server at a time; others wait.
-const PERMITS: usize = 8;
-/// Waiting and the answer take no longer.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// Tokens that are not known yet: so many at once, and then one in this time. Whoever reaches the port can show any.
 const TOKENS: Pace = Pace::new(100, Duration::from_millis(100));
 /// Bytes of a token: those of service accounts have 1 to 2 KiB.
@@ -33,7 +28,7 @@ const TOKEN_MAX: usize = 16 * 1024;
 /// Asks, and remembers.
 pub(super) struct Reviews {
     client: Client,
-    permits: Semaphore,
+    questions: Questions,
     users: Cache<Option<UserInfo>>,
     allowed: Cache<bool>,
     tokens: Mutex<Pace>,
@@ -44,7 +39,7 @@ impl Reviews {
     pub(super) fn new(client: Client) -> Self {
         Self {
             client,
-            permits: Semaphore::new(PERMITS),
+            questions: Questions::default(),
             users: Cache::default(),
             allowed: Cache::default(),
             tokens: Mutex::new(TOKENS),
@@ -118,12 +113,7 @@ impl Reviews {
     where
         R: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
     {
-        let failed = |why: String| Refused::Cluster { what, why };
-        let asked = async {
-            let _permit = self.permits.acquire().await.map_err(|error| failed(error.to_string()))?;
-            let api = Api::<R>::all(self.client.clone());
-            api.create(&PostParams::default(), &review).await.map_err(|error| failed(error.to_string()))
-        };
-        timeout(TIMEOUT, asked).await.map_err(|_| failed(format!("no answer in {TIMEOUT:?}")))?
+        let api = Api::<R>::all(self.client.clone());
+        self.questions.ask(what, api.create(&PostParams::default(), &review)).await
     }
 }

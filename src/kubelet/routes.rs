@@ -86,7 +86,7 @@ async fn container_log(
 ) -> Answer {
     let options = logs::options(query.as_deref().unwrap_or_default())?;
     let target = Target { namespace, pod, container: Some(container) };
-    let own = kubelet.module(&user, &method, target).await?.own;
+    let own = kubelet.base_of(&user, &method, target).await?;
     let own = own.map_err(|elsewhere| {
         let why = "a module writes into its base's log, and modulet reads that where the base is a Pod of the module's \
                    namespace that has the base's host name and address";
@@ -105,18 +105,9 @@ async fn in_process(
     Path(path): Path<Vec<String>>,
     request: Request,
 ) -> Response {
-    let mut path = path.into_iter();
-    let target = Target {
-        namespace: path.next().unwrap_or_default(),
-        pod: path.next().unwrap_or_default(),
-        container: path.next_back(),
-    };
+    let container = path.last().cloned();
     let verb = if endpoint(request.uri().path()) == "attach" { "attach -it" } else { "exec -it" };
-    let refused = match kubelet.module(&user, request.method(), target).await {
-        Ok(module) => Refused::NotPossible(no_process(verb, &module.own)),
-        Err(refused) => refused,
-    };
-    refused.as_object()
+    in_words(&kubelet, &user, request.method(), path, container, |own| no_process(verb, own)).await
 }
 
 /// Modules listen on ports of their base.
@@ -126,21 +117,31 @@ async fn port_forward(
     Path(path): Path<Vec<String>>,
     request: Request,
 ) -> Response {
+    in_words(&kubelet, &user, request.method(), path, None, no_port).await
+}
+
+/// What to do instead, for whoever may ask for it.
+async fn in_words(
+    kubelet: &Kubelet,
+    user: &UserInfo,
+    method: &Method,
+    path: Vec<String>,
+    container: Option<String>,
+    words: impl FnOnce(&Result<OwnPod, String>) -> String,
+) -> Response {
     let mut path = path.into_iter();
     let (namespace, pod) = (path.next().unwrap_or_default(), path.next().unwrap_or_default());
-    let target = Target { namespace, pod, container: None };
-    let refused = match kubelet.module(&user, request.method(), target).await {
-        Ok(module) => Refused::NotPossible(match module.own {
-            Ok(OwnPod { namespace, name, .. }) => {
-                format!(
-                    "a module listens on its base's ports: kubectl -n {namespace} port-forward pod/{name} LOCAL:PORT"
-                )
-            }
-            Err(elsewhere) => format!("a module listens on its base's ports, and {elsewhere}: connect to it there"),
-        }),
-        Err(refused) => refused,
-    };
-    refused.as_object()
+    let own = kubelet.base_of(user, method, Target { namespace, pod, container }).await;
+    own.map_or_else(|refused| refused, |own| Refused::NotPossible(words(&own))).as_object()
+}
+
+fn no_port(own: &Result<OwnPod, String>) -> String {
+    match own {
+        Ok(OwnPod { namespace, name, .. }) => {
+            format!("a module listens on its base's ports: kubectl -n {namespace} port-forward pod/{name} LOCAL:PORT")
+        }
+        Err(elsewhere) => format!("a module listens on its base's ports, and {elsewhere}: connect to it there"),
+    }
 }
 
 fn no_process(verb: &str, own: &Result<OwnPod, String>) -> String {
@@ -162,12 +163,12 @@ async fn healthz(State(kubelet): State_, Extension(user): Extension<UserInfo>, r
 
 async fn all_pods(State(kubelet): State_, Extension(user): Extension<UserInfo>) -> Answer {
     kubelet.authorize(&user, &Action::of(&Method::GET, "/pods"), "").await?;
-    pods::list(&kubelet.requests, &kubelet.topics, false).await.map(as_json)
+    pods::list(&kubelet.cluster, false).await.map(as_json)
 }
 
 async fn running_pods(State(kubelet): State_, Extension(user): Extension<UserInfo>) -> Answer {
     kubelet.authorize(&user, &Action::of(&Method::GET, "/runningpods"), "").await?;
-    pods::list(&kubelet.requests, &kubelet.topics, true).await.map(as_json)
+    pods::list(&kubelet.cluster, true).await.map(as_json)
 }
 
 fn as_json(value: Value) -> Response {

@@ -1,12 +1,8 @@
 //! Connections to the kubelet API: with TLS, bounded in number, and with the user that each has by its certificate.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::Extension;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
 use rustls::{ServerConfig, server::NoServerSessionStorage};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -23,13 +19,10 @@ use super::{
     routes::router,
     service::Kubelet,
 };
+use crate::serving::{ACCEPT_AGAIN, HEAD_WITHIN, serve};
 
 /// Connections at a time; more wait in the system's queue.
 const CONNECTIONS: usize = 512;
-/// A connection has made its TLS handshake within this, and sends each request's head within this.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
-/// After an error of the listener (no file descriptors) it is tried again.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
 
 /// Serves for ever.
 pub(super) async fn run(
@@ -76,12 +69,7 @@ async fn connection(tls: TlsAcceptor, stream: TcpStream, from: SocketAddr, route
     // They were verified when the connection was made.
     let user = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).and_then(user_of);
     let router = router.layer(Extension(ByCertificate(user)));
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-        .await;
-    if let Err(error) = served {
+    if let Err(error) = serve(stream, router).await {
         debug!(%from, %error, "a connection to the kubelet API ended");
     }
 }

@@ -23,21 +23,17 @@ use crate::{
 /// What answers.
 pub(super) struct Kubelet {
     pub(super) logs: Logs,
-    pub(super) requests: kube::Client,
-    pub(super) topics: Topics,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) cluster: Cluster,
     reviews: Reviews,
-    cluster: Cluster,
 }
 
 impl Kubelet {
     pub(super) fn new(clients: Clients, topics: Topics, namespaces: Vec<String>, metrics: Arc<Metrics>) -> Self {
         Self {
             reviews: Reviews::new(clients.requests.clone()),
-            cluster: Cluster::new(clients.requests.clone(), topics.clone(), namespaces),
+            cluster: Cluster::new(clients.requests, topics, namespaces),
             logs: Logs::new(clients.streams, metrics.kubelet_logs.clone()),
-            requests: clients.requests,
-            topics,
             metrics,
         }
     }
@@ -67,8 +63,14 @@ impl Kubelet {
         })
     }
 
-    /// The module's Pod that a path names, if whoever asks may reach its Node.
-    pub(super) async fn module(&self, user: &UserInfo, method: &Method, target: Target) -> Result<Module, Refused> {
+    /// Where the base is of the module that a path names, if whoever asks may reach its Node: in a Pod of its own, or
+    /// elsewhere, in words.
+    pub(super) async fn base_of(
+        &self,
+        user: &UserInfo,
+        method: &Method,
+        target: Target,
+    ) -> Result<Result<OwnPod, String>, Refused> {
         let Target { namespace, pod: name, container } = target;
         let parts = [Some(&namespace), Some(&name), container.as_ref()];
         if let Some(odd) = parts.into_iter().flatten().find(|part| !names::is_object_name(part)) {
@@ -88,8 +90,7 @@ impl Kubelet {
             return Err(Refused::NotFound(format!("the Pod {namespace}/{name} has no container {container}")));
         }
         let base = self.cluster.base(&node).await?;
-        let own = self.cluster.own_pod(&base, &namespace).await?;
-        Ok(Module { own })
+        self.cluster.own_pod(&base, &namespace).await
     }
 }
 
@@ -98,11 +99,6 @@ pub(super) struct Target {
     pub(super) namespace: String,
     pub(super) pod: String,
     pub(super) container: Option<String>,
-}
-
-/// A module, by where its base is: in a Pod of its own, or elsewhere.
-pub(super) struct Module {
-    pub(super) own: Result<OwnPod, String>,
 }
 
 fn has_container(pod: &Pod, name: &str) -> bool {

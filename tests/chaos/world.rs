@@ -14,7 +14,7 @@ use modulet_testkit::{
     audit::AuditLog,
     base::{Activation, BaseOptions, SimulatedBase},
     broker::{BrokerAddress, Mosquitto},
-    control_plane::{ControlPlane, ControlPlaneOptions},
+    control_plane::ControlPlane,
     controller::{Controller, ControllerOptions},
     proxy::Proxy,
     wait::eventually,
@@ -63,9 +63,7 @@ impl World {
         let accounts: Vec<_> = (0..REPLICAS).map(|number| format!("default:{}", replica_name(number))).collect();
         let audit = AuditLog::of(directory, &accounts.iter().map(String::as_str).collect::<Vec<_>>())?;
         // One of its own, that says who writes what.
-        let args = audit.api_server_args();
-        let options = ControlPlaneOptions { api_server_args: args, accept_existing: false, ..Default::default() };
-        let cluster = ControlPlane::start(options).await?;
+        let cluster = ControlPlane::start(audit.control_plane()).await?;
         let client = cluster.client().await?;
         cluster.create_namespace(NAME).await?;
         let broker = Mosquitto::start_configured("log_type all").await?;

@@ -231,8 +231,7 @@ async fn a_broker_that_is_away_delays_and_loses_nothing() -> Result<()> {
 /// A control plane of its own: others need the shared one.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_hangs_or_is_away_delays_and_loses_nothing() -> Result<()> {
-    let own = ControlPlaneOptions { accept_existing: false, ..ControlPlaneOptions::default() };
-    let cluster: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start(own).await?));
+    let cluster = ControlPlane::start_own(ControlPlaneOptions::default()).await?;
     let mut stage = Stage::set_on(cluster, "fault-api", |options| options.env("MODULET_LIST_EVERY", "2")).await?;
     let bases = bases(&stage, Activation::ActivateNew).await?;
 

@@ -18,7 +18,7 @@ use modulet_testkit::{
     audit::AuditLog,
     base::{Activation, BaseOptions, HttpBase, HttpOptions, SimulatedBase},
     broker::Mosquitto,
-    control_plane::{ControlPlane, ControlPlaneOptions},
+    control_plane::ControlPlane,
     controller::{Controller, ControllerOptions},
     helm::{helm_install, helm_template},
     ports::free_port,
@@ -33,15 +33,6 @@ const NAMESPACE: &str = "modulet-system";
 const POD: &str = "modulet-7d9c-x2x4k";
 const NODE: &str = "vnode.base-1.charted";
 const BASES_SECRET: &str = "what-bases-over-http-carry";
-
-async fn audited_cluster(audit: &AuditLog) -> Result<ControlPlane> {
-    ControlPlane::start(ControlPlaneOptions {
-        api_server_args: audit.api_server_args(),
-        accept_existing: false,
-        ..ControlPlaneOptions::default()
-    })
-    .await
-}
 
 /// The Secrets that the chart's Pod has as files, in a directory that stands for its root.
 async fn mount(client: &Client, pod: &Value, root: &Path) -> Result<()> {
@@ -259,7 +250,7 @@ async fn over_http(client: &Client, port: u16) -> Result<()> {
 async fn the_chart_gives_exactly_the_variables_and_rights_that_the_job_needs() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let audit = AuditLog::of(directory.path(), &["modulet-system:modulet"])?;
-    let cluster = audited_cluster(&audit).await?;
+    let cluster = ControlPlane::start(audit.control_plane()).await?;
     let client = cluster.client().await?;
     let broker = Mosquitto::start().await?;
     let (address, http_port) = (broker.address(), free_port()?);

@@ -130,16 +130,13 @@ async fn logs_of_modules_are_those_of_their_bases_for_those_who_may_and_of_no_po
         authority?;
     }
     let (certificate, key) = (trusted.join("kubelet.crt"), trusted.join("kubelet.key"));
-    let cluster: &'static ControlPlane = Box::leak(Box::new(
-        ControlPlane::start(ControlPlaneOptions {
-            accept_existing: false,
-            kubelets: true,
-            api_server_args: vec![format!("--kubelet-certificate-authority={}", trusted.join("ca.crt").display())],
-            controller_manager_args: vec!["--node-monitor-grace-period=1h".to_owned()],
-            ..ControlPlaneOptions::default()
-        })
-        .await?,
-    ));
+    let cluster = ControlPlane::start_own(ControlPlaneOptions {
+        kubelets: true,
+        api_server_args: vec![format!("--kubelet-certificate-authority={}", trusted.join("ca.crt").display())],
+        controller_manager_args: vec!["--node-monitor-grace-period=1h".to_owned()],
+        ..ControlPlaneOptions::default()
+    })
+    .await?;
     let lines: Vec<_> = (1..=9).map(|number| format!("line {number}")).collect();
     let lines: Vec<_> = lines.iter().map(String::as_str).chain([SECRET]).collect();
     let kubelet = StandIn::start(&certificate, &key, &lines).await?;

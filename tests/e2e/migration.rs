@@ -153,6 +153,16 @@ async fn left(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
+async fn held_by_modulet(stage: &Stage) -> Result<()> {
+    let leases = Api::<Lease>::namespaced(stage.client.clone(), "kube-node-lease");
+    eventually("its Lease held by modulet", SOON, async || {
+        let holder = leases.get(&stage.node_name("base-1")).await?.spec.and_then(|spec| spec.holder_identity);
+        ensure!(holder.as_deref() == Some("modulet-under-test"), "{holder:?}");
+        Ok(())
+    })
+    .await
+}
+
 /// What modulet told bases to do to modules; what another controller left on the broker is retained.
 fn told(spy: &Spy) -> Vec<String> {
     let orders = |topic: &str| topic.ends_with("/installBiz") || topic.ends_with("/uninstallBiz");
@@ -170,13 +180,7 @@ async fn what_the_go_controller_left_is_taken_over_without_a_command_and_is_modu
 
     stage.controller.restart().await?;
     let name = stage.node_name("base-1");
-    let leases = Api::<Lease>::namespaced(stage.client.clone(), "kube-node-lease");
-    eventually("its Lease held by modulet", SOON, async || {
-        let holder = leases.get(&name).await?.spec.and_then(|spec| spec.holder_identity);
-        ensure!(holder.as_deref() == Some("modulet-under-test"), "{holder:?}");
-        Ok(())
-    })
-    .await?;
+    held_by_modulet(&stage).await?;
     stage.ends_quietly().await?;
     let node = json!(stage.node_ready(&name, "True").await?);
     let taints = node["spec"]["taints"].to_string();
@@ -293,13 +297,7 @@ async fn a_go_controller_at_work_beside_modulet_is_noticed_and_nobody_fights() -
         Ok(())
     })
     .await?;
-    let leases = Api::<Lease>::namespaced(stage.client.clone(), "kube-node-lease");
-    eventually("its Lease held by modulet", SOON, async || {
-        let holder = leases.get(&name).await?.spec.and_then(|spec| spec.holder_identity);
-        ensure!(holder.as_deref() == Some("modulet-under-test"), "{holder:?}");
-        Ok(())
-    })
-    .await?;
+    held_by_modulet(&stage).await?;
     assert!(is_ready(&bound(&stage, "biz1").await?));
     assert_eq!(base.received("installBiz") + base.received("uninstallBiz"), 0, "what runs is left as it is");
     stage.ends_quietly().await

@@ -21,7 +21,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub(crate) async fn own_cluster(controller_manager_args: &[&str]) -> Result<&'static ControlPlane> {
     let controller_manager_args = controller_manager_args.iter().map(|arg| (*arg).to_owned());
     let options = ControlPlaneOptions {
-        accept_existing: false,
         // Nobody renews their Leases.
         controller_manager_args: ["--node-monitor-grace-period=1h".to_owned()]
             .into_iter()
@@ -29,7 +28,7 @@ pub(crate) async fn own_cluster(controller_manager_args: &[&str]) -> Result<&'st
             .collect(),
         ..ControlPlaneOptions::default()
     };
-    Ok(Box::leak(Box::new(ControlPlane::start(options).await?)))
+    ControlPlane::start_own(options).await
 }
 
 /// Some ordinary Nodes.

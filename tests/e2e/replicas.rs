@@ -66,8 +66,7 @@ async fn who_is_told_to_stop_hands_over_at_once() -> Result<()> {
 async fn a_leader_that_stood_still_for_a_minute_does_nothing_when_it_goes_on() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let audit = AuditLog::of(directory.path(), &["default:first", "default:second"])?;
-    let options = ControlPlaneOptions { api_server_args: audit.api_server_args(), ..Default::default() };
-    let cluster: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start(options).await?));
+    let cluster = ControlPlane::start_own(audit.control_plane()).await?;
     let [first, second] = ["first", "second"].map(|name| cluster.kubeconfig_for_administrator(name));
     let (first, second) = (first.await?.display().to_string(), second.await?.display().to_string());
     let mut stage = Stage::set_on(cluster, "replicas-frozen", |o| o.env("KUBECONFIG", first)).await?;
@@ -227,8 +226,7 @@ async fn a_leader_that_loses_the_api_server_is_followed_and_commands_nothing_aft
 /// Nobody can take over, so the leader goes on with what needs no record.
 #[tokio::test(flavor = "multi_thread")]
 async fn while_nobody_has_the_api_server_the_leader_stays_and_is_whole_at_once_when_it_is_back() -> Result<()> {
-    let cluster: &'static ControlPlane =
-        Box::leak(Box::new(ControlPlane::start(ControlPlaneOptions::default()).await?));
+    let cluster = ControlPlane::start_own(ControlPlaneOptions::default()).await?;
     let stage = Stage::set_on(cluster, "replicas-nobody", |o| o).await?;
     let second = replica(&stage, "second", |o| o).await?;
     let fleet = fleet(&stage, 10).await?;

@@ -90,6 +90,12 @@ impl Stage {
             // Real bases of tests have their modules from this machine.
             .env("MODULET_MODULE_URLS", "file:///,http://,https://");
         let controller = Controller::start(adapt(options)).await?;
+        // It is ready before that: as a standby.
+        eventually("modulet to lead", SOON, async || {
+            ensure!(controller.metric("modulet_leads", &[]).await? > 0.0);
+            Ok(())
+        })
+        .await?;
         Ok(Self { cluster, client, name: name.to_owned(), broker, controller, ended: AtomicBool::new(false) })
     }
 

@@ -19,10 +19,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -35,6 +31,7 @@ use super::{contacts::Contacts, door::Door};
 use crate::{
     domain::{BaseId, printable},
     metrics::Metrics,
+    serving::{self, ACCEPT_AGAIN, HEAD_WITHIN},
     tunnel::{Event, Kind, Message, Topics, Via, budget::Budgets, codec, open},
 };
 
@@ -42,16 +39,12 @@ use crate::{
 const MAX_BODY: usize = 64 * 1024;
 /// Connections at a time; more wait in the system's queue.
 const CONNECTIONS: usize = 4096;
-/// A connection has made its TLS handshake within this, sends its request's head within this, and lives no longer than
-/// the other.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// A connection lives no longer.
 const CONNECTION_FOR: Duration = Duration::from_secs(60);
 /// The baseline is known within this, or the base is told none: it gets its modules one by one then.
 const BASELINE_WITHIN: Duration = Duration::from_secs(5);
 /// A base that takes connections takes one within this; who waits for it gives up after 10 s (protocol fact).
 const OPENS_WITHIN: Duration = Duration::from_secs(3);
-/// After an error of the listener (no file descriptors) it is tried again.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
 
 /// Listens.
 pub(super) struct Server {
@@ -185,12 +178,7 @@ async fn is_open(at: SocketAddr) -> bool {
 }
 
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, from: SocketAddr, router: Router) {
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-        .await;
-    if let Err(error) = served {
+    if let Err(error) = serving::serve(stream, router).await {
         debug!(%from, %error, "a connection ended");
     }
 }

@@ -12,10 +12,15 @@ use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
-use modulet_testkit::{broker::Mosquitto, control_plane::ControlPlane, tools::Tool, wait::eventually};
+use modulet_testkit::{
+    broker::Mosquitto,
+    control_plane::{ControlPlane, ControlPlaneOptions},
+    tools::Tool,
+    wait::eventually,
+};
 use serde_json::{Value, json};
 
-use super::{check, create, own_cluster};
+use super::{check, create};
 use crate::stage::{SOON, Stage, module_pod};
 
 /// As kube-proxy and many agents have it.
@@ -67,7 +72,7 @@ async fn kubelets(client: &Client) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_will_not_work_is_named_and_the_patch_that_is_offered_mends_it() -> Result<()> {
-    let cluster = own_cluster(Vec::new()).await?;
+    let cluster = ControlPlane::start_own(ControlPlaneOptions::default()).await?;
     let mut stage = Stage::set_on(cluster, "unwell", |options| options.env("MODULET_ZONE_PER_BASE", "false")).await?;
     let (client, address) = (stage.client.clone(), stage.broker.address().clone());
     let base = stage.base(stage.base_options("base-1")).await?;

@@ -10,7 +10,7 @@ use kube::{Api, api::PostParams};
 use modulet_testkit::{
     audit::AuditLog,
     broker::{BrokerAddress, Spy},
-    control_plane::{ControlPlane, ControlPlaneOptions},
+    control_plane::ControlPlane,
     helm::helm_install,
 };
 use serde_json::{Value, json};
@@ -74,13 +74,6 @@ pub(crate) async fn check(
     Ok(Said { code: output.status.code().context("killed")?, text })
 }
 
-/// A cluster of the test's own, for what is the whole cluster's.
-async fn own_cluster(api_server_args: Vec<String>) -> Result<&'static ControlPlane> {
-    let options = ControlPlaneOptions { accept_existing: false, api_server_args, ..ControlPlaneOptions::default() };
-    // A stage keeps it for as long as the process.
-    Ok(Box::leak(Box::new(ControlPlane::start(options).await?)))
-}
-
 async fn create<K>(api: &Api<K>, object: Value) -> Result<K>
 where
     K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + serde::Serialize,
@@ -97,7 +90,7 @@ fn asked(audit: &AuditLog) -> Result<BTreeSet<String>> {
 async fn a_cluster_that_is_well_is_called_well_with_the_charts_rights_and_nothing_is_written() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let audit = AuditLog::of(directory.path(), &["modulet-system:modulet"])?;
-    let cluster = own_cluster(audit.api_server_args()).await?;
+    let cluster = ControlPlane::start_own(audit.control_plane()).await?;
     let stage = Stage::set_on(cluster, "checked", |options| options).await?;
     let address = stage.broker.address().clone();
     let values = json!({ "environment": "checked", "mqtt": { "host": address.host, "port": address.port } });

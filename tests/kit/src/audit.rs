@@ -10,6 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::control_plane::ControlPlaneOptions;
+
 /// An audit log in a directory of the test's.
 #[derive(Clone, Debug)]
 pub struct AuditLog {
@@ -30,12 +32,13 @@ impl AuditLog {
         Ok(this)
     }
 
-    /// What the API server has to be told.
-    pub fn api_server_args(&self) -> Vec<String> {
-        vec![
+    /// A control plane whose API server keeps it.
+    pub fn control_plane(&self) -> ControlPlaneOptions {
+        let api_server_args = vec![
             format!("--audit-policy-file={}", self.policy.display()),
             format!("--audit-log-path={}", self.log.display()),
-        ]
+        ];
+        ControlPlaneOptions { api_server_args, accept_existing: false, ..ControlPlaneOptions::default() }
     }
 
     /// Where it is.

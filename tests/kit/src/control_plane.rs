@@ -158,6 +158,12 @@ impl ControlPlane {
         &self.kubeconfig
     }
 
+    /// One of a test's own, also where there is a cluster already. It ends with the process.
+    pub async fn start_own(options: ControlPlaneOptions) -> Result<&'static Self> {
+        let options = ControlPlaneOptions { accept_existing: false, ..options };
+        Ok(Box::leak(Box::new(Self::start(options).await?)))
+    }
+
     /// Whether this is a cluster that was there before us, so that nothing of it can be stopped.
     pub fn is_existing(&self) -> bool {
         self.own.is_none()

@@ -1,0 +1,27 @@
+//! One connection of HTTP, as our servers for others treat it: who does not send a request's head in time is let go.
+
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A connection has made its TLS handshake within this, and sends each request's head within this.
+pub const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// After an error of the listener (no file descriptors) it is tried again.
+pub const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
+
+/// Serves it until it ends.
+///
+/// # Errors
+/// How it ended, if not in order.
+pub async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router) -> hyper::Result<()> {
+    hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .await
+}
