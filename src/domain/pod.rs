@@ -108,7 +108,8 @@ pub struct Pod {
     /// Its base has not had its turn in a release of its workload: what it waits for, for people. No command is sent
     /// for it, and what serves in its place stays.
     pub held_back: Option<Arc<str>>,
-    /// Its workload has another revision by now: if it is deleted, what it ran stays for some time for its successor.
+    /// A release of its workload is under way: if it is deleted, what it ran stays for some time for its successor, and
+    /// what it takes over from stays until it serves.
     pub lingers: bool,
     /// What it asks for and a base has not, for people: fields of its spec.
     pub not_done: Vec<String>,

@@ -27,7 +27,7 @@ impl State {
 
     /// Whether what it runs stays, though it is deleted, for its successor.
     pub(super) fn lingers(&self, template: &Template) -> bool {
-        self.rollouts.lingers(template.workload.as_ref(), template.revision.as_deref())
+        self.rollouts.lingers(template.workload.as_ref())
     }
 
     /// Whether a base may have the modules of a workload's template before its Pod is there.
@@ -92,9 +92,11 @@ impl State {
         let of_it = self.index.of_workload(&uid).filter_map(|uid| self.pods.get(uid));
         for pod in of_it.filter(|pod| !pod.pod.terminal) {
             let Some(revision) = pod.template.revision.clone() else { continue };
+            let lacks =
+                self.bases.get(&pod.base).is_some_and(|state| pod.pod.modules().any(|m| state.base.lacks(&m.id)));
             let (live, going) = pods.entry(&pod.base).or_default();
             if pod.pod.is_live() {
-                live.push(PodFacts { uid: pod.pod.uid.clone(), revision, is: pod.is() });
+                live.push(PodFacts { uid: pod.pod.uid.clone(), revision, is: pod.is(lacks) });
             } else {
                 going.push(revision);
             }
@@ -110,10 +112,11 @@ impl State {
 }
 
 impl PodState {
-    /// How far it is, as the API shows it.
-    fn is(&self) -> PodIs {
+    /// How far it is, as the API shows it. What it shows as Ready may have given way since, which its base told us before
+    /// the API has it: who counted it would end the way back too early.
+    fn is(&self, base_lacks_it: bool) -> PodIs {
         if self.is_observed_ready() {
-            return PodIs::Ready;
+            return if base_lacks_it { PodIs::AtWork } else { PodIs::Ready };
         }
         match self.waits_for {
             Waits::For(Reason::AwaitingBatch) => PodIs::Awaiting,

@@ -53,9 +53,10 @@ impl Turn<'_, '_> {
             self.status.revision = Some(self.current.to_string());
             self.begins();
         }
-        if self.status.rejected_revision.as_deref() == Some(&*self.current)
-            && self.status.phase != Some(Phase::RollingBack)
-        {
+        // On the way back the workload has its template until it gets the stable one, which makes the step 0: who applies
+        // the rejected one after that finds it held.
+        let goes_back = self.status.phase == Some(Phase::RollingBack) && self.status.step > 0;
+        if self.status.rejected_revision.as_deref() == Some(&*self.current) && !goes_back {
             self.status.phase = Some(Phase::Blocked);
         }
         if let Some(request) = request {

@@ -80,9 +80,9 @@ impl Rollouts {
     }
 
     /// Whether what a deleted Pod runs stays for its successor.
-    pub fn lingers(&self, workload: Option<&WorkloadName>, revision: Option<&str>) -> bool {
+    pub fn lingers(&self, workload: Option<&WorkloadName>) -> bool {
         let release = workload.and_then(|workload| self.releases.get(workload)?.as_ref());
-        release.is_some_and(|release| release.lingers(revision))
+        release.is_some_and(Release::lingers)
     }
 
     /// Whether nothing of the workload is being released, or has to be.

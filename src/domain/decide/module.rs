@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Instant};
 use super::context::{Context, lingers_until, pre_stop_ends};
 use crate::domain::{
     Base, Claim, Container, Ledger, ListedModule, ModuleId, ModuleSpec, ModuleState, Pod, Reason, Workload,
-    known::{Replacement, is_awaited},
+    known::{Replacement, is_in_release},
     times::Later,
 };
 
@@ -142,12 +142,17 @@ impl<'c, 'l> Module<'c, 'l> {
         wants
     }
 
-    /// The last version that serves, while a Pod of the same workload here awaits its batch: it stays whoever asks for it,
-    /// for what would take its place may not come yet.
+    /// The last version that serves, while a Pod of the same workload here awaits its batch or was released and does not
+    /// serve yet: it stays whoever asks for it, for what would take its place may not come yet, or not at all.
     pub(super) fn is_deferred(&self, id: &ModuleId) -> bool {
         let pods = self.pods();
-        let awaited = |c: &Claim| !c.superseded && c.version == id.version && is_awaited(c, self.name, pods);
-        self.is_active(&id.version) && !self.has_successor(id) && self.ledger.claims(self.name).iter().any(awaited)
+        let mut claims =
+            self.ledger.claims(self.name).iter().filter(|c| !c.superseded && c.version == id.version).peekable();
+        let in_release: Vec<_> = pods.iter().filter(|pod| is_in_release(pod, self.name)).collect();
+        let is_its = |claim: &Claim| in_release.iter().any(|pod| *pod.workload.uid == *claim.workload);
+        // Its claim ends where the release is thought to be over, and another one begins before the base has a successor.
+        let awaited = if claims.peek().is_none() { !in_release.is_empty() } else { claims.any(is_its) };
+        awaited && self.is_active(&id.version) && !self.has_successor(id)
     }
 
     /// Whether a listed version must stay: a Pod wants it, or its Pod is on its way out.

@@ -14,10 +14,12 @@ use super::{
     link::Link,
     liveness::{Liveness, Reachability},
     memory::PodMemory,
-    operation::{Answer, Reply},
+    operation::{Answer, Order, Reply},
     replacement::Replacement,
 };
-use crate::domain::{BaseId, BaseInfo, ListedModule, ModuleId, ModuleSpec, PodUid, Settings, times::Later};
+use crate::domain::{
+    BaseId, BaseInfo, ListedModule, ModuleId, ModuleSpec, ModuleState, PodUid, Settings, times::Later,
+};
 
 /// A module that came with a baseline waits this long for its Pod.
 const EXPECTED_FOR: Duration = Duration::from_secs(60);
@@ -156,6 +158,16 @@ impl Base {
     /// The modules it listed last, if it has since we started.
     pub fn modules(&self) -> Option<impl Iterator<Item = &ListedModule>> {
         self.conversation.last_list().map(|list| list.values())
+    }
+
+    /// Whether it does not serve a module, or may not any more once the command under way has ended: what the API shows of
+    /// the module's Pod may be older.
+    pub fn lacks(&self, id: &ModuleId) -> bool {
+        let takes_it_away =
+            |order: &Order| matches!(order, Order::Uninstall(gone) if gone == id) || order.is_to_load_another(id);
+        let listed = self.conversation.last_list();
+        let serves = listed.is_none_or(|list| list.get(id).is_some_and(|m| m.state == ModuleState::Activated));
+        !serves || self.conversation.operation(&id.name).is_some_and(|operation| takes_it_away(&operation.order))
     }
 
     /// Commands the base has not answered yet.

@@ -32,6 +32,6 @@ pub use liveness::{Liveness, Reachability};
 pub(super) use memory::PodMemory;
 pub(super) use operation::Order;
 pub use operation::{Answer, CommandView, Reply};
-pub(super) use pods::{has_a_pod, is_awaited};
+pub(super) use pods::{has_a_pod, is_awaited, is_in_release};
 pub(super) use replacement::{Replacement, Stage};
 pub use view::{BaseView, FailureView};

@@ -87,6 +87,11 @@ impl Order {
         }
     }
 
+    /// Whether it loads another version of that module.
+    pub(super) fn is_to_load_another(&self, id: &ModuleId) -> bool {
+        !matches!(self, Self::Uninstall(_)) && self.id().name == id.name && self.id() != id
+    }
+
     pub(super) fn command(&self) -> &'static str {
         match self {
             Self::Install(..) => "installBiz",

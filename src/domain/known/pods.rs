@@ -101,6 +101,13 @@ pub(in crate::domain) fn has_a_pod(claim: &Claim, name: &str, pods: &[&Pod]) -> 
 
 /// Whether one of these Pods on the base is the claim's successor and awaits its batch.
 pub(in crate::domain) fn is_awaited(claim: &Claim, name: &str, pods: &[&Pod]) -> bool {
-    let of_its_workload = |p: &&Pod| *p.workload.uid == *claim.workload && p.modules().any(|m| m.id.name == name);
-    pods.iter().filter(|p| p.is_live() && p.held_back.is_some()).any(of_its_workload)
+    let is_its_successor = |pod: &&Pod| *pod.workload.uid == *claim.workload && is_in_release(pod, name);
+    pods.iter().filter(|pod| pod.is_live() && pod.held_back.is_some()).any(is_its_successor)
+}
+
+/// Whether a Pod asks for the module in a release that is under way. One that gave way counts as long as it is shown: the
+/// workload makes another in its place, which takes a moment to come to the base.
+pub(in crate::domain) fn is_in_release(pod: &Pod, name: &str) -> bool {
+    let asks = if pod.is_live() { pod.held_back.is_some() || pod.lingers } else { pod.superseded && pod.lingers };
+    asks && pod.modules().any(|m| m.id.name == name)
 }

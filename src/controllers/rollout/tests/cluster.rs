@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use fastrand::Rng;
@@ -27,6 +27,9 @@ use crate::{
     planning::{Effect, Schedule},
 };
 
+/// A command and its answer take at most so long.
+const MOST_ON_ITS_WAY: Duration = Duration::from_secs(4);
+
 pub(super) const UID: &str = "deployment";
 
 /// A base: what is known of it, and the JVM itself.
@@ -35,6 +38,8 @@ pub(super) struct Node {
     pub(super) base: Base,
     pub(super) jvm: Jvm,
     pub(super) to_base: VecDeque<Command>,
+    /// Since when something is on its way, to it or from it.
+    pub(super) busy_since: Option<Instant>,
     pub(super) from_base: VecDeque<FromBase>,
     pub(super) unwritten: VecDeque<PodOutcome>,
 }
@@ -48,6 +53,8 @@ pub(super) struct Cluster {
     pub(super) rollouts: Rollouts,
     pub(super) schedule: Schedule,
     pub(super) writes: VecDeque<(Key, Request)>,
+    /// The revision whose template the Deployment is to get back.
+    pub(super) gives_back: Option<String>,
     pub(super) told: Vec<&'static str>,
     pub(super) now: Instant,
     pub(super) rng: Rng,
@@ -69,7 +76,7 @@ impl Cluster {
             base.health_answered(true);
             base.liveness.heard(now);
             let (to_base, from_base, unwritten) = Default::default();
-            Node { id, base, jvm: Jvm::new(Mode::ActivateNew), to_base, from_base, unwritten }
+            Node { id, base, jvm: Jvm::new(Mode::ActivateNew), busy_since: None, to_base, from_base, unwritten }
         });
         let object = json!({
             "metadata": { "name": "r", "namespace": "default", "uid": "rollout", "generation": 1, "resourceVersion": "1" },
@@ -83,6 +90,7 @@ impl Cluster {
             rollouts: Rollouts::default(),
             schedule: Schedule::default(),
             writes: VecDeque::new(),
+            gives_back: None,
             told: Vec::new(),
             now,
             rng: Rng::with_seed(seed),
@@ -99,6 +107,7 @@ impl Cluster {
     pub(super) fn begin(&mut self) {
         (self.rollouts, self.schedule) = (Rollouts::default(), Schedule::default());
         self.writes.clear();
+        self.gives_back = None;
         self.show();
         self.show_deployment();
         // As the engine does before the first base is told anything.
@@ -163,18 +172,23 @@ impl Cluster {
             match effect {
                 Effect::Write(_, key, request) => self.writes.push_back((key, request)),
                 Effect::Note(note) => self.told.push(note.reason),
-                Effect::Read(_) => {
-                    // The template of the stable revision, which is the Deployment's again.
-                    let stable = self.status().stable_revision.unwrap_or_default();
-                    self.deployment.template = ["1", "2", "3"].into_iter().find(|hash| *hash == stable).unwrap();
-                }
+                // The template of the stable revision, which is to be the Deployment's again.
+                Effect::Read(_) => self.gives_back = self.status().stable_revision,
                 other => panic!("{other:?}"),
             }
         }
     }
 
+    /// The Deployment gets the template of a revision before.
+    fn gives_back(&mut self) {
+        let Some(revision) = self.gives_back.take() else { return };
+        self.deployment.template = ["1", "2", "3"].into_iter().find(|hash| *hash == revision).unwrap();
+        self.rollouts.rolled_back("rollout", Ok(Outcome { resource_version: 0 }), self.now, &mut self.schedule);
+    }
+
     /// The API server does the oldest write.
     pub(super) fn writes(&mut self) {
+        self.gives_back();
         let Some((key, request)) = self.writes.pop_front() else { return };
         let Key::Rollout(uid) = key else { panic!("{key:?}") };
         let body = request.body();
@@ -215,6 +229,9 @@ impl Cluster {
             let plan = node.base.step(&all, &link, &WebContexts::default(), self.now);
             let unrecorded = !plan.unrecorded.is_empty();
             node.base.recorded(plan.unrecorded);
+            if !plan.commands.is_empty() {
+                node.busy_since.get_or_insert(self.now);
+            }
             node.to_base.extend(plan.commands);
             // As the engine writes them: that one failed before that the next one is Ready.
             let (failed, others): (Vec<_>, Vec<_>) = plan.pods.into_iter().partition(|o| o.phase == Phase::Failed);
@@ -252,7 +269,21 @@ impl Cluster {
                 FromBase::AlsoAlive => {}
             }
         }
+        if node.to_base.is_empty() && node.from_base.is_empty() {
+            node.busy_since = None;
+        }
         self.counts();
+    }
+
+    /// Time goes on. What is on its way arrives within seconds: a question that is not answered for longer is asked again,
+    /// and a command that is overtaken by the answer counts as lost.
+    pub(super) fn later(&mut self, by: Duration) {
+        self.now += by;
+        for number in 0..self.nodes.len() {
+            while self.nodes[number].busy_since.is_some_and(|since| self.now - since > MOST_ON_ITS_WAY) {
+                self.delivers(number);
+            }
+        }
     }
 
     /// The API server gets the oldest status of a base's Pods.

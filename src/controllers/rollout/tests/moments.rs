@@ -24,7 +24,10 @@ impl Cluster {
             9..=11 => self.decides(base),
             12..=15 => self.delivers(base),
             16..=18 => self.shows(base),
-            _ => self.now += Duration::from_millis(self.rng.u64(1..2_000)),
+            _ => {
+                let by = Duration::from_millis(self.rng.u64(1..2_000));
+                self.later(by);
+            }
         }
     }
 
@@ -39,6 +42,7 @@ impl Cluster {
                 self.deployment.schedules(self.nodes.len(), &mut self.rng);
             }
             self.looks();
+            self.writes();
             while !self.writes.is_empty() {
                 self.writes();
             }
@@ -52,7 +56,7 @@ impl Cluster {
                     self.shows(base);
                 }
             }
-            self.now += Duration::from_secs(1);
+            self.later(Duration::from_secs(1));
         }
     }
 }

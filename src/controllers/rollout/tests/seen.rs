@@ -22,7 +22,9 @@ impl Cluster {
             let on_it = deployment.pods.iter().filter(|pod| pod.base == Some(number) && pod.is_live());
             let pods: Vec<_> = on_it
                 .map(|pod| {
-                    let is = if pod.ready {
+                    let is = if pod.ready && node.base.lacks(&ModuleId::new("biz1", deployment.sets[pod.set].hash)) {
+                        PodIs::AtWork
+                    } else if pod.ready {
                         PodIs::Ready
                     } else if pod.broken {
                         PodIs::Failed("InstallFailed".to_owned(), "broken on purpose".to_owned(), 0)
@@ -90,7 +92,7 @@ impl Cluster {
                     replaces: false,
                     shown_ready: pod.ready,
                     held_back: self.rollouts.waits(Some(&workload), Some(set.hash), &self.nodes[number].id, false),
-                    lingers: self.rollouts.lingers(Some(&workload), Some(set.hash)),
+                    lingers: self.rollouts.lingers(Some(&workload)),
                     not_done: Vec::new(),
                     trace: None,
                 }
