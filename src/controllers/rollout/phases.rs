@@ -57,7 +57,13 @@ impl Turn<'_, '_> {
         // the rejected one after that finds it held.
         let goes_back = self.status.phase == Some(Phase::RollingBack) && self.status.step > 0;
         if self.status.rejected_revision.as_deref() == Some(&*self.current) && !goes_back {
-            self.status.phase = Some(Phase::Blocked);
+            if self.is_deleted() {
+                // Nobody will hold it any more; so that it comes in order all the same.
+                self.status.rejected_revision = None;
+                self.begins();
+            } else {
+                self.status.phase = Some(Phase::Blocked);
+            }
         }
         if let Some(request) = request {
             self.hears(request);

@@ -156,18 +156,28 @@ impl Rollouts {
     ) -> Planned {
         let mut planned = Planned::default();
         out.append(&mut self.told);
+        let elders = self.elders();
         for (uid, rollout) in &mut self.by_uid {
             let counts = self.by_workload.get(&rollout.workload);
             let wake = if counts == Some(uid) {
                 let facts = facts_of(&rollout.workload, self.workloads.get(&rollout.workload).cloned());
                 rollout.plan(uid, &facts, now, &mut planned, out)
             } else {
-                rollout.stands_back(uid, counts, now, out)
+                rollout.stands_back(uid, elders.get(uid).map_or("", String::as_str), now, out)
             };
             wake.into_iter().for_each(|at| schedule.wake(&Task::Rollouts, at));
         }
         self.release();
         planned
+    }
+
+    /// For each that does not count, the name of the one that does.
+    fn elders(&self) -> HashMap<String, String> {
+        let elder = |(uid, rollout): (&String, &Rollout)| {
+            let elder = self.by_workload.get(&rollout.workload).filter(|elder| *elder != uid)?;
+            Some((uid.clone(), self.by_uid.get(elder)?.object.object()?.metadata.name.clone()?))
+        };
+        self.by_uid.iter().filter_map(elder).collect()
     }
 
     /// Who may come now, by what is written.

@@ -98,6 +98,11 @@ impl<'a> Turn<'a, '_> {
         released.is_some_and(|names| names.iter().any(|name| name == ALL || name == base.as_str()))
     }
 
+    pub(super) fn is_released_to_all(&self) -> bool {
+        let released = self.status.released.get(&*self.current);
+        released.is_some_and(|names| names.iter().any(|name| name == ALL))
+    }
+
     /// Takes note of since when Pods are Ready, and how many are bound.
     pub(super) fn observe(&mut self) {
         let ready: HashSet<_> = self.facts.bases.iter().filter(|b| self.is_ready(b)).map(|b| b.base.clone()).collect();

@@ -194,3 +194,55 @@ fn who_goes_away_releases_the_rest_in_order() {
     assert_eq!((cluster.with("2"), cluster.fewest), (BASES, BASES));
     assert_eq!(cluster.object.metadata.finalizers.as_ref().map(Vec::len), Some(0));
 }
+
+#[test]
+fn what_is_blocked_and_deleted_comes_in_order_all_the_same() {
+    for unavailable in [0, 2] {
+        let mut wanted = confirmed();
+        wanted["maxParallel"] = json!(2);
+        let mut cluster = installed(BASES, unavailable, wanted, 12);
+        cluster.deployment.template = "2";
+        cluster.runs(60);
+        cluster.says("abort");
+        cluster.runs(120);
+        cluster.deployment.template = "2";
+        cluster.runs(60);
+        assert_eq!((cluster.status().phase, cluster.with("1")), (Some(Phase::Blocked), BASES));
+        cluster.deletes();
+        let mut most = 0;
+        for _ in 0..120 {
+            cluster.runs(1);
+            let ready =
+                cluster.deployment.pods.iter().filter(|pod| pod.ready && cluster.deployment.sets[pod.set].hash == "2");
+            most = most.max(cluster.touched.get("2").map_or(0, Vec::len).saturating_sub(ready.count()));
+        }
+        assert_eq!((cluster.with("2"), cluster.fewest), (BASES, BASES), "{:?}", cluster.status());
+        assert!(most <= 2, "{most} at once");
+        assert_eq!(cluster.object.metadata.finalizers.as_ref().map(Vec::len), Some(0));
+    }
+}
+
+#[test]
+fn numbers_are_of_all_bases_from_the_start() {
+    for surge in [1, 3, BASES] {
+        let mut cluster = installed(surge, 0, confirmed(), 13);
+        cluster.deployment.template = "2";
+        cluster.deployment.rolls();
+        // No Pod is there yet.
+        for _ in 0..10 {
+            cluster.looks();
+            cluster.writes();
+        }
+        let status = cluster.status();
+        let message = status.message.clone().unwrap_or_default();
+        assert!(message.contains(&format!("0 of {BASES} bases")), "{message}");
+        cluster.runs(60);
+        let status = cluster.status();
+        let counts = (status.phase, status.bases.total, status.bases.done, status.bases.left);
+        assert_eq!(counts, (Some(Phase::Waiting), 8, 1, 7), "surge {surge}");
+        assert_eq!(status.done_of.as_deref(), Some("1/8"));
+        cluster.says("confirm-all");
+        cluster.runs(120);
+        assert_eq!(cluster.status().done_of.as_deref(), Some("8/8"));
+    }
+}
