@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use modulet::k8s::rollout::Phase;
+use modulet::k8s::rollout::{ModuleRolloutStatus, Phase};
 use modulet_testkit::{
     base::{Activation, BaseOptions, SimulatedBase, UrlBehaviour},
     wait::eventually,
@@ -54,7 +54,7 @@ async fn a_daemon_set_is_released_to_the_bases_that_a_step_selects_first() -> Re
     let (promise, gaps) = (Promise::of(&stage, &bases, "biz1"), Gaps::watch(&bases, "biz1"));
     stage.apply(&daemons("2")).await?;
     for (step, has) in [(1, &["base-2", "base-3"][..]), (2, &["base-0", "base-2", "base-3"])] {
-        let is = |s: &modulet::k8s::rollout::ModuleRolloutStatus| s.phase == Some(Phase::Waiting) && s.step == step;
+        let is = |s: &ModuleRolloutStatus| s.phase == Some(Phase::Waiting) && s.step == step;
         stage.release_until("biz1", "Waiting", is).await?;
         assert_eq!(touched(&bases, "biz1", "2"), has);
         let others = gaps.found_where(|base| !has.contains(&base));
@@ -63,6 +63,15 @@ async fn a_daemon_set_is_released_to_the_bases_that_a_step_selects_first() -> Re
     }
     stage.release_until("biz1", "Completed", |s| s.phase == Some(Phase::Completed)).await?;
     alone(&bases, "biz1", "2", SOON).await?;
+
+    // One has the next version when that is undone.
+    stage.apply(&daemons("3")).await?;
+    let is = |s: &ModuleRolloutStatus| s.phase == Some(Phase::Waiting) && s.step == 1;
+    stage.release_until("biz1", "Waiting", is).await?;
+    stage.kubectl(&["rollout", "undo", "daemonset/biz1"]).await?;
+    alone(&bases, "biz1", "2", SOON).await?;
+    stage.release_until("biz1", "Idle", |s| s.phase == Some(Phase::Idle)).await?;
+    assert_eq!(touched(&bases, "biz1", "3"), ["base-2", "base-3"]);
     assert_eq!(promise.outside(), [""; 0]);
     stage.ends_quietly().await
 }

@@ -2,6 +2,7 @@
 //! whatever is late, and what bases have at each moment.
 
 mod cluster;
+mod daemon_sets;
 mod deployment;
 mod moments;
 mod properties;
