@@ -187,7 +187,7 @@ fn pod(number: usize) -> Pod {
         drain: std::time::Duration::ZERO,
         replaces: false,
         shown_ready: true,
-        awaits: None,
+        held_back: None,
         lingers: false,
         not_done: Vec::new(),
         trace: None,
