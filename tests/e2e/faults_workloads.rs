@@ -188,7 +188,7 @@ async fn revision(stage: &Stage, kind: &str, module: &str, number: i64) -> Resul
     pod["metadata"]["ownerReferences"] = owner;
     pod["metadata"]["labels"]["controller-revision-hash"] = json!(name);
     stage.create_pod(pod).await?;
-    stage.pod_ready(&format!("{module}-{number}")).await
+    stage.pod_ready(&format!("{module}-{number}")).await.map(drop)
 }
 
 /// A `CloneSet` and an advanced `DaemonSet`, with stand-ins for both: the newer revision takes over, the older Pod gives way.
