@@ -170,7 +170,7 @@ async fn a_rollout_that_is_no_deployment_can_be_undone() -> Result<()> {
     stage.ends_quietly().await
 }
 
-/// What OpenKruise makes for a workload: a `ControllerRevision` for each template, and Pods that name theirs in a label.
+/// What `OpenKruise` makes for a workload: a `ControllerRevision` for each template, and Pods that name theirs in a label.
 async fn revision(stage: &Stage, kind: &str, module: &str, number: i64) -> Result<()> {
     let owner = json!([{
         "apiVersion": "apps.kruise.io/v1alpha1", "kind": kind, "name": module, "controller": true,
