@@ -86,14 +86,16 @@ fn patch_of(message: &str) -> Result<Vec<String>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_web_module_that_did_not_suit_is_replaced_on_so_many_bases_at_once() -> Result<()> {
-    const BASES: usize = 6;
+    const BASES: usize = 5;
     const AT_ONCE: usize = 2;
     let stage = Stage::set_on(defined().await?, "batches-web", |options| options).await?;
     let options = |number: usize| BaseOptions { web: true, ..stage.base_options(&format!("base-{number}")) };
     let bases = bases(&stage, (0..BASES).map(options).collect()).await?;
     let wanted = |version: &str, limits: &Value| {
         let mut web = deployment(&stage, "biz1", BASES, version, limits);
-        web["spec"]["template"]["metadata"]["annotations"] = json!({ "modulet.koupleless.io/update": "replace" });
+        let template = &mut web["spec"]["template"];
+        template["metadata"]["annotations"] = json!({ "modulet.koupleless.io/update": "replace" });
+        template["spec"]["terminationGracePeriodSeconds"] = json!(1);
         web
     };
     let thirty = json!({ "maxSurge": "30%", "maxUnavailable": "30%" });
