@@ -11,6 +11,7 @@ mod known;
 mod module;
 mod outcome;
 mod pod;
+mod probe;
 mod reason;
 mod release;
 mod settings;
@@ -29,6 +30,7 @@ pub use known::{
 pub use module::{Command, ListedModule, ModuleId, ModuleSpec, ModuleState, Origin, Strategy};
 pub use outcome::{ContainerOutcome, Phase, PodOutcome, Rejection};
 pub use pod::{Container, ContainerHistory, Content, Pod, PodUid, Role, Workload};
+pub use probe::{Health, Probe, ProbeAction, ProbeFact, ProbeKind, ProbeOrder, ProbeSays, ProbeTarget, Probes, Tally};
 pub use reason::Reason;
 pub use release::Release;
 pub use settings::Settings;

@@ -44,6 +44,7 @@ mod module_rollout;
 mod nodes;
 mod ordinary;
 mod peers;
+mod probes;
 mod quick_start;
 mod quiet;
 mod real_base;

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, time::Instant};
 
+use super::probes::{Probed, Restart};
 use crate::domain::ModuleId;
 
 /// What is remembered about a Pod while this process runs.
@@ -21,4 +22,10 @@ pub(in crate::domain) struct ContainerMemory {
     pub(in crate::domain) has_run: bool,
     pub(in crate::domain) failed: bool,
     pub(in crate::domain) restarts: u32,
+    /// What its probes have said of it since it is active.
+    pub(in crate::domain) probed: Probed,
+    /// It is started anew, because a probe failed; boxed, as few are.
+    pub(in crate::domain) restart: Option<Box<Restart>>,
+    /// How often that was so lately, and when last.
+    pub(in crate::domain) unhealthy: Option<(u32, Instant)>,
 }

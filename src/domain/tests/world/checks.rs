@@ -15,7 +15,12 @@ impl World {
             self.base.replacements.get(&id.name).is_some_and(|r| {
                 r.empties() && (r.spec.id != *id || self.base.ledger.origin(id) != Some(r.spec.origin))
             });
-        assert!(makes_room || !(active && wanted), "uninstall of {id}, which is active and wanted by a Pod");
+        let memories = self.pods.iter().filter_map(|p| self.base.pods.get(&p.uid)?.containers.get(&id.name));
+        let restarts = memories.into_iter().any(|c| c.restart.is_some());
+        assert!(
+            makes_room || restarts || !(active && wanted),
+            "uninstall of {id}, which is active and wanted by a Pod"
+        );
     }
 
     /// Nothing is installed that the next controller would not know of.
