@@ -134,7 +134,7 @@ fn ready_condition(pod: &Pod) -> Value {
 async fn has_endpoint(stage: &Stage, service: &str) -> Result<bool> {
     let slices = Api::<EndpointSlice>::namespaced(stage.client.clone(), &stage.name);
     let of = ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
-    let endpoints = slices.list(&of).await?.items.into_iter().flat_map(|slice| slice.endpoints);
+    let endpoints = slices.list(&of).await?.items.into_iter().flat_map(|slice| slice.endpoints.into_iter().flatten());
     Ok(endpoints.into_iter().any(|e| e.conditions.is_some_and(|c| c.ready == Some(true))))
 }
 
