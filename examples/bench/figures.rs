@@ -9,7 +9,10 @@ use std::{
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::{Options, bases::Tunnel, ceiling::Ceiling, scrape::Series, soak::Soak, takeover::TakeOver, usage::Usage};
+use crate::{
+    Options, bases::Tunnel, batches::Batches, ceiling::Ceiling, scrape::Series, soak::Soak, takeover::TakeOver,
+    usage::Usage,
+};
 
 /// Everything.
 #[derive(Debug, Serialize)]
@@ -26,6 +29,7 @@ pub(crate) struct Report {
     /// Commands that the bases have received in all, for each module that was installed.
     pub(crate) commands: Series,
     pub(crate) soak: Option<Soak>,
+    pub(crate) batches: Option<Batches>,
     pub(crate) takeover: Option<TakeOver>,
 }
 
@@ -42,6 +46,7 @@ impl Report {
             phases: Vec::new(),
             commands: Series::new(),
             soak: None,
+            batches: None,
             takeover: None,
         })
     }

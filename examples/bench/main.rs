@@ -5,6 +5,7 @@
 //! `docs/performance.md` says what the figures mean.
 
 mod bases;
+mod batches;
 mod ceiling;
 mod figures;
 mod objects;
@@ -69,6 +70,11 @@ struct Options {
     /// Kill the leader instead, with a module on each base and a standby beside it
     #[arg(long, conflicts_with_all = ["soak", "tunnel"])]
     takeover: bool,
+
+    /// Release to all bases in so many batches instead, by a Deployment and a `ModuleRollout`
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100),
+          conflicts_with_all = ["soak", "takeover", "no_controllers"])]
+    batches: Option<u32>,
 
     /// Changes per second of the churn
     #[arg(long, default_value_t = 20, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -142,6 +148,9 @@ async fn measure(stage: &mut Stage, options: &Options, report: &mut Report) -> R
         report.takeover = Some(takeover::run(stage).await?);
         return Ok(());
     }
+    if let Some(count) = options.batches {
+        return in_batches(stage, count, report).await;
+    }
     if options.soak.is_none() {
         report.ceiling = Ceiling::measure(stage).await?;
         report.burst_ceiling = Some(Ceiling::burst(stage).await?).filter(|burst| burst.count > 0);
@@ -162,6 +171,20 @@ async fn measure(stage: &mut Stage, options: &Options, report: &mut Report) -> R
     report.phases.push(releases::install(stage, &report.ceiling).await?);
     report.phases.push(releases::update(stage, &report.ceiling).await?);
     report.phases.push(releases::delete(stage, &report.ceiling).await?);
+    report.phases.push(phases::idle(stage, "idle again").await?);
+    report.commands = phases::commands(stage)?;
+    Ok(())
+}
+
+async fn in_batches(stage: &mut Stage, count: u32, report: &mut Report) -> Result<()> {
+    batches::define(stage).await?;
+    stage.start_modulet().await?;
+    report.phases.push(phases::register(stage, &report.ceiling).await?);
+    report.phases.push(phases::idle(stage, "idle").await?);
+    report.phases.push(batches::deployed(stage, &report.ceiling).await?);
+    let (phase, batches) = batches::release(stage, &report.ceiling, count).await?;
+    report.phases.push(phase);
+    report.batches = Some(batches);
     report.phases.push(phases::idle(stage, "idle again").await?);
     report.commands = phases::commands(stage)?;
     Ok(())

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::{
+    batches::Batches,
     figures::{Phase, Report},
     scrape::Series,
     soak::Soak,
@@ -35,6 +36,9 @@ pub(crate) fn markdown(report: &Report) -> String {
     }
     if let Some(soak) = &report.soak {
         soaked(&mut text, soak);
+    }
+    if let Some(batches) = &report.batches {
+        in_batches(&mut text, batches);
     }
     if let Some(takeover) = &report.takeover {
         taken_over(&mut text, takeover);
@@ -173,4 +177,15 @@ fn taken_over(text: &mut String, takeover: &TakeOver) {
         ("CPU of the new leader meanwhile", seconds(takeover.cpu)),
     ];
     table(text, &["take-over", ""], rows.into_iter().map(|(what, value)| vec![what.to_owned(), value]));
+}
+
+fn in_batches(text: &mut String, batches: &Batches) {
+    let ended: Vec<_> = batches.ended.iter().map(|seconds| format!("{seconds:.1}")).collect();
+    let rows = [
+        ("bases with an active version, at the fewest", batches.fewest.to_string()),
+        ("Pods during the release", batches.pods.to_string()),
+        ("last command of each batch, s after the first of all", ended.join(", ")),
+    ];
+    let head = format!("{} batches", batches.count);
+    table(text, &[&head, ""], rows.into_iter().map(|(what, value)| vec![what.to_owned(), value]));
 }

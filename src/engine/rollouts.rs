@@ -41,7 +41,7 @@ impl State {
     /// Decides on releases where that is `due`, and has Pods come or wait as was decided.
     pub(super) fn plan_rollouts(&mut self, due: bool, now: Instant, out: &mut Vec<Effect>) {
         if !self.dirty.is_empty() {
-            self.rollouts.touched(now, &mut self.schedule);
+            self.rollouts.bases_touched(now, &mut self.schedule);
         }
         if due {
             let (mut rollouts, mut schedule) = (std::mem::take(&mut self.rollouts), std::mem::take(&mut self.schedule));

@@ -14,6 +14,7 @@ use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
+use modulet::k8s::rollout::{ModuleRollout, Phase};
 use modulet_testkit::{
     audit::AuditLog,
     base::{Activation, BaseOptions, HttpBase, HttpOptions, SimulatedBase},
@@ -120,6 +121,7 @@ fn workload(version: &str) -> Value {
         "spec": {
             "replicas": 1,
             "selector": { "matchLabels": { "module.koupleless.io/name": "biz1" } },
+            "strategy": { "rollingUpdate": { "maxSurge": "100%", "maxUnavailable": 0 } },
             "template": template,
         },
     })
@@ -182,6 +184,42 @@ async fn at_once(pods: &Api<Pod>) -> Result<()> {
     Ok(())
 }
 
+/// A release in batches that is given up after the first one.
+async fn given_up(client: &Client, pods: &Api<Pod>) -> Result<()> {
+    let rollouts = Api::<ModuleRollout>::namespaced(client.clone(), "default");
+    let rollout = json!({
+        "metadata": { "name": "biz1" },
+        "spec": {
+            "workloadRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "biz1" },
+            "steps": [{ "replicas": 1, "pause": {} }, { "replicas": "100%" }],
+        },
+    });
+    rollouts.create(&PostParams::default(), &serde_json::from_value(rollout)?).await?;
+    let in_phase = async |phase: Phase| {
+        eventually(&format!("{phase:?}"), SOON, async || {
+            let status = rollouts.get("biz1").await?.status.unwrap_or_default();
+            ensure!(status.phase == Some(phase), "{status:?}");
+            Ok(status)
+        })
+        .await
+    };
+    in_phase(Phase::Idle).await?;
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), "default");
+    deployments.patch("biz1", &PatchParams::default(), &Patch::Merge(workload("0.0.2"))).await?;
+    pod_ready(pods, "0.0.2").await?;
+    let revision = in_phase(Phase::Waiting).await?.revision.context("no revision")?;
+    let abort = json!({ "metadata": { "annotations": { "modulet.koupleless.io/abort": revision } } });
+    rollouts.patch("biz1", &PatchParams::default(), &Patch::Merge(abort)).await?;
+    in_phase(Phase::Idle).await?;
+    pod_ready(pods, "0.0.1").await?;
+    rollouts.delete("biz1", &DeleteParams::default()).await?;
+    eventually("no ModuleRollout", SOON, async || {
+        ensure!(rollouts.get_opt("biz1").await?.is_none(), "it is there");
+        Ok(())
+    })
+    .await
+}
+
 /// All that needs a right: register, install, update, uninstall, fall silent twice, die.
 async fn main_job(client: &Client, base: &SimulatedBase) -> Result<()> {
     let nodes: Api<Node> = Api::all(client.clone());
@@ -204,6 +242,7 @@ async fn main_job(client: &Client, base: &SimulatedBase) -> Result<()> {
     deployments.create(&PostParams::default(), &serde_json::from_value(workload("0.0.1"))?).await?;
     pod_ready(&pods, "0.0.1").await?;
     at_once(&pods).await?;
+    given_up(client, &pods).await?;
     deployments.patch("biz1", &PatchParams::default(), &Patch::Merge(workload("0.0.2"))).await?;
     pod_ready(&pods, "0.0.2").await?;
     for _ in 0..2 {
@@ -263,7 +302,7 @@ async fn the_chart_gives_exactly_the_variables_and_rights_that_the_job_needs() -
         "rbac": { "environmentFrom": ["default"] },
         "admissionPolicy": { "enabled": true },
         "flowSchema": { "enabled": true },
-        "moduleRollouts": { "enabled": false },
+        "moduleRollouts": { "rollback": true },
         "http": {
             "enabled": true, "port": http_port, "secret": { "existingSecret": "bases" },
             "networkPolicy": { "enabled": true, "from": [{ "podSelector": {} }] },
@@ -333,6 +372,8 @@ async fn the_chart_gives_exactly_the_variables_and_rights_that_the_job_needs() -
     let record = Api::<Role>::namespaced(client.clone(), NAMESPACE).get("modulet-system:modulet-record").await?;
     granted_rights.extend(granted(&record.rules.unwrap_or_default()));
     granted_rights.extend(granted(&role.rules.unwrap_or_default()));
+    let rollback = Api::<ClusterRole>::all(client.clone()).get("modulet-system:modulet-rollback").await?;
+    granted_rights.extend(granted(&rollback.rules.unwrap_or_default()));
     let used_rights = used(&audit)?;
     let of = |a: &BTreeSet<String>, b: &BTreeSet<String>| a.difference(b).cloned().collect::<Vec<_>>();
     assert_eq!(of(&granted_rights, &used_rights), [""; 0], "granted and not needed");

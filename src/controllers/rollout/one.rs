@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     domain::{BaseId, Release},
-    k8s::rollout::{ModuleRollout, ModuleRolloutStatus},
+    k8s::rollout::{ModuleRollout, ModuleRolloutStatus, Phase},
     planning::Tracked,
 };
 
@@ -40,6 +40,12 @@ pub(super) enum Write {
 }
 
 impl Rollout {
+    /// What its bases do changes what happens next, and soon.
+    pub(super) fn is_under_way(&self) -> bool {
+        let status = self.object.object().and_then(|object| object.status.as_ref());
+        matches!(status.and_then(|status| status.phase), Some(Phase::Progressing | Phase::RollingBack))
+    }
+
     pub(super) fn release(&self, is_there: bool) -> Option<Release> {
         let object = self.object.object()?;
         let empty = ModuleRolloutStatus::default();

@@ -21,6 +21,10 @@ use crate::{
 
 /// Facts that come at once are looked at once.
 const COLLECTS: Duration = Duration::from_millis(100);
+/// A look at a release goes through all its bases: with many of them they are looked at less often, with each so much.
+const COLLECTS_PER_BASE: Duration = Duration::from_micros(250);
+/// At the least as often; and as seldom where nothing is under way, while bases tell what they always tell.
+const COLLECTS_AT_MOST: Duration = Duration::from_secs(1);
 
 /// All of them.
 #[derive(Default)]
@@ -34,6 +38,8 @@ pub struct Rollouts {
     pub(super) listing_daemon_sets: Listing<WorkloadName>,
     pub(super) releases: HashMap<WorkloadName, Option<Release>>,
     pub(super) changed: bool,
+    /// How long facts about bases are collected.
+    pub(super) collects: Duration,
     /// Events that the next plan takes along.
     pub(super) told: Vec<Effect>,
 }
@@ -50,6 +56,13 @@ impl Rollouts {
     pub fn touched(&mut self, now: Instant, schedule: &mut Schedule) {
         if !self.by_uid.is_empty() {
             schedule.wake(&Task::Rollouts, now.later(COLLECTS));
+        }
+    }
+
+    /// Something about bases or their Pods has changed.
+    pub fn bases_touched(&mut self, now: Instant, schedule: &mut Schedule) {
+        if !self.by_uid.is_empty() {
+            schedule.wake(&Task::Rollouts, now.later(self.collects.max(COLLECTS)));
         }
     }
 
@@ -156,16 +169,21 @@ impl Rollouts {
     ) -> Planned {
         let mut planned = Planned::default();
         out.append(&mut self.told);
+        let (mut bases, mut under_way) = (0_u32, false);
         for (uid, rollout) in &mut self.by_uid {
             let counts = self.by_workload.get(&rollout.workload);
             let wake = if counts == Some(uid) {
                 let facts = facts_of(&rollout.workload, self.workloads.get(&rollout.workload).cloned());
+                bases = bases.saturating_add(u32::try_from(facts.bases.len()).unwrap_or(u32::MAX));
                 rollout.plan(uid, &facts, now, &mut planned, out)
             } else {
                 rollout.stands_back(uid, counts, now, out)
             };
             wake.into_iter().for_each(|at| schedule.wake(&Task::Rollouts, at));
+            under_way |= rollout.is_under_way();
         }
+        let each = COLLECTS.saturating_add(COLLECTS_PER_BASE.saturating_mul(bases)).min(COLLECTS_AT_MOST);
+        self.collects = if under_way { each } else { COLLECTS_AT_MOST };
         self.release();
         planned
     }

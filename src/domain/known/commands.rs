@@ -83,6 +83,9 @@ impl Base {
             // A JVM that restarted without a word: what was sent to the one before is void.
             self.jvm.is_new(now);
             self.conversation.commands_uncertain();
+            // It began before its list came: what it says of that later tells of no other restart, which would have what
+            // was ordered since ordered again.
+            self.runs_since = Some(now);
         }
         for ended in all_ended {
             self.ended(ended, now);

@@ -113,3 +113,21 @@ fn a_jvm_that_runs_since_later_than_the_one_before_is_another_one() {
     w.base.runs_for(Duration::from_secs(3), w.now);
     assert!(asked(&mut w));
 }
+
+/// Its list told of the restart, and its module was ordered anew; what it says of its JVM tells of the same one.
+#[test]
+fn a_restart_that_its_list_has_told_of_is_not_another_one_when_its_health_tells_of_it() {
+    let (mut w, _old) = direct();
+    w.base.runs_for(Duration::from_secs(60), w.now);
+    w.run_for(Duration::from_secs(1));
+    w.restart_base(false);
+    w.base.listed(Vec::new(), w.now);
+    let installs = |w: &mut World| w.step().commands.iter().flat_map(Command::installs).count();
+    assert_eq!(installs(&mut w), 1);
+    w.base.runs_for(Duration::from_secs(2), w.now);
+    w.base.listed(Vec::new(), w.now + Duration::from_millis(9));
+    assert_eq!(installs(&mut w), 0, "it is at work on it");
+    w.base.runs_for(Duration::from_secs(1), w.now + Duration::from_secs(30));
+    w.base.listed(Vec::new(), w.now + Duration::from_secs(30));
+    assert_eq!(installs(&mut w), 1, "another JVM, which never had the command");
+}

@@ -2,6 +2,7 @@
 //! whatever is late, and what bases have at each moment.
 
 mod cluster;
+mod conversations;
 mod deployment;
 mod moments;
 mod properties;
