@@ -28,12 +28,6 @@ struct Write {
     result: &'static str,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Probed {
-    probe: &'static str,
-    result: &'static str,
-}
-
 /// The controller's metrics.
 #[derive(Debug)]
 pub struct Metrics {
@@ -67,7 +61,7 @@ pub struct Metrics {
     pub pods: Gauge,
     /// Bases' Nodes that were given a Pod CIDR, which they never use.
     pub nodes_with_pod_cidr: Gauge,
-    probes: Family<Probed, Counter>,
+    probes: Family<Write, Counter>,
     kubelet_requests: Family<Write, Counter>,
     /// Logs that the kubelet API hands on now.
     pub kubelet_logs: Gauge,
@@ -237,8 +231,8 @@ impl Metrics {
     }
 
     /// A probe ended.
-    pub fn probed(&self, probe: &'static str, result: &'static str) {
-        self.probes.get_or_create(&Probed { probe, result }).inc();
+    pub fn probed(&self, kind: &'static str, result: &'static str) {
+        self.probes.get_or_create(&Write { kind, result }).inc();
     }
 
     /// The kubelet API answered.

@@ -12,7 +12,10 @@ use hyper_util::{
 };
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{anyone, book::Attempt};
+use super::{
+    anyone,
+    attempt::{Attempt, Outcome},
+};
 use crate::domain::{ProbeAction, printable};
 
 /// So much of an answer's body is read (as a kubelet does).
@@ -21,31 +24,6 @@ const BODY_MAX: usize = 10 * 1024;
 const REDIRECTIONS: usize = 10;
 /// Characters of what is said of a failure.
 const SAYS_MAX: usize = 200;
-
-/// What came of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// It is well.
-    Success,
-    /// It is well, and there is something to say.
-    Warning(String),
-    /// It is not.
-    Failure(String),
-    /// It was not asked.
-    Unknown,
-}
-
-impl Outcome {
-    /// As a label.
-    pub(super) const fn word(&self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Warning(_) => "warning",
-            Self::Failure(_) => "failure",
-            Self::Unknown => "unknown",
-        }
-    }
-}
 
 /// Asks.
 pub(super) struct Asker {

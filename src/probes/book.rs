@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::ask::Outcome;
+use super::attempt::{Attempt, Outcome};
 use crate::domain::{
     BaseId, Later, PodUid, Probe, ProbeFact, ProbeKind, ProbeOrder, ProbeSays, ProbeTarget, Probes, Tally,
 };
@@ -19,19 +19,6 @@ const OPEN_TO_ONE: usize = 8;
 const LATER: Duration = Duration::from_millis(250);
 /// The same is not said again within this time.
 const SAID_FOR: Duration = Duration::from_secs(60);
-
-/// One question that is to be asked now.
-#[derive(Clone, Debug)]
-pub(super) struct Attempt {
-    id: u64,
-    base: BaseId,
-    pub(super) address: Arc<str>,
-    pub(super) probes: Arc<Probes>,
-    pub(super) kind: ProbeKind,
-    began: Instant,
-    /// The base was at work then.
-    busy: bool,
-}
 
 /// All that is asked.
 #[derive(Debug, Default)]

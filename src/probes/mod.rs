@@ -6,6 +6,7 @@
 
 mod anyone;
 mod ask;
+mod attempt;
 mod book;
 #[cfg(test)]
 mod tests;
@@ -29,8 +30,9 @@ use crate::{
     metrics::Metrics,
     tasks::Tasks,
 };
-use ask::{Asker, Outcome};
-use book::{Attempt, Book};
+use ask::Asker;
+use attempt::{Attempt, Outcome};
+use book::Book;
 
 /// Orders that wait, one for each base that changed. Full: the engine says it again.
 const QUEUE: usize = 4096;

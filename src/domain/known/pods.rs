@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{base::Base, ledger::Claim, memory::ContainerMemory, probes::Probed};
+use super::{
+    base::Base,
+    ledger::Claim,
+    memory::{ContainerMemory, Probed},
+};
 use crate::domain::{ModuleSpec, Pod, PodUid, pod::by_module_name, times::Later};
 
 /// A module whose Pod was evicted while the base could not be reached waits this long for a successor.

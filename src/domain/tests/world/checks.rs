@@ -41,7 +41,14 @@ impl World {
             let memory = &self.base.pods[&pod.uid];
             let has_run = memory.containers.get(&container.name).is_some_and(|c| c.has_run);
             let newer = has_run || memory.first_seen.is_none_or(|at| self.base.conversation.knows(at));
-            assert_eq!(said.active(), newer && fits && listed == Some(ModuleState::Activated), "{id} of {}", pod.name);
+            // What is started anew does not serve, listed or not.
+            let stays = memory.containers.get(&container.name).is_none_or(|c| c.restart.is_none());
+            assert_eq!(
+                said.active(),
+                stays && newer && fits && listed == Some(ModuleState::Activated),
+                "{id} of {}",
+                pod.name
+            );
         }
     }
 }
