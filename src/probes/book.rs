@@ -9,9 +9,7 @@ use std::{
 };
 
 use super::attempt::{Attempt, Outcome};
-use crate::domain::{
-    BaseId, Later, PodUid, Probe, ProbeFact, ProbeKind, ProbeOrder, ProbeSays, ProbeTarget, Probes, Tally,
-};
+use crate::domain::{BaseId, Later, PodUid, Probe, ProbeFact, ProbeKind, ProbeOrder, ProbeSays, ProbeTarget, Tally};
 
 /// Questions to one base at a time: one whose answers hang must not take all connections.
 const OPEN_TO_ONE: usize = 8;
