@@ -103,7 +103,7 @@ impl Server {
         .await
     }
 
-    fn probe(&self, path: &str) -> Value {
+    fn probe(path: &str) -> Value {
         json!({ "httpGet": { "path": path, "port": "web" }, "periodSeconds": 1, "failureThreshold": 2 })
     }
 
@@ -159,7 +159,7 @@ async fn a_pod_starts_is_ready_and_is_restarted_as_its_probes_say() -> Result<()
     let container = &mut pod["spec"]["containers"][0];
     container["ports"] = server.port();
     for (field, path) in [("startupProbe", "/start"), ("readinessProbe", "/ready"), ("livenessProbe", "/live")] {
-        container[field] = server.probe(path);
+        container[field] = Server::probe(path);
     }
     container["startupProbe"]["failureThreshold"] = json!(600);
     server.answers("/live", 200);
@@ -263,7 +263,7 @@ impl Release {
         let mut deployment = deployment(&self.stage, "biz1", 2, version, &limits);
         let container = &mut deployment["spec"]["template"]["spec"]["containers"][0];
         container["ports"] = self.server.port();
-        container["readinessProbe"] = self.server.probe(&format!("/{version}"));
+        container["readinessProbe"] = Server::probe(&format!("/{version}"));
         self.stage.apply(&deployment).await
     }
 
