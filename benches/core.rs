@@ -9,8 +9,8 @@ use kube::core::WatchEvent;
 use modulet::{
     api::Lean,
     domain::{
-        Base, BaseId, Container, ContainerHistory, ContainerOutcome, Content, Link, ListedModule, ModuleId, ModuleSpec,
-        ModuleState, Origin, Phase, Pod, PodOutcome, Role, Settings, WebContexts, Workload,
+        Base, BaseId, Container, ContainerHistory, ContainerOutcome, Content, Health, Link, ListedModule, ModuleId,
+        ModuleSpec, ModuleState, Origin, Phase, Pod, PodOutcome, Role, Settings, WebContexts, Workload,
     },
     k8s::{StatusWriter, status_patch},
     tunnel::{Kind, decode},
@@ -178,6 +178,7 @@ fn pod(number: usize) -> Pod {
             name,
             role: Role::Module(spec),
             history: ContainerHistory { has_run: true, ..ContainerHistory::default() },
+            probes: None,
         }]),
         deleting: None,
         evicted: false,
@@ -259,7 +260,7 @@ fn statuses(c: &mut Criterion) {
     let outcome = PodOutcome {
         uid: "00000000-0000-0000-0000-000000000001".into(),
         phase: Phase::Running,
-        containers: vec![ContainerOutcome::Active { restarts: 0 }],
+        containers: vec![ContainerOutcome::Active { restarts: 0, health: Health::Ready }],
         reachable: true,
         rejected: None,
         leaving: None,

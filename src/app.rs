@@ -21,6 +21,7 @@ use crate::{
     lead::Lead,
     metrics::Metrics,
     picture::Pictures,
+    probes::Prober,
     tasks::{TaskEnd, Tasks},
     tunnel::{
         Topics, http as http_tunnel,
@@ -112,6 +113,7 @@ impl Parts {
         let (written_to, written) = mpsc::channel(FACTS);
         let (read_to, read) = mpsc::channel(FACTS);
         let (tunnel_to, tunnel) = mpsc::channel(FACTS);
+        let (probed_to, probed) = mpsc::channel(FACTS);
         let topics = Topics::new(&config.env);
         let lead = if config.leader_election { Lead::standby() } else { Lead::alone() };
         // Where there is no broker it is as if it were always there.
@@ -167,10 +169,12 @@ impl Parts {
         let edges = Edges {
             tunnel,
             watched,
+            probed,
             written,
             read,
             reader: Reader::start(&mut tasks, client.clone(), read_to, Arc::clone(&metrics)),
             commands,
+            prober: Prober::start(&mut tasks, probed_to, Arc::clone(&metrics), lead.clone())?,
             background,
             record,
             events: events.clone(),
@@ -263,12 +267,13 @@ mod tests {
         let watches = names.iter().filter(|name| name.starts_with("watch of ")).count();
         assert_eq!(watches, api::Watched::COUNT);
         let writers = ["writer of background", "writer of events", "writer of record", "writer of writes"];
-        for other in
-            [ENGINE, ELECTION, "HTTP server", "reader", "tunnel", "version of the API server"].iter().chain(&writers)
+        for other in [ENGINE, ELECTION, "HTTP server", "probes", "reader", "tunnel", "version of the API server"]
+            .iter()
+            .chain(&writers)
         {
             assert!(names.iter().any(|name| name == other), "{other} is not among {names:?}");
         }
-        assert_eq!(names.len(), watches + 10, "{names:?}");
+        assert_eq!(names.len(), watches + 11, "{names:?}");
         for name in &names {
             let mut parts = parts().await;
             parts.tasks.break_off(name);

@@ -3,7 +3,9 @@
 mod http_tunnel;
 mod kubelet;
 mod mqtt;
+mod probes;
 mod reports;
+mod words;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -14,7 +16,7 @@ use crate::{
     api::Hooks,
     check::Subcommand,
     domain::Settings,
-    k8s::{ModuleUrls, UrlPrefix, names},
+    k8s::{ModuleUrls, ProbeRules, UrlPrefix},
     kubelet::KubeletConfig,
     telemetry::LogFormat,
     tunnel::{AddressRanges, http::HttpConfig, mqtt::MqttConfig},
@@ -22,7 +24,9 @@ use crate::{
 use http_tunnel::HttpTunnelArgs;
 use kubelet::KubeletArgs;
 use mqtt::MqttArgs;
+use probes::ProbeArgs;
 use reports::ReportArgs;
+use words::{parse_client_id, parse_env, random_id};
 
 /// The kubelet for modules: makes every Koupleless base a Kubernetes Node and every module a Pod on it.
 ///
@@ -132,6 +136,9 @@ pub struct Args {
     shared_module_names: SharedModuleNames,
 
     #[command(flatten)]
+    probes: ProbeArgs,
+
+    #[command(flatten)]
     reports: ReportArgs,
 
     #[command(subcommand)]
@@ -224,6 +231,8 @@ pub struct Config {
     pub settings: Settings,
     /// Where modules may come from.
     pub module_urls: ModuleUrls,
+    /// Which probes are done.
+    pub probes: ProbeRules,
     /// Where bases are.
     pub base_addresses: AddressRanges,
     /// Module names of several namespaces.
@@ -259,6 +268,7 @@ impl From<Args> for Config {
             zone_per_base: args.zone_per_base,
             env_taint: args.env_taint,
             module_urls: ModuleUrls::new(args.module_urls),
+            probes: args.probes.rules(),
             base_addresses,
             shared_module_names: args.shared_module_names,
             hooks: args.reports.hooks(),
@@ -272,27 +282,6 @@ impl From<Args> for Config {
             },
         }
     }
-}
-
-fn parse_env(env: &str) -> Result<String, String> {
-    let env = if env.is_empty() { "dev".to_owned() } else { env.to_lowercase() };
-    let fits = env.len() <= 30 && !env.contains('.') && names::is_label_value(&env) && !env.contains('_');
-    if fits { Ok(env) } else { Err("use up to 30 letters, digits and '-': it becomes part of Node names".to_owned()) }
-}
-
-fn parse_client_id(id: &str) -> Result<String, String> {
-    if id.is_empty() {
-        Err("it must not be empty; leave it out for a random one".to_owned())
-    } else {
-        Ok(id.to_owned())
-    }
-}
-
-/// Unlike those of other controllers started at the same moment.
-fn random_id() -> String {
-    use std::hash::{BuildHasher, Hasher};
-    let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
-    format!("modulet-{random:016x}")
 }
 
 #[cfg(test)]

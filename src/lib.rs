@@ -40,6 +40,7 @@ pub mod metrics;
 pub mod picture;
 #[cfg_attr(not(test), deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice))]
 pub mod planning;
+pub mod probes;
 pub mod renewed;
 pub mod said;
 pub mod serving;

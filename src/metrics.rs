@@ -61,6 +61,7 @@ pub struct Metrics {
     pub pods: Gauge,
     /// Bases' Nodes that were given a Pod CIDR, which they never use.
     pub nodes_with_pod_cidr: Gauge,
+    probes: Family<Write, Counter>,
     kubelet_requests: Family<Write, Counter>,
     /// Logs that the kubelet API hands on now.
     pub kubelet_logs: Gauge,
@@ -97,6 +98,7 @@ impl Metrics {
             watch_errors: Counter::default(),
             pods: Gauge::default(),
             nodes_with_pod_cidr: Gauge::default(),
+            probes: Family::default(),
             kubelet_requests: Family::default(),
             kubelet_logs: Gauge::default(),
             bound_to_command: seconds(),
@@ -137,6 +139,7 @@ impl Metrics {
         registry.register("bases_suspected", "1 while most bases are silent at once and nobody is given up", suspected);
         registry.register("broker_errors", "Failed or lost connections to the broker", metrics.broker_errors.clone());
         registry.register("watch_errors", "Watches of the API server that failed", metrics.watch_errors.clone());
+        registry.register("probes", "Probes of modules, by kind and result", metrics.probes.clone());
         registry.register(
             "kubelet_requests",
             "Requests to the kubelet API, by endpoint and result",
@@ -175,9 +178,18 @@ impl Metrics {
 
     /// Prometheus sees an increase only of what was there before.
     fn begin_at_zero(&self) {
-        for queue in
-            ["commands", "writes", "background", "record", "exchanges", "bases", "events", "events_of_one", "reports"]
-        {
+        for queue in [
+            "commands",
+            "writes",
+            "background",
+            "record",
+            "exchanges",
+            "bases",
+            "events",
+            "events_of_one",
+            "reports",
+            "probes",
+        ] {
             drop(self.overflows.get_or_create(&Named { name: queue }));
         }
         for kind in ["pod_status", "pod_delete", "node", "lease", "record"] {
@@ -216,6 +228,11 @@ impl Metrics {
     /// A queue was full.
     pub fn overflow(&self, queue: &'static str) {
         self.overflows.get_or_create(&Named { name: queue }).inc();
+    }
+
+    /// A probe ended.
+    pub fn probed(&self, kind: &'static str, result: &'static str) {
+        self.probes.get_or_create(&Write { kind, result }).inc();
     }
 
     /// The kubelet API answered.

@@ -12,7 +12,7 @@ use http::Method;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use modulet::{
-    domain::{BaseInfo, ContainerOutcome, Phase, PodOutcome, Reachability},
+    domain::{BaseInfo, ContainerOutcome, Health, Phase, PodOutcome, Reachability},
     k8s::{NodeWriter, Ready, StatusWriter, names, status_patch},
 };
 use serde::Serialize;
@@ -273,7 +273,7 @@ pub(crate) fn active(pod: &Pod, restarts: u32) -> Value {
     let outcome = PodOutcome {
         uid: uid.as_str().into(),
         phase: Phase::Running,
-        containers: vec![ContainerOutcome::Active { restarts }],
+        containers: vec![ContainerOutcome::Active { restarts, health: Health::Ready }],
         reachable: true,
         rejected: None,
         leaving: None,

@@ -1,6 +1,6 @@
 //! What the status of a Pod should say.
 
-use super::{PodUid, Reason};
+use super::{Health, PodUid, Reason};
 
 /// A Pod's phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,12 +42,12 @@ pub struct PodOutcome {
 }
 
 impl PodOutcome {
-    /// All its modules are active, and that can be known.
+    /// All its modules are active and their probes succeed, and that can be known.
     pub fn ready(&self) -> bool {
         self.reachable
             && self.leaving.is_none()
-            && self.containers.iter().any(ContainerOutcome::active)
-            && self.containers.iter().all(|c| c.active() || *c == ContainerOutcome::SideCar)
+            && self.containers.iter().any(ContainerOutcome::ready)
+            && self.containers.iter().all(|c| c.ready() || *c == ContainerOutcome::SideCar)
     }
 }
 
@@ -67,6 +67,8 @@ pub enum ContainerOutcome {
     Active {
         /// Starts after the first.
         restarts: u32,
+        /// What its probes say.
+        health: Health,
     },
     /// Not serving.
     Waiting {
@@ -90,5 +92,15 @@ impl ContainerOutcome {
     /// Whether the module serves.
     pub fn active(&self) -> bool {
         matches!(self, Self::Active { .. })
+    }
+
+    /// It serves, and its startup probe has succeeded.
+    pub fn started(&self) -> bool {
+        matches!(self, Self::Active { health: Health::NotReady | Health::Ready, .. })
+    }
+
+    /// It serves, and its readiness probe succeeds.
+    pub fn ready(&self) -> bool {
+        matches!(self, Self::Active { health: Health::Ready, .. })
     }
 }

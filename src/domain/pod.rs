@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::module::ModuleSpec;
+use super::{module::ModuleSpec, probe::Probes};
 
 /// `metadata.uid`: names of Pods are used again, uids are not.
 pub type PodUid = Arc<str>;
@@ -38,6 +38,8 @@ pub struct Container {
     pub role: Role,
     /// What the Pod's status tells of the container's past.
     pub history: ContainerHistory,
+    /// What it is asked while its module is active.
+    pub probes: Option<Arc<Probes>>,
 }
 
 /// What a container is to the base.
@@ -63,6 +65,7 @@ impl Container {
 
 /// A container's past as its Pod's status records it: the memory that survives a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct ContainerHistory {
     /// The container has run at some time.
     pub has_run: bool,
@@ -72,6 +75,10 @@ pub struct ContainerHistory {
     pub failed: bool,
     /// It waits because this context path is taken.
     pub kept_out: Option<String>,
+    /// It runs, and has started as far as its probe is concerned;
+    pub started: bool,
+    /// and it is ready.
+    pub ready: bool,
 }
 
 /// A Pod bound to a base's Node.

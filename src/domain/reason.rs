@@ -39,11 +39,13 @@ pub enum Reason {
     Replacing,
     /// All places of the base are taken by commands that take long.
     BaseBusy,
+    /// A probe failed, so it is started anew (a kubelet's word).
+    Unhealthy,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Installing,
         Self::Switching,
         Self::Held,
@@ -62,6 +64,7 @@ impl Reason {
         Self::VersionInUse,
         Self::Replacing,
         Self::BaseBusy,
+        Self::Unhealthy,
     ];
 
     /// The one with this word.
@@ -81,6 +84,7 @@ impl Reason {
                 | Self::UninstallFailed
                 | Self::WebContextInUse
                 | Self::VersionInUse
+                | Self::Unhealthy
         )
     }
 
@@ -105,6 +109,7 @@ impl Reason {
             Self::VersionInUse => "VersionInUse",
             Self::Replacing => "Replacing",
             Self::BaseBusy => "BaseBusy",
+            Self::Unhealthy => "Unhealthy",
         }
     }
 }

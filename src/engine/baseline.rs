@@ -49,7 +49,12 @@ impl State {
         });
         let peers = self.peers.templates(&self.config.env).map(|(template, meta)| (Kind::Deployment, template, meta));
         let ip = state.base.info.as_ref().and_then(|info| info.ip.as_deref());
-        let sources = Sources { referred: &self.references.known, ip, urls: &self.config.module_urls };
+        let sources = Sources {
+            referred: &self.references.known,
+            ip,
+            urls: &self.config.module_urls,
+            probes: &self.config.probes,
+        };
         daemons
             .chain(peers)
             .filter(|(_, template, _)| template.spec.as_ref().is_some_and(|spec| admits(spec, &node)))

@@ -5,9 +5,10 @@ use tokio::sync::mpsc;
 use super::state::State;
 use crate::{
     api::{EventSink, Read, Reader, ReportSink, Watched, WriteError, Writer, Written},
-    domain::BaseId,
+    domain::{BaseId, ProbeFact},
     metrics::Metrics,
     planning::{Effect, Lane},
+    probes::Prober,
     tunnel::{self, Sender, Via},
 };
 
@@ -17,6 +18,8 @@ pub struct Edges {
     pub tunnel: mpsc::Receiver<tunnel::Event>,
     /// Changes of Kubernetes objects.
     pub watched: mpsc::Receiver<Watched>,
+    /// News of probes.
+    pub probed: mpsc::Receiver<ProbeFact>,
     /// Ends of writes.
     pub written: mpsc::Receiver<Written>,
     /// Ends of reads.
@@ -25,6 +28,8 @@ pub struct Edges {
     pub reader: Reader,
     /// Commands to bases.
     pub commands: Commands,
+    /// What is probed.
+    pub prober: Prober,
     /// Statuses, Nodes, deletions.
     pub writer: Writer,
     /// Leases and ledgers.
@@ -64,6 +69,8 @@ impl Commands {
 pub(super) enum NotTaken {
     /// Commands to this base are lost.
     Command(BaseId),
+    /// What is to be probed on this base is lost.
+    Probes(BaseId),
     /// This write has failed.
     Write(Written),
 }
@@ -79,6 +86,13 @@ impl Edges {
                     if !commands.send(base.clone(), command) {
                         metrics.overflow("commands");
                         not_taken.push(NotTaken::Command(base));
+                    }
+                }
+                Effect::Probe(order) => {
+                    let base = order.base.clone();
+                    if !self.prober.send(order) {
+                        metrics.overflow("probes");
+                        not_taken.push(NotTaken::Probes(base));
                     }
                 }
                 Effect::Write(lane, key, request) => {
@@ -111,12 +125,14 @@ impl Edges {
     }
 
     /// How many entries wait in each queue.
-    pub(super) fn depths(&self) -> [(&'static str, usize); 9] {
+    pub(super) fn depths(&self) -> [(&'static str, usize); 11] {
         [
             ("tunnel", self.tunnel.len()),
             ("watched", self.watched.len()),
             ("written", self.written.len()),
             ("commands", self.commands.depth()),
+            ("probes", self.prober.depth()),
+            ("probed", self.probed.len()),
             (self.writer.name(), self.writer.depth()),
             (self.background.name(), self.background.depth()),
             (self.record.name(), self.record.depth()),
@@ -134,6 +150,7 @@ impl State {
         for end in edges.carry_out(effects, &self.metrics.clone()) {
             match end {
                 NotTaken::Command(base) => self.commands_lost(&base, now),
+                NotTaken::Probes(base) => self.probes_lost(&base, now),
                 NotTaken::Write(end) => self.written(end, now),
             }
         }

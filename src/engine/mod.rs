@@ -84,6 +84,7 @@ pub async fn run(
             Some(event) = edges.tunnel.recv() => state.tunnel(event, Instant::now()),
             Some(change) = edges.watched.recv() => state.watched(change, Instant::now()),
             Some(end) = edges.written.recv() => state.written(end, Instant::now()),
+            Some(fact) = edges.probed.recv() => state.probed(&fact, Instant::now()),
             Some(end) = edges.read.recv() => state.reference_read(end, Instant::now()),
         }
         take_in(&mut state, &mut edges);
@@ -128,6 +129,10 @@ fn take_in(state: &mut State, edges: &mut Edges) {
             state.watched(change, now);
             room = room.saturating_sub(1);
         }
+        if let Ok(fact) = edges.probed.try_recv() {
+            state.probed(&fact, now);
+            room = room.saturating_sub(1);
+        }
         if before == room {
             break;
         }
@@ -167,7 +172,7 @@ async fn farewell(state: &mut State, edges: &mut Edges) {
 impl State {
     /// Decides on every base that something happened to or whose time has come, and on what concerns all of them.
     fn plan(&mut self, now: Instant) -> Vec<Effect> {
-        let mut out = Vec::new();
+        let mut out = std::mem::take(&mut self.probe_notes);
         self.see_revisions(now);
         let (mut peers, mut references, mut rollouts) = (false, false, false);
         while let Some(task) = self.schedule.due(now) {

@@ -27,12 +27,12 @@ use crate::{
     k8s::{Revisions, typical_base},
     metrics::Metrics,
     picture::Pictures,
-    planning::{Listing, Schedule, Task},
+    planning::{Effect, Listing, Schedule, Task},
     tunnel::{Topics, Via},
 };
 
-/// A base whose commands found no room is looked at again after this time.
-const WITHOUT_ROOM: Duration = Duration::from_secs(1);
+/// A base whose commands or probes found no room is looked at again after this time.
+pub(super) const WITHOUT_ROOM: Duration = Duration::from_secs(1);
 
 /// All state of the engine.
 pub(super) struct State {
@@ -77,6 +77,8 @@ pub(super) struct State {
     pub(super) contexts: WebContexts,
     /// Bases that wait for another one that tries a version.
     pub(super) waiting_for_trials: HashSet<BaseId>,
+    /// Events about probes that are to be told at the next turn.
+    pub(super) probe_notes: Vec<Effect>,
     pub(super) pictures: Arc<Pictures>,
     /// Somebody looks, and of these bases there is no picture yet.
     pub(super) untaken_pictures: Option<Vec<BaseId>>,
@@ -119,6 +121,7 @@ impl State {
             notes: Notes::default(),
             contexts: WebContexts::default(),
             waiting_for_trials: HashSet::new(),
+            probe_notes: Vec::new(),
             pictures: Arc::default(),
             untaken_pictures: None,
         }

@@ -27,6 +27,11 @@ pub const TRACE_MAX: usize = 63;
 /// Longest `terminationGracePeriodSeconds` and `lifecycle.preStop.sleep`; what is longer counts as this.
 pub const WAIT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// Longest `timeoutSeconds` of a probe; what is longer counts as this. Its connection is taken from the others.
+pub const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// All headers of a probe together, in bytes.
+pub const PROBE_HEADERS_MAX: usize = 8 * 1024;
+
 /// Seconds of a Pod's spec as a time to wait: none below zero, and never longer than [`WAIT_MAX`].
 pub(super) fn wait(seconds: i64) -> Duration {
     u64::try_from(seconds).map_or(Duration::ZERO, Duration::from_secs).min(WAIT_MAX)

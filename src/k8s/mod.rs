@@ -12,6 +12,7 @@ pub mod names;
 mod node;
 mod pod;
 mod pressure;
+mod probe;
 mod record;
 pub mod rollout;
 mod status;
@@ -28,6 +29,7 @@ pub use node::{
 };
 pub use pod::{component, keep_wanted_annotations, pod_from};
 pub use pressure::{MEMORY_PRESSURE_TAINT, METASPACE_ENOUGH, METASPACE_LOW, memory_pressure, node_says_metaspace_low};
+pub use probe::ProbeRules;
 pub use record::{
     Ordered, Saved, foreign_format, ledger_entry, ledgers_in, ledgers_name, ledgers_number, ordered_entry, ordered_in,
     ordered_name, record_object, writer_entry, writer_of,

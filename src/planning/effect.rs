@@ -2,7 +2,7 @@
 
 use crate::{
     api::{Key, Note, Report, Request},
-    domain::{BaseId, Command},
+    domain::{BaseId, Command, ProbeOrder},
     k8s::Reference,
     tunnel::Via,
 };
@@ -12,6 +12,8 @@ use crate::{
 pub enum Effect {
     /// Send a command to a base, over this tunnel.
     Tell(Via, BaseId, Command),
+    /// Probe what is on a base.
+    Probe(ProbeOrder),
     /// Write to the API server; the end comes back as a fact with the same key, whatever happens.
     Write(Lane, Key, Request),
     /// Write an Event.

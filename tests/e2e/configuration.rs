@@ -102,6 +102,8 @@ async fn help_names_every_option_and_its_variable_as_the_documents_do() -> Resul
         ("--module-urls", "MODULET_MODULE_URLS"),
         ("--base-addresses", "MODULET_BASE_ADDRESSES"),
         ("--shared-module-names", "MODULET_SHARED_MODULE_NAMES"),
+        ("--probes", "MODULET_PROBES"),
+        ("--probe-hosts", "MODULET_PROBE_HOSTS"),
     ] {
         assert!(text.contains(&format!(" {option} ")), "{option} is not in:\n{text}");
         let named = [format!("[env: {variable}="), format!("[env: {variable}]")];

@@ -49,6 +49,7 @@ mod module_rollout_required;
 mod nodes;
 mod ordinary;
 mod peers;
+mod probes;
 mod quick_start;
 mod quiet;
 mod real_base;

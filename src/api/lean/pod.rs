@@ -1,10 +1,10 @@
 //! What is read of a Pod's spec.
 
 use k8s_openapi::api::core::v1::{
-    Affinity, Container, EnvFromSource, EnvVar, EphemeralContainer, Lifecycle, PodAffinityTerm, PodAntiAffinity,
-    PodReadinessGate, PodSpec, Probe, Volume,
+    Affinity, Container, ContainerPort, EnvFromSource, EnvVar, EphemeralContainer, ExecAction, Lifecycle,
+    PodAffinityTerm, PodAntiAffinity, PodReadinessGate, PodSpec, Probe, Volume,
 };
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 
 use crate::k8s::names;
 
@@ -82,9 +82,10 @@ fn zones(affinity: Option<LeanAffinity>, constraints: Option<Vec<Term>>) -> Opti
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct LeanContainer {
-    liveness_probe: Option<IgnoredAny>,
-    readiness_probe: Option<IgnoredAny>,
-    startup_probe: Option<IgnoredAny>,
+    liveness_probe: Option<Probe>,
+    readiness_probe: Option<Probe>,
+    startup_probe: Option<Probe>,
+    ports: Option<Vec<ContainerPort>>,
     #[serde(default)]
     name: String,
     image: Option<String>,
@@ -96,11 +97,19 @@ struct LeanContainer {
 
 impl From<LeanContainer> for Container {
     fn from(container: LeanContainer) -> Self {
-        let probe = |there: Option<IgnoredAny>| there.map(|_| Probe::default());
+        // That a probe is a command is enough; only a probe names ports.
+        let probe = |probe: Option<Probe>| {
+            probe.map(|probe| Probe { exec: probe.exec.map(|_| ExecAction::default()), ..probe })
+        };
+        let probed = [&container.liveness_probe, &container.readiness_probe, &container.startup_probe];
+        let probed = probed.iter().any(|probe| probe.is_some());
+        let mut ports = container.ports.filter(|_| probed);
+        ports.iter_mut().for_each(|ports| ports.retain(|port| port.name.is_some()));
         Self {
             liveness_probe: probe(container.liveness_probe),
             readiness_probe: probe(container.readiness_probe),
             startup_probe: probe(container.startup_probe),
+            ports,
             name: container.name,
             image: container.image,
             args: container.args,

@@ -9,6 +9,7 @@ mod module;
 mod orders;
 mod outcomes;
 mod plan;
+mod probing;
 mod reconcile;
 mod replace;
 mod step;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Instant};
 use super::context::{Context, lingers_until, pre_stop_ends};
 use crate::domain::{
     Base, Claim, Container, Ledger, ListedModule, ModuleId, ModuleSpec, ModuleState, Pod, Reason, Workload,
-    known::{Replacement, is_in_release},
+    known::{Replacement, Restart, is_in_release},
     times::Later,
 };
 
@@ -195,6 +195,18 @@ impl<'c, 'l> Module<'c, 'l> {
     /// Another version serves.
     pub(super) fn has_successor(&self, id: &ModuleId) -> bool {
         self.active().iter().any(|version| *version != id.version)
+    }
+
+    /// Its module is started anew for the Pod, because a probe failed: it goes, and comes again.
+    pub(super) fn restart(&self, pod: &Pod, id: &ModuleId) -> Option<&'c Restart> {
+        let restart = self.cx.memory(pod).containers.get(&id.name)?.restart.as_deref()?;
+        let asks = pod.is_live() && pod.held_back.is_none() && pod.modules().any(|spec| spec.id == *id);
+        (asks && self.held_by(&pod.workload, id).is_none()).then_some(restart)
+    }
+
+    /// Whether a listed version goes, to be started anew.
+    pub(super) fn is_restarted(&self, id: &ModuleId) -> bool {
+        self.cx.pods_of(self.name).iter().any(|pod| self.restart(pod, id).is_some())
     }
 
     /// A superseded version may finish its requests until its Pod's grace period is over.

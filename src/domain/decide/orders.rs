@@ -28,7 +28,7 @@ pub(super) fn next_command(cx: &Context<'_>, name: &str, ledger: &Ledger, plan: 
     }
     let module = Module::new(cx, name, ledger);
     for listed in module.listed().filter(|m| m.state != ModuleState::Resolved && ledger.installed(&m.id)) {
-        if !module.is_kept(&listed.id) || makes_room(&module, &listed.id) {
+        if !module.is_kept(&listed.id) || makes_room(&module, &listed.id) || module.is_restarted(&listed.id) {
             match base.failures.of_uninstall(&listed.id).filter(|f| f.retry_at > cx.now) {
                 Some(failure) => plan.wake_at(failure.retry_at),
                 None => return Some(Command::Uninstall(listed.id.clone())),
@@ -51,6 +51,10 @@ pub(super) fn next_command(cx: &Context<'_>, name: &str, ledger: &Ledger, plan: 
         }
         if web::is_kept_out(&module, want) {
             continue; // until the other version goes
+        }
+        if let Some(restart) = module.restart(want.pod, id).filter(|restart| restart.at > cx.now) {
+            plan.wake_at(restart.at);
+            continue;
         }
         if let Some(retry_at) = backs_off_until(cx, want) {
             plan.wake_at(retry_at);

@@ -4,7 +4,7 @@ use super::{
     context::{Context, lingers_until, pre_stop_ends},
     module::{Module, Want},
     plan::Plan,
-    replace, why,
+    probing, replace, why,
 };
 use crate::domain::{
     Container, ContainerOutcome, Content, Ledger, ModuleSpec, Phase, Pod, PodOutcome, Reachability, Reason, Role,
@@ -147,8 +147,12 @@ fn container_outcome(
     };
     let module = Module::new(cx, &spec.id.name, ledger);
     let knows = past.has_run || memory.first_seen.is_none_or(|at| cx.base.conversation.knows(at));
+    if let Some(restart) = module.restart(pod, &spec.id) {
+        return probing::why(restart, restarts);
+    }
     if module.serves(&Want { pod, spec }) && knows {
-        return ContainerOutcome::Active { restarts };
+        let health = past.probed.health(container.probes.as_deref());
+        return ContainerOutcome::Active { restarts, health };
     }
     if let Some(holder) = module.held_by(&pod.workload, &spec.id) {
         let message = why::describe_holder(cx, &spec.id, holder);

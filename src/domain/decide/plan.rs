@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use crate::domain::{Command, Ledger, Lesson, ModuleId, PodOutcome, PodUid, known::Replacement};
+use crate::domain::{Command, Ledger, Lesson, ModuleId, PodOutcome, PodUid, ProbeTarget, known::Replacement};
 
 /// Everything to be done for one base now, and when to look again.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,6 +23,8 @@ pub struct Plan {
     pub lessons: Vec<Lesson>,
     /// It waits for what another base shows.
     pub waits_for_a_trial: bool,
+    /// What is to be probed, in the order of its Pods.
+    pub probes: Vec<ProbeTarget>,
     /// When time alone changes the answer.
     pub wake: Option<Instant>,
     /// Updates that need the old version out of the way first, by module name.

@@ -39,6 +39,7 @@ impl Base {
         let (list_at, health_at) = self.asks_at(now);
         list_at.into_iter().chain(health_at).filter(|at| *at > now).for_each(|at| plan.wake_at(at));
         self.remember_runs(&plan, pods);
+        self.probes(&mut plan, pods, now);
         self.give_back_room();
         plan
     }

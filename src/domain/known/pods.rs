@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{base::Base, ledger::Claim};
+use super::{
+    base::Base,
+    ledger::Claim,
+    memory::{ContainerMemory, Probed},
+};
 use crate::domain::{ModuleSpec, Pod, PodUid, pod::by_module_name, times::Later};
 
 /// A module whose Pod was evicted while the base could not be reached waits this long for a successor.
@@ -42,7 +46,10 @@ impl Base {
                 memory.superseded_seen.get_or_insert(now);
             }
             for container in pod.containers() {
-                let c = memory.containers.entry(container.name.clone()).or_default();
+                let c = memory.containers.entry(container.name.clone()).or_insert_with(|| ContainerMemory {
+                    probed: Probed::shown(&container.history),
+                    ..ContainerMemory::default()
+                });
                 c.module = container.module().map(|m| m.id.clone());
                 c.has_run |= container.history.has_run;
                 c.failed |= container.history.failed;
@@ -80,6 +87,7 @@ impl Base {
             for container in pod.containers().iter().filter(|c| c.module() == Some(spec)) {
                 let memory = self.pods.entry(pod.uid.clone()).or_default();
                 let c = memory.containers.entry(container.name.clone()).or_default();
+                c.restart = None;
                 if (c.has_run || c.failed) && !repeat {
                     c.restarts = c.restarts.saturating_add(1);
                 }

@@ -101,7 +101,7 @@ fn a_module_that_disappears_is_installed_again_and_counted() {
     w.jvm.list.clear();
     w.run_for(Duration::from_secs(30));
     assert!(w.is_ready(&pod));
-    assert_eq!(w.outcomes[&pod].containers[0], ContainerOutcome::Active { restarts: 1 });
+    assert_eq!(w.outcomes[&pod].containers[0], ContainerOutcome::Active { restarts: 1, health: Health::Ready });
     assert_eq!(w.installs(), 2);
 }
 

@@ -116,6 +116,7 @@ impl World {
                 name: (*name).to_owned(),
                 role: Role::Module(spec(name, version)),
                 history: ContainerHistory::default(),
+                probes: None,
             })
             .collect();
         self.pods.push(Pod {

@@ -63,7 +63,7 @@ impl State {
         rejected.extend(held);
         state.base.admitted = state.node.object.exists();
         let link = state.link(self.last_arrival, self.suspicion.is_on(), now);
-        let plan = state.base.step(&pods, &link, &self.contexts, now);
+        let mut plan = state.base.step(&pods, &link, &self.contexts, now);
         if plan.waits_for_a_trial {
             self.waiting_for_trials.insert(id.clone());
         }
@@ -91,6 +91,7 @@ impl State {
             out.push(Effect::Tell(via, id.clone(), command.clone()));
             self.report_command(id, command, now, out);
         }
+        self.plan_probes(id, &mut plan, now, out);
         self.plan_statuses(id, &plan.pods, now, out);
         rejected.iter().for_each(|outcome| self.plan_status(id, outcome, now, out));
         self.plan_deletions(id, &plan, reachability, now, out);

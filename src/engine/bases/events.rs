@@ -93,8 +93,13 @@ impl PodState {
                     let message = format!("container {module} is no module (its image is no URL) and is not run");
                     (true, "SideCarIgnored", message)
                 }
-                // Reported when the command goes out.
-                ContainerOutcome::Waiting { reason: Reason::Installing | Reason::Switching, .. } => continue,
+                // Reported when the command goes out, or by the probe.
+                ContainerOutcome::Waiting {
+                    reason: Reason::Installing | Reason::Switching | Reason::Unhealthy,
+                    ..
+                } => {
+                    continue;
+                }
                 ContainerOutcome::Waiting { reason, message, .. } => {
                     let expected =
                         matches!(reason, Reason::Held | Reason::AwaitingBatch | Reason::Replacing | Reason::BaseBusy);

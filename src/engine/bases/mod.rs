@@ -5,6 +5,7 @@ mod events;
 mod lease;
 mod neighbours;
 mod node;
+mod probes;
 mod silence;
 mod statuses;
 

@@ -4,5 +4,6 @@ mod messages;
 mod nodes;
 mod objects;
 mod pods;
+mod probes;
 mod start;
 mod surroundings;

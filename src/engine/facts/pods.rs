@@ -128,8 +128,9 @@ impl State {
     /// The Pod as the core sees it, with what is known now.
     fn view(&self, object: &core::Pod, base: &BaseId) -> Pod {
         let ip = self.bases.get(base).and_then(|b| b.base.info.as_ref()).and_then(|i| i.ip.as_deref());
-        let urls = &self.config.module_urls;
-        let mut pod = pod_from(object, &self.revisions, &Sources { referred: &self.references.known, ip, urls });
+        let (urls, probes) = (&self.config.module_urls, &self.config.probes);
+        let mut pod =
+            pod_from(object, &self.revisions, &Sources { referred: &self.references.known, ip, urls, probes });
         let template = Template::of(&object.metadata);
         (pod.held_back, pod.lingers) = (self.held_back(&template, base), self.lingers(&template));
         pod

@@ -48,6 +48,8 @@ pub(in crate::engine) struct BaseState {
     /// Tells the ledger that is on record, and the one that is being written or waits for it.
     pub(in crate::engine) saved_mark: u64,
     pub(in crate::engine) noted_mark: u64,
+    /// Tells what was last said to be probed on it; 0: nothing is.
+    pub(in crate::engine) probed_mark: u64,
 }
 
 /// Whether a base over HTTP can be told to switch from one version to another.
@@ -82,6 +84,7 @@ impl BaseState {
             was_here: false,
             saved_mark: mark(&Ledger::default()),
             noted_mark: mark(&Ledger::default()),
+            probed_mark: 0,
             switching: Switching::default(),
         }
     }

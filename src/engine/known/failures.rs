@@ -87,7 +87,7 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Phase, Rejection};
+    use crate::domain::{Health, Phase, Rejection};
 
     fn outcome(containers: Vec<ContainerOutcome>, rejected: Option<Rejection>) -> PodOutcome {
         PodOutcome { uid: "uid".into(), phase: Phase::Pending, containers, reachable: true, rejected, leaving: None }
@@ -112,7 +112,7 @@ mod tests {
             assert_eq!(new(waiting(Reason::InstallFailed, &format!("at {restarts}"), restarts)), [""; 0]);
         }
         assert_eq!(new(waiting(Reason::ModuleMismatch, "other", 50)), ["ModuleMismatch"]);
-        assert_eq!(new(ContainerOutcome::Active { restarts: 50 }), [""; 0]);
+        assert_eq!(new(ContainerOutcome::Active { restarts: 50, health: Health::Ready }), [""; 0]);
         assert_eq!(new(waiting(Reason::InstallFailed, "again", 51)), ["InstallFailed"]);
     }
 

@@ -12,6 +12,7 @@ mod metaspace;
 mod neighbours;
 mod objects;
 mod pictures;
+mod probes;
 mod properties;
 mod record;
 mod scene;

@@ -19,10 +19,11 @@ use super::api_server::{ApiServer, Kind};
 use crate::{
     api::{EventSink, Key, Reader, Request, Seen, Watched, Writer, Written},
     config::{Args, Config},
-    domain::{BaseId, Command, ModuleId, ModuleState},
+    domain::{BaseId, Command, ModuleId, ModuleState, ProbeOrder},
     engine::{Commands, Edges, state::State},
     k8s::{Ordered, ordered_entry, ordered_name, record_object},
     metrics::Metrics,
+    probes::Prober,
     tunnel::{Event, Sender, Topics},
 };
 use writes::describe;
@@ -39,6 +40,8 @@ pub(crate) struct Scene {
     commands: mpsc::Receiver<(BaseId, Command)>,
     /// Commands on their way to their bases.
     pub(crate) sent: VecDeque<(String, Command)>,
+    /// What is to be probed.
+    pub(crate) probes: mpsc::Receiver<ProbeOrder>,
     writes: Vec<mpsc::Receiver<(Key, Request)>>,
     /// Writes without an answer, and what they are called.
     pub(crate) open: Vec<(String, Key, Request)>,
@@ -67,13 +70,16 @@ impl Scene {
         let (sender, commands) = Sender::new();
         let (events, events_kept) = EventSink::new(Arc::clone(&metrics));
         let (reader, reader_kept) = Reader::new();
+        let (prober, probes) = Prober::new();
         let edges = Edges {
             tunnel: mpsc::channel(1).1,
             watched: mpsc::channel(1).1,
+            probed: mpsc::channel(1).1,
             written: mpsc::channel(1).1,
             read: mpsc::channel(1).1,
             reader,
             commands: Commands { mqtt: Some(sender), http: None },
+            prober,
             writer,
             background,
             record,
@@ -87,6 +93,7 @@ impl Scene {
             now: Instant::now(),
             commands,
             sent: VecDeque::new(),
+            probes,
             writes: vec![in_record, writes, in_background],
             open: Vec::new(),
             api: ApiServer::default(),
@@ -197,6 +204,11 @@ impl Scene {
     pub(crate) fn fill_commands(&self) {
         let commands = self.edges.commands.mqtt.as_ref().unwrap();
         while commands.send(BaseId::new("somebody-else"), Command::QueryHealth) {}
+    }
+
+    /// Another order takes all the room on the way to the prober.
+    pub(crate) fn fill_probes(&self, order: &ProbeOrder) {
+        while self.edges.prober.send(order.clone()) {}
     }
 
     /// Decides on all that there is to decide on now. Returns all that went out, but for questions and Leases: commands

@@ -13,7 +13,7 @@ use std::{
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::{ModuleUrls, limits, names};
+use super::{ModuleUrls, ProbeRules, limits, names};
 use crate::domain::printable;
 use expand::expand;
 pub use reference::{Reference, Referred, references};
@@ -27,6 +27,8 @@ pub struct Sources<'a> {
     pub ip: Option<&'a str>,
     /// Where modules may come from.
     pub urls: &'a ModuleUrls,
+    /// Which probes are done.
+    pub probes: &'a ProbeRules,
 }
 
 /// Annotations that the downward API is asked for: the others need not be kept.

@@ -26,7 +26,16 @@ fn resolve(container: &Value) -> Result<(BTreeMap<String, String>, Vec<String>),
     ]);
     let pod = pod(container);
     let container = &pod.spec.as_ref().unwrap().containers[0];
-    environment(&pod, container, &Sources { referred: &referred, ip: Some("192.0.2.1"), urls: &ModuleUrls::default() })
+    environment(
+        &pod,
+        container,
+        &Sources {
+            referred: &referred,
+            ip: Some("192.0.2.1"),
+            urls: &ModuleUrls::default(),
+            probes: &ProbeRules::default(),
+        },
+    )
 }
 
 #[test]

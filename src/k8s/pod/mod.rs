@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1 as core;
 use super::{
     Owner, Revisions,
     environment::{Sources, environment, wanted_annotations},
-    limits, names,
+    limits, names, probe,
     workload::controller_of,
 };
 use crate::domain::{
@@ -64,7 +64,7 @@ pub fn pod_from(pod: &core::Pod, revisions: &Revisions, sources: &Sources<'_>) -
         shown_ready: is_shown_ready(status),
         held_back: None,
         lingers: false,
-        not_done: not_done_on_a_base(pod),
+        not_done: not_done_on_a_base(pod, sources),
         trace: trace(pod),
     }
 }
@@ -122,7 +122,9 @@ fn content(pod: &core::Pod, sources: &Sources<'_>) -> Content {
             .map(|c| {
                 let role = role(c);
                 let history = history(pod, c, &role);
-                Container { name: c.name.clone(), role, history }
+                let is_module = matches!(role, Role::Module(_));
+                let probes = is_module.then(|| probe::probes(c, sources.probes, sources.ip)).flatten();
+                Container { name: c.name.clone(), role, history, probes }
             })
             .collect(),
     )
@@ -178,7 +180,7 @@ fn module(pod: &core::Pod, container: &core::Container, sources: &Sources<'_>) -
 }
 
 /// What the Pod asks for and a base has not: nothing of it is dropped in silence.
-fn not_done_on_a_base(pod: &core::Pod) -> Vec<String> {
+fn not_done_on_a_base(pod: &core::Pod, sources: &Sources<'_>) -> Vec<String> {
     let Some(spec) = &pod.spec else { return Vec::new() };
     let mut fields = Vec::new();
     let mut named = |field: &str, names: Vec<&str>| {
@@ -186,15 +188,14 @@ fn not_done_on_a_base(pod: &core::Pod) -> Vec<String> {
             fields.push(format!("{field} ({})", printable(&names.join(", "), limits::QUOTE_MAX)));
         }
     };
-    let with = |has: fn(&core::Container) -> bool| -> Vec<&str> {
-        spec.containers.iter().filter(|c| has(c)).map(|c| c.name.as_str()).collect()
-    };
     named("initContainers", spec.init_containers.iter().flatten().map(|c| c.name.as_str()).collect());
     named("ephemeralContainers", spec.ephemeral_containers.iter().flatten().map(|c| c.name.as_str()).collect());
-    named("livenessProbe", with(|c| c.liveness_probe.is_some()));
-    named("readinessProbe", with(|c| c.readiness_probe.is_some()));
-    named("startupProbe", with(|c| c.startup_probe.is_some()));
     named("volumes", spec.volumes.iter().flatten().map(|v| v.name.as_str()).collect());
+    for container in &spec.containers {
+        let name = printable(&container.name, limits::QUOTE_MAX);
+        let refused = probe::refused(container, sources.probes, sources.ip);
+        fields.extend(refused.map(|(field, why)| format!("{field} of {name} ({why})")));
+    }
     if let Some(seconds) = spec.active_deadline_seconds {
         fields.push(format!("activeDeadlineSeconds ({seconds})"));
     }
@@ -219,6 +220,8 @@ fn history(pod: &core::Pod, container: &core::Container, role: &Role) -> Contain
         restarts: u32::try_from(status.restart_count).unwrap_or(0),
         failed: status.last_state.as_ref().is_some_and(|s| s.terminated.is_some()),
         kept_out: kept_out(status, container, role),
+        started: running && status.started == Some(true),
+        ready: running && status.ready,
     }
 }
 

@@ -2,7 +2,10 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::{super::ModuleUrls, *};
+use super::{
+    super::{ModuleUrls, ProbeRules},
+    *,
+};
 
 /// A module Pod with these changes, each at its JSON pointer.
 fn seen(changes: &[(&str, Value)]) -> Pod {
@@ -17,7 +20,8 @@ fn seen(changes: &[(&str, Value)]) -> Pod {
         let (parent, name) = path.rsplit_once('/').unwrap();
         pod.pointer_mut(parent).unwrap()[name] = value.clone();
     }
-    let sources = Sources { referred: &HashMap::new(), ip: None, urls: &ModuleUrls::default() };
+    let sources =
+        Sources { referred: &HashMap::new(), ip: None, urls: &ModuleUrls::default(), probes: &ProbeRules::default() };
     pod_from(&serde_json::from_value(pod).unwrap(), &Revisions::default(), &sources)
 }
 

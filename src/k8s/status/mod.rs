@@ -58,7 +58,7 @@ impl StatusWriter<'_> {
                 _ => None,
             });
         }
-        let (containers_ready, why) = containers_ready(outcome);
+        let (containers_ready, why) = containers_ready(outcome, pod);
         let gates = pod.spec.iter().filter_map(|s| s.readiness_gates.as_ref()).flatten();
         let closed: Vec<_> = gates
             .map(|g| g.condition_type.as_str())
@@ -118,8 +118,8 @@ impl StatusWriter<'_> {
                     // Only what runs: whoever changes the image waits for this to follow.
                     image_id: if outcome.active() { image.to_string() } else { String::new() },
                     image: image.into_owned(),
-                    ready: outcome.active(),
-                    started: Some(outcome.active()),
+                    ready: outcome.ready(),
+                    started: Some(outcome.started()),
                     restart_count: old.map_or(0, |o| o.restart_count),
                     last_state: old.and_then(|o| o.last_state.clone()),
                     ..ContainerStatus::default()
@@ -134,7 +134,7 @@ impl StatusWriter<'_> {
         let old_state = old.and_then(|o| o.state.as_ref());
         let was_running = old_state.and_then(|s| s.running.as_ref());
         match outcome {
-            ContainerOutcome::Active { restarts } => {
+            ContainerOutcome::Active { restarts, .. } => {
                 // A restart may be over before any status has shown it.
                 let again = was_running.filter(|_| as_count(*restarts) > status.restart_count);
                 if let Some(running) = again {
@@ -214,7 +214,7 @@ fn is_of_a_daemon_set(pod: &Pod) -> bool {
     controller_of(&pod.metadata).is_some_and(|o| o.kind == "DaemonSet" && o.api_version.starts_with("apps/"))
 }
 
-fn containers_ready(outcome: &PodOutcome) -> (bool, Option<(&'static str, String)>) {
+fn containers_ready(outcome: &PodOutcome, pod: &Pod) -> (bool, Option<(&'static str, String)>) {
     if outcome.ready() {
         return (true, None);
     }
@@ -234,7 +234,13 @@ fn containers_ready(outcome: &PodOutcome) -> (bool, Option<(&'static str, String
         ContainerOutcome::Waiting { reason, message, .. } => Some(format!("{}: {message}", reason.as_str())),
         _ => None,
     });
-    (false, Some(("ContainersNotReady", waiting.unwrap_or_default())))
+    let names = pod.spec.iter().flat_map(|s| &s.containers).map(|c| c.name.as_str());
+    let unready = || -> Vec<&str> {
+        names.zip(&outcome.containers).filter(|(_, c)| c.active() && !c.ready()).map(|(name, _)| name).collect()
+    };
+    // A kubelet's words.
+    let says = waiting.unwrap_or_else(|| format!("containers with unready status: [{}]", unready().join(" ")));
+    (false, Some(("ContainersNotReady", says)))
 }
 
 /// A strategic merge patch of a Pod's status: conditions of other writers stay, and the uid makes

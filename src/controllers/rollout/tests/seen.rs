@@ -77,7 +77,7 @@ impl Cluster {
                     envs: BTreeMap::new(),
                     unresolved: None,
                 };
-                let container = Container { name: "biz1".to_owned(), role: Role::Module(spec), history };
+                let container = Container { name: "biz1".to_owned(), role: Role::Module(spec), history, probes: None };
                 Pod {
                     uid: pod.id.to_string().into(),
                     name: format!("default/{}", pod.id),

@@ -15,7 +15,12 @@ impl World {
             self.base.replacements.get(&id.name).is_some_and(|r| {
                 r.empties() && (r.spec.id != *id || self.base.ledger.origin(id) != Some(r.spec.origin))
             });
-        assert!(makes_room || !(active && wanted), "uninstall of {id}, which is active and wanted by a Pod");
+        let memories = self.pods.iter().filter_map(|p| self.base.pods.get(&p.uid)?.containers.get(&id.name));
+        let restarts = memories.into_iter().any(|c| c.restart.is_some());
+        assert!(
+            makes_room || restarts || !(active && wanted),
+            "uninstall of {id}, which is active and wanted by a Pod"
+        );
     }
 
     /// Nothing is installed that the next controller would not know of.
@@ -36,7 +41,14 @@ impl World {
             let memory = &self.base.pods[&pod.uid];
             let has_run = memory.containers.get(&container.name).is_some_and(|c| c.has_run);
             let newer = has_run || memory.first_seen.is_none_or(|at| self.base.conversation.knows(at));
-            assert_eq!(said.active(), newer && fits && listed == Some(ModuleState::Activated), "{id} of {}", pod.name);
+            // What is started anew does not serve, listed or not.
+            let stays = memory.containers.get(&container.name).is_none_or(|c| c.restart.is_none());
+            assert_eq!(
+                said.active(),
+                stays && newer && fits && listed == Some(ModuleState::Activated),
+                "{id} of {}",
+                pod.name
+            );
         }
     }
 }

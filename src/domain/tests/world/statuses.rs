@@ -13,8 +13,9 @@ impl World {
         }
         if let Content::Modules(containers) = &mut pod.content {
             for (container, said) in containers.iter_mut().zip(&outcome.containers) {
+                (container.history.started, container.history.ready) = (said.started(), said.ready());
                 match said {
-                    ContainerOutcome::Active { restarts } => {
+                    ContainerOutcome::Active { restarts, .. } => {
                         container.history.kept_out = None;
                         container.history.has_run = true;
                         container.history.restarts = *restarts;

@@ -49,7 +49,7 @@ impl World {
 
     pub(in crate::domain::tests) fn restarts(&self, uid: &PodUid) -> u32 {
         match self.outcomes.get(uid).and_then(|o| o.containers.first()) {
-            Some(ContainerOutcome::Active { restarts } | ContainerOutcome::Waiting { restarts, .. }) => *restarts,
+            Some(ContainerOutcome::Active { restarts, .. } | ContainerOutcome::Waiting { restarts, .. }) => *restarts,
             _ => 0,
         }
     }
