@@ -1,6 +1,8 @@
 //! The command line and the environment.
 
+mod base_pods;
 mod http_tunnel;
+mod identity;
 mod kubelet;
 mod mqtt;
 mod reports;
@@ -14,12 +16,14 @@ use crate::{
     api::Hooks,
     check::Subcommand,
     domain::Settings,
-    k8s::{ModuleUrls, UrlPrefix, names},
+    k8s::{ModuleUrls, UrlPrefix},
     kubelet::KubeletConfig,
     telemetry::LogFormat,
     tunnel::{AddressRanges, http::HttpConfig, mqtt::MqttConfig},
 };
+use base_pods::BasePodArgs;
 use http_tunnel::HttpTunnelArgs;
+use identity::{parse_client_id, parse_env, random_id};
 use kubelet::KubeletArgs;
 use mqtt::MqttArgs;
 use reports::ReportArgs;
@@ -63,6 +67,9 @@ pub struct Args {
 
     #[command(flatten)]
     kubelet: KubeletArgs,
+
+    #[command(flatten)]
+    base_pods: BasePodArgs,
 
     /// Address for /healthz, /readyz and /metrics, and, from the loopback address only, /debug/bases
     #[arg(long, env = "MODULET_HTTP_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
@@ -208,6 +215,8 @@ pub struct Config {
     pub http_tunnel: Option<HttpConfig>,
     /// The API of a kubelet for bases' Nodes; none: there is none.
     pub kubelet: Option<KubeletConfig>,
+    /// Namespaces in which bases' own Pods are told whether their modules are there.
+    pub base_pod_namespaces: Vec<String>,
     /// Address for health and metrics.
     pub http_address: SocketAddr,
     /// What to log.
@@ -252,6 +261,7 @@ impl From<Args> for Config {
             mqtt,
             http_tunnel,
             kubelet: args.kubelet.config(),
+            base_pod_namespaces: args.base_pods.base_pod_namespaces,
             http_address: args.http_address,
             log: args.log,
             log_format: args.log_format,
@@ -272,27 +282,6 @@ impl From<Args> for Config {
             },
         }
     }
-}
-
-fn parse_env(env: &str) -> Result<String, String> {
-    let env = if env.is_empty() { "dev".to_owned() } else { env.to_lowercase() };
-    let fits = env.len() <= 30 && !env.contains('.') && names::is_label_value(&env) && !env.contains('_');
-    if fits { Ok(env) } else { Err("use up to 30 letters, digits and '-': it becomes part of Node names".to_owned()) }
-}
-
-fn parse_client_id(id: &str) -> Result<String, String> {
-    if id.is_empty() {
-        Err("it must not be empty; leave it out for a random one".to_owned())
-    } else {
-        Ok(id.to_owned())
-    }
-}
-
-/// Unlike those of other controllers started at the same moment.
-fn random_id() -> String {
-    use std::hash::{BuildHasher, Hasher};
-    let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
-    format!("modulet-{random:016x}")
 }
 
 #[cfg(test)]

@@ -1,0 +1,24 @@
+//! Names of environments and of replicas.
+
+use crate::k8s::names;
+
+pub(super) fn parse_env(env: &str) -> Result<String, String> {
+    let env = if env.is_empty() { "dev".to_owned() } else { env.to_lowercase() };
+    let fits = env.len() <= 30 && !env.contains('.') && names::is_label_value(&env) && !env.contains('_');
+    if fits { Ok(env) } else { Err("use up to 30 letters, digits and '-': it becomes part of Node names".to_owned()) }
+}
+
+pub(super) fn parse_client_id(id: &str) -> Result<String, String> {
+    if id.is_empty() {
+        Err("it must not be empty; leave it out for a random one".to_owned())
+    } else {
+        Ok(id.to_owned())
+    }
+}
+
+/// Unlike those of other controllers started at the same moment.
+pub(super) fn random_id() -> String {
+    use std::hash::{BuildHasher, Hasher};
+    let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    format!("modulet-{random:016x}")
+}
