@@ -39,10 +39,9 @@ fn condition(pod: &Pod) -> Option<PodCondition> {
 }
 
 async fn says(stage: &Stage, status: &str) -> Result<PodCondition> {
-    let pod = stage.pod_until(HOST, &format!("with {GATE}={status}"), |pod| {
-        condition(pod).is_some_and(|condition| condition.status == status)
-    });
-    condition(&pod.await?).context("no condition")
+    let what = format!("with {GATE}={status}");
+    let is_so = |pod: &Pod| condition(pod).is_some_and(|condition| condition.status == status);
+    condition(&stage.pod_until(HOST, &what, is_so).await?).context("no condition")
 }
 
 async fn writes(stage: &Stage) -> Result<u64> {
