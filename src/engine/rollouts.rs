@@ -101,13 +101,17 @@ impl State {
                 going.push(revision);
             }
         }
-        let bases = pods.into_iter().filter_map(|(base, (pods, going))| {
-            let state = self.bases.get(base)?;
-            let reachable = matches!(state.reachability, None | Some(Reachability::Online | Reachability::Unknown));
-            let cluster = state.base.info.as_ref().and_then(|info| info.cluster.as_deref());
-            Some(BaseFacts { base, node: &state.node.name, cluster, reachable, pods, going })
-        });
-        RolloutFacts { workload, revisions, bases: bases.collect(), labels_of, wall: Timestamp::now() }
+        let without = self.bases.keys().filter(|base| name.kind == Kind::DaemonSet && !pods.contains_key(base));
+        let others = without.filter_map(|base| self.base_facts(base, Vec::new(), Vec::new())).collect();
+        let bases = pods.into_iter().filter_map(|(base, (pods, going))| self.base_facts(base, pods, going)).collect();
+        RolloutFacts { workload, revisions, bases, others, labels_of, wall: Timestamp::now() }
+    }
+
+    fn base_facts<'a>(&'a self, base: &'a BaseId, pods: Vec<PodFacts>, going: Vec<Arc<str>>) -> Option<BaseFacts<'a>> {
+        let state = self.bases.get(base)?;
+        let reachable = matches!(state.reachability, None | Some(Reachability::Online | Reachability::Unknown));
+        let cluster = state.base.info.as_ref().and_then(|info| info.cluster.as_deref());
+        Some(BaseFacts { base, node: &state.node.name, cluster, reachable, pods, going })
     }
 }
 

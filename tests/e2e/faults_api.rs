@@ -106,8 +106,8 @@ async fn what_we_write_bears_our_name() -> Result<()> {
     Ok(())
 }
 
-/// A service account with all rights but those that are taken away.
-async fn with_rights(stage: &Stage, verbs_on_pods: &[&str]) -> Result<PathBuf> {
+/// A service account with all rights but those that are taken away, and none for `ModuleRollout`s.
+pub(crate) async fn with_rights(stage: &Stage, verbs_on_pods: &[&str]) -> Result<PathBuf> {
     grant(stage, verbs_on_pods).await?;
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": { "name": stage.name },

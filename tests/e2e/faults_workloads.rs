@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     faults_help::{UNREACHABLE_AFTER, impatient, lasts, told_becomes},
     peers,
-    stage::{SOON, Stage, container_reason, is_ready},
+    stage::{SOON, Stage, container_reason, is_ready, module_pod},
     workloads::{Gaps, alone, bases, deployment, ready_pods, rolled_out, serving, told, told_no_more_than, workload},
 };
 
@@ -167,6 +167,45 @@ async fn a_rollout_that_is_no_deployment_can_be_undone() -> Result<()> {
     stage.apply(&replica_set(&stage, 2, "2", 0)).await?;
     alone(std::slice::from_ref(&base), "biz1", "1", SOON).await?;
     told_becomes(&base, "biz1", &["install 1", "install 2", "uninstall 1", "install 1", "uninstall 2"]).await?;
+    stage.ends_quietly().await
+}
+
+/// What OpenKruise makes for a workload: a `ControllerRevision` for each template, and Pods that name theirs in a label.
+async fn revision(stage: &Stage, kind: &str, module: &str, number: i64) -> Result<()> {
+    let owner = json!([{
+        "apiVersion": "apps.kruise.io/v1alpha1", "kind": kind, "name": module, "controller": true,
+        "uid": format!("22222222-3333-4444-5555-{module:0>12}"),
+    }]);
+    let name = format!("{module}-r{number}");
+    stage
+        .apply(&json!({
+            "apiVersion": "apps/v1", "kind": "ControllerRevision", "revision": number,
+            "metadata": { "name": name, "ownerReferences": owner, "labels": { "controller-revision-hash": name } },
+        }))
+        .await?;
+    let version = number.to_string();
+    let mut pod = module_pod(&stage.name, &format!("{module}-{number}"), &[(module, &version)]);
+    pod["metadata"]["ownerReferences"] = owner;
+    pod["metadata"]["labels"]["controller-revision-hash"] = json!(name);
+    stage.create_pod(pod).await?;
+    stage.pod_ready(&format!("{module}-{number}")).await.map(drop)
+}
+
+/// A `CloneSet` and an advanced `DaemonSet`, with stand-ins for both: the newer revision takes over, the older Pod gives way.
+#[tokio::test(flavor = "multi_thread")]
+async fn workloads_of_openkruise_are_released_by_their_revisions() -> Result<()> {
+    let stage = Stage::set_with("fault-kruise", impatient).await?;
+    let base = stage.base(BaseOptions { activation: Activation::ActivateNew, ..stage.base_options("base-1") }).await?;
+    for (kind, module) in [("CloneSet", "biz1"), ("DaemonSet", "biz2")] {
+        revision(&stage, kind, module, 1).await?;
+        revision(&stage, kind, module, 2).await?;
+        let old = format!("{module}-1");
+        stage.pod_until(&old, "superseded", |pod| container_reason(pod) == Some("BizDeactivate")).await?;
+        stage.delete_pod(&old).await?;
+        alone(std::slice::from_ref(&base), module, "2", SOON).await?;
+        told_becomes(&base, module, &["install 1", "install 2", "uninstall 1"]).await?;
+        stage.delete_pod(&format!("{module}-2")).await?;
+    }
     stage.ends_quietly().await
 }
 

@@ -1,114 +1,25 @@
 //! Releases in batches, looked at from the bases: whether each has a version at every moment, and which were told of the
 //! new one.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use kube::Api;
-use modulet::k8s::rollout::{ModuleRollout, ModuleRolloutStatus, Phase};
+use modulet::k8s::rollout::Phase;
 use modulet_testkit::{
-    base::{Activation, SimulatedBase, UrlBehaviour},
-    helm::chart,
+    base::{SimulatedBase, UrlBehaviour},
+    control_plane::ControlPlane,
+    ports::free_port,
+    proxy::Proxy,
     wait::eventually,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
-    stage::{SOON, Stage},
-    workloads::{Gaps, alone, bases, deployment, rolled_out, told, told_since},
+    module_rollout_help::{Promise, Release, V2, confirmed},
+    stage::SOON,
+    starting::kubeconfig_at,
+    workloads::{Gaps, alone, rolled_out},
 };
-
-/// Something that is not to be told would be told within this time.
-const QUIET: Duration = Duration::from_secs(2);
-
-/// What the URL of version 2 has in it.
-const V2: &str = "biz1-2";
-
-/// A workload that serves version 1 on each base, and its `ModuleRollout`.
-struct Release {
-    stage: Stage,
-    bases: Arc<Vec<SimulatedBase>>,
-}
-
-impl Release {
-    async fn set(name: &str, count: usize, how: Value) -> Result<Self> {
-        let stage = Stage::set(name).await?;
-        let definition = chart().join("definitions/modulerollouts.yaml").display().to_string();
-        stage.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &definition]).await?;
-        let bases = bases(&stage, count, Activation::ActivateNew).await?;
-        let release = Self { stage, bases };
-        release.template("1").await?;
-        rolled_out(&release.stage, "deployment/biz1").await?;
-        alone(&release.bases, "biz1", "1", SOON).await?;
-        let mut spec = json!({ "workloadRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "biz1" } });
-        how.as_object().into_iter().flatten().for_each(|(key, value)| spec[key] = value.clone());
-        let object = json!({
-            "apiVersion": "modulet.koupleless.io/v1alpha1", "kind": "ModuleRollout",
-            "metadata": { "name": "biz1" }, "spec": spec,
-        });
-        eventually("a ModuleRollout", SOON, async || release.stage.apply(&object).await).await?;
-        // A kind that is new to the cluster is looked for every 30 s.
-        release.until("looked at", |status| status.phase == Some(Phase::Idle)).await?;
-        Ok(release)
-    }
-
-    fn wanted(&self, version: &str) -> Value {
-        let all_at_once = json!({ "maxSurge": "100%", "maxUnavailable": 0 });
-        deployment(&self.stage, "biz1", self.bases.len(), version, &all_at_once)
-    }
-
-    async fn template(&self, version: &str) -> Result<()> {
-        self.stage.apply(&self.wanted(version)).await
-    }
-
-    async fn status(&self) -> Result<ModuleRolloutStatus> {
-        let api = Api::<ModuleRollout>::namespaced(self.stage.client.clone(), &self.stage.name);
-        Ok(api.get("biz1").await?.status.unwrap_or_default())
-    }
-
-    async fn until(&self, what: &str, is: impl Fn(&ModuleRolloutStatus) -> bool) -> Result<ModuleRolloutStatus> {
-        eventually(what, SOON, async || {
-            let status = self.status().await?;
-            ensure!(is(&status), "{}", json!(status));
-            Ok(status)
-        })
-        .await
-    }
-
-    async fn until_phase(&self, phase: Phase, step: u32) -> Result<ModuleRolloutStatus> {
-        self.until(&format!("{phase:?} at step {step}"), |s| s.phase == Some(phase) && s.step == step).await
-    }
-
-    /// Somebody says a word, with what the status calls the revision.
-    async fn says(&self, word: &str) -> Result<()> {
-        let revision = self.status().await?.revision.context("no revision")?;
-        let annotation = format!("modulet.koupleless.io/{word}={revision}");
-        self.stage.kubectl(&["annotate", "--overwrite", "mro/biz1", &annotation]).await?;
-        Ok(())
-    }
-
-    /// Bases that were told to install that version, ever.
-    fn touched(&self, version: &str) -> Vec<String> {
-        let install = format!("install {version}");
-        self.bases.iter().filter(|base| told(base, "biz1").contains(&install)).map(SimulatedBase::identity).collect()
-    }
-
-    /// So many bases have it, and for some time nothing else is told to anybody.
-    async fn rests_with(&self, version: &str, count: usize) -> Result<()> {
-        let before: Vec<_> = self.bases.iter().map(|base| told(base, "biz1").len()).collect();
-        assert_eq!(self.touched(version).len(), count, "{:?}", self.touched(version));
-        tokio::time::sleep(QUIET).await; // what is looked for is that nothing happens
-        for (base, before) in self.bases.iter().zip(before) {
-            let news = told_since(base, "biz1", before);
-            assert!(news.iter().all(|told| told.starts_with("uninstall")), "{}: {news:?}", base.identity());
-        }
-        Ok(())
-    }
-}
-
-fn confirmed() -> Value {
-    json!({ "steps": [{ "replicas": 1, "pause": {} }, { "replicas": "50%", "pause": {} }, { "replicas": "100%" }] })
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_in_batches_with_confirmation_and_modulet_killed_between_them() -> Result<()> {
@@ -175,27 +86,45 @@ async fn a_failure_in_the_second_batch_holds_the_rest_and_abort_leads_back() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn failures_roll_back_by_themselves_where_that_is_wanted() -> Result<()> {
+async fn failures_roll_back_by_themselves_where_that_is_wanted_and_git_that_insists_is_held() -> Result<()> {
     let mut how = confirmed();
     how["failurePolicy"] = json!({ "action": "Rollback" });
     let release = Release::set("batches-rollback", 6, how).await?;
-    let gaps = Gaps::watch(&release.bases, "biz1");
+    let promise = Promise::of(&release.stage, &release.bases, "biz1");
     for base in release.bases.iter() {
         base.set_url_behaviour(V2, UrlBehaviour::Broken { cause: "no such table".to_owned() });
     }
-    release.template("2").await?;
-    let status = release.until("back", |s| s.phase == Some(Phase::Idle) && s.rejected_revision.is_some()).await?;
-    assert_eq!(status.revision, status.stable_revision);
+    // Git applies it each second, whatever becomes of it.
+    for _ in 0..6 {
+        release.template("2").await?;
+        tokio::time::sleep(Duration::from_secs(1)).await; // what is looked for is that it is held all the time
+    }
+    let status = release.until("Blocked", |status| status.phase == Some(Phase::Blocked)).await?;
+    assert!(status.rejected_revision == status.revision && status.revision != status.stable_revision, "{status:?}");
+    release.rests_with("2", 1).await?;
+    // What failed is not tried again either.
     alone(&release.bases, "biz1", "1", SOON).await?;
-    assert_eq!(release.touched("2").len(), 1);
-    assert_eq!(gaps.found(), [] as [String; 0]);
+    release.template("1").await?;
+    let status = release.until("back", |status| status.phase == Some(Phase::Idle)).await?;
+    assert_eq!(status.revision, status.stable_revision);
+    rolled_out(&release.stage, "deployment/biz1").await?;
+    assert_eq!((release.touched("2").len(), promise.fewest(), promise.outside()), (1, 6, Vec::new()));
     release.stage.ends_quietly().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_template_takes_over_and_a_base_that_restarts_gets_what_it_had() -> Result<()> {
-    let release = Release::set("batches-second", 6, confirmed()).await?;
+async fn a_second_template_takes_over_behind_a_slow_api_server_and_a_base_that_restarts_gets_what_it_had() -> Result<()>
+{
+    let (directory, port) = (tempfile::tempdir()?, free_port()?);
+    let (kubeconfig, real) = kubeconfig_at(ControlPlane::shared().await?, directory.path(), port)?;
+    let api_server = Proxy::start(port, &real).await?;
+    let release = Release::set_with("batches-second", 6, confirmed(), |options| {
+        options.env("KUBECONFIG", kubeconfig.display().to_string())
+    })
+    .await?;
     let gaps = Gaps::watch(&release.bases, "biz1");
+    let promise = Promise::of(&release.stage, &release.bases, "biz1");
+    api_server.slow(Duration::from_millis(250));
     release.template("2").await?;
     release.until_phase(Phase::Waiting, 1).await?;
     release.says("confirm").await?;
@@ -206,6 +135,7 @@ async fn a_second_template_takes_over_and_a_base_that_restarts_gets_what_it_had(
     assert_eq!((second.len(), release.touched("2").len(), release.touched("3").len()), (3, 3, 1));
     assert_eq!(gaps.found(), [] as [String; 0], "moments at which no version was active");
     drop(gaps);
+    api_server.slow(Duration::ZERO);
 
     // One of each kind that awaits the third.
     let waits = |base: &&SimulatedBase| !release.touched("3").contains(&base.identity());
@@ -227,6 +157,7 @@ async fn a_second_template_takes_over_and_a_base_that_restarts_gets_what_it_had(
     release.says("confirm-all").await?;
     release.until("Completed", |status| status.phase == Some(Phase::Completed)).await?;
     alone(&release.bases, "biz1", "3", SOON).await?;
+    assert_eq!(promise.outside(), [""; 0]);
     release.stage.ends_quietly().await
 }
 

@@ -25,7 +25,7 @@ impl<'a> Turn<'a, '_> {
         let members = self.members();
         let total = self.total(members.len(), settled);
         let complete = if is_last {
-            self.status.released.insert(self.current.to_string(), vec![ALL.to_owned()]);
+            self.release_to_all(&members);
             members.len() >= total.min(self.workload.replicas.unwrap_or(0))
         } else {
             self.choose(&step, &members, total, settled)
@@ -63,6 +63,16 @@ impl<'a> Turn<'a, '_> {
             }
         }
         self.status.phase == Some(Phase::Progressing)
+    }
+
+    /// Of a `DaemonSet` with their names, by which a base is known that has no Pod for a moment.
+    fn release_to_all(&mut self, members: &[&BaseFacts<'_>]) {
+        let mut released = vec![ALL.to_owned()];
+        if self.is_daemon_set() {
+            released.extend(members.iter().map(|base| base.base.to_string()));
+            released.sort();
+        }
+        self.status.released.insert(self.current.to_string(), released);
     }
 
     /// Of how many bases a per cent is.
@@ -114,7 +124,8 @@ impl<'a> Turn<'a, '_> {
         }
         let most = usize::try_from(self.object.spec.max_parallel).unwrap_or(usize::MAX).max(1);
         let is_at_work = |base: &&&BaseFacts<'_>| {
-            self.memory.opened.contains(base.base) && !self.is_ready(base) && !failed.contains(base.base)
+            let is_over = self.is_ready(base) || failed.contains(base.base) || self.is_skipped(base.base);
+            self.memory.opened.contains(base.base) && !is_over
         };
         let at_work = released.iter().filter(is_at_work).count();
         let waiting: Vec<_> = released.iter().filter(|base| !self.memory.opened.contains(base.base)).collect();

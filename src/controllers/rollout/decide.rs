@@ -44,6 +44,9 @@ pub(super) fn decide(
         Suits::ByBase | Suits::ByCount(_) => None,
     };
     words::suits(&mut status, why_not.as_deref());
+    // What is held and will be no more comes in order all the same.
+    let is_let_go = object.metadata.deletion_timestamp.is_some() && !matches!(workload.suits, Suits::Refused(_));
+    let why_not = why_not.filter(|_| !is_let_go);
     let mut turn = Turn { object, steps, facts, workload, current, memory, status, now, out: &mut out };
     turn.observe();
     let is_stable = turn.status.stable_revision.as_deref() == Some(&*turn.current);

@@ -33,6 +33,8 @@ pub struct RolloutFacts<'a> {
     pub revisions: Vec<Arc<str>>,
     /// Bases with Pods of it, in any order.
     pub bases: Vec<BaseFacts<'a>>,
+    /// Bases without one, of a `DaemonSet`: between two Pods a base has none.
+    pub others: Vec<BaseFacts<'a>>,
     /// Labels of a base's Node.
     pub labels_of: &'a dyn Fn(&BaseId) -> BTreeMap<String, String>,
     /// The time of day, to be written and never to be read.

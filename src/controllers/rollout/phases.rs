@@ -1,6 +1,6 @@
 //! How a release comes from one phase to the next: a new revision, the way back, requests, and waits between batches.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use super::{
     facts::{BaseFacts, PodIs},
@@ -36,11 +36,28 @@ impl Turn<'_, '_> {
             self.memory.opened.clear();
         } else {
             self.status.phase = Some(Phase::RollingBack);
+            self.makes_room_for_the_way_back();
         }
         self.status.step = 0;
         (self.status.confirmed_all, self.status.pause_seconds_left) = (false, None);
         self.status.skipped.clear();
         self.forget();
+    }
+
+    /// Who has another Pod of a `DaemonSet` gets the stable one when that is gone: not more bases at once than may be at work.
+    fn makes_room_for_the_way_back(&mut self) {
+        if !self.is_daemon_set() {
+            return;
+        }
+        let has_another = |base: &&BaseFacts<'_>| base.pods.iter().any(|pod| pod.revision != self.current);
+        let (others, alone): (Vec<_>, Vec<_>) = self.facts.bases.iter().partition(has_another);
+        let released: HashSet<_> = self.status.released.values().flatten().map(String::as_str).collect();
+        let between_pods = self.facts.others.iter().filter(|base| released.contains(base.base.as_str())).count();
+        let at_work = alone.iter().filter(|base| !self.is_ready(base)).count().saturating_add(between_pods);
+        let most = usize::try_from(self.object.spec.max_parallel).unwrap_or(usize::MAX).max(1);
+        let next = others.iter().take(most.saturating_sub(at_work));
+        let old = next.flat_map(|base| base.pods.iter().filter(|pod| pod.revision != self.current));
+        self.out.makes_room = old.map(|pod| pod.uid.clone()).collect();
     }
 
     pub(super) fn forget(&mut self) {
@@ -57,7 +74,13 @@ impl Turn<'_, '_> {
         // the rejected one after that finds it held.
         let goes_back = self.status.phase == Some(Phase::RollingBack) && self.status.step > 0;
         if self.status.rejected_revision.as_deref() == Some(&*self.current) && !goes_back {
-            self.status.phase = Some(Phase::Blocked);
+            if self.is_deleted() {
+                // Nobody will hold it any more; so that it comes in order all the same.
+                self.status.rejected_revision = None;
+                self.begins();
+            } else {
+                self.status.phase = Some(Phase::Blocked);
+            }
         }
         if let Some(request) = request {
             self.hears(request);

@@ -169,6 +169,7 @@ impl Rollouts {
     ) -> Planned {
         let mut planned = Planned::default();
         out.append(&mut self.told);
+        let elders = self.elders();
         let (mut bases, mut under_way) = (0_u32, false);
         for (uid, rollout) in &mut self.by_uid {
             let counts = self.by_workload.get(&rollout.workload);
@@ -177,7 +178,7 @@ impl Rollouts {
                 bases = bases.saturating_add(u32::try_from(facts.bases.len()).unwrap_or(u32::MAX));
                 rollout.plan(uid, &facts, now, &mut planned, out)
             } else {
-                rollout.stands_back(uid, counts, now, out)
+                rollout.stands_back(uid, elders.get(uid).map_or("", String::as_str), now, out)
             };
             wake.into_iter().for_each(|at| schedule.wake(&Task::Rollouts, at));
             under_way |= rollout.is_under_way();
@@ -186,6 +187,15 @@ impl Rollouts {
         self.collects = if under_way { each } else { COLLECTS_AT_MOST };
         self.release();
         planned
+    }
+
+    /// For each that does not count, the name of the one that does.
+    fn elders(&self) -> HashMap<String, String> {
+        let elder = |(uid, rollout): (&String, &Rollout)| {
+            let elder = self.by_workload.get(&rollout.workload).filter(|elder| *elder != uid)?;
+            Some((uid.clone(), self.by_uid.get(elder)?.object.object()?.metadata.name.clone()?))
+        };
+        self.by_uid.iter().filter_map(elder).collect()
     }
 
     /// Who may come now, by what is written.

@@ -74,10 +74,14 @@ impl<'a> Turn<'a, '_> {
         self.object.spec.workload_ref.kind == "DaemonSet"
     }
 
-    /// Bases that the release is about: those with a Pod of the revision, and of a `DaemonSet` all that it is on.
+    /// Bases that the release is about: those with a Pod of the revision, and of a `DaemonSet` all that it is on and those
+    /// that it was released to, which have made room for a Pod that is yet to come.
     pub(super) fn members(&self) -> Vec<&'a BaseFacts<'a>> {
         let all = self.is_daemon_set();
-        self.facts.bases.iter().filter(|base| all || base.pod_of(&self.current).is_some()).collect()
+        let with_pods = self.facts.bases.iter().filter(|base| all || base.pod_of(&self.current).is_some());
+        let released = self.status.released.get(&*self.current);
+        let is_named = |base: &BaseId| released.is_some_and(|names| names.iter().any(|name| name == base.as_str()));
+        with_pods.chain(self.facts.others.iter().filter(|base| all && is_named(base.base))).collect()
     }
 
     pub(super) fn is_ready(&self, base: &BaseFacts<'_>) -> bool {
@@ -96,6 +100,11 @@ impl<'a> Turn<'a, '_> {
     pub(super) fn is_released(&self, base: &BaseId) -> bool {
         let released = self.status.released.get(&*self.current);
         released.is_some_and(|names| names.iter().any(|name| name == ALL || name == base.as_str()))
+    }
+
+    pub(super) fn is_released_to_all(&self) -> bool {
+        let released = self.status.released.get(&*self.current);
+        released.is_some_and(|names| names.iter().any(|name| name == ALL))
     }
 
     /// Takes note of since when Pods are Ready, and how many are bound.

@@ -85,7 +85,14 @@ pub(super) fn say(status: &mut ModuleRolloutStatus, object: &ModuleRollout, step
         }
         Some(Phase::RollingBack) => {
             let stable = status.stable_revision.as_deref().unwrap_or_default();
-            (Some("bases"), format!("back to {stable}"))
+            let of = &object.spec.workload_ref;
+            if of.kind == "DaemonSet" && step > 0 {
+                let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+                let undo = format!("kubectl rollout undo daemonset/{} --namespace {namespace}", of.name);
+                (Some("decision"), format!("back to {stable} when the DaemonSet has its template: {undo}"))
+            } else {
+                (Some("bases"), format!("back to {stable}"))
+            }
         }
         Some(Phase::Completed) => (None, format!("every base has {revision}")),
         Some(Phase::Idle) => match status.message.take().filter(|_| status.stable_revision.is_none()) {

@@ -106,7 +106,7 @@ impl Rollout {
     pub(super) fn stands_back(
         &mut self,
         uid: &str,
-        elder: Option<&String>,
+        elder: &str,
         now: Instant,
         out: &mut Vec<Effect>,
     ) -> Option<Instant> {
@@ -121,8 +121,7 @@ impl Rollout {
             return None;
         }
         let of = &object.spec.workload_ref;
-        let message =
-            format!("an older ModuleRollout ({}) has {} {}", elder.map_or("", String::as_str), of.kind, of.name);
+        let message = format!("an older ModuleRollout ({elder}) has {} {}", of.kind, of.name);
         let status = ModuleRolloutStatus {
             observed_generation: object.metadata.generation,
             phase: Some(Phase::Blocked),

@@ -3,4 +3,5 @@
 
 #[path = "../../chaos/mod.rs"]
 mod chaos;
+mod module_rollout;
 mod replicas;

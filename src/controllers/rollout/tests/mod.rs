@@ -3,6 +3,7 @@
 
 mod cluster;
 mod conversations;
+mod daemon_sets;
 mod deployment;
 mod moments;
 mod properties;

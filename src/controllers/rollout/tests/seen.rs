@@ -54,6 +54,7 @@ impl Cluster {
             workload,
             revisions: sets.iter().map(|set| set.hash.into()).collect(),
             bases: bases.collect(),
+            others: Vec::new(),
             labels_of: &|_| BTreeMap::new(),
             wall: jiff::Timestamp::UNIX_EPOCH,
         }

@@ -68,7 +68,9 @@ fn a_failure_holds_what_is_left_and_the_way_back_is_open() {
 #[test]
 fn what_is_mended_goes_on_by_a_retry_and_what_is_not_by_a_skip() {
     for word in ["retry", "skip"] {
-        let mut cluster = installed(BASES, 0, confirmed(), 4);
+        let mut wanted = confirmed();
+        wanted["maxParallel"] = json!(1);
+        let mut cluster = installed(BASES, 0, wanted, 4);
         cluster.breaks("2");
         cluster.deployment.template = "2";
         cluster.runs(60);
@@ -81,6 +83,13 @@ fn what_is_mended_goes_on_by_a_retry_and_what_is_not_by_a_skip() {
         let status = cluster.status();
         assert_eq!((status.phase, status.step), (Some(Phase::Waiting), 1), "{word}: {status:?}");
         assert_eq!((cluster.with("2"), cluster.fewest), (usize::from(word == "retry"), BASES));
+        // What was passed over is not at work for ever.
+        cluster.nodes.iter_mut().skip(1).for_each(|node| node.jvm.broken.clear());
+        cluster.says("confirm-all");
+        cluster.runs(120);
+        let status = cluster.status();
+        assert_eq!(status.phase, Some(Phase::Completed), "{word}: {status:?}");
+        assert!(cluster.with("2") >= BASES - 1, "{word}: {status:?}");
     }
 }
 
@@ -193,4 +202,56 @@ fn who_goes_away_releases_the_rest_in_order() {
     cluster.runs(120);
     assert_eq!((cluster.with("2"), cluster.fewest), (BASES, BASES));
     assert_eq!(cluster.object.metadata.finalizers.as_ref().map(Vec::len), Some(0));
+}
+
+#[test]
+fn what_is_blocked_and_deleted_comes_in_order_all_the_same() {
+    for unavailable in [0, 2] {
+        let mut wanted = confirmed();
+        wanted["maxParallel"] = json!(2);
+        let mut cluster = installed(BASES, unavailable, wanted, 12);
+        cluster.deployment.template = "2";
+        cluster.runs(60);
+        cluster.says("abort");
+        cluster.runs(120);
+        cluster.deployment.template = "2";
+        cluster.runs(60);
+        assert_eq!((cluster.status().phase, cluster.with("1")), (Some(Phase::Blocked), BASES));
+        cluster.deletes();
+        let mut most = 0;
+        for _ in 0..120 {
+            cluster.runs(1);
+            let ready =
+                cluster.deployment.pods.iter().filter(|pod| pod.ready && cluster.deployment.sets[pod.set].hash == "2");
+            most = most.max(cluster.touched.get("2").map_or(0, Vec::len).saturating_sub(ready.count()));
+        }
+        assert_eq!((cluster.with("2"), cluster.fewest), (BASES, BASES), "{:?}", cluster.status());
+        assert!(most <= 2, "{most} at once");
+        assert_eq!(cluster.object.metadata.finalizers.as_ref().map(Vec::len), Some(0));
+    }
+}
+
+#[test]
+fn numbers_are_of_all_bases_from_the_start() {
+    for surge in [1, 3, BASES] {
+        let mut cluster = installed(surge, 0, confirmed(), 13);
+        cluster.deployment.template = "2";
+        cluster.deployment.rolls();
+        // No Pod is there yet.
+        for _ in 0..10 {
+            cluster.looks();
+            cluster.writes();
+        }
+        let status = cluster.status();
+        let message = status.message.clone().unwrap_or_default();
+        assert!(message.contains(&format!("0 of {BASES} bases")), "{message}");
+        cluster.runs(60);
+        let status = cluster.status();
+        let counts = (status.phase, status.bases.total, status.bases.done, status.bases.left);
+        assert_eq!(counts, (Some(Phase::Waiting), 8, 1, 7), "surge {surge}");
+        assert_eq!(status.done_of.as_deref(), Some("1/8"));
+        cluster.says("confirm-all");
+        cluster.runs(120);
+        assert_eq!(cluster.status().done_of.as_deref(), Some("8/8"));
+    }
 }
