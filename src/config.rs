@@ -1,5 +1,6 @@
 //! The command line and the environment.
 
+mod base_pods;
 mod http_tunnel;
 mod kubelet;
 mod mqtt;
@@ -21,6 +22,7 @@ use crate::{
     telemetry::LogFormat,
     tunnel::{AddressRanges, http::HttpConfig, mqtt::MqttConfig},
 };
+use base_pods::BasePodArgs;
 use http_tunnel::HttpTunnelArgs;
 use kubelet::KubeletArgs;
 use mqtt::MqttArgs;
@@ -67,6 +69,9 @@ pub struct Args {
 
     #[command(flatten)]
     kubelet: KubeletArgs,
+
+    #[command(flatten)]
+    base_pods: BasePodArgs,
 
     /// Address for /healthz, /readyz and /metrics, and, from the loopback address only, /debug/bases
     #[arg(long, env = "MODULET_HTTP_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
@@ -215,6 +220,8 @@ pub struct Config {
     pub http_tunnel: Option<HttpConfig>,
     /// The API of a kubelet for bases' Nodes; none: there is none.
     pub kubelet: Option<KubeletConfig>,
+    /// Namespaces in which bases' own Pods are told whether their modules are there.
+    pub base_pod_namespaces: Vec<String>,
     /// Address for health and metrics.
     pub http_address: SocketAddr,
     /// What to log.
@@ -261,6 +268,7 @@ impl From<Args> for Config {
             mqtt,
             http_tunnel,
             kubelet: args.kubelet.config(),
+            base_pod_namespaces: args.base_pods.base_pod_namespaces,
             http_address: args.http_address,
             log: args.log,
             log_format: args.log_format,

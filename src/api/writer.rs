@@ -34,6 +34,8 @@ pub enum Key {
     Rollout(String),
     /// The template of a workload whose `ModuleRollout` has this uid.
     RolledBack(String),
+    /// The condition of a base's own Pod.
+    BasePod(PodUid),
     /// Deletion cost of a Pod, with the uid of its Deployment.
     PodCost(String, PodUid),
 }
@@ -49,6 +51,7 @@ impl Key {
             Self::Scale(_) => "scale",
             Self::Rollout(_) => "rollout",
             Self::RolledBack(_) => "roll_back",
+            Self::BasePod(_) => "base_pod",
             Self::PodCost(..) => "pod_cost",
         }
     }

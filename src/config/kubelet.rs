@@ -65,6 +65,6 @@ fn parse_address(address: &str) -> Result<IpAddr, String> {
     Ok(address.to_canonical())
 }
 
-fn parse_namespace(name: &str) -> Result<String, String> {
+pub(super) fn parse_namespace(name: &str) -> Result<String, String> {
     if names::is_object_name(name) { Ok(name.to_owned()) } else { Err("give names of namespaces".to_owned()) }
 }

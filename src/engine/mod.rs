@@ -5,6 +5,7 @@
 //! edge.
 
 mod admission;
+mod base_pods;
 mod baseline;
 mod bases;
 mod daemon_sets;
@@ -174,10 +175,11 @@ impl State {
     fn plan(&mut self, now: Instant) -> Vec<Effect> {
         let mut out = std::mem::take(&mut self.probe_notes);
         self.see_revisions(now);
-        let (mut peers, mut references, mut rollouts) = (false, false, false);
+        let (mut peers, mut references, mut rollouts, mut base_pods) = (false, false, false, false);
         while let Some(task) = self.schedule.due(now) {
             match task {
                 Task::Base(base) => drop(self.dirty.insert(base)),
+                Task::BasePods => base_pods = true,
                 Task::Peers => peers = true,
                 Task::Rollouts => rollouts = true,
                 Task::References => references = true,
@@ -185,6 +187,7 @@ impl State {
             }
         }
         self.plan_rollouts(rollouts, now, &mut out);
+        self.base_pods.touched(self.dirty.iter(), now, &mut self.schedule);
         for id in std::mem::take(&mut self.dirty) {
             let started = Instant::now();
             self.plan_base(&id, now, &mut out);
@@ -196,6 +199,9 @@ impl State {
         }
         if peers {
             self.plan_peers(now, &mut out);
+        }
+        if base_pods {
+            self.plan_base_pods(now, &mut out);
         }
         self.plan_record(now, &mut out);
         self.take_pictures(now);

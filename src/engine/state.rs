@@ -22,7 +22,7 @@ use super::{
 use crate::{
     api::Watched,
     config::{Config, ZonePerBase},
-    controllers::{peers::Peers, rollout::Rollouts},
+    controllers::{base_pods::BasePods, peers::Peers, rollout::Rollouts},
     domain::{Base, BaseId, Later, PodUid, WebContexts},
     k8s::{Revisions, typical_base},
     metrics::Metrics,
@@ -50,6 +50,7 @@ pub(super) struct State {
     /// Pods are to be looked at with what is known of revisions now.
     pub(super) revisions_changed: bool,
     pub(super) references: References,
+    pub(super) base_pods: BasePods,
     pub(super) peers: Peers,
     pub(super) rollouts: Rollouts,
     pub(super) daemon_sets: DaemonSets,
@@ -90,6 +91,7 @@ impl State {
             typical_base(&config.env, config.max_pods, config.zone_per_base != ZonePerBase::False, config.env_taint);
         Self {
             settings: Arc::new(config.settings.clone()),
+            base_pods: BasePods::of(&config.base_pod_namespaces),
             record: Record::new(&config.namespace, &config.env, &config.instance),
             surroundings: Surroundings::new(config.zone_per_base),
             // Where zones are not left to us that watch is not there.

@@ -14,6 +14,8 @@ pub enum Task {
     Base(BaseId),
     /// Counting bases for peer Deployments.
     Peers,
+    /// Conditions of bases' own Pods.
+    BasePods,
     /// Releases in batches.
     Rollouts,
     /// Writing the record.

@@ -149,7 +149,7 @@ type Change = fn(&mut Value, &Value);
 async fn nothing_that_a_pod_asks_for_is_dropped_in_silence() -> Result<()> {
     let stage = Stage::set("fault-dropped").await?;
     let _base = stage.base(stage.base_options("base-1")).await?;
-    let probe = json!({ "tcpSocket": { "port": 8080 } });
+    let probe = json!({ "exec": { "command": ["true"] } });
     let asks: [(&str, &str, Change); 5] = [
         ("probed", "livenessProbe", |pod, probe| pod["spec"]["containers"][0]["livenessProbe"] = probe.clone()),
         ("readied", "readinessProbe", |pod, probe| pod["spec"]["containers"][0]["readinessProbe"] = probe.clone()),

@@ -13,7 +13,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client,
-    api::{DeleteParams, ListParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use modulet_testkit::{
     control_plane::{ControlPlane, client_with},
@@ -30,6 +30,8 @@ const MACHINE: &str = "machine-guarded";
 const OWN: &str = "vnode.base-1.guarded";
 /// Both of the policy and of the flow schema.
 const OBJECT: &str = "guarded.modulet";
+/// What a base's own Pod is told.
+const MODULES_READY: &str = "modulet.koupleless.io/modules-ready";
 const NODES: &str = "/api/v1/nodes";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces";
 
@@ -78,6 +80,11 @@ fn labelled() -> Value {
     json!({ "metadata": { "labels": { "modulet.koupleless.io/leader": "true" } } })
 }
 
+/// That condition of a Pod's status.
+fn condition(kind: &str) -> Value {
+    json!({ "status": { "conditions": [{ "type": kind, "status": "True", "reason": "Test" }] } })
+}
+
 fn phase() -> Value {
     json!({ "status": { "phase": "Failed", "reason": "Test" } })
 }
@@ -91,6 +98,13 @@ async fn surroundings(client: &Client) -> Result<()> {
     for (name, node) in [("others", MACHINE), ("ours", OWN)] {
         pods.create(&made, &serde_json::from_value(pod(name, node))?).await?;
     }
+    let mut base = pod("a-base", MACHINE);
+    base["spec"]["readinessGates"] = json!([{ "conditionType": MODULES_READY }]);
+    pods.create(&made, &serde_json::from_value(base)?).await?;
+    let kubelets = json!({ "status": { "phase": "Running", "podIP": "192.0.2.7", "conditions": [
+        { "type": "PodScheduled", "status": "True" }, { "type": "ContainersReady", "status": "False" },
+    ] } });
+    pods.patch_status("a-base", &PatchParams::default(), &Patch::Strategic(kubelets)).await?;
     Ok(())
 }
 
@@ -124,6 +138,12 @@ fn not_its_own(own_pod: &str) -> Vec<(String, Option<Value>)> {
         (format!("{NODES}/{OWN}"), Some(json!({ "spec": { "taints": null } }))),
         (format!("{pods}/others"), None),
         (format!("{pods}/others/status"), Some(phase())),
+        (format!("{pods}/others/status"), Some(condition(MODULES_READY))),
+        // Of a base's own Pod all but one condition is the kubelet's.
+        (format!("{pods}/a-base"), None),
+        (format!("{pods}/a-base/status"), Some(phase())),
+        (format!("{pods}/a-base/status"), Some(condition("ContainersReady"))),
+        (format!("{pods}/a-base/status"), Some(json!({ "status": { "podIP": "192.0.2.9" } }))),
         (format!("{pods}/others"), Some(labelled())),
         (format!("{pods}/{own_pod}"), None),
         (format!("{pods}/{own_pod}"), Some(image)),
@@ -148,6 +168,8 @@ fn its_own(own_pod: &str) -> Vec<(String, Option<Value>)> {
         (format!("{NODES}/{OWN}/status"), Some(json!({ "status": { "addresses": [] } }))),
         (format!("{pods}/ours/status"), Some(phase())),
         (format!("{pods}/ours?gracePeriodSeconds=0"), None),
+        (format!("{pods}/a-base/status"), Some(condition(MODULES_READY))),
+        (format!("{pods}/a-base/status"), Some(condition(MODULES_READY))),
         (format!("{pods}/{own_pod}"), Some(labelled())),
         (format!("/api/v1/namespaces/{NAME}/configmaps"), Some(record)),
         (format!("{NODES}/{OWN}"), None),
@@ -188,7 +210,7 @@ async fn its_account_is_kept_to_its_own_nodes_pods_and_leases_whatever_its_roles
     let admin = cluster.client().await?;
     let values = json!({
         "environment": NAME, "mqtt": { "host": "broker" }, "http": { "enabled": true },
-        "admissionPolicy": { "enabled": true }, "flowSchema": { "enabled": true },
+        "admissionPolicy": { "enabled": true }, "basePods": { "namespaces": [NAME] }, "flowSchema": { "enabled": true },
         "priorityClass": { "create": true },
         // Other tests of this control plane make it at the same time.
         "moduleRollouts": { "definition": false },

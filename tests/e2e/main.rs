@@ -4,6 +4,7 @@
 //! broker and a controller of its own.
 
 mod alone;
+mod base_pods;
 mod baseline;
 mod broker_security;
 mod certificates;

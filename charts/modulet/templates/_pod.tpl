@@ -110,6 +110,10 @@
 {{- end }}
 {{- end }}
 {{- end }}
+{{- with .Values.basePods.namespaces }}
+- name: MODULET_BASE_POD_NAMESPACES
+  value: {{ join "," . | quote }}
+{{- end }}
 {{- with .Values.reports.existingSecret }}
 # Read again for each report.
 - name: REPORT_HOOKS_FILE

@@ -85,6 +85,7 @@ impl State {
             Key::Scale(uid) => self.peers.written(&uid, end.result, now, &mut self.schedule),
             Key::Rollout(uid) => self.rollouts.written(&uid, end.result, now, &mut self.schedule),
             Key::RolledBack(uid) => self.rollouts.rolled_back(&uid, end.result, now, &mut self.schedule),
+            Key::BasePod(uid) => self.base_pods.written(&uid, end.result, now, &mut self.schedule),
             Key::PodCost(deployment, pod) => self.peers.marked(&deployment, &pod, end.result),
         }
     }

@@ -50,7 +50,7 @@ impl State {
             }
             Seen::ListBegins => self.listing_pods.begins(),
             Seen::ListEnds => {
-                let gone = self.listing_pods.ends(self.pods.keys().cloned());
+                let gone = self.listing_pods.ends(self.pods.keys().cloned().chain(self.base_pods.uids()));
                 gone.iter().for_each(|uid| self.forget_pod(uid));
             }
         }
@@ -60,7 +60,8 @@ impl State {
         let Some(base) =
             object.spec.as_ref().and_then(|s| s.node_name.as_deref()).and_then(|node| self.topics.base_of(node))
         else {
-            return; // an ordinary Node's Pod, or another environment's
+            // An ordinary Node's Pod: it may be a base itself. Or one of another environment's base.
+            return self.base_pods.seen(&object, now, &mut self.schedule);
         };
         let pod = self.view(&object, &base);
         let uid = pod.uid.clone();
@@ -171,6 +172,7 @@ impl State {
     }
 
     fn forget_pod(&mut self, uid: &PodUid) {
+        self.base_pods.gone(uid);
         if let Some(state) = self.pods.remove(uid) {
             self.references.user_gone(uid);
             self.index.leaves(uid, &state.pod.workload.uid);

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod api_server;
+mod base_pods;
 mod cluster;
 mod deletions;
 mod extremes;
