@@ -110,6 +110,14 @@
 {{- end }}
 {{- end }}
 {{- end }}
+{{- if not .Values.probes.enabled }}
+- name: MODULET_PROBES
+  value: "false"
+{{- end }}
+{{- with .Values.probes.hosts }}
+- name: MODULET_PROBE_HOSTS
+  value: {{ join "," . | quote }}
+{{- end }}
 {{- with .Values.basePods.namespaces }}
 - name: MODULET_BASE_POD_NAMESPACES
   value: {{ join "," . | quote }}

@@ -94,10 +94,11 @@ async fn the_kubelet_api_has_a_service_whose_address_the_pod_is_told() {
     };
     assert_eq!(logs(&documents), [Value::Null], "the whole cluster");
 
-    let values = json!({ "mqtt": { "host": "broker" }, "basePods": { "namespaces": ["bases", "shop"] }, "kubelet": {
+    let mut values = json!({ "mqtt": { "host": "broker" }, "basePods": { "namespaces": ["bases", "shop"] }, "kubelet": {
         "enabled": true, "port": 10350, "address": "192.0.2.10", "tls": { "secretName": "certificate" },
         "namespaces": ["shop", "bases"], "baseNamespaces": ["bases", "more"],
     } });
+    values["probes"] = json!({ "enabled": false, "hosts": ["a", "b"] });
     let documents = helm_template("somewhere", &values).await.unwrap();
     let deployment = of_kind(&documents, "Deployment").unwrap();
     let value = |name| env(deployment, name).map(|variable| variable["value"].clone());
@@ -106,6 +107,7 @@ async fn the_kubelet_api_has_a_service_whose_address_the_pod_is_told() {
     assert_eq!(value("MODULET_KUBELET_API_KEY_PATH"), Some(json!("/etc/modulet/kubelet-tls/tls.key")));
     assert_eq!(value("MODULET_KUBELET_API_BASE_NAMESPACES"), Some(json!("bases,more")));
     assert_eq!(value("MODULET_BASE_POD_NAMESPACES"), Some(json!("bases,shop")));
+    assert_eq!((value("MODULET_PROBES"), value("MODULET_PROBE_HOSTS")), (Some(json!("false")), Some(json!("a,b"))));
     let volume = &deployment["spec"]["template"]["spec"]["volumes"][0];
     assert_eq!(volume["secret"]["secretName"], "certificate");
     assert_eq!(logs(&documents), ["shop", "bases"]);
