@@ -194,14 +194,20 @@ fn what_may_be_unavailable_holds_everything_and_is_told() {
 
 #[test]
 fn who_goes_away_releases_the_rest_in_order() {
-    let mut cluster = installed(BASES, 0, confirmed(), 11);
-    cluster.deployment.template = "2";
-    cluster.runs(60);
-    assert_eq!(cluster.object.metadata.finalizers.as_ref().map(Vec::len), Some(1));
-    cluster.deletes();
-    cluster.runs(120);
-    assert_eq!((cluster.with("2"), cluster.fewest), (BASES, BASES));
-    assert_eq!(cluster.object.metadata.finalizers.as_ref().map(Vec::len), Some(0));
+    // In the middle of a batch, and while one waits.
+    for (rounds, phase) in [(2, Phase::Progressing), (60, Phase::Waiting)] {
+        let mut wanted = confirmed();
+        wanted["maxParallel"] = json!(1);
+        let mut cluster = installed(BASES, 0, wanted, 11);
+        cluster.deployment.template = "2";
+        cluster.runs(rounds);
+        assert_eq!(cluster.status().phase, Some(phase));
+        assert_eq!(cluster.object.metadata.finalizers.as_ref().map(Vec::len), Some(1));
+        cluster.deletes();
+        cluster.runs(120);
+        assert_eq!((cluster.with("2"), cluster.fewest), (BASES, BASES));
+        assert_eq!(cluster.object.metadata.finalizers.as_ref().map(Vec::len), Some(0));
+    }
 }
 
 #[test]
