@@ -1,9 +1,13 @@
 //! Tasks that must not end. Where one does, the process is to end as well, so that Kubernetes starts it anew: half a
 //! process that says that it is well is worse than none.
 
-use std::{any::Any, borrow::Cow, collections::HashMap, fmt};
+use std::{any::Any, borrow::Cow, collections::HashMap, fmt, io, thread};
 
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::{
+    sync::oneshot,
+    task::{Id, JoinError, JoinSet},
+};
+use tracing::error;
 
 /// How a task came to its end.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +44,40 @@ impl Tasks {
         self.names.insert(handle.id(), name.into());
         #[cfg(test)]
         self.handles.insert(handle.id(), handle);
+    }
+
+    /// Starts one on a thread and a runtime of its own, of which nothing is left when the others end.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn spawn_thread<T: Future<Output = ()>>(
+        &mut self,
+        name: &'static str,
+        task: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<()> {
+        let (until, stop) = oneshot::channel::<()>();
+        let (ends, end) = oneshot::channel::<()>();
+        let run = move || {
+            // Dropped at the end, however it comes: that is how it is noticed.
+            let _ends = ends;
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return error!(%error, name, "a thread has no runtime"),
+            };
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = stop => {}
+                    () = task() => {}
+                }
+            });
+            runtime.shutdown_background();
+        };
+        thread::Builder::new().name(name.to_owned()).spawn(run)?;
+        self.spawn(name, async move {
+            let _until = until;
+            let _ = end.await;
+        });
+        Ok(())
     }
 
     /// Waits until one ends, which none should.

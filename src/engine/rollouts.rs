@@ -92,10 +92,10 @@ impl State {
         let of_it = self.index.of_workload(&uid).filter_map(|uid| self.pods.get(uid));
         for pod in of_it.filter(|pod| !pod.pod.terminal) {
             let Some(revision) = pod.template.revision.clone() else { continue };
-            let lacks =
-                self.bases.get(&pod.base).is_some_and(|state| pod.pod.modules().any(|m| state.base.lacks(&m.id)));
             let (live, going) = pods.entry(&pod.base).or_default();
             if pod.pod.is_live() {
+                let state = self.bases.get(&pod.base);
+                let lacks = || state.is_some_and(|state| pod.pod.modules().any(|m| state.base.lacks(&m.id)));
                 live.push(PodFacts { uid: pod.pod.uid.clone(), revision, is: pod.is(lacks) });
             } else {
                 going.push(revision);
@@ -118,9 +118,9 @@ impl State {
 impl PodState {
     /// How far it is, as the API shows it. What it shows as Ready may have given way since, which its base told us before
     /// the API has it: who counted it would end the way back too early.
-    fn is(&self, base_lacks_it: bool) -> PodIs {
+    fn is(&self, base_lacks_it: impl FnOnce() -> bool) -> PodIs {
         if self.is_observed_ready() {
-            return if base_lacks_it { PodIs::AtWork } else { PodIs::Ready };
+            return if base_lacks_it() { PodIs::AtWork } else { PodIs::Ready };
         }
         match self.waits_for {
             Waits::For(Reason::AwaitingBatch) => PodIs::Awaiting,

@@ -19,9 +19,8 @@ mod routes;
 mod server;
 mod service;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, thread};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
-use tokio::sync::oneshot;
 use tracing::error;
 
 use crate::{
@@ -102,29 +101,9 @@ pub fn start(
     env: &str,
     metrics: Arc<Metrics>,
 ) -> Result<(), KubeletError> {
-    let (until, stop) = oneshot::channel::<()>();
-    let (ends, end) = oneshot::channel::<()>();
     let topics = Topics::new(env);
-    let run = move || {
-        // Dropped at the end, however it comes: that is how it is noticed.
-        let _ends = ends;
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return error!(%error, "the kubelet API cannot be served"),
-        };
-        runtime.block_on(async {
-            tokio::select! {
-                _ = stop => {}
-                () = serve(listener, cluster, proxies, topics, metrics) => {}
-            }
-        });
-        runtime.shutdown_background();
-    };
-    thread::Builder::new().name("kubelet API".to_owned()).spawn(run).map_err(KubeletError::Thread)?;
-    tasks.spawn("kubelet API", async move {
-        let _until = until;
-        let _ = end.await;
-    });
+    let run = move || serve(listener, cluster, proxies, topics, metrics);
+    tasks.spawn_thread("kubelet API", run).map_err(KubeletError::Thread)?;
     Ok(())
 }
 

@@ -13,15 +13,10 @@ mod tests;
 
 use std::{
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinSet,
-    time::sleep_until,
-};
+use tokio::{sync::mpsc, task::JoinSet, time::sleep_until};
 use tracing::error;
 
 use crate::{
@@ -66,28 +61,8 @@ impl Prober {
         lead: Lead,
     ) -> Result<Self, ProbeError> {
         let (prober, orders) = Self::new();
-        let (until, stop) = oneshot::channel::<()>();
-        let (ends, end) = oneshot::channel::<()>();
-        let run = move || {
-            // Dropped at the end, however it comes: that is how it is noticed.
-            let _ends = ends;
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(error) => return error!(%error, "nothing can be probed"),
-            };
-            runtime.block_on(async {
-                tokio::select! {
-                    _ = stop => {}
-                    () = probe(orders, facts, metrics, lead) => {}
-                }
-            });
-            runtime.shutdown_background();
-        };
-        thread::Builder::new().name("probes".to_owned()).spawn(run).map_err(ProbeError)?;
-        tasks.spawn("probes", async move {
-            let _until = until;
-            let _ = end.await;
-        });
+        let run = move || probe(orders, facts, metrics, lead);
+        tasks.spawn_thread("probes", run).map_err(ProbeError)?;
         Ok(prober)
     }
 

@@ -1,6 +1,6 @@
 //! The batch that is under way: which bases it is, which of them are told now, and whether it is done.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use super::{
     facts::{BaseFacts, PodIs},
@@ -109,20 +109,17 @@ impl<'a> Turn<'a, '_> {
     pub(super) fn open(&mut self) {
         let members = self.members();
         let failed: HashSet<_> = self.failed(&members).into_iter().map(|(base, ..)| base.clone()).collect();
-        let released: Vec<_> =
+        let mut released: Vec<_> =
             in_order(&members, &HashSet::new()).into_iter().filter(|base| self.is_released(base.base)).collect();
-        let there: BTreeSet<_> = released.iter().map(|base| base.base.clone()).collect();
         // A base that is away for a time keeps its turn.
-        let names = self.status.released.get(&*self.current).cloned().unwrap_or_default();
-        self.memory
-            .opened
-            .retain(|base| there.contains(base) || names.iter().any(|name| name == ALL || name == base.as_str()));
+        let opened = std::mem::take(&mut self.memory.opened);
+        self.memory.opened = opened.into_iter().filter(|base| self.is_released(base)).collect();
         for base in &released {
             if base.pod_of(&self.current).is_some_and(|pod| pod.is != PodIs::Awaiting) {
                 self.memory.opened.insert(base.base.clone());
             }
         }
-        let most = usize::try_from(self.object.spec.max_parallel).unwrap_or(usize::MAX).max(1);
+        let most = self.most_at_work();
         let is_at_work = |base: &&&BaseFacts<'_>| {
             let is_over = self.is_ready(base) || failed.contains(base.base) || self.is_skipped(base.base);
             self.memory.opened.contains(base.base) && !is_over
@@ -133,9 +130,8 @@ impl<'a> Turn<'a, '_> {
         let next: Vec<_> = next.collect();
         self.memory.opened.extend(next);
         if self.is_daemon_set() {
-            let opened = released.iter().filter(|base| self.memory.opened.contains(base.base));
-            let old = opened.flat_map(|base| base.pods.iter().filter(|pod| pod.revision != self.current));
-            self.out.makes_room = old.map(|pod| pod.uid.clone()).collect();
+            released.retain(|base| self.memory.opened.contains(base.base));
+            self.make_room(released.into_iter());
         }
     }
 

@@ -54,10 +54,8 @@ impl Turn<'_, '_> {
         let released: HashSet<_> = self.status.released.values().flatten().map(String::as_str).collect();
         let between_pods = self.facts.others.iter().filter(|base| released.contains(base.base.as_str())).count();
         let at_work = alone.iter().filter(|base| !self.is_ready(base)).count().saturating_add(between_pods);
-        let most = usize::try_from(self.object.spec.max_parallel).unwrap_or(usize::MAX).max(1);
-        let next = others.iter().take(most.saturating_sub(at_work));
-        let old = next.flat_map(|base| base.pods.iter().filter(|pod| pod.revision != self.current));
-        self.out.makes_room = old.map(|pod| pod.uid.clone()).collect();
+        let most = self.most_at_work();
+        self.make_room(others.into_iter().take(most.saturating_sub(at_work)));
     }
 
     pub(super) fn forget(&mut self) {

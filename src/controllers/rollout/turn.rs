@@ -79,8 +79,7 @@ impl<'a> Turn<'a, '_> {
     pub(super) fn members(&self) -> Vec<&'a BaseFacts<'a>> {
         let all = self.is_daemon_set();
         let with_pods = self.facts.bases.iter().filter(|base| all || base.pod_of(&self.current).is_some());
-        let released = self.status.released.get(&*self.current);
-        let is_named = |base: &BaseId| released.is_some_and(|names| names.iter().any(|name| name == base.as_str()));
+        let is_named = |base: &BaseId| self.released().iter().any(|name| name == base.as_str());
         with_pods.chain(self.facts.others.iter().filter(|base| all && is_named(base.base))).collect()
     }
 
@@ -97,14 +96,28 @@ impl<'a> Turn<'a, '_> {
         since.later(Duration::from_secs(self.workload.min_ready_seconds))
     }
 
+    /// The names to which the revision was released, [`ALL`] among them where that is every base.
+    fn released(&self) -> &[String] {
+        self.status.released.get(&*self.current).map_or(&[], Vec::as_slice)
+    }
+
     pub(super) fn is_released(&self, base: &BaseId) -> bool {
-        let released = self.status.released.get(&*self.current);
-        released.is_some_and(|names| names.iter().any(|name| name == ALL || name == base.as_str()))
+        self.released().iter().any(|name| name == ALL || name == base.as_str())
     }
 
     pub(super) fn is_released_to_all(&self) -> bool {
-        let released = self.status.released.get(&*self.current);
-        released.is_some_and(|names| names.iter().any(|name| name == ALL))
+        self.released().iter().any(|name| name == ALL)
+    }
+
+    /// So many bases may be at work at once.
+    pub(super) fn most_at_work(&self) -> usize {
+        usize::try_from(self.object.spec.max_parallel).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// Has the other revisions' Pods on these bases go.
+    pub(super) fn make_room<'b>(&mut self, bases: impl Iterator<Item = &'b BaseFacts<'b>>) {
+        let others = bases.flat_map(|base| base.pods.iter().filter(|pod| pod.revision != self.current));
+        self.out.makes_room = others.map(|pod| pod.uid.clone()).collect();
     }
 
     /// Takes note of since when Pods are Ready, and how many are bound.

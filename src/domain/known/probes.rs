@@ -22,9 +22,8 @@ impl Base {
                     return Some(false);
                 }
                 let count = container.unhealthy(now);
-                let delay = count
-                    .checked_sub(1)
-                    .map_or(Duration::ZERO, |again| if again == 0 { Duration::ZERO } else { backoff.delay(again) });
+                let again = count.saturating_sub(1);
+                let delay = if again == 0 { Duration::ZERO } else { backoff.delay(again) };
                 let message = format!("{} probe failed: {why}", fact.kind.word());
                 container.restart = Some(Box::new(Restart { message, at: now.later(delay), delay }));
                 return Some(true);
