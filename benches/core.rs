@@ -187,6 +187,7 @@ fn pod(number: usize) -> Pod {
         grace: std::time::Duration::from_secs(30),
         drain: std::time::Duration::ZERO,
         replaces: false,
+        ignores_metaspace: false,
         shown_ready: true,
         held_back: None,
         lingers: false,

@@ -23,6 +23,10 @@ pub struct Plan {
     pub lessons: Vec<Lesson>,
     /// It waits for what another base shows.
     pub waits_for_a_trial: bool,
+    /// Something waits for room in the base's metaspace, which is to be asked how much there is.
+    pub(in crate::domain) waits_for_room: bool,
+    /// Bytes of metaspace that what is ordered needs.
+    pub(in crate::domain) ordered: u64,
     /// What is to be probed, in the order of its Pods.
     pub probes: Vec<ProbeTarget>,
     /// When time alone changes the answer.

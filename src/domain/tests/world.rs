@@ -23,10 +23,14 @@ pub(super) struct World {
     pub(super) base: Base,
     /// What all bases have shown of web modules.
     pub(super) contexts: WebContexts,
+    /// What they took.
+    pub(super) needs: Needs,
     pub(super) pods: Vec<Pod>,
     pub(super) now: Instant,
     pub(super) to_base: VecDeque<Command>,
     pub(super) from_base: VecDeque<FromBase>,
+    /// How often the base was asked for its health.
+    pub(super) asked_health: usize,
     /// Every install and uninstall that was sent.
     pub(super) sent: Vec<Command>,
     /// The last outcome of each Pod.
@@ -70,10 +74,12 @@ impl World {
             jvm: Jvm::new(mode),
             base: Base::new(BaseId::new("base-1"), Arc::clone(&settings), now),
             contexts: WebContexts::default(),
+            needs: Needs::default(),
             pods: Vec::new(),
             now,
             to_base: VecDeque::new(),
             from_base: VecDeque::new(),
+            asked_health: 0,
             sent: Vec::new(),
             outcomes: BTreeMap::new(),
             unwritten: VecDeque::new(),
@@ -132,6 +138,7 @@ impl World {
             grace: Duration::from_secs(30),
             drain: Duration::ZERO,
             replaces: false,
+            ignores_metaspace: false,
             shown_ready: false,
             held_back: None,
             lingers: false,
@@ -160,7 +167,7 @@ impl World {
     /// Decides once, and puts the commands on the wire.
     pub(super) fn decide(&mut self) -> Plan {
         let pods: Vec<_> = self.pods.iter().collect();
-        let plan = self.base.step(&pods, &self.link(), &self.contexts, self.now);
+        let plan = self.base.step(&pods, &self.link(), &self.contexts, &self.needs, self.now);
         self.contexts.learn(&plan.lessons, self.now);
         self.unrecorded.clone_from(&plan.unrecorded);
         for command in &plan.commands {
@@ -202,6 +209,7 @@ impl World {
     pub(super) fn restart_controller(&mut self) {
         self.base = Base::new(BaseId::new("base-1"), Arc::clone(&self.settings), self.now);
         self.contexts = WebContexts::default();
+        self.needs = Needs::default();
         self.base.health_answered(true);
         self.base.ledger = self.saved.clone();
         for id in &self.journal {

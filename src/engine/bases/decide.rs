@@ -63,7 +63,7 @@ impl State {
         rejected.extend(held);
         state.base.admitted = state.node.object.exists();
         let link = state.link(self.last_arrival, self.suspicion.is_on(), now);
-        let mut plan = state.base.step(&pods, &link, &self.contexts, now);
+        let mut plan = state.base.step(&pods, &link, &self.contexts, &self.needs, now);
         if plan.waits_for_a_trial {
             self.waiting_for_trials.insert(id.clone());
         }

@@ -70,8 +70,10 @@ pub fn exchanged(base: &BaseId, command: &Command, body: &[u8]) -> Result<Messag
 /// An answer belongs to its connection, so it is about what was asked there.
 fn ended(base: &BaseId, name: &'static str, module: &ModuleId, body: &[u8]) -> Result<Message, CodecError> {
     is_from(base, name, body)?;
-    let answer: Answer = reply::answer(json::<RawResponse>(name, body)?);
-    Ok(Message::Reply(Reply { command: name, module: Some(module.clone()), answer }))
+    let response = json::<RawResponse>(name, body)?;
+    let space = reply::space(&response);
+    let answer: Answer = reply::answer(response);
+    Ok(Message::Reply(Reply { command: name, module: Some(module.clone()), answer, space }))
 }
 
 /// The data of an answer to a question.
