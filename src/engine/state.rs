@@ -166,6 +166,7 @@ impl State {
         if let Some(state) = self.bases.remove(id) {
             info!(base = %id, "base forgotten");
             self.pictures.forget(id);
+            self.metrics.standing.metaspace.set_base(id.as_str(), None);
             self.waiting_for_trials.remove(id);
             self.index.loses_home(id, state.pods);
             self.record.forget(id, state.base.ledger, today(), now);

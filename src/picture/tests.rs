@@ -8,6 +8,7 @@ fn picture(reachability: Reachability, since: Instant) -> BasePicture {
         reachability,
         reachability_since: since,
         view: BaseView::default(),
+        metaspace: None,
         recorded: true,
         waiting: Vec::new(),
     }
@@ -26,7 +27,7 @@ fn a_base_of_which_nothing_is_known_says_so_in_each_kind_of_reachability() {
         let expected = json!({
             "base": "base-1", "node": "vnode.base-1.dev", "application": null, "address": null,
             "reachability": word, "reachabilityForSeconds": 30, "listedSecondsAgo": null, "modules": null,
-            "commands": [], "failures": [], "claims": [], "installed": [], "recorded": true, "waiting": [],
+            "commands": [], "failures": [], "claims": [], "installed": [], "metaspace": null, "recorded": true, "waiting": [],
         });
         assert_eq!(picture(reachability, start).all(&id, start + Duration::from_secs(30)), expected);
     }
@@ -93,7 +94,7 @@ fn ages_are_those_of_the_moment_of_the_look() {
     let short = picture.summary(&id, start + 12 * second);
     let expected = json!({
         "base": "base-1", "node": "vnode.base-1.dev", "reachability": "Online", "reachabilityForSeconds": 12,
-        "modules": 1, "commands": 1, "failures": 1, "waiting": 1,
+        "modules": 1, "commands": 1, "failures": 1, "waiting": 1, "metaspaceUsedBytes": null, "metaspaceMaxBytes": null,
     });
     assert_eq!(short, expected);
 }

@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use super::{claims, context::Context, module::Module, orders, outcomes, plan::Plan, replace, web};
+use super::{claims, context::Context, module::Module, orders, outcomes, plan::Plan, replace, room, web};
 use crate::domain::{Base, Command, Ledger, ModuleSpec, Needs, Pod, Reachability, Strategy, WebContexts};
 
 /// Decides what to tell the base and what to tell Kubernetes. Pure: the same facts at the same
@@ -30,6 +30,7 @@ pub fn reconcile(base: &Base, pods: &[&Pod], contexts: &WebContexts, needs: &Nee
     }
     if base.conversation.list().is_some() {
         cx.lessons = web::lessons(&cx, &ledger);
+        plan.needs = room::shown(&cx);
         let mut replacements = BTreeMap::new();
         for name in names(&cx) {
             claims::claim(&cx, name, &mut ledger, &mut plan);

@@ -9,7 +9,7 @@ use super::{
     module::{Module, Want},
     plan::Plan,
 };
-use crate::domain::{Command, Lack, Strategy, known::Room};
+use crate::domain::{Command, Lack, Strategy, Took, known::Room};
 
 /// What a command needs, in bytes, where it loads classes for a Pod that waits if there is no room.
 fn need(module: &Module<'_, '_>, want: Want<'_>, command: &Command) -> Option<u64> {
@@ -29,6 +29,14 @@ fn need(module: &Module<'_, '_>, want: Want<'_>, command: &Command) -> Option<u6
         return None;
     }
     module.context().needs.of(id).or_else(|| container.history.lacks.map(Lack::need))
+}
+
+/// What the statuses of Pods show that modules need, where nobody knows any more.
+pub(super) fn shown(cx: &Context<'_>) -> Vec<Took> {
+    let containers = cx.by_name.values().flatten().flat_map(|pod| pod.containers());
+    let lacking = containers.filter_map(|container| Some((container.module()?, container.history.lacks?)));
+    let forgotten = lacking.filter(|(module, _)| cx.needs.of(&module.id).is_none());
+    forgotten.map(|(module, lack)| Took { module: module.id.clone(), bytes: lack.need() }).collect()
 }
 
 /// Whether there is room, beside what is being loaded and what needs so many bytes.

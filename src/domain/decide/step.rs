@@ -35,7 +35,9 @@ impl Base {
         for command in &plan.commands {
             self.sent(command, pods, now);
         }
-        self.jvm.is_wanted(plan.waits_for_room, now);
+        if self.jvm.is_wanted(plan.waits_for_room, now) {
+            plan.wake_at(now);
+        }
         // What was sent now may be lost: it is looked after, whatever else happens.
         let (list_at, health_at) = self.asks_at(now);
         let due = |at: &Instant| *at > now || plan.waits_for_room;

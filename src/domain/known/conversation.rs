@@ -127,7 +127,6 @@ impl Conversation {
         single.saturating_add(usize::from(open().count() > single))
     }
 
-    /// What is being loaded.
     pub(in crate::domain) fn loading(&self, now: Instant) -> impl Iterator<Item = &ModuleId> {
         let open = self.operations.values().filter(move |o| o.answer.is_none() && now < o.sent.later(HANGS_AFTER));
         open.filter(|o| matches!(o.order, Order::Install(..) | Order::Baseline(_))).map(|o| o.order.id())
@@ -228,8 +227,8 @@ impl Conversation {
         for order in orders {
             let looks =
                 matches!(&order, Order::Install(spec, Strategy::InstallOnly) if self.started.contains_key(&spec.id));
-            let alone =
-                self.operations.values_mut().filter(|o| o.answer.is_none()).map(|o| o.alone = false).count() == 0;
+            let alone = self.in_flight() == 0;
+            self.operations.values_mut().for_each(|other| other.alone &= alone);
             let operation =
                 Operation { sent: now, uncertain: false, at_work: false, looks, alone, answer: None, order };
             self.operations.insert(operation.order.id().name.clone(), operation);

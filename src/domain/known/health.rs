@@ -46,6 +46,8 @@ pub(in crate::domain) struct JvmKnowledge {
     unmeasured: u64,
     /// Since when a Pod waits for room.
     wanted: Option<Instant>,
+    /// It was asked for that in vain.
+    says_nothing: bool,
     /// What was uninstalled last, and how much metaspace was used before that.
     uninstalled: Option<Box<(ModuleId, u64)>>,
     /// What the last module left behind that went, in bytes.
@@ -76,6 +78,7 @@ impl JvmKnowledge {
             changed: None,
             unmeasured: 0,
             wanted: None,
+            says_nothing: false,
             uninstalled: None,
             left_behind: None,
         }
@@ -105,6 +108,7 @@ impl JvmKnowledge {
     /// It said how much metaspace it uses, or that it has no limit.
     pub(in crate::domain) fn measured(&mut self, metaspace: Option<Metaspace>, needs: &Needs, now: Instant) {
         self.metaspace = metaspace.map(|m| (m, now));
+        self.says_nothing = false;
         if self.changed.is_some() {
             return;
         }
@@ -133,24 +137,25 @@ impl JvmKnowledge {
         self.changed = Some(now);
     }
 
-    /// Whether a Pod waits for room.
-    pub(in crate::domain) fn is_wanted(&mut self, wanted: bool, now: Instant) {
+    /// Whether a Pod waits for room. Says whether it waits no longer, because nothing is said of that.
+    pub(in crate::domain) fn is_wanted(&mut self, wanted: bool, now: Instant) -> bool {
         self.wanted = wanted.then(|| self.wanted.unwrap_or(now));
+        let measured = self.metaspace.map(|(_, measured)| measured);
+        let overdue =
+            self.wanted.is_some_and(|since| now >= measured.map_or(since, |at| at.max(since)).later(PATIENCE));
+        self.says_nothing |= overdue;
+        overdue
     }
 
     /// Whether there is room for a module that needs this much, beside what is being loaded. `waited`: by another process,
     /// or another JVM, there was not.
     pub(in crate::domain) fn room(&self, need: u64, under_way: u64, waited: bool, now: Instant) -> Room {
-        let is_overdue = |since: Instant| now >= self.wanted.unwrap_or(now).max(since).later(PATIENCE);
-        let Some((metaspace, measured)) = self.metaspace else {
-            let is_told_soon = waited && !self.complete && self.wanted.is_none_or(|since| !is_overdue(since));
+        let Some((metaspace, measured)) = self.metaspace.filter(|_| !self.says_nothing) else {
+            let is_told_soon = waited && !self.complete && !self.says_nothing;
             return if is_told_soon { Room::Unclear } else { Room::Enough };
         };
         if need.saturating_add(under_way).saturating_add(self.unmeasured) <= metaspace.left() {
             return Room::Enough;
-        }
-        if is_overdue(measured) {
-            return Room::Enough; // it says nothing any more
         }
         let is_known = self.changed.is_none() && now < measured.later(FRESH);
         if is_known && need > metaspace.left() { Room::Lacking(Lack::new(need, metaspace)) } else { Room::Unclear }

@@ -29,8 +29,6 @@ pub(super) struct World {
     pub(super) now: Instant,
     pub(super) to_base: VecDeque<Command>,
     pub(super) from_base: VecDeque<FromBase>,
-    /// How often the base was asked for its health.
-    pub(super) asked_health: usize,
     /// Every install and uninstall that was sent.
     pub(super) sent: Vec<Command>,
     /// The last outcome of each Pod.
@@ -79,7 +77,6 @@ impl World {
             now,
             to_base: VecDeque::new(),
             from_base: VecDeque::new(),
-            asked_health: 0,
             sent: Vec::new(),
             outcomes: BTreeMap::new(),
             unwritten: VecDeque::new(),
@@ -169,6 +166,7 @@ impl World {
         let pods: Vec<_> = self.pods.iter().collect();
         let plan = self.base.step(&pods, &self.link(), &self.contexts, &self.needs, self.now);
         self.contexts.learn(&plan.lessons, self.now);
+        plan.needs.iter().cloned().for_each(|took| self.needs.learn(took));
         self.unrecorded.clone_from(&plan.unrecorded);
         for command in &plan.commands {
             if matches!(

@@ -72,6 +72,7 @@ impl State {
                 self.schedule.wake_base(&waiting, now);
             }
         }
+        std::mem::take(&mut plan.needs).into_iter().for_each(|took| self.needs.learn(took));
         let overdue = link.suspected && state.base.is_overdue(&link, now);
         let (via, reachability) = (state.via, state.base.reachability(now));
         if state.reachability != Some(reachability) {

@@ -112,6 +112,9 @@ impl State {
                 state.health = Some(health);
                 if let Some(state) = self.bases.get_mut(id).filter(|_| complete) {
                     state.measured(metaspace, &self.needs, &self.settings.metaspace, now);
+                    if self.config.metrics_per_base {
+                        self.metrics.standing.metaspace.set_base(id.as_str(), state.metaspace());
+                    }
                 }
             }
             Message::Reply(reply) => {

@@ -9,6 +9,7 @@ use super::{super::record::mark, node::NodeState, registration::Registration};
 use crate::{
     domain::{Base, Ledger, Link, Metaspace, MetaspaceRules, Needs, PodUid, Reachability},
     k8s::memory_pressure,
+    metrics::BaseMetaspace,
     planning::Tracked,
     tunnel::{Health, Via},
 };
@@ -169,6 +170,13 @@ impl BaseState {
         if self.base.measured(metaspace, needs, now) {
             self.node.pressure = memory_pressure(metaspace, rules, self.node.pressure.as_ref());
         }
+    }
+
+    /// What it uses of its metaspace, where that has a limit.
+    pub(in crate::engine) fn metaspace(&self) -> Option<BaseMetaspace> {
+        let (metaspace, left_behind) = self.base.metaspace();
+        let Metaspace { used, max } = metaspace?;
+        Some(BaseMetaspace { used, max, classes: self.loaded_classes, left_behind })
     }
 
     /// The record has this ledger of it. What is known already is of a base that was quicker.

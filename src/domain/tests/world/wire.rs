@@ -20,7 +20,6 @@ impl World {
             return;
         }
         let Some(command) = self.to_base.pop_front().filter(|_| !self.silent) else { return };
-        self.asked_health += usize::from(command == Command::QueryHealth);
         if let Command::Install(spec, _) = &command {
             let same = |(_, c): &(Instant, Command)| c.installs().iter().any(|s| s.id == spec.id);
             if self.at_work.iter().any(same) {
