@@ -167,7 +167,9 @@ mod tests {
             };
             let done = Answer::Done { actual: None };
             assert_eq!((reply.space, &reply.answer), (expected, &done), "{space}");
-            let body = format!(r#"{{"data":{{"command":"installBiz","bizName":"biz1","bizVersion":"1","response":{response}}}}}"#);
+            let body = format!(
+                r#"{{"data":{{"command":"installBiz","bizName":"biz1","bizVersion":"1","response":{response}}}}}"#
+            );
             let over_mqtt = super::super::decode("base-1", Kind::BizOperation, body.as_bytes()).unwrap();
             assert_eq!(
                 over_mqtt,
