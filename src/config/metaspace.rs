@@ -7,7 +7,7 @@ use crate::domain::MetaspaceRules;
 /// What is said and done about bases' metaspace.
 #[derive(Args, Debug)]
 pub(super) struct MetaspaceArgs {
-    /// Share of its limit in percent above which a base's metaspace is low: its Node has MemoryPressure until it is 10 below that
+    /// Share of its limit in percent above which a base's metaspace is low: its Node is under memory pressure until it is 10 below that
     #[arg(long, env = "MODULET_METASPACE_LOW", default_value_t = 95, value_name = "PERCENT", value_parser = clap::value_parser!(u64).range(50..=100))]
     metaspace_low: u64,
 

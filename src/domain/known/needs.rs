@@ -37,7 +37,7 @@ impl Needs {
         }
         self.learned = self.learned.saturating_add(1);
         let before = self.known.get(&took.module).map_or(0, |(_, bytes)| *bytes);
-        let need = took.bytes.max(before / 2 + took.bytes / 2);
+        let need = took.bytes.max(before.midpoint(took.bytes));
         self.known.insert(took.module, (self.learned, need));
     }
 

@@ -107,6 +107,7 @@ impl Order {
 
 /// A command on its way, from being sent until the list after its reply.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(in crate::domain) struct Operation {
     pub(in crate::domain) order: Order,
     pub(super) sent: Instant,

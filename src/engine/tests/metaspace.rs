@@ -183,7 +183,7 @@ fn it_is_asked_before_an_old_figure_has_anybody_wait() {
     let out = scene.settle();
     assert!(!out.iter().any(|what| what.contains("installs")), "{out:?}");
     let asked = scene.sent.iter().filter(|(_, command)| *command == Command::QueryHealth).count();
-    assert_eq!((asked, waits(&scene, "p2").0.as_str()), (1, "Installing"));
+    assert_eq!((asked, waits(&scene, "p2").0.as_str()), (1, ""));
     answers(&mut scene, 100, Some(256));
     let out = scene.settle();
     assert!(out.contains(&"base-1 installs biz1:2".to_owned()), "{out:?}");
