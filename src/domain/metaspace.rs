@@ -6,9 +6,6 @@ use super::module::ModuleId;
 const ENOUGH_BELOW: u64 = 10;
 /// and it is watched when so much less is.
 const WATCHED_ABOVE: u64 = 20;
-/// What no module gets, in percent of the limit: a JVM cannot fill its metaspace to the last byte, and what runs loads
-/// classes too.
-const KEPT_FREE: u64 = 2;
 
 /// What is said and done about metaspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +46,11 @@ impl Metaspace {
         self.is_above(rules.low_above.saturating_sub(WATCHED_ABOVE))
     }
 
-    /// Bytes that are left for modules.
-    pub(in crate::domain) fn left(self) -> u64 {
-        let kept = u128::from(self.max).saturating_mul(KEPT_FREE.into()) / 100;
-        self.max.saturating_sub(self.used).saturating_sub(u64::try_from(kept).unwrap_or(u64::MAX))
+    /// Bytes that are left for modules: until it is low. A JVM cannot fill its metaspace to the last byte, and what runs
+    /// loads classes too: the web server for its first request, and hangs if it cannot.
+    pub(in crate::domain) fn left(self, rules: &MetaspaceRules) -> u64 {
+        let enough = u128::from(self.max).saturating_mul(rules.low_above.into()) / 100;
+        u64::try_from(enough).unwrap_or(u64::MAX).saturating_sub(self.used)
     }
 
     /// How much of it is used, in percent.
@@ -85,9 +83,9 @@ const OF: &str = " of ";
 const ARE_LEFT: &str = " MiB are left for modules";
 
 impl Lack {
-    pub(in crate::domain) fn new(need: u64, metaspace: Metaspace) -> Self {
+    pub(in crate::domain) fn new(need: u64, metaspace: Metaspace, rules: &MetaspaceRules) -> Self {
         let mib = |mib: u64| u32::try_from(mib).unwrap_or(u32::MAX);
-        Self { need: mib(need.div_ceil(MIB)), left: mib(metaspace.left() / MIB), max: mib(metaspace.max / MIB) }
+        Self { need: mib(need.div_ceil(MIB)), left: mib(metaspace.left(rules) / MIB), max: mib(metaspace.max / MIB) }
     }
 
     /// Bytes that the module needs, about.

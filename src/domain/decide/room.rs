@@ -45,7 +45,8 @@ fn room(module: &Module<'_, '_>, want: Want<'_>, command: &Command, ordered: u64
     let Context { base, needs, now, .. } = module.context();
     let loading = base.conversation.loading(*now).filter_map(|id| needs.of(id));
     let waited = want.container().is_some_and(|c| c.history.lacks.is_some());
-    base.jvm.room(need, loading.fold(ordered, u64::saturating_add), waited, *now)
+    let rules = &base.settings.metaspace;
+    base.jvm.room(need, loading.fold(ordered, u64::saturating_add), waited, rules, *now)
 }
 
 /// Whether a command may go out. If not, its Pod waits for room.

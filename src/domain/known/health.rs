@@ -149,16 +149,24 @@ impl JvmKnowledge {
 
     /// Whether there is room for a module that needs this much, beside what is being loaded. `waited`: by another process,
     /// or another JVM, there was not.
-    pub(in crate::domain) fn room(&self, need: u64, under_way: u64, waited: bool, now: Instant) -> Room {
+    pub(in crate::domain) fn room(
+        &self,
+        need: u64,
+        under_way: u64,
+        waited: bool,
+        rules: &MetaspaceRules,
+        now: Instant,
+    ) -> Room {
         let Some((metaspace, measured)) = self.metaspace.filter(|_| !self.says_nothing) else {
             let is_told_soon = waited && !self.complete && !self.says_nothing;
             return if is_told_soon { Room::Unclear } else { Room::Enough };
         };
-        if need.saturating_add(under_way).saturating_add(self.unmeasured) <= metaspace.left() {
+        let left = metaspace.left(rules);
+        if need.saturating_add(under_way).saturating_add(self.unmeasured) <= left {
             return Room::Enough;
         }
         let is_known = self.changed.is_none() && now < measured.later(FRESH);
-        if is_known && need > metaspace.left() { Room::Lacking(Lack::new(need, metaspace)) } else { Room::Unclear }
+        if is_known && need > left { Room::Lacking(Lack::new(need, metaspace, rules)) } else { Room::Unclear }
     }
 
     pub(in crate::domain) fn is_complete(&self) -> bool {

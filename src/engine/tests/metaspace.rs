@@ -151,7 +151,7 @@ fn waiting() -> Scene {
 fn a_module_that_will_not_fit_waits_and_nothing_is_written_while_it_does() {
     let mut scene = waiting();
     let (reason, message) = waits(&scene, "p2");
-    let expected = "biz1:2 needs about 31 MiB of metaspace, and 20 of 256 MiB are left for modules: restart base-1";
+    let expected = "biz1:2 needs about 31 MiB of metaspace, and 13 of 256 MiB are left for modules: restart base-1";
     assert!(reason == "InsufficientMetaspace" && message.starts_with(expected), "{reason} {message}");
     let events = scene.events();
     let asked = passes(&mut scene, 600, 230, Some(256));
