@@ -65,7 +65,7 @@ pub(super) fn has_room(module: &Module<'_, '_>, want: Want<'_>, command: &Comman
 /// module needs the same and the limit is the same.
 pub(super) fn why(module: &Module<'_, '_>, want: Want<'_>, command: &Command) -> Option<String> {
     let id = &want.spec.id;
-    if module.base().conversation.operation(&id.name).is_some() {
+    if module.base().conversation.operation(&id.name).is_some_and(|operation| operation.order.id() == id) {
         return None;
     }
     let said = want.container()?.history.lacks;

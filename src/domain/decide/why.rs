@@ -7,7 +7,7 @@ use super::{
     replace, room, web,
 };
 use crate::domain::{
-    Claim, ModuleId, ModuleSpec, ModuleState, Pod, Reason, Strategy,
+    Claim, Command, ModuleId, ModuleSpec, ModuleState, Pod, Reason, Strategy,
     known::{Order, in_use},
     times::so_far,
 };
@@ -77,10 +77,13 @@ pub(super) fn why_not_active(module: &Module<'_, '_>, pod: &Pod, spec: &ModuleSp
 
 /// It waits for room in the base's metaspace.
 fn why_no_room(module: &Module<'_, '_>, want: Want<'_>) -> Option<(Reason, String)> {
+    let is_loaded = || module.state(&want.spec.id.version).is_some();
     let command = match orders::install(module, want) {
         _ if want.pod.replaces => replace::in_its_place(want.spec),
         Next::Order(command) => command,
-        Next::Wait | Next::Skip => return None,
+        Next::Wait | Next::Skip if is_loaded() => return None,
+        // Another version comes or goes first.
+        Next::Wait | Next::Skip => Command::Install(want.spec.clone(), Strategy::InstallOnly),
     };
     Some((Reason::InsufficientMetaspace, room::why(module, want, &command)?))
 }

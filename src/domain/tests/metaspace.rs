@@ -83,6 +83,22 @@ fn its_words_stay_while_what_is_left_comes_and_goes() {
 }
 
 #[test]
+fn its_words_stay_while_another_version_goes() {
+    for mode in MODES {
+        let mut w = limited(mode, 190);
+        let old = w.pod("a", 1, &[("biz1", "1")]);
+        w.run_for(MINUTE);
+        let new = w.pod("b", 1, &[("biz1", "2")]);
+        w.run_for(MINUTE);
+        w.delete(&old);
+        w.run_for(MINUTE);
+        assert!(!w.exists(&old));
+        is_waiting(&w, &new, 23);
+        assert!(!w.ever_said(&new, "Installing"));
+    }
+}
+
+#[test]
 fn nobody_waits_for_ever_for_a_base_that_says_nothing_of_its_metaspace_any_more() {
     let mut w = limited(Mode::Default, 240);
     w.jvm.says_no_metaspace = true;
