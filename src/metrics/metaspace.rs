@@ -43,10 +43,9 @@ impl Metaspaces {
     pub(super) fn new(registry: &mut Registry) -> Self {
         let all = Self::default();
         registry.register("bases_metaspace_low", "Bases whose metaspace is nearly used up", all.low.clone());
-        registry.register_with_unit(
-            "fullest_metaspace",
+        registry.register(
+            "fullest_metaspace_ratio",
             "How much of its metaspace the base uses that has the least left",
-            Unit::Ratios,
             all.fullest.clone(),
         );
         for (name, help, family) in [
