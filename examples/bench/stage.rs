@@ -21,6 +21,7 @@ use crate::{
     Options,
     bases::{Bases, Tunnel},
     objects::{ENV, NAMESPACE},
+    probed::Answers,
     progress::say,
     scrape::Scrape,
     sight::Sight,
@@ -52,6 +53,8 @@ pub(crate) struct Stage {
     bases: Option<Bases>,
     /// Where bases over HTTP beat.
     heartbeats: u16,
+    /// What answers probes at the bases' address.
+    pub(crate) answers: Option<Answers>,
     /// modulet's CPU with nothing to do, as a part of a core; none before that is known.
     pub(crate) idle_cpu: Option<f64>,
 }
@@ -103,6 +106,7 @@ impl Stage {
             standby: None,
             bases: None,
             heartbeats: free_port()?,
+            answers: None,
             idle_cpu: None,
         })
     }
@@ -159,7 +163,9 @@ impl Stage {
     /// Starts all bases at once.
     pub(crate) async fn start_bases(&mut self) -> Result<()> {
         let broker = self.broker.address();
+        let base = BaseOptions::new("base", broker.port);
         let options = BaseOptions {
+            ip: self.answers.as_ref().map_or(base.ip, |answers| answers.address.to_string()),
             host: broker.host.clone(),
             username: broker.username.clone(),
             password: broker.password.clone(),
