@@ -1,8 +1,11 @@
 //! Pods as users make them, the objects for measuring the ceiling, and the requests that write them.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use anyhow::{Context as _, Result};
@@ -36,9 +39,10 @@ pub(crate) struct Module {
     pub(crate) probe: Option<Probe>,
 }
 
-/// A readiness probe over HTTP at the base's address, at a path of the Pod's own.
+/// A readiness probe over HTTP, at a path of the base's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Probe {
+    pub(crate) host: IpAddr,
     pub(crate) port: u16,
     /// Seconds from one to the next.
     pub(crate) period: u32,
@@ -58,9 +62,9 @@ impl Module {
     pub(crate) fn pod(&self) -> Value {
         let Self { base, name, version, probe } = self;
         let mut pod = bound_pod(&self.pod_name(), &node_name(*base), name, version);
-        if let Some(Probe { port, period }) = probe {
-            pod["spec"]["containers"][0]["readinessProbe"] =
-                json!({ "httpGet": { "path": format!("/{base}"), "port": port }, "periodSeconds": period });
+        if let Some(Probe { host, port, period }) = probe {
+            let get = json!({ "host": host, "port": port, "path": format!("/{base}") });
+            pod["spec"]["containers"][0]["readinessProbe"] = json!({ "httpGet": get, "periodSeconds": period });
         }
         pod
     }

@@ -18,7 +18,7 @@ use crate::{
     objects::{Module, Probe},
     phases,
     progress::say,
-    releases::{OLD, all, burst, release},
+    releases::{OLD, all, release},
     stage::Stage,
 };
 
@@ -32,7 +32,7 @@ pub(crate) struct Probed {
     pub(crate) cpu_each_us: f64,
 }
 
-/// Answers probes at the address of all bases.
+/// Answers probes of all bases, whose addresses are made up.
 pub(crate) struct Answers {
     pub(crate) address: IpAddr,
     port: u16,
@@ -55,8 +55,7 @@ impl Drop for Answers {
 
 impl Answers {
     async fn start() -> Result<Self> {
-        // A loopback address would not be believed of a base. Nothing is sent: the system says which address it would be
-        // sent from.
+        // As bases have one that is not of loopback. Nothing is sent: the system says which address it would be sent from.
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.connect((Ipv4Addr::new(203, 0, 113, 1), 9)).context("this machine has a loopback address only")?;
         let address = socket.local_addr()?.ip();
@@ -85,13 +84,12 @@ impl Answers {
 pub(crate) async fn measure(stage: &mut Stage, period: u32, report: &mut Report) -> Result<()> {
     let ceiling = Ceiling::default();
     let answers = Answers::start().await?;
-    let probe = Probe { port: answers.port, period };
+    let probe = Probe { host: answers.address, port: answers.port, period };
     stage.answers = Some(answers);
     let bases = stage.options.bases();
     stage.start_modulet().await?;
     report.phases.push(phases::register(stage, &ceiling).await?);
     report.phases.push(phases::idle(stage, "idle").await?);
-    report.phases.push(burst(stage, &ceiling).await?);
     report.phases.push(release(stage, &ceiling, "install", &all(bases, "plain", OLD), None).await?);
 
     let probed: Vec<_> =
@@ -103,10 +101,6 @@ pub(crate) async fn measure(stage: &mut Stage, period: u32, report: &mut Report)
     report.probed = Some(told(period, probes, stage, &alone));
     report.phases.push(Phase { latencies: vec![late], ..alone });
 
-    let modules = all(stage.options.burst(), "beside", OLD);
-    let mut beside = release(stage, &ceiling, "burst, beside probes", &modules, None).await?;
-    beside.latencies.push(gaps(stage, period)?.1);
-    report.phases.push(beside);
     let mut beside = release(stage, &ceiling, "install, beside probes", &all(bases, "last", OLD), None).await?;
     beside.latencies.push(gaps(stage, period)?.1);
     report.phases.push(beside);

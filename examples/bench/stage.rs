@@ -53,7 +53,7 @@ pub(crate) struct Stage {
     bases: Option<Bases>,
     /// Where bases over HTTP beat.
     heartbeats: u16,
-    /// What answers probes at the bases' address.
+    /// What answers probes of all bases.
     pub(crate) answers: Option<Answers>,
     /// modulet's CPU with nothing to do, as a part of a core; none before that is known.
     pub(crate) idle_cpu: Option<f64>,
@@ -148,6 +148,10 @@ impl Stage {
         };
         let options = ControllerOptions::new(binary, self.plane.kubeconfig(), self.broker.address());
         let options = options.env("ENV", ENV).env("CLIENT_ID", format!("{name}-bench"));
+        let options = match &self.answers {
+            Some(answers) => options.env("MODULET_PROBE_HOSTS", answers.address.to_string()),
+            None => options,
+        };
         let options = match self.options.tunnel {
             Tunnel::Mqtt => options,
             Tunnel::Http => options
@@ -163,9 +167,7 @@ impl Stage {
     /// Starts all bases at once.
     pub(crate) async fn start_bases(&mut self) -> Result<()> {
         let broker = self.broker.address();
-        let base = BaseOptions::new("base", broker.port);
         let options = BaseOptions {
-            ip: self.answers.as_ref().map_or(base.ip, |answers| answers.address.to_string()),
             host: broker.host.clone(),
             username: broker.username.clone(),
             password: broker.password.clone(),
