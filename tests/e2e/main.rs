@@ -62,6 +62,7 @@ mod replicas_help;
 mod rollout_resource;
 mod rollouts;
 mod services;
+mod services_probed;
 mod stage;
 mod starting;
 mod strategies;
