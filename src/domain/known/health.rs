@@ -34,6 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What is known of a base's JVM.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(in crate::domain) struct JvmKnowledge {
     complete: bool,
     /// There was another JVM before: an answer to a question from its time is about that one.
