@@ -151,7 +151,7 @@ async fn module_pods(client: &Client) -> Look<(BTreeSet<String>, BTreeSet<(Strin
     for label in [names::COMPONENT, names::COMPONENT_OLD] {
         let pods = list::<Lean<Pod>>(Api::all(client.clone()), "list pods", &format!("{label}=module")).await?;
         for Lean(pod) in pods {
-            read.extend(k8s::references(&pod).into_iter().map(|reference| match reference {
+            read.extend(k8s::references(&pod).into_keys().map(|reference| match reference {
                 Reference::ConfigMap(namespace, _) => (namespace, "configmaps"),
                 Reference::Secret(namespace, _) => (namespace, "secrets"),
                 Reference::Template(namespace, _) => (namespace, "replicasets"),

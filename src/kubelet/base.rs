@@ -68,11 +68,10 @@ impl Cluster {
         Ok(found.items.into_iter().next())
     }
 
-    /// At most so many Pods with this label, of all namespaces; none: there are more.
-    pub(super) async fn labelled(&self, label: &str, most: u32) -> Result<Option<Vec<Pod>>, Refused> {
-        let labelled = ListParams::default().labels(label).limit(most);
-        let pods = Api::<Pod>::all(self.client.clone());
-        let list = self.questions.ask("list the Pods of modules", pods.list(&labelled)).await?;
+    /// At most so many Pods that are like this, of all namespaces; none: there are more.
+    pub(super) async fn pods(&self, like: ListParams, most: u32) -> Result<Option<Vec<Pod>>, Refused> {
+        let (like, pods) = (like.limit(most), Api::<Pod>::all(self.client.clone()));
+        let list = self.questions.ask("list the Pods of modules", pods.list(&like)).await?;
         let has_more = list.metadata.continue_.is_some_and(|more| !more.is_empty());
         Ok((!has_more).then_some(list.items))
     }

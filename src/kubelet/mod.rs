@@ -11,6 +11,7 @@ mod authorities;
 mod base;
 mod cache;
 mod certificate;
+mod forwarded;
 mod logs;
 mod pods;
 mod questions;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Extension, Router,
     extract::{Path, RawQuery, Request, State},
-    http::{Method, header::CONTENT_TYPE},
+    http::{HeaderMap, Method, header::CONTENT_TYPE},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{any, get},
@@ -17,9 +17,11 @@ use super::{
     access::{Action, ByCertificate, token_of},
     answer::Refused,
     base::OwnPod,
+    forwarded::node_of,
     logs, pods,
     service::{Kubelet, Target},
 };
+use crate::k8s::names;
 
 /// All of it. Whoever asks has a name before anything else is looked at.
 pub(super) fn router(kubelet: Arc<Kubelet>) -> Router {
@@ -33,7 +35,8 @@ pub(super) fn router(kubelet: Arc<Kubelet>) -> Router {
         .route("/pods", get(all_pods))
         .route("/pods/", get(all_pods))
         .route("/runningpods", get(running_pods))
-        .route("/runningpods/", get(running_pods));
+        .route("/runningpods/", get(running_pods))
+        .route("/stats/summary", get(summary));
     for path in ["exec", "attach", "run"] {
         router = router.route(&with_container(path), any(in_process)).route(&with_uid(path), any(in_process));
     }
@@ -161,25 +164,42 @@ async fn healthz(State(kubelet): State_, Extension(user): Extension<UserInfo>, r
     Ok("ok".into_response())
 }
 
-async fn all_pods(State(kubelet): State_, Extension(user): Extension<UserInfo>) -> Answer {
-    kubelet.authorize(&user, &Action::of(&Method::GET, "/pods"), "").await?;
-    pods::list(&kubelet.cluster, false).await.map(as_json)
+async fn all_pods(State(kubelet): State_, Extension(user): Extension<UserInfo>, headers: HeaderMap) -> Answer {
+    let node = node_for(&kubelet, &user, "/pods", &headers).await?;
+    pods::list(&kubelet.cluster, node, false).await.map(as_json)
 }
 
-async fn running_pods(State(kubelet): State_, Extension(user): Extension<UserInfo>) -> Answer {
-    kubelet.authorize(&user, &Action::of(&Method::GET, "/runningpods"), "").await?;
-    pods::list(&kubelet.cluster, true).await.map(as_json)
+async fn running_pods(State(kubelet): State_, Extension(user): Extension<UserInfo>, headers: HeaderMap) -> Answer {
+    let node = node_for(&kubelet, &user, "/runningpods", &headers).await?;
+    pods::list(&kubelet.cluster, node, true).await.map(as_json)
+}
+
+async fn summary(State(kubelet): State_, Extension(user): Extension<UserInfo>, headers: HeaderMap) -> Answer {
+    let node = node_for(&kubelet, &user, "/stats/summary", &headers).await?;
+    pods::summary(&kubelet.cluster, node.ok_or(Refused::NotHere(NO_FIGURES))?).await.map(as_json)
+}
+
+/// Which of our Nodes is meant, for somebody who may; none: all, for somebody who may see all.
+async fn node_for<'h>(
+    kubelet: &Kubelet,
+    user: &UserInfo,
+    path: &str,
+    headers: &'h HeaderMap,
+) -> Result<Option<&'h str>, Refused> {
+    let node = node_of(headers).filter(|node| names::is_object_name(node) && kubelet.cluster.is_ours(node));
+    kubelet.authorize(user, &Action::of(&Method::GET, path), node.unwrap_or_default()).await?;
+    Ok(node)
 }
 
 fn as_json(value: Value) -> Response {
     ([(CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }
 
-/// Figures of one Node are asked for at the address of all, by a path that does not name it; and nothing in the JVM meters
-/// one module.
+/// Nothing in the JVM meters one module; and only the API server's proxy to a Node says which one is meant.
 const NO_FIGURES: &str = "modulet has no such figures: modules share their base's JVM, which meters none of them, and one address \
-                          serves the Nodes of all bases. What there is, by base, is in modulet's own metrics. Keep scrapers \
-                          of kubelets away from Nodes with the label type=virtual-kubelet";
+                          serves the Nodes of all bases. What there is, by base, is in modulet's own metrics; which Pods run \
+                          on a Node is in kubectl get --raw /api/v1/nodes/NODE/proxy/stats/summary. Keep scrapers of kubelets \
+                          away from Nodes with the label type=virtual-kubelet";
 const NO_SUCH_PART: &str = "this part of a kubelet does not exist for bases: see docs/kubelet.md";
 
 async fn others(State(kubelet): State_, Extension(user): Extension<UserInfo>, request: Request) -> Refused {

@@ -1,6 +1,8 @@
 //! The kubelet API: `kubectl logs` and its like, through an API server that looks at kubelets' certificates.
 
+mod provider_suite;
 mod stand_in;
+mod tunnel;
 
 use std::{fs, path::Path, process::Stdio};
 

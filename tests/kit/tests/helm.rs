@@ -92,7 +92,18 @@ async fn the_kubelet_api_has_a_service_whose_address_the_pod_is_told() {
         let bindings = documents.iter().filter(|d| d["roleRef"]["name"] == "somewhere:modulet-logs");
         bindings.map(|binding| binding["metadata"]["namespace"].clone()).collect()
     };
-    assert_eq!(logs(&documents), [Value::Null], "the whole cluster");
+    assert_eq!(logs(&documents), [""; 0], "what is not named is not read");
+    for (namespaces, expected) in [(json!(["*"]), [Value::Null]), (json!(["*", "shop"]), [Value::Null]), (json!(["shop"]), [json!("shop")])]
+    {
+        let kubelet = json!({ "enabled": true, "namespaces": namespaces });
+        let values = json!({ "mqtt": { "host": "broker" }, "kubelet": kubelet });
+        assert_eq!(logs(&helm_template("somewhere", &values).await.unwrap()), expected, "{namespaces}");
+    }
+    for odd in ["**", "shop*", "Shop", ""] {
+        let kubelet = json!({ "enabled": true, "namespaces": [odd] });
+        let values = json!({ "mqtt": { "host": "broker" }, "kubelet": kubelet });
+        assert!(helm_template("somewhere", &values).await.is_err(), "{odd:?}");
+    }
 
     let mut values = json!({ "mqtt": { "host": "broker" }, "basePods": { "namespaces": ["bases", "shop"] }, "kubelet": {
         "enabled": true, "port": 10350, "address": "192.0.2.10", "tls": { "secretName": "certificate" },
