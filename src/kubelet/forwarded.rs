@@ -32,7 +32,14 @@ mod tests {
         assert_eq!(of("/api/v1/nodes/vnode.base-1.dev/proxy"), node);
         assert_eq!(of("/api/v1/nodes/vnode.base-1.dev:10250/proxy/stats/summary"), node);
         assert_eq!(of("/api/v1/nodes/https:vnode.base-1.dev:10250/proxy/pods"), node);
-        for other in ["", "/pods", "/api/v1/nodes/a", "/api/v1/nodes/a/status", "/api/v1/nodes/a/proxyx", "/api/v1/pods/a/proxy/"] {
+        for other in [
+            "",
+            "/pods",
+            "/api/v1/nodes/a",
+            "/api/v1/nodes/a/status",
+            "/api/v1/nodes/a/proxyx",
+            "/api/v1/pods/a/proxy/",
+        ] {
             assert_eq!(of(other), None, "{other}");
         }
         assert_eq!(node_of(&HeaderMap::new()), None);

@@ -153,6 +153,30 @@ mod tests {
         assert!(options(&format!("tailLines={}", "1".repeat(65))).is_err());
     }
 
+    #[tokio::test]
+    async fn the_log_beyond_those_that_are_handed_on_is_refused_with_the_line_for_the_bases_own_and_read_when_one_ends()
+    {
+        let answers = tower::service_fn(|_: axum::http::Request<kube::client::Body>| async {
+            Ok::<_, std::convert::Infallible>(Response::new(Body::from("a line")))
+        });
+        let gauge = Gauge::default();
+        let logs = Logs::new(Client::new(answers, "default"), gauge.clone());
+        let pod = OwnPod { namespace: "shop".to_owned(), name: "base-1".to_owned(), container: Ok("base".to_owned()) };
+        let mut open = Vec::new();
+        for _ in 0..STREAMS {
+            open.push(logs.of(&pod, "base", "").await.unwrap());
+        }
+        assert_eq!(gauge.get(), 128);
+        let refused = logs.of(&pod, "base", "").await.unwrap_err();
+        assert_eq!(refused.status(), 429);
+        assert!(refused.to_string().contains("kubectl -n shop logs base-1 -c base"), "{refused}");
+        // Whoever goes away without reading to the end makes room, too.
+        open.pop();
+        assert_eq!(gauge.get(), 127);
+        let read = logs.of(&pod, "base", "").await.unwrap().into_body().collect().await.unwrap().to_bytes();
+        assert_eq!((&*read, gauge.get()), (&b"a line"[..], 127));
+    }
+
     #[test]
     fn what_the_api_server_says_comes_back_in_its_words() {
         let pod = OwnPod { namespace: "shop".to_owned(), name: "base-1".to_owned(), container: Ok("base".to_owned()) };

@@ -81,6 +81,17 @@ struct Asker<'a> {
 impl Asker<'_> {
     /// Status and text; or why there is no connection.
     async fn asks(&self, path: &str, token: Option<&str>, certificate: Option<(&Path, &str)>) -> Result<(u16, String)> {
+        self.asks_by(path, None, token, certificate).await
+    }
+
+    /// The same by the API server's proxy that it was asked at this path.
+    async fn asks_by(
+        &self,
+        path: &str,
+        by: Option<&str>,
+        token: Option<&str>,
+        certificate: Option<(&Path, &str)>,
+    ) -> Result<(u16, String)> {
         let mut config = Config::new(format!("https://127.0.0.1:{}", self.port).parse()?);
         let authority = fs::read_to_string(self.directory.join("ca.crt"))?;
         let user = certificate.map(|(directory, name)| {
@@ -89,7 +100,11 @@ impl Asker<'_> {
         });
         config.auth_info = serde_json::from_value(user.unwrap_or_else(|| json!({ "token": token })))?;
         config.root_cert = Some(vec![pem(&authority)?]);
-        let request = http::Request::get(path).body(Vec::new())?;
+        let mut request = http::Request::get(path);
+        if let Some(by) = by {
+            request = request.header("x-forwarded-uri", by);
+        }
+        let request = request.body(Vec::new())?;
         match Client::try_from(config)?.request_text(request).await {
             Ok(text) => Ok((200, text)),
             Err(kube::Error::Api(status)) => Ok((status.code, status.message.clone())),
@@ -336,6 +351,35 @@ async fn others_are_kept_out(stage: &Stage, cluster: &ControlPlane, asker: &Aske
         let list: Value = serde_json::from_str(&list)?;
         let pods = list["items"].as_array().map_or(0, Vec::len);
         ensure!(status == 200 && list["kind"] == "PodList" && pods == 7, "{path}: {status} {list}");
+    }
+    // One Node's, for who may see that one alone.
+    let (own, other) = (stage.node_name("honest"), stage.node_name("listed"));
+    for object in [
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": "kubelet-api-one-node" },
+            "rules": [{ "apiGroups": [""], "resources": ["nodes/proxy", "nodes/stats"], "resourceNames": [own], "verbs": ["get"] }],
+        }),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+            "metadata": { "name": "kubelet-api-one-node" },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "kubelet-api-one-node" },
+            "subjects": [{ "kind": "ServiceAccount", "name": "one-node", "namespace": STAGE }],
+        }),
+    ] {
+        stage.apply(&object).await?;
+    }
+    let one = token_of(cluster, "one-node").await?;
+    for path in ["/pods", "/runningpods/", "/stats/summary"] {
+        let by = |node: &str| format!("/api/v1/nodes/{node}/proxy{path}");
+        let (status, text) = asker.asks_by(path, Some(&by(&own)), Some(&one), None).await?;
+        ensure!(
+            status == 200 && text.contains("\"on-honest\"") && !text.contains("on-listed"),
+            "{path}: {status} {text}"
+        );
+        for elsewhere in [Some(by(&other)), Some(by(&format!("{own},x"))), Some(by("machine")), None] {
+            let (status, text) = asker.asks_by(path, elsewhere.as_deref(), Some(&one), None).await?;
+            ensure!(status == 403, "{path} by {elsewhere:?}: {status} {text}");
+        }
     }
     for path in ["/stats/summary", "/metrics/resource", "/metrics/cadvisor"] {
         let (status, text) = asker.asks(path, Some(&strong), None).await?;

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use kube::api::PostParams;
 use modulet_testkit::{
+    base::UrlBehaviour,
     control_plane::{ControlPlane, ControlPlaneOptions},
     ports::free_port,
     tools::Tool,
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::tunnel::Tunnel;
-use crate::stage::{SOON, Stage};
+use crate::stage::{SOON, Stage, module_pod};
 
 const NAME: &str = "provider-suite";
 /// Of no machine: the API server's proxies lead to no loopback address.
@@ -114,7 +115,15 @@ async fn virtual_kubelets_own_tests_for_providers_pass_but_one() -> Result<()> {
             .env("MODULET_KUBELET_API_LISTEN", format!("127.0.0.1:{port}"))
     })
     .await?;
-    let _bases = tokio::try_join!(stage.base(stage.base_options("base-1")), stage.base(stage.base_options("base-2")))?;
+    let (base, _other) =
+        tokio::try_join!(stage.base(stage.base_options("base-1")), stage.base(stage.base_options("base-2")))?;
+    // Names that end with a number are not told from versions in the names of files.
+    base.set_url_behaviour("modules.example.com", UrlBehaviour::Ok);
+    // Of another Node, which the suite must not see.
+    let mut elsewhere = module_pod(NAME, "elsewhere", &[("elsewhere", "1")]);
+    elsewhere["spec"]["nodeName"] = json!(stage.node_name("base-2"));
+    stage.create_pod(elsewhere).await?;
+    stage.pod_ready("elsewhere").await?;
     let node = stage.node_name("base-1");
     pods_become_modules(&stage, &node).await?;
 

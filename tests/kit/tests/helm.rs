@@ -93,7 +93,8 @@ async fn the_kubelet_api_has_a_service_whose_address_the_pod_is_told() {
         bindings.map(|binding| binding["metadata"]["namespace"].clone()).collect()
     };
     assert_eq!(logs(&documents), [""; 0], "what is not named is not read");
-    for (namespaces, expected) in [(json!(["*"]), [Value::Null]), (json!(["*", "shop"]), [Value::Null]), (json!(["shop"]), [json!("shop")])]
+    for (namespaces, expected) in
+        [(json!(["*"]), [Value::Null]), (json!(["*", "shop"]), [Value::Null]), (json!(["shop"]), [json!("shop")])]
     {
         let kubelet = json!({ "enabled": true, "namespaces": namespaces });
         let values = json!({ "mqtt": { "host": "broker" }, "kubelet": kubelet });
