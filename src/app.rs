@@ -65,8 +65,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let env = config.env.clone();
     let mut parts = Parts::start(config, listener, heartbeats, &clients, &proxies)?;
     if let Some(listener) = kubelet {
-        let metrics = Arc::clone(&parts.metrics);
-        kubelet::start(&mut parts.tasks, listener, cluster, proxies, &env, metrics)?;
+        let (lead, events, metrics) = (parts.lead.clone(), parts.events.clone(), Arc::clone(&parts.metrics));
+        let around = kubelet::Around { cluster: (cluster, proxies), topics: Topics::new(&env), lead, events, metrics };
+        kubelet::start(&mut parts.tasks, listener, around)?;
     }
     let told = async {
         tokio::select! {
@@ -84,6 +85,7 @@ struct Parts {
     tasks: Tasks,
     metrics: Arc<Metrics>,
     lead: Lead,
+    events: EventSink,
     stop: watch::Sender<bool>,
     release: watch::Sender<bool>,
 }
@@ -166,6 +168,7 @@ impl Parts {
             None => None,
         };
         let events = EventSink::start(&mut tasks, gated.clone(), instance, open, Arc::clone(&metrics));
+        let told = events.clone();
         let edges = Edges {
             tunnel,
             watched,
@@ -206,7 +209,7 @@ impl Parts {
         });
         let engine = engine::run(config, edges, Arc::clone(&metrics), readiness, pictures, lead.clone(), stopped);
         tasks.spawn(ENGINE, engine);
-        Ok(Self { tasks, metrics, lead, stop, release })
+        Ok(Self { tasks, metrics, lead, events: told, stop, release })
     }
 
     /// Runs until it is `told` to stop, and then for as long as the engine needs to save what a restart would lose.

@@ -113,6 +113,7 @@ mod tests {
     use super::*;
     use crate::{
         api::{Clients, Proxies},
+        kubelet::certificate::Source,
         metrics::Metrics,
         tunnel::Topics,
     };
@@ -123,7 +124,7 @@ mod tests {
 
     fn certificate() -> Certificate {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        Certificate::new("127.0.0.1", Some((fixture("good.crt"), fixture("good.key")))).unwrap()
+        Certificate::new("127.0.0.1", &Source::Files(fixture("good.crt"), fixture("good.key"))).unwrap()
     }
 
     async fn connects(to: SocketAddr) -> TlsStream<TcpStream> {

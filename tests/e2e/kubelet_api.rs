@@ -1,5 +1,6 @@
 //! The kubelet API: `kubectl logs` and its like, through an API server that looks at kubelets' certificates.
 
+mod certificate;
 mod provider_suite;
 mod stand_in;
 mod tunnel;

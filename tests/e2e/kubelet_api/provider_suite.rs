@@ -15,7 +15,7 @@ use modulet_testkit::{
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::tunnel::Tunnel;
+use super::{certificate, tunnel::Tunnel};
 use crate::stage::{SOON, Stage, module_pod};
 
 const NAME: &str = "provider-suite";
@@ -100,17 +100,22 @@ async fn run(stage: &Stage, node: &str) -> Result<(BTreeMap<String, String>, Str
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn virtual_kubelets_own_tests_for_providers_pass_but_one() -> Result<()> {
+async fn with_a_certificate_that_was_asked_for_virtual_kubelets_own_tests_for_providers_pass_but_one() -> Result<()> {
     let (directory, port) = (tempfile::tempdir()?, free_port()?);
     let (_tunnel, egress) = Tunnel::start(directory.path(), port)?;
     let cluster = ControlPlane::start_own(ControlPlaneOptions {
         kubelets: true,
+        kubelet_certificates: true,
         api_server_args: vec![format!("--egress-selector-config-file={egress}")],
         ..ControlPlaneOptions::default()
     })
     .await?;
-    let stage = Stage::set_on(cluster, NAME, |options| {
+    let account = certificate::chart(cluster, ADDRESS, port).await?;
+    let mut stage = Stage::set_on(cluster, NAME, |options| {
         options
+            .env("KUBECONFIG", account.display().to_string())
+            .env("NAMESPACE", certificate::NAMESPACE)
+            .env("MODULET_KUBELET_API_CSR_SECRET", certificate::SECRET)
             .env("MODULET_KUBELET_API_ADDRESS", ADDRESS)
             .env("MODULET_KUBELET_API_LISTEN", format!("127.0.0.1:{port}"))
     })
@@ -125,6 +130,7 @@ async fn virtual_kubelets_own_tests_for_providers_pass_but_one() -> Result<()> {
     stage.create_pod(elsewhere).await?;
     stage.pod_ready("elsewhere").await?;
     let node = stage.node_name("base-1");
+    certificate::is_signed_once_it_is_approved(&mut stage, &node).await?;
     pods_become_modules(&stage, &node).await?;
 
     let (ends, text) = run(&stage, &node).await?;

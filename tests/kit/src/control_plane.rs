@@ -42,6 +42,8 @@ pub struct ControlPlaneOptions {
     pub scheduler_args: Vec<String>,
     /// Whether there will be kubelets, for `kubectl logs` and `kubectl exec`.
     pub kubelets: bool,
+    /// Whether the API server looks at their certificates, and the controller manager signs them once they are approved.
+    pub kubelet_certificates: bool,
     /// Whether to use the cluster `KUBECONFIG` names, where it is set, and start nothing.
     pub accept_existing: bool,
     /// Whether to keep the directory with the logs; also `MODULET_KEEP_LOGS=1`.
@@ -56,6 +58,7 @@ impl Default for ControlPlaneOptions {
             controller_manager_args: Vec::new(),
             scheduler_args: Vec::new(),
             kubelets: false,
+            kubelet_certificates: false,
             accept_existing: true,
             keep_logs: env::var_os("MODULET_KEEP_LOGS").is_some(),
         }

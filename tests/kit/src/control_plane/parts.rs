@@ -43,6 +43,7 @@ impl Parts {
         let [for_manager, for_scheduler] = ["kube-controller-manager", "kube-scheduler"]
             .map(|name| authority.kubeconfig(name, &format!("system:{name}"), None, &server));
 
+        let arg = |name: &str, file: &str| format!("--{name}={}", directory.join(file).display());
         let program = |name: &str, path: PathBuf| Program::new(name, path, directory.join(format!("{name}.log")));
         let etcd = program("etcd", etcd).args(etcd_args(directory, etcd_port, free_port()?));
         Ok(Self {
@@ -51,12 +52,15 @@ impl Parts {
             api_server: program("kube-apiserver", api_server)
                 .args(api_server_args(directory, port, etcd_port))
                 .args(options.kubelets.then(|| kubelet_args(directory)).into_iter().flatten())
+                .args(options.kubelet_certificates.then(|| arg("kubelet-certificate-authority", "ca.crt")))
                 .args(&options.api_server_args)
                 // It waits for connections that clients keep open; nobody gains from that here.
                 .patience(Duration::from_secs(2)),
             controller_manager: program("kube-controller-manager", controller_manager)
                 .args(controller_manager_args(directory, free_port()?, &for_manager?))
                 .args(controllers(options))
+                .args(options.kubelet_certificates.then(|| arg("cluster-signing-cert-file", "ca.crt")))
+                .args(options.kubelet_certificates.then(|| arg("cluster-signing-key-file", "ca.key")))
                 .args(limits(options))
                 .args(&options.controller_manager_args),
             scheduler: program("kube-scheduler", scheduler)
