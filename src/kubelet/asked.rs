@@ -89,7 +89,9 @@ enum Waits {
     Pending(String),
     #[error("CertificateSigningRequest {0} is approved and not signed yet: does this control plane sign for {SIGNER}?")]
     Unsigned(String),
-    #[error("CertificateSigningRequest {0} was refused ({1}); it is made anew when it is deleted, as Kubernetes does after an hour")]
+    #[error(
+        "CertificateSigningRequest {0} was refused ({1}); it is made anew when it is deleted, as Kubernetes does after an hour"
+    )]
     Refused(String, String),
     #[error("what was signed for CertificateSigningRequest {0} is for another key or address")]
     Unsuited(String),
@@ -194,7 +196,8 @@ impl Asking {
             let refused = conditions.iter().find(|condition| matches!(&*condition.type_, "Denied" | "Failed"));
             return Err(match refused {
                 Some(condition) => {
-                    let why = [condition.reason.as_deref(), condition.message.as_deref()].map(Option::unwrap_or_default);
+                    let why =
+                        [condition.reason.as_deref(), condition.message.as_deref()].map(Option::unwrap_or_default);
                     Waits::Refused(name, printable(&why.join(": "), QUOTE).into_owned())
                 }
                 None if conditions.iter().any(|condition| condition.type_ == "Approved") => Waits::Unsigned(name),

@@ -124,8 +124,24 @@ async fn the_kubelet_api_has_a_service_whose_address_the_pod_is_told() {
     assert_eq!(volume["secret"]["secretName"], "certificate");
     assert_eq!(logs(&documents), ["shop", "bases"]);
 
+    let mut values =
+        json!({ "mqtt": { "host": "broker" }, "kubelet": { "enabled": true, "tls": { "request": true } } });
+    let documents = helm_template("somewhere", &values).await.unwrap();
+    let deployment = of_kind(&documents, "Deployment").unwrap();
+    assert_eq!(env(deployment, "MODULET_KUBELET_API_CSR_SECRET").unwrap()["value"], "modulet-kubelet");
+    let secret = of_kind(&documents, "Secret").unwrap();
+    assert_eq!((&secret["metadata"]["name"], &secret["data"]), (&json!("modulet-kubelet"), &Value::Null));
+    let text = json!(documents).to_string();
+    assert!(!text.contains("signers") && !text.contains("certificatesigningrequests/"), "no right to approve");
+    values["kubelet"]["tls"]["secretName"] = json!("certificate");
+    assert!(helm_template("somewhere", &values).await.is_err(), "two certificates");
+
     let without = helm_template("somewhere", &json!({ "mqtt": { "host": "broker" } })).await.unwrap();
-    assert!(of_kind(&without, "Service").is_none() && !json!(without).to_string().contains("tokenreviews"));
+    assert!(
+        of_kind(&without, "Service").is_none()
+            && of_kind(&without, "Secret").is_none()
+            && !json!(without).to_string().contains("tokenreviews")
+    );
 }
 
 #[tokio::test]
