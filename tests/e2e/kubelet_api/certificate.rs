@@ -18,10 +18,11 @@ pub(super) const NAMESPACE: &str = "provider-suite-chart";
 pub(super) const SECRET: &str = "modulet-kubelet";
 const REQUEST: &str = "provider-suite-chart.modulet-kubelet";
 
-/// Installs the chart, whose Pod runs nowhere. Returns the kubeconfig of its account.
-pub(super) async fn chart(cluster: &ControlPlane, address: &str, port: u16) -> Result<PathBuf> {
+/// Installs the chart, whose Pod runs nowhere, for modules in this namespace. Returns the kubeconfig of its account.
+pub(super) async fn chart(cluster: &ControlPlane, modules: &str, address: &str, port: u16) -> Result<PathBuf> {
+    cluster.create_namespace(modules).await?;
     let values = json!({
-        "mqtt": { "host": "broker" }, "environment": "provider-suite",
+        "mqtt": { "host": "broker" }, "environment": modules, "rbac": { "environmentFrom": [modules] },
         "kubelet": { "enabled": true, "address": address, "port": port, "tls": { "request": true } },
     });
     helm_install(cluster.kubeconfig(), NAMESPACE, &values).await?;

@@ -110,7 +110,7 @@ async fn with_a_certificate_that_was_asked_for_virtual_kubelets_own_tests_for_pr
         ..ControlPlaneOptions::default()
     })
     .await?;
-    let account = certificate::chart(cluster, ADDRESS, port).await?;
+    let account = certificate::chart(cluster, NAME, ADDRESS, port).await?;
     let mut stage = Stage::set_on(cluster, NAME, |options| {
         options
             .env("KUBECONFIG", account.display().to_string())
