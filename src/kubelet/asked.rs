@@ -44,7 +44,7 @@ const USAGES: [&str; 2] = ["digital signature", "server auth"];
 /// How often it is looked whether what is shown is still what is kept.
 const EVERY: Duration = Duration::from_secs(60);
 /// The same while something is missing.
-const MISSING: Backoff = Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(30) };
+const MISSING: Backoff = Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(10) };
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Characters of what others say.
 const QUOTE: usize = 300;
