@@ -4,8 +4,8 @@
 DEMO_ARGS = $(if $(REAL),--real)
 
 # Arguments of the benchmark, by variables: `make bench BASES=300`, `make bench TUNNEL=http`, `make bench SOAK=30`,
-# `make bench TAKEOVER=1`, `make bench BATCHES=10`.
-BENCH_ARGS = $(if $(BASES),--bases $(BASES)) $(if $(TUNNEL),--tunnel $(TUNNEL)) $(if $(SOAK),--soak $(SOAK)) $(if $(TAKEOVER),--takeover) $(if $(BATCHES),--batches $(BATCHES)) $(if $(JSON),--json $(JSON))
+# `make bench TAKEOVER=1`, `make bench BATCHES=10`, `make bench PROBES=5`.
+BENCH_ARGS = $(if $(BASES),--bases $(BASES)) $(if $(TUNNEL),--tunnel $(TUNNEL)) $(if $(SOAK),--soak $(SOAK)) $(if $(TAKEOVER),--takeover) $(if $(BATCHES),--batches $(BATCHES)) $(if $(PROBES),--probes $(PROBES)) $(if $(JSON),--json $(JSON))
 
 # The cargo-deny that is installed where there is none; a newer one does too.
 CARGO_DENY = 0.20.2
@@ -58,7 +58,7 @@ demo: rust ## Show it: a cluster, a broker and bases on this machine (REAL=1: a 
 	cargo build --locked --bin modulet --example demo
 	@cargo run --quiet --locked --example demo -- $(DEMO_ARGS)
 
-bench: rust ## Measure it: BASES=1000 simulated bases; TUNNEL=http without a broker; SOAK=30 churns, TAKEOVER=1 kills the leader, BATCHES=10 releases in batches instead
+bench: rust ## Measure it: BASES=1000 simulated bases; TUNNEL=http without a broker; SOAK=30 churns, TAKEOVER=1 kills the leader, BATCHES=10 releases in batches, PROBES=5 probes each 5 s instead
 	@tests/kit/build-tool control-plane --check
 	cargo build --release --locked --bin modulet --example bench
 	@cargo run --release --quiet --locked --example bench -- $(BENCH_ARGS)

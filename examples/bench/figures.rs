@@ -10,8 +10,8 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::{
-    Options, bases::Tunnel, batches::Batches, ceiling::Ceiling, scrape::Series, soak::Soak, takeover::TakeOver,
-    usage::Usage,
+    Options, bases::Tunnel, batches::Batches, ceiling::Ceiling, probed::Probed, scrape::Series, soak::Soak,
+    takeover::TakeOver, usage::Usage,
 };
 
 /// Everything.
@@ -30,6 +30,7 @@ pub(crate) struct Report {
     pub(crate) commands: Series,
     pub(crate) soak: Option<Soak>,
     pub(crate) batches: Option<Batches>,
+    pub(crate) probed: Option<Probed>,
     pub(crate) takeover: Option<TakeOver>,
 }
 
@@ -47,6 +48,7 @@ impl Report {
             commands: Series::new(),
             soak: None,
             batches: None,
+            probed: None,
             takeover: None,
         })
     }

@@ -10,6 +10,7 @@ mod ceiling;
 mod figures;
 mod objects;
 mod phases;
+mod probed;
 mod progress;
 mod releases;
 mod scrape;
@@ -75,6 +76,11 @@ struct Options {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100),
           conflicts_with_all = ["soak", "takeover", "no_controllers"])]
     batches: Option<u32>,
+
+    /// Measure readiness probes instead: each base has a module that is probed each so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=60),
+          conflicts_with_all = ["soak", "takeover", "batches"])]
+    probes: Option<u32>,
 
     /// Changes per second of the churn
     #[arg(long, default_value_t = 20, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -150,6 +156,9 @@ async fn measure(stage: &mut Stage, options: &Options, report: &mut Report) -> R
     }
     if let Some(count) = options.batches {
         return in_batches(stage, count, report).await;
+    }
+    if let Some(period) = options.probes {
+        return probed::measure(stage, period, report).await;
     }
     if options.soak.is_none() {
         report.ceiling = Ceiling::measure(stage).await?;

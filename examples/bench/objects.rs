@@ -1,8 +1,11 @@
 //! Pods as users make them, the objects for measuring the ceiling, and the requests that write them.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use anyhow::{Context as _, Result};
@@ -32,11 +35,22 @@ pub(crate) struct Module {
     pub(crate) base: usize,
     pub(crate) name: &'static str,
     pub(crate) version: String,
+    /// Its Pod's readiness probe.
+    pub(crate) probe: Option<Probe>,
+}
+
+/// A readiness probe over HTTP, at a path of the base's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Probe {
+    pub(crate) host: IpAddr,
+    pub(crate) port: u16,
+    /// Seconds from one to the next.
+    pub(crate) period: u32,
 }
 
 impl Module {
     pub(crate) fn new(base: usize, name: &'static str, version: impl Into<String>) -> Self {
-        Self { base, name, version: version.into() }
+        Self { base, name, version: version.into(), probe: None }
     }
 
     /// Name of its Pod.
@@ -46,8 +60,13 @@ impl Module {
 
     /// Its Pod, bound already.
     pub(crate) fn pod(&self) -> Value {
-        let Self { base, name, version } = self;
-        bound_pod(&self.pod_name(), &node_name(*base), name, version)
+        let Self { base, name, version, probe } = self;
+        let mut pod = bound_pod(&self.pod_name(), &node_name(*base), name, version);
+        if let Some(Probe { host, port, period }) = probe {
+            let get = json!({ "host": host, "port": port, "path": format!("/{base}") });
+            pod["spec"]["containers"][0]["readinessProbe"] = json!({ "httpGet": get, "periodSeconds": period });
+        }
+        pod
     }
 }
 

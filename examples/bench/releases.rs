@@ -19,7 +19,7 @@ use crate::{
 const BIZ: &str = "biz";
 const BURST: &str = "burst";
 const DEPLOYED: &str = "deployed";
-const OLD: &str = "1.0.0";
+pub(crate) const OLD: &str = "1.0.0";
 const NEW: &str = "2.0.0";
 
 /// Some modules at once, while there is nothing else to do.
@@ -70,7 +70,8 @@ pub(crate) async fn update(stage: &Stage, ceiling: &Ceiling) -> Result<Phase> {
     release(stage, ceiling, "update", &all(bases, BIZ, NEW), Some(&all(bases, BIZ, OLD))).await
 }
 
-fn all(bases: usize, name: &'static str, version: &str) -> Vec<Module> {
+/// The same module on each base.
+pub(crate) fn all(bases: usize, name: &'static str, version: &str) -> Vec<Module> {
     (0..bases).map(|base| Module::new(base, name, version)).collect()
 }
 
@@ -79,7 +80,7 @@ fn pod_names(modules: &[Module]) -> Vec<String> {
 }
 
 /// Creates a bound Pod for each module; done when all are Ready, and those they replace have failed.
-async fn release(
+pub(crate) async fn release(
     stage: &Stage,
     ceiling: &Ceiling,
     name: &'static str,

@@ -21,6 +21,7 @@ use crate::{
     Options,
     bases::{Bases, Tunnel},
     objects::{ENV, NAMESPACE},
+    probed::Answers,
     progress::say,
     scrape::Scrape,
     sight::Sight,
@@ -52,6 +53,8 @@ pub(crate) struct Stage {
     bases: Option<Bases>,
     /// Where bases over HTTP beat.
     heartbeats: u16,
+    /// What answers probes of all bases.
+    pub(crate) answers: Option<Answers>,
     /// modulet's CPU with nothing to do, as a part of a core; none before that is known.
     pub(crate) idle_cpu: Option<f64>,
 }
@@ -103,6 +106,7 @@ impl Stage {
             standby: None,
             bases: None,
             heartbeats: free_port()?,
+            answers: None,
             idle_cpu: None,
         })
     }
@@ -144,6 +148,10 @@ impl Stage {
         };
         let options = ControllerOptions::new(binary, self.plane.kubeconfig(), self.broker.address());
         let options = options.env("ENV", ENV).env("CLIENT_ID", format!("{name}-bench"));
+        let options = match &self.answers {
+            Some(answers) => options.env("MODULET_PROBE_HOSTS", answers.address.to_string()),
+            None => options,
+        };
         let options = match self.options.tunnel {
             Tunnel::Mqtt => options,
             Tunnel::Http => options

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::{
     batches::Batches,
     figures::{Phase, Report},
+    probed::Probed,
     scrape::Series,
     soak::Soak,
     takeover::TakeOver,
@@ -39,6 +40,9 @@ pub(crate) fn markdown(report: &Report) -> String {
     }
     if let Some(batches) = &report.batches {
         in_batches(&mut text, batches);
+    }
+    if let Some(probed) = &report.probed {
+        with_probes(&mut text, probed);
     }
     if let Some(takeover) = &report.takeover {
         taken_over(&mut text, takeover);
@@ -187,5 +191,14 @@ fn in_batches(text: &mut String, batches: &Batches) {
         ("last command of each batch, s after the first of all", ended.join(", ")),
     ];
     let head = format!("{} batches", batches.count);
+    table(text, &[&head, ""], rows.into_iter().map(|(what, value)| vec![what.to_owned(), value]));
+}
+
+fn with_probes(text: &mut String, probed: &Probed) {
+    let rows = [
+        ("probes per second", format!("{:.1}", probed.per_second)),
+        ("CPU of modulet for each, beyond idle, µs", format!("{:.0}", probed.cpu_each_us)),
+    ];
+    let head = format!("a readiness probe each {} s", probed.period);
     table(text, &[&head, ""], rows.into_iter().map(|(what, value)| vec![what.to_owned(), value]));
 }

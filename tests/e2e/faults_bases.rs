@@ -260,7 +260,7 @@ async fn a_node_that_another_controller_left_is_taken_over_without_a_repeated_wr
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_base_that_restarts_without_its_metaspace_limit_makes_no_repeated_write() -> Result<()> {
-    let stage = Stage::set_with("fault-metaspace", |options| options.env("MODULET_LIST_EVERY", "1")).await?;
+    let stage = Stage::set_with("fault-metaspace-unlimited", |options| options.env("MODULET_LIST_EVERY", "1")).await?;
     let limited =
         BaseOptions { metaspace: 268_435_456, heartbeat: Duration::from_secs(1), ..stage.base_options("base-1") };
     let base = stage.base(limited.clone()).await?;

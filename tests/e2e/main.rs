@@ -61,6 +61,7 @@ mod replicas_help;
 mod rollout_resource;
 mod rollouts;
 mod services;
+mod services_probed;
 mod stage;
 mod starting;
 mod strategies;

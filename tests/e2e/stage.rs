@@ -1,9 +1,12 @@
 //! What every test stands on.
 
 use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,6 +27,8 @@ use modulet_testkit::{
 };
 use serde_json::{Value, json};
 
+use crate::workloads::lock;
+
 /// Long enough for a busy machine; what is promised to be quick is measured elsewhere.
 pub(crate) const SOON: Duration = Duration::from_secs(40);
 
@@ -31,6 +36,9 @@ pub(crate) const SOON: Duration = Duration::from_secs(40);
 pub(crate) fn soon_for(count: usize) -> Duration {
     SOON + Duration::from_millis(500) * u32::try_from(count).unwrap_or(u32::MAX)
 }
+
+/// Control plane and name of every stage there was.
+static STAGES: Mutex<BTreeSet<(PathBuf, String)>> = Mutex::new(BTreeSet::new());
 
 /// A namespace, an environment, a broker and a controller.
 pub(crate) struct Stage {
@@ -83,6 +91,9 @@ impl Stage {
         name: &str,
         adapt: impl FnOnce(ControllerOptions) -> ControllerOptions,
     ) -> Result<Self> {
+        // Two with one name have one environment, and the lead goes from one to the other's modulet.
+        let taken = (cluster.kubeconfig().to_owned(), name.to_owned());
+        ensure!(lock(&STAGES).insert(taken), "another test has a stage called {name}");
         let client = cluster.client().await?;
         cluster.create_namespace(name).await?;
         let options = ControllerOptions::new(env!("CARGO_BIN_EXE_modulet"), cluster.kubeconfig(), broker.address())

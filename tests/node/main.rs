@@ -5,6 +5,7 @@
 //! this program starts itself again inside. In the image of the bases in the cluster it is those bases.
 
 mod base;
+mod gate;
 mod logs;
 mod office;
 mod people;

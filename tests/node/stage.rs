@@ -27,7 +27,7 @@ use tokio::{
     try_join,
 };
 
-use crate::base;
+use crate::{base, gate::GATE};
 
 /// Long enough for a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(90);
@@ -124,6 +124,7 @@ impl Stage {
             "modules": { "urls": ["file:///", "https://"] },
             // Nobody makes addresses of Services reachable here.
             "kubelet": { "enabled": true, "address": ADDRESS, "port": KUBELET_PORT, "namespaces": [MODULES] },
+            "basePods": { "namespaces": [MODULES] },
         })
     }
 
@@ -142,6 +143,7 @@ impl Stage {
                     "metadata": { "labels": { "app": "base" } },
                     "spec": {
                         "terminationGracePeriodSeconds": 2,
+                        "readinessGates": [{ "conditionType": GATE }],
                         "containers": [{
                             "name": "base", "image": IMAGE_OF_BASES, "imagePullPolicy": "Never",
                             "env": [

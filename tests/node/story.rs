@@ -9,7 +9,7 @@ use modulet_testkit::{node::set_up_network, wait::eventually};
 use serde_json::{Value, json};
 
 use crate::{
-    logs,
+    gate, logs,
     office::{self, NAMESPACE},
     people::{self, EVERYWHERE, ON_REAL},
     stage::{IMAGE, IN_CLUSTER, MODULES, NEXT_TAG, SOON, Stage},
@@ -132,6 +132,10 @@ async fn story(stage: &Stage, clock: &mut Clock) -> Result<()> {
     let answered = vigil.end()?;
     ensure!(answered > 100, "{answered} requests");
     println!("           {answered} requests were answered meanwhile, all");
+
+    clock.next("kubectl rollout restart of the bases: each waits for its module");
+    gate::bases_are_rolled(stage).await?;
+    let bases = stage.ready_bases().await?;
 
     clock.next("a workload is deleted, helm uninstall, and what the page says to clean up");
     clean_up(stage, &bases).await
