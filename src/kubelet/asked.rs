@@ -239,3 +239,6 @@ async fn in_time<T>(what: &'static str, asked: impl Future<Output = kube::Result
     let answer = timeout(TIMEOUT, asked).await.map_err(|_| Waits::Failed(what, format!("no answer in {TIMEOUT:?}")))?;
     answer.map_err(|error| Waits::Failed(what, error.to_string()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -99,6 +99,12 @@ impl Next {
         Ok(Self { key: key.serialize_pem(), request, address })
     }
 
+    /// With the key that is kept.
+    #[cfg(test)]
+    pub(super) fn kept(key: &str, address: &str) -> Self {
+        Self { key: key.to_owned(), request: String::new(), address: address.to_owned() }
+    }
+
     /// What was signed, if it is for this key and address.
     pub(super) fn usable(&self, certificate: &str, now: i64) -> Option<Usable> {
         usable(certificate, &self.key, self.address.parse().ok()?, now)
@@ -127,7 +133,7 @@ fn usable(certificate: &str, key: &str, address: IpAddr, now: i64) -> Option<Usa
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use rcgen::{CertifiedIssuer, date_time_ymd};
@@ -138,7 +144,7 @@ mod tests {
     const ADDRESS: &str = "10.96.0.7";
 
     /// In seconds since 1970.
-    fn signed(next: &Next, from: u64, to: u64) -> String {
+    pub(in crate::kubelet) fn signed(next: &Next, from: u64, to: u64) -> String {
         let issuer = CertifiedIssuer::self_signed(CertificateParams::default(), KeyPair::generate().unwrap()).unwrap();
         let mut params = CertificateParams::new([next.address.clone()]).unwrap();
         params.not_before = date_time_ymd(1970, 1, 1) + Duration::from_secs(from);

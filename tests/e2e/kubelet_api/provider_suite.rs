@@ -137,5 +137,7 @@ async fn with_a_certificate_that_was_asked_for_virtual_kubelets_own_tests_for_pr
     let expected = PASS.map(|name| (name.to_owned(), "PASS".to_owned())).into_iter();
     let expected: BTreeMap<_, _> = expected.chain([(CANNOT.to_owned(), "FAIL".to_owned())]).collect();
     ensure!(ends == expected, "{ends:?}\n{text}");
+    let log = stage.controller.log_text();
+    ensure!(!log.contains("forbidden"), "the chart's rights: {log}");
     stage.ends_quietly().await
 }
