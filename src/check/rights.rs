@@ -67,10 +67,17 @@ const RULES: [Rule; 12] = [
 const FOR_HTTP: Rule =
     ("", &["pods"], &["patch"], Scope::Own, Some("bases over HTTP do not find the replica that leads"));
 /// Only where modulet serves the API of a kubelet.
-const FOR_KUBELET: [Rule; 3] = [
+const FOR_KUBELET: [Rule; 4] = [
     ("authentication.k8s.io", &["tokenreviews"], &["create"], Scope::Cluster, Some(NO_KUBELET)),
     ("authorization.k8s.io", &["subjectaccessreviews"], &["create"], Scope::Cluster, Some(NO_KUBELET)),
     ("", &["pods/log"], &["get"], Scope::Cluster, Some("no log of a module is read but in namespaces where it may")),
+    (
+        "",
+        &["pods/portforward"],
+        &["create"],
+        Scope::Cluster,
+        Some("no port is forwarded but in namespaces where it may"),
+    ),
 ];
 /// That of a role that Kubernetes has.
 const FOR_CLIENTS: Rule = ("", &["configmaps"], &["get"], Scope::System, Some(NO_KUBELET));

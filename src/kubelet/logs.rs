@@ -97,13 +97,10 @@ impl Logs {
         let answer = timeout(within, self.client.send(request)).await;
         let answer = answer.map_err(|_| failed(format!("no answer in {within:?}")))?;
         let answer = answer.map_err(|error| failed(error.to_string()))?;
-        let (parts, body) = answer.into_parts();
-        if !parts.status.is_success() {
-            let words = http_body_util::Limited::new(body, WORDS_MAX).collect();
-            let words = timeout(FIRST_WITHIN, words).await.ok().and_then(Result::ok);
-            let words = words.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-            return Err(refused(pod, parts.status.as_u16(), &words));
+        if !answer.status().is_success() {
+            return Err(in_its_words(pod, "the log of its base", what, answer).await);
         }
+        let (parts, body) = answer.into_parts();
         let mut response = Response::new(holding(body, place));
         if let Some(kind) = parts.headers.get(axum::http::header::CONTENT_TYPE) {
             response.headers_mut().insert(axum::http::header::CONTENT_TYPE, kind.clone());
@@ -120,20 +117,31 @@ fn holding(body: kube::client::Body, place: Place) -> Body {
     }))
 }
 
-/// What the API server says of the base's own Pod, for whoever asked for the module's.
-fn refused(pod: &OwnPod, status: u16, words: &[u8]) -> Refused {
+/// What the API server says of `part` of the base's own Pod, for whoever asked for the module's.
+pub(super) async fn in_its_words(
+    pod: &OwnPod,
+    part: &str,
+    what: &'static str,
+    answer: Response<kube::client::Body>,
+) -> Refused {
+    let (parts, body) = answer.into_parts();
+    let words = timeout(FIRST_WITHIN, http_body_util::Limited::new(body, WORDS_MAX).collect()).await;
+    let words = words.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    refused(pod, part, what, parts.status.as_u16(), &words)
+}
+
+fn refused(pod: &OwnPod, part: &str, what: &'static str, status: u16, words: &[u8]) -> Refused {
     #[derive(serde::Deserialize)]
     struct Status {
         message: String,
     }
     let said = serde_json::from_slice::<Status>(words).map(|status| status.message);
     let said = said.unwrap_or_else(|_| format!("status {status}"));
-    let said =
-        format!("the log of its base, Pod {}/{}: {}", pod.namespace, pod.name, crate::domain::printable(&said, 2000));
+    let said = format!("{part}, Pod {}/{}: {}", pod.namespace, pod.name, crate::domain::printable(&said, 2000));
     match status {
         404 => Refused::NotFound(said),
         400..=499 => Refused::NotPossible(said),
-        _ => Refused::Cluster { what: "read the log of the base's own Pod", why: said },
+        _ => Refused::Cluster { what, why: said },
     }
 }
 
@@ -180,10 +188,11 @@ mod tests {
     #[test]
     fn what_the_api_server_says_comes_back_in_its_words() {
         let pod = OwnPod { namespace: "shop".to_owned(), name: "base-1".to_owned(), container: Ok("base".to_owned()) };
-        let said = refused(&pod, 400, br#"{"kind":"Status","message":"previous terminated container not found"}"#);
+        let refused = |status, words: &[u8]| refused(&pod, "the log of its base", "read it", status, words);
+        let said = refused(400, br#"{"kind":"Status","message":"previous terminated container not found"}"#);
         let words = "the log of its base, Pod shop/base-1: previous terminated container not found";
         assert_eq!(said, Refused::NotPossible(words.to_owned()));
-        assert!(matches!(refused(&pod, 404, b""), Refused::NotFound(_)));
-        assert!(matches!(refused(&pod, 503, b"<html>"), Refused::Cluster { .. }));
+        assert!(matches!(refused(404, b""), Refused::NotFound(_)));
+        assert!(matches!(refused(503, b"<html>"), Refused::Cluster { .. }));
     }
 }

@@ -113,14 +113,21 @@ async fn in_process(
     in_words(&kubelet, &user, request.method(), path, container, |own| no_process(verb, own)).await
 }
 
-/// Modules listen on ports of their base.
+/// Modules listen on ports of their base. In another namespace people may read logs, and no more.
 async fn port_forward(
     State(kubelet): State_,
     Extension(user): Extension<UserInfo>,
     Path(path): Path<Vec<String>>,
     request: Request,
 ) -> Response {
-    in_words(&kubelet, &user, request.method(), path, None, no_port).await
+    let forwarded = async {
+        let namespace = path.first().cloned().unwrap_or_default();
+        match base_in(&kubelet, &user, request.method(), path, None).await? {
+            Ok(own) if own.namespace == namespace => kubelet.forwards.to(&own, request).await,
+            other => Err(Refused::NotPossible(no_port(&other))),
+        }
+    };
+    forwarded.await.unwrap_or_else(|refused| refused.as_object())
 }
 
 /// What to do instead, for whoever may ask for it.
@@ -132,10 +139,21 @@ async fn in_words(
     container: Option<String>,
     words: impl FnOnce(&Result<OwnPod, String>) -> String,
 ) -> Response {
+    let own = base_in(kubelet, user, method, path, container).await;
+    own.map_or_else(|refused| refused, |own| Refused::NotPossible(words(&own))).as_object()
+}
+
+/// The base of the module that a path names by namespace and Pod.
+async fn base_in(
+    kubelet: &Kubelet,
+    user: &UserInfo,
+    method: &Method,
+    path: Vec<String>,
+    container: Option<String>,
+) -> Result<Result<OwnPod, String>, Refused> {
     let mut path = path.into_iter();
     let (namespace, pod) = (path.next().unwrap_or_default(), path.next().unwrap_or_default());
-    let own = kubelet.base_of(user, method, Target { namespace, pod, container }).await;
-    own.map_or_else(|refused| refused, |own| Refused::NotPossible(words(&own))).as_object()
+    kubelet.base_of(user, method, Target { namespace, pod, container }).await
 }
 
 fn no_port(own: &Result<OwnPod, String>) -> String {

@@ -9,6 +9,7 @@ use super::{
     access::Action,
     answer::Refused,
     base::{Cluster, OwnPod},
+    forward::Forwards,
     logs::Logs,
     review::Reviews,
 };
@@ -23,6 +24,7 @@ use crate::{
 /// What answers.
 pub(super) struct Kubelet {
     pub(super) logs: Logs,
+    pub(super) forwards: Forwards,
     pub(super) metrics: Arc<Metrics>,
     pub(super) cluster: Cluster,
     reviews: Reviews,
@@ -33,6 +35,7 @@ impl Kubelet {
         Self {
             reviews: Reviews::new(clients.requests.clone()),
             cluster: Cluster::new(clients.requests, topics, namespaces),
+            forwards: Forwards::new(clients.streams.clone(), metrics.kubelet_forwards.clone()),
             logs: Logs::new(clients.streams, metrics.kubelet_logs.clone()),
             metrics,
         }
