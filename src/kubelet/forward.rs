@@ -107,3 +107,33 @@ impl Forwards {
         Ok(agreed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(upgrade: &str) -> Request {
+        Request::post("/portForward/shop/biz1").header(UPGRADE, upgrade).body(Body::empty()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn beyond_those_that_are_handed_on_it_is_refused_with_the_line_for_the_base_and_else_the_cluster_says() {
+        let forbids = tower::service_fn(|asked: axum::http::Request<kube::client::Body>| async move {
+            assert_eq!(asked.uri(), "/api/v1/namespaces/shop/pods/base-1/portforward");
+            let answer = Response::builder().status(403).body(Body::from(r#"{"message":"modulet may not"}"#)).unwrap();
+            Ok::<_, std::convert::Infallible>(answer)
+        });
+        let forwards = Forwards::new(Client::new(forbids, "default"), Gauge::default());
+        let pod =
+            OwnPod { namespace: "shop".to_owned(), name: "base-1".to_owned(), container: Err("several".to_owned()) };
+        let all = forwards.places.clone().acquire_many_owned(64).await.unwrap();
+        let refused = forwards.to(&pod, request("SPDY/3.1")).await.unwrap_err();
+        assert_eq!(refused.status(), 429);
+        assert!(refused.to_string().contains("kubectl -n shop port-forward pod/base-1 LOCAL:PORT"), "{refused}");
+        drop(all);
+        let said = "a port of its base, Pod shop/base-1: modulet may not".to_owned();
+        assert_eq!(forwards.to(&pod, request("spdy/3.1")).await.unwrap_err(), Refused::NotPossible(said));
+        assert_eq!(forwards.to(&pod, request("websocket")).await.unwrap_err().status(), 400);
+        assert_eq!((forwards.places.available_permits(), forwards.open.get()), (64, 0));
+    }
+}

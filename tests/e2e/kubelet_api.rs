@@ -8,6 +8,7 @@ mod tunnel;
 use std::{fs, path::Path, process::Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use hyper_util::rt::TokioIo;
 use k8s_openapi::api::{
     core::v1::{Node, Pod},
     rbac::v1::ClusterRoleBinding,
@@ -25,7 +26,7 @@ use modulet_testkit::{
 };
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     process::Command,
 };
 
@@ -201,6 +202,7 @@ async fn logs_of_modules_are_those_of_their_bases_for_those_who_may_and_of_no_po
     }
     ensure!(kubelet.asked().is_empty(), "a log was read");
 
+    ports_are_forwarded(&stage, &kubelet).await?;
     words_help(&stage).await?;
     others_are_kept_out(&stage, cluster, &Asker { port, directory: &trusted }, &strange).await?;
 
@@ -291,13 +293,46 @@ async fn kubectl_reads_logs(stage: &Stage, kubelet: &StandIn) -> Result<()> {
     Ok(())
 }
 
+/// What is said over a port-forward goes to the kubelet of the base's own Pod and back as it is, until somebody hangs up.
+async fn ports_are_forwarded(stage: &Stage, kubelet: &StandIn) -> Result<()> {
+    let forward = async |upgrade: &str| {
+        let path = format!("/api/v1/namespaces/{STAGE}/pods/on-honest/portforward");
+        let request = http::Request::post(path)
+            .header("connection", "Upgrade")
+            .header("upgrade", upgrade)
+            .header("x-stream-protocol-version", "portforward.k8s.io")
+            .body(kube::client::Body::empty())?;
+        anyhow::Ok(stage.client.send(request).await?)
+    };
+    let open = async || stage.controller.metric("modulet_kubelet_port_forwards", &[]).await;
+    let answer = forward("SPDY/3.1").await?;
+    assert_eq!(answer.status(), 101);
+    assert_eq!(answer.headers()["x-stream-protocol-version"], "portforward.k8s.io");
+    assert_eq!(kubelet.asked(), [format!("/portForward/{STAGE}/base-pod")]);
+    let mut stream = TokioIo::new(hyper::upgrade::on(answer).await?);
+    let mut heard = [0; 8];
+    stream.write_all(b"knock").await?;
+    tokio::time::timeout(SOON, stream.read_exact(&mut heard)).await??;
+    assert_eq!(&heard, b"kknnoocc");
+    ensure!((open().await? - 1.0).abs() < f64::EPSILON, "{}", open().await?);
+    drop(stream);
+    eventually("nothing forwarded any more", SOON, async || anyhow::Ok(open().await? == 0.0)).await?;
+    ensure!(forward("h2c").await?.status() != 101, "another protocol");
+    ensure!(kubelet.asked().is_empty(), "another protocol was handed on");
+    Ok(())
+}
+
 /// exec, attach and port-forward: what to do instead, in what kubectl shows.
 async fn words_help(stage: &Stage) -> Result<()> {
     let base = format!("kubectl -n {STAGE}");
     for (args, words) in [
         (&["exec", "on-honest", "--", "ls"][..], format!("{base} exec -it base-pod -c base -- sh")),
         (&["attach", "on-honest"], format!("{base} attach -it base-pod -c base")),
-        (&["port-forward", "on-honest", ":8080"], format!("{base} port-forward pod/base-pod LOCAL:PORT")),
+        // Who may reach a module's ports may not reach those of all Pods of a namespace that has bases.
+        (
+            &["port-forward", "on-listed", ":8080"],
+            format!("kubectl -n {LISTED} port-forward pod/base-pod-3 LOCAL:PORT"),
+        ),
         (&["exec", "on-on-vm", "--", "ls"], "on host vm-7 at address 192.0.2.23: log in there".to_owned()),
         (&["port-forward", "on-on-vm", ":8080"], "on host vm-7 at address 192.0.2.23: connect to it there".to_owned()),
     ] {

@@ -88,11 +88,13 @@ async fn the_kubelet_api_has_a_service_whose_address_the_pod_is_told() {
     assert_eq!(value("MODULET_KUBELET_API_ADDRESS"), Some(json!("$(MODULET_KUBELET_SERVICE_HOST)")));
     assert_eq!(value("MODULET_KUBELET_API_LISTEN"), Some(json!("0.0.0.0:10250")));
     assert_eq!(value("MODULET_KUBELET_API_CRT_PATH"), None);
-    let logs = |documents: &[Value]| -> Vec<Value> {
-        let bindings = documents.iter().filter(|d| d["roleRef"]["name"] == "somewhere:modulet-logs");
+    let granted = |documents: &[Value], role: &str| -> Vec<Value> {
+        let bindings = documents.iter().filter(|d| d["roleRef"]["name"] == format!("somewhere:modulet-{role}"));
         bindings.map(|binding| binding["metadata"]["namespace"].clone()).collect()
     };
-    assert_eq!(logs(&documents), [""; 0], "what is not named is not read");
+    let logs = |documents: &[Value]| granted(documents, "logs");
+    let ports = |documents: &[Value]| granted(documents, "port-forward");
+    assert_eq!((logs(&documents), ports(&documents)), (vec![], vec![]), "what is not named is not read");
     for (namespaces, expected) in
         [(json!(["*"]), [Value::Null]), (json!(["*", "shop"]), [Value::Null]), (json!(["shop"]), [json!("shop")])]
     {
@@ -122,7 +124,8 @@ async fn the_kubelet_api_has_a_service_whose_address_the_pod_is_told() {
     assert_eq!((value("MODULET_PROBES"), value("MODULET_PROBE_HOSTS")), (Some(json!("false")), Some(json!("a,b"))));
     let volume = &deployment["spec"]["template"]["spec"]["volumes"][0];
     assert_eq!(volume["secret"]["secretName"], "certificate");
-    assert_eq!(logs(&documents), ["shop", "bases"]);
+    assert_eq!(logs(&documents), ["shop", "bases", "more"]);
+    assert_eq!(ports(&documents), ["shop", "bases"], "a log is read, and no port is forwarded");
 
     let mut values =
         json!({ "mqtt": { "host": "broker" }, "kubelet": { "enabled": true, "tls": { "request": true } } });
