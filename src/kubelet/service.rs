@@ -9,8 +9,8 @@ use super::{
     access::Action,
     answer::Refused,
     base::{Cluster, OwnPod},
-    forward::Forwards,
     logs::Logs,
+    port_forward::Forwards,
     review::Reviews,
 };
 use crate::{
