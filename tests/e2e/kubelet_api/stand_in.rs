@@ -74,7 +74,7 @@ impl StandIn {
         let port = listener.local_addr()?.port();
         let lines = lines.iter().map(|line| (*line).to_owned()).collect();
         let inside = Arc::new(Inside { lines: watch::Sender::new(lines), asked: Mutex::default() });
-        let router = Router::new().route("/portForward/{namespace}/{pod}", any(port)).fallback(log);
+        let router = Router::new().route("/portForward/{namespace}/{pod}", any(echo)).fallback(log);
         let router = router.with_state(Arc::clone(&inside));
         let tls = Tls(listener, TlsAcceptor::from(Arc::new(config)));
         let server = tokio::spawn(async move {
@@ -106,7 +106,7 @@ impl Drop for StandIn {
 }
 
 /// Agrees to the protocol that it is asked for, and says everything twice.
-async fn port(State(inside): State<Arc<Inside>>, headers: HeaderMap, mut request: Request) -> Response {
+async fn echo(State(inside): State<Arc<Inside>>, headers: HeaderMap, mut request: Request) -> Response {
     inside.asked.lock().unwrap_or_else(PoisonError::into_inner).push(request.uri().path().to_owned());
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
