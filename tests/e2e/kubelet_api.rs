@@ -18,7 +18,7 @@ use kube::{
 };
 use modulet_testkit::{
     base::{BaseOptions, SimulatedBase},
-    control_plane::{ControlPlane, ControlPlaneOptions, certificates::Authority},
+    control_plane::{ControlPlane, ControlPlaneOptions, Kubelets, certificates::Authority},
     ports::free_port,
     tools::Tool,
     wait::eventually,
@@ -149,7 +149,7 @@ async fn logs_of_modules_are_those_of_their_bases_for_those_who_may_and_of_no_po
     }
     let (certificate, key) = (trusted.join("kubelet.crt"), trusted.join("kubelet.key"));
     let cluster = ControlPlane::start_own(ControlPlaneOptions {
-        kubelets: true,
+        kubelets: Kubelets::Any,
         api_server_args: vec![format!("--kubelet-certificate-authority={}", trusted.join("ca.crt").display())],
         controller_manager_args: vec!["--node-monitor-grace-period=1h".to_owned()],
         ..ControlPlaneOptions::default()
