@@ -11,8 +11,8 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http_body_util::BodyExt;
 use serde_json::json;
 
-use super::*;
-use crate::{kubelet::kept::tests::signed, metrics::Metrics};
+use super::{super::kept::tests::signed, *};
+use crate::metrics::Metrics;
 
 const ADDRESS: &str = "10.96.0.7";
 

@@ -122,7 +122,7 @@ async fn the_kubelet_api_has_a_service_whose_address_the_pod_is_told() {
     assert_eq!((value("MODULET_PROBES"), value("MODULET_PROBE_HOSTS")), (Some(json!("false")), Some(json!("a,b"))));
     let volume = &deployment["spec"]["template"]["spec"]["volumes"][0];
     assert_eq!(volume["secret"]["secretName"], "certificate");
-    assert_eq!(logs(&documents), ["shop", "bases"]);
+    assert_eq!(logs(&documents), ["shop", "bases", "more"]);
 
     let mut values =
         json!({ "mqtt": { "host": "broker" }, "kubelet": { "enabled": true, "tls": { "request": true } } });
