@@ -144,7 +144,7 @@ pub(super) mod tests {
     const ADDRESS: &str = "10.96.0.7";
 
     /// In seconds since 1970.
-    pub(in super::super) fn signed(next: &Next, from: u64, to: u64) -> String {
+    pub(crate) fn signed(next: &Next, from: u64, to: u64) -> String {
         let issuer = CertifiedIssuer::self_signed(CertificateParams::default(), KeyPair::generate().unwrap()).unwrap();
         let mut params = CertificateParams::new([next.address.clone()]).unwrap();
         params.not_before = date_time_ymd(1970, 1, 1) + Duration::from_secs(from);
