@@ -168,7 +168,6 @@ impl Parts {
             None => None,
         };
         let events = EventSink::start(&mut tasks, gated.clone(), instance, open, Arc::clone(&metrics));
-        let told = events.clone();
         let edges = Edges {
             tunnel,
             watched,
@@ -196,7 +195,7 @@ impl Parts {
                 is_marked: config.http_tunnel.is_some(),
             };
             let (client, lead, metrics) = (client.clone(), lead.clone(), Arc::clone(&metrics));
-            tasks.spawn(ELECTION, api::elect(candidate, client, lead, has_broker, released, events, metrics));
+            tasks.spawn(ELECTION, api::elect(candidate, client, lead, has_broker, released, events.clone(), metrics));
         } else {
             metrics.leads.set(1);
         }
@@ -209,7 +208,7 @@ impl Parts {
         });
         let engine = engine::run(config, edges, Arc::clone(&metrics), readiness, pictures, lead.clone(), stopped);
         tasks.spawn(ENGINE, engine);
-        Ok(Self { tasks, metrics, lead, events: told, stop, release })
+        Ok(Self { tasks, metrics, lead, events, stop, release })
     }
 
     /// Runs until it is `told` to stop, and then for as long as the engine needs to save what a restart would lose.

@@ -32,7 +32,7 @@ pub(super) struct KubeletArgs {
     #[arg(long, env = "MODULET_KUBELET_API_KEY_PATH", value_name = "FILE", requires = "kubelet_api_crt_path")]
     kubelet_api_key_path: Option<PathBuf>,
 
-    /// Secret in modulet's own namespace for a certificate of the kubelet API that the cluster signs: it is asked for by a CertificateSigningRequest (kubernetes.io/kubelet-serving), which somebody has to approve
+    /// Secret in modulet's own namespace for a certificate of the kubelet API that the cluster signs: it is asked for by a request (CSR, kubernetes.io/kubelet-serving) that somebody has to approve
     #[arg(long, env = "MODULET_KUBELET_API_CSR_SECRET", value_name = "NAME", value_parser = parse_secret, conflicts_with = "kubelet_api_crt_path")]
     kubelet_api_csr_secret: Option<String>,
 

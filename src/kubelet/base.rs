@@ -42,6 +42,8 @@ pub(super) struct OwnPod {
     pub(super) name: String,
     /// The base's container, or why it is not known.
     pub(super) container: Result<String, String>,
+    /// How an entry of its log begins, if it says so.
+    pub(super) entries: Option<String>,
 }
 
 impl Cluster {
@@ -100,7 +102,8 @@ impl Cluster {
             let on = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
             if there == Some(address) && component(&pod) != Some("module") && !self.is_ours(on) {
                 let container = container(&pod);
-                return Ok(Ok(OwnPod { namespace: namespace.to_owned(), name: host.clone(), container }));
+                let entries = pod.metadata.annotations.and_then(|mut all| all.remove(names::LOG_ENTRIES));
+                return Ok(Ok(OwnPod { namespace: namespace.to_owned(), name: host.clone(), container, entries }));
             }
         }
         Ok(Err(elsewhere(base)))

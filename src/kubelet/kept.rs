@@ -105,6 +105,17 @@ impl Next {
         Self { key: key.to_owned(), request: String::new(), address: address.to_owned() }
     }
 
+    /// As a signer does, for a time in seconds since 1970.
+    #[cfg(test)]
+    pub(super) fn signed(&self, from: u64, to: u64) -> String {
+        let at = |seconds| rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(seconds);
+        let key = KeyPair::generate().unwrap();
+        let issuer = rcgen::CertifiedIssuer::self_signed(CertificateParams::default(), key).unwrap();
+        let mut params = CertificateParams::new([self.address.clone()]).unwrap();
+        (params.not_before, params.not_after) = (at(from), at(to));
+        params.signed_by(&KeyPair::from_pem(&self.key).unwrap(), &issuer).unwrap().pem()
+    }
+
     /// What was signed, if it is for this key and address.
     pub(super) fn usable(&self, certificate: &str, now: i64) -> Option<Usable> {
         usable(certificate, &self.key, self.address.parse().ok()?, now)
@@ -133,24 +144,12 @@ fn usable(certificate: &str, key: &str, address: IpAddr, now: i64) -> Option<Usa
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::time::Duration;
-
-    use rcgen::{CertifiedIssuer, date_time_ymd};
+mod tests {
     use x509_parser::prelude::{FromDer, X509CertificationRequest};
 
     use super::*;
 
     const ADDRESS: &str = "10.96.0.7";
-
-    /// In seconds since 1970.
-    pub(in crate::kubelet) fn signed(next: &Next, from: u64, to: u64) -> String {
-        let issuer = CertifiedIssuer::self_signed(CertificateParams::default(), KeyPair::generate().unwrap()).unwrap();
-        let mut params = CertificateParams::new([next.address.clone()]).unwrap();
-        params.not_before = date_time_ymd(1970, 1, 1) + Duration::from_secs(from);
-        params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(to);
-        params.signed_by(&KeyPair::from_pem(&next.key).unwrap(), &issuer).unwrap().pem()
-    }
 
     /// As an API server has it after a patch.
     fn patched(kept: &Kept, patch: &Value) -> Kept {
@@ -177,7 +176,7 @@ pub(super) mod tests {
         assert_eq!(asked.next("10.96.0.8".parse().unwrap()), None, "another address, another request");
         assert!(asked.usable(address, 0).is_none());
 
-        let certificate = signed(&next, 1_000, 2_000);
+        let certificate = next.signed(1_000, 2_000);
         let shown = patched(&asked, &asked.patch_to(&next, &certificate));
         assert_eq!(shown.next(address), None);
         assert_eq!(shown.usable(address, 1_999).unwrap().renewed_at, 1_800);

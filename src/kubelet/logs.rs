@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{answer::Refused, base::OwnPod};
+use super::{answer::Refused, base::OwnPod, entries::Entries};
 
 /// Logs that are read at a time.
 pub(super) const STREAMS: usize = 128;
@@ -79,9 +79,22 @@ impl Logs {
         Some(Place { _permit: permit, open: self.open.clone() })
     }
 
-    /// The log of a base's own Pod. Nothing is read of it but what is read here.
-    pub(super) async fn of(&self, pod: &OwnPod, container: &str, options: &str) -> Result<Response<Body>, Refused> {
+    /// The log of a base's own Pod, or what there is of a module in it, where the Pod says how that is known. Nothing is
+    /// read of it but what is read here.
+    pub(super) async fn of(
+        &self,
+        pod: &OwnPod,
+        container: &str,
+        module: &str,
+        options: &str,
+    ) -> Result<Response<Body>, Refused> {
         let OwnPod { namespace, name, .. } = pod;
+        let timestamps = options.contains("&timestamps=true");
+        let entries = pod.entries.as_ref().map(|pattern| Entries::new(pattern, module, timestamps)).transpose();
+        let entries = entries.map_err(|why| {
+            let why = crate::domain::printable(&why, 2000);
+            Refused::NotPossible(format!("the log of its base, Pod {namespace}/{name}: {why}"))
+        })?;
         let place = self.place().ok_or_else(|| {
             Refused::TooMany(format!(
                 "modulet hands on {STREAMS} logs already; read the base's: kubectl -n {namespace} logs {name} -c {container}"
@@ -101,7 +114,11 @@ impl Logs {
             return Err(in_its_words(pod, "the log of its base", what, answer).await);
         }
         let (parts, body) = answer.into_parts();
-        let mut response = Response::new(holding(body, place));
+        let log = holding(body, place);
+        let mut response = Response::new(match entries {
+            Some(entries) => entries.of(log),
+            None => log,
+        });
         if let Some(kind) = parts.headers.get(axum::http::header::CONTENT_TYPE) {
             response.headers_mut().insert(axum::http::header::CONTENT_TYPE, kind.clone());
         }
@@ -149,6 +166,11 @@ fn refused(pod: &OwnPod, part: &str, what: &'static str, status: u16, words: &[u
 mod tests {
     use super::*;
 
+    fn pod() -> OwnPod {
+        let (namespace, name) = ("shop".to_owned(), "base-1".to_owned());
+        OwnPod { namespace, name, container: Ok("base".to_owned()), entries: None }
+    }
+
     #[test]
     fn options_of_kubectl_go_along_and_nothing_else_does() {
         assert_eq!(options("").unwrap(), "");
@@ -169,25 +191,25 @@ mod tests {
         });
         let gauge = Gauge::default();
         let logs = Logs::new(Client::new(answers, "default"), gauge.clone());
-        let pod = OwnPod { namespace: "shop".to_owned(), name: "base-1".to_owned(), container: Ok("base".to_owned()) };
+        let pod = pod();
         let mut open = Vec::new();
         for _ in 0..STREAMS {
-            open.push(logs.of(&pod, "base", "").await.unwrap());
+            open.push(logs.of(&pod, "base", "biz1", "").await.unwrap());
         }
         assert_eq!(gauge.get(), 128);
-        let refused = logs.of(&pod, "base", "").await.unwrap_err();
+        let refused = logs.of(&pod, "base", "biz1", "").await.unwrap_err();
         assert_eq!(refused.status(), 429);
         assert!(refused.to_string().contains("kubectl -n shop logs base-1 -c base"), "{refused}");
         // Whoever goes away without reading to the end makes room, too.
         open.pop();
         assert_eq!(gauge.get(), 127);
-        let read = logs.of(&pod, "base", "").await.unwrap().into_body().collect().await.unwrap().to_bytes();
+        let read = logs.of(&pod, "base", "biz1", "").await.unwrap().into_body().collect().await.unwrap().to_bytes();
         assert_eq!((&*read, gauge.get()), (&b"a line"[..], 127));
     }
 
     #[test]
     fn what_the_api_server_says_comes_back_in_its_words() {
-        let pod = OwnPod { namespace: "shop".to_owned(), name: "base-1".to_owned(), container: Ok("base".to_owned()) };
+        let pod = pod();
         let refused = |status, words: &[u8]| refused(&pod, "the log of its base", "read it", status, words);
         let said = refused(400, br#"{"kind":"Status","message":"previous terminated container not found"}"#);
         let words = "the log of its base, Pod shop/base-1: previous terminated container not found";

@@ -12,6 +12,7 @@ mod authorities;
 mod base;
 mod cache;
 mod certificate;
+mod entries;
 mod forwarded;
 mod kept;
 mod logs;

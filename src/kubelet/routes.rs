@@ -88,7 +88,7 @@ async fn container_log(
     RawQuery(query): RawQuery,
 ) -> Answer {
     let options = logs::options(query.as_deref().unwrap_or_default())?;
-    let target = Target { namespace, pod, container: Some(container) };
+    let (module, target) = (container.clone(), Target { namespace, pod, container: Some(container) });
     let own = kubelet.base_of(&user, &method, target).await?;
     let own = own.map_err(|elsewhere| {
         let why = "a module writes into its base's log, and modulet reads that where the base is a Pod of the module's \
@@ -98,7 +98,7 @@ async fn container_log(
     let container = own.container.clone().map_err(|why| {
         Refused::NotPossible(format!("the log of its base, Pod {}/{}: {why}", own.namespace, own.name))
     })?;
-    Ok(kubelet.logs.of(&own, &container, &options).await?.into_response())
+    Ok(kubelet.logs.of(&own, &container, &module, &options).await?.into_response())
 }
 
 /// exec, attach and run: how it is done with the base.
@@ -168,7 +168,7 @@ fn no_port(own: &Result<OwnPod, String>) -> String {
 fn no_process(verb: &str, own: &Result<OwnPod, String>) -> String {
     let why = "a module has no process of its own, it runs inside its base";
     match own {
-        Ok(OwnPod { namespace, name, container }) => {
+        Ok(OwnPod { namespace, name, container, .. }) => {
             let container = container.as_deref().map(|name| format!(" -c {name}")).unwrap_or_default();
             let command = if verb.starts_with("exec") { " -- sh" } else { "" };
             format!("{why}: kubectl -n {namespace} {verb} {name}{container}{command}")
@@ -242,6 +242,7 @@ mod tests {
                 namespace: "shop".to_owned(),
                 name: "base-1".to_owned(),
                 container: container.map(str::to_owned).map_err(str::to_owned),
+                entries: None,
             })
         };
         let words = no_process("exec -it", &own(Ok("java")));

@@ -65,14 +65,20 @@ async fn serve_at_most(
 
 /// What connections are accepted with: made once for each certificate and authorities.
 #[derive(Default)]
-struct Tls(Option<(Arc<dyn ResolvesServerCert>, Arc<dyn ClientCertVerifier>, Arc<ServerConfig>)>);
+struct Tls(Option<Made>);
+
+struct Made {
+    own: Arc<dyn ResolvesServerCert>,
+    clients: Arc<dyn ClientCertVerifier>,
+    config: Arc<ServerConfig>,
+}
 
 impl Tls {
     /// With those that there are now.
     fn with(&mut self, own: Arc<dyn ResolvesServerCert>, clients: Arc<dyn ClientCertVerifier>) -> TlsAcceptor {
-        let same = |(shown, asked, _): &&(_, _, _)| Arc::ptr_eq(shown, &own) && Arc::ptr_eq(asked, &clients);
-        if let Some((_, _, config)) = self.0.as_ref().filter(same) {
-            return TlsAcceptor::from(Arc::clone(config));
+        let same = |made: &&Made| Arc::ptr_eq(&made.own, &own) && Arc::ptr_eq(&made.clients, &clients);
+        if let Some(made) = self.0.as_ref().filter(same) {
+            return TlsAcceptor::from(Arc::clone(&made.config));
         }
         let builder = ServerConfig::builder().with_client_cert_verifier(Arc::clone(&clients));
         let mut config = builder.with_cert_resolver(Arc::clone(&own));
@@ -80,7 +86,7 @@ impl Tls {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         let config = Arc::new(config);
-        self.0 = Some((own, clients, Arc::clone(&config)));
+        self.0 = Some(Made { own, clients, config: Arc::clone(&config) });
         TlsAcceptor::from(config)
     }
 }

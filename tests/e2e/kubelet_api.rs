@@ -19,7 +19,7 @@ use kube::{
 };
 use modulet_testkit::{
     base::{BaseOptions, SimulatedBase},
-    control_plane::{ControlPlane, ControlPlaneOptions, certificates::Authority},
+    control_plane::{ControlPlane, ControlPlaneOptions, Kubelets, certificates::Authority},
     ports::free_port,
     tools::Tool,
     wait::eventually,
@@ -150,7 +150,7 @@ async fn logs_of_modules_are_those_of_their_bases_for_those_who_may_and_of_no_po
     }
     let (certificate, key) = (trusted.join("kubelet.crt"), trusted.join("kubelet.key"));
     let cluster = ControlPlane::start_own(ControlPlaneOptions {
-        kubelets: true,
+        kubelets: Kubelets::Any,
         api_server_args: vec![format!("--kubelet-certificate-authority={}", trusted.join("ca.crt").display())],
         controller_manager_args: vec!["--node-monitor-grace-period=1h".to_owned()],
         ..ControlPlaneOptions::default()
@@ -211,6 +211,7 @@ async fn logs_of_modules_are_those_of_their_bases_for_those_who_may_and_of_no_po
     let read = stage.kubectl(&["logs", "on-listed"]).await?;
     ensure!(read.contains("line 9"), "{read}");
     assert_eq!(kubelet.asked(), [format!("/containerLogs/{LISTED}/base-pod-3/main?")]);
+    entries_of_a_module_are_shown_alone(&stage, &kubelet).await?;
 
     // Files that change are taken as they are now.
     for (from, works) in [(&strange, false), (&trusted, true)] {
@@ -229,6 +230,28 @@ async fn logs_of_modules_are_those_of_their_bases_for_those_who_may_and_of_no_po
         ensure!(answer.as_ref().is_ok_and(|(status, _)| *status == 200) == works, "{works}: {answer:?}");
     }
     stage.ends_quietly().await
+}
+
+/// Where the base's own Pod says how they begin.
+async fn entries_of_a_module_are_shown_alone(stage: &Stage, kubelet: &StandIn) -> Result<()> {
+    let annotate = async |pattern: &str| {
+        let annotation = format!("modulet.koupleless.io/log-entries={pattern}");
+        stage.kubectl(&["-n", LISTED, "annotate", "--overwrite", "pod", "base-pod-3", &annotation]).await
+    };
+    annotate(r"^\d\d:\d\d \[(?<module>[^\]]*)\]").await?;
+    ensure!(stage.kubectl(&["logs", "on-listed"]).await?.is_empty(), "no entry is its own yet");
+    let lines =
+        ["09:00 [on-listed] failed", "java.lang.X", "\tat y", "09:01 [base] z", "\tat y", "09:02 [on-listed] works"];
+    lines.iter().for_each(|line| kubelet.writes(line));
+    let read = stage.kubectl(&["logs", "on-listed"]).await?;
+    assert_eq!(read, "09:00 [on-listed] failed\njava.lang.X\n\tat y\n09:02 [on-listed] works\n");
+    // Of the base's last lines those that are its own.
+    assert_eq!(stage.kubectl(&["logs", "on-listed", "--tail=3"]).await?, "09:02 [on-listed] works\n");
+    ensure!(stage.kubectl(&["logs", "on-honest"]).await?.contains("[base] z"), "its base says nothing of entries");
+    annotate("[").await?;
+    let told = refused(stage, &["logs", "on-listed"]).await?;
+    ensure!(told.contains("base-pod-3") && told.contains("is no regular expression"), "{told}");
+    Ok(())
 }
 
 async fn the_node_has_the_kubelets_address(stage: &Stage, port: u16) -> Result<()> {

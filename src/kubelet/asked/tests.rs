@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use serde_json::json;
 
 use super::*;
-use crate::{kubelet::kept::tests::signed, metrics::Metrics};
+use crate::metrics::Metrics;
 
 const ADDRESS: &str = "10.96.0.7";
 
@@ -94,7 +94,7 @@ impl World {
         let (place, address) = (Place { namespace: "tools".into(), secret: "own".into() }, ADDRESS.parse().unwrap());
         let (client, (events, _)) = (Client::new(server, "default"), EventSink::new(Arc::new(Metrics::new())));
         let made = Next::new("made", address).unwrap();
-        let (shown, seen) = watch::channel(made.usable(&signed(&made, 0, u64::MAX >> 32), 1).unwrap().pair.into());
+        let (shown, seen) = watch::channel(made.usable(&made.signed(0, u64::MAX >> 32), 1).unwrap().pair.into());
         (Asking { client, place, address, lead, events, shown }, seen)
     }
 
@@ -103,7 +103,7 @@ impl World {
         let mut objects = self.objects();
         let now = jiff::Timestamp::now().as_second().unsigned_abs();
         let next = Next::kept(&objects.entry("next.key"), ADDRESS);
-        let certificate = BASE64_STANDARD.encode(signed(&next, now - began, now + ends));
+        let certificate = BASE64_STANDARD.encode(next.signed(now - began, now + ends));
         objects.request.as_mut().unwrap()["status"] = json!({ "certificate": certificate });
     }
 }
@@ -170,7 +170,7 @@ async fn what_keeps_it_from_being_signed_is_told() {
         let told = why(condition(kind)).await;
         assert!(told.contains("refused (ByMe: no") && !told.contains('\u{1b}'), "{told:?}");
     }
-    let other = signed(&Next::new("x", ADDRESS.parse().unwrap()).unwrap(), 0, u64::MAX >> 32);
+    let other = Next::new("x", ADDRESS.parse().unwrap()).unwrap().signed(0, u64::MAX >> 32);
     let told = why(json!({ "certificate": BASE64_STANDARD.encode(other) })).await;
     assert!(told.contains("another key or address"), "{told}");
     world.writes();

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use kube::api::PostParams;
 use modulet_testkit::{
     base::UrlBehaviour,
-    control_plane::{ControlPlane, ControlPlaneOptions},
+    control_plane::{ControlPlane, ControlPlaneOptions, Kubelets},
     ports::free_port,
     tools::Tool,
     wait::eventually,
@@ -104,8 +104,7 @@ async fn with_a_certificate_that_was_asked_for_virtual_kubelets_own_tests_for_pr
     let (directory, port) = (tempfile::tempdir()?, free_port()?);
     let (_tunnel, egress) = Tunnel::start(directory.path(), port)?;
     let cluster = ControlPlane::start_own(ControlPlaneOptions {
-        kubelets: true,
-        kubelet_certificates: true,
+        kubelets: Kubelets::Signed,
         api_server_args: vec![format!("--egress-selector-config-file={egress}")],
         ..ControlPlaneOptions::default()
     })
