@@ -124,8 +124,12 @@ mod tests {
             Ok::<_, std::convert::Infallible>(answer)
         });
         let forwards = Forwards::new(Client::new(forbids, "default"), Gauge::default());
-        let pod =
-            OwnPod { namespace: "shop".to_owned(), name: "base-1".to_owned(), container: Err("several".to_owned()) };
+        let pod = OwnPod {
+            namespace: "shop".to_owned(),
+            name: "base-1".to_owned(),
+            container: Err("several".to_owned()),
+            entries: None,
+        };
         let all = forwards.places.clone().acquire_many_owned(64).await.unwrap();
         let refused = forwards.to(&pod, request("SPDY/3.1")).await.unwrap_err();
         assert_eq!(refused.status(), 429);
