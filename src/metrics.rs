@@ -65,6 +65,8 @@ pub struct Metrics {
     kubelet_requests: Family<Write, Counter>,
     /// Logs that the kubelet API hands on now.
     pub kubelet_logs: Gauge,
+    /// Port-forwards that the kubelet API hands on now.
+    pub kubelet_forwards: Gauge,
     bound_to_command: Histogram,
     reply_to_status: Histogram,
     step: Histogram,
@@ -101,6 +103,7 @@ impl Metrics {
             probes: Family::default(),
             kubelet_requests: Family::default(),
             kubelet_logs: Gauge::default(),
+            kubelet_forwards: Gauge::default(),
             bound_to_command: seconds(),
             reply_to_status: seconds(),
             step: Histogram::new(exponential_buckets(0.000_01, 2.0, 15)),
@@ -146,6 +149,7 @@ impl Metrics {
             metrics.kubelet_requests.clone(),
         );
         registry.register("kubelet_logs", "Logs that the kubelet API hands on now", metrics.kubelet_logs.clone());
+        registry.register("kubelet_port_forwards", "Port-forwards that it hands on", metrics.kubelet_forwards.clone());
         registry.register("pods", "Pods on virtual Nodes", metrics.pods.clone());
         let with_cidr = metrics.nodes_with_pod_cidr.clone();
         registry.register(
