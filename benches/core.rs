@@ -10,7 +10,7 @@ use modulet::{
     api::Lean,
     domain::{
         Base, BaseId, Container, ContainerHistory, ContainerOutcome, Content, Health, Link, ListedModule, ModuleId,
-        ModuleSpec, ModuleState, Origin, Phase, Pod, PodOutcome, Role, Settings, WebContexts, Workload,
+        ModuleSpec, ModuleState, Needs, Origin, Phase, Pod, PodOutcome, Role, Settings, WebContexts, Workload,
     },
     k8s::{StatusWriter, status_patch},
     tunnel::{Kind, decode},
@@ -187,6 +187,7 @@ fn pod(number: usize) -> Pod {
         grace: std::time::Duration::from_secs(30),
         drain: std::time::Duration::ZERO,
         replaces: false,
+        ignores_metaspace: false,
         shown_ready: true,
         held_back: None,
         lingers: false,
@@ -201,7 +202,7 @@ fn base(pods: &[&Pod], now: Instant) -> Base {
     base.liveness.heard(now);
     base.health_answered(true);
     base.recorded(pods.iter().flat_map(|pod| pod.modules()).map(|m| m.id.clone()));
-    base.step(pods, &link(now), &WebContexts::default(), now);
+    base.step(pods, &link(now), &WebContexts::default(), &Needs::default(), now);
     let modules = pods.iter().flat_map(|pod| pod.modules());
     let listed = modules.map(|m| ListedModule {
         id: m.id.clone(),
@@ -211,7 +212,7 @@ fn base(pods: &[&Pod], now: Instant) -> Base {
     });
     base.listed(listed.collect(), now);
     for _ in 0..3 {
-        base.step(pods, &link(now), &WebContexts::default(), now);
+        base.step(pods, &link(now), &WebContexts::default(), &Needs::default(), now);
     }
     base
 }
@@ -225,22 +226,23 @@ fn decisions(c: &mut Criterion) {
         let quiet = &with_new[..count];
         let base = base(quiet, now);
         assert!(
-            base.clone().step(quiet, &link(now), &WebContexts::default(), now).commands.is_empty(),
+            base.clone().step(quiet, &link(now), &WebContexts::default(), &Needs::default(), now).commands.is_empty(),
             "it should be quiet"
         );
         assert_eq!(
-            base.clone().step(&with_new, &link(now), &WebContexts::default(), now).unrecorded.len(),
+            base.clone().step(&with_new, &link(now), &WebContexts::default(), &Needs::default(), now).unrecorded.len(),
             1,
             "the new Pod needs an install"
         );
         group.bench_function(BenchmarkId::new("quiet", count), |b| {
             let mut base = base.clone();
-            b.iter(|| base.step(black_box(quiet), &link(now), &WebContexts::default(), now));
+            b.iter(|| base.step(black_box(quiet), &link(now), &WebContexts::default(), &Needs::default(), now));
         });
         group.bench_function(BenchmarkId::new("one Pod more", count), |b| {
             let copy = || base.clone();
-            let step =
-                |mut base: Base| (base.step(black_box(&with_new), &link(now), &WebContexts::default(), now), base);
+            let step = |mut base: Base| {
+                (base.step(black_box(&with_new), &link(now), &WebContexts::default(), &Needs::default(), now), base)
+            };
             b.iter_batched(copy, step, BatchSize::SmallInput);
         });
     }

@@ -3,6 +3,7 @@
 mod base_pods;
 mod http_tunnel;
 mod kubelet;
+mod metaspace;
 mod mqtt;
 mod probes;
 mod reports;
@@ -25,9 +26,11 @@ use crate::{
 use base_pods::BasePodArgs;
 use http_tunnel::HttpTunnelArgs;
 use kubelet::KubeletArgs;
+use metaspace::MetaspaceArgs;
 use mqtt::MqttArgs;
 use probes::ProbeArgs;
 use reports::ReportArgs;
+pub use words::SharedModuleNames;
 use words::{parse_client_id, parse_env, random_id};
 
 /// The kubelet for modules: makes every Koupleless base a Kubernetes Node and every module a Pod on it.
@@ -141,6 +144,9 @@ pub struct Args {
     shared_module_names: SharedModuleNames,
 
     #[command(flatten)]
+    metaspace: MetaspaceArgs,
+
+    #[command(flatten)]
     probes: ProbeArgs,
 
     #[command(flatten)]
@@ -161,15 +167,6 @@ pub enum ZonePerBase {
     /// Never.
     #[value(aliases = ["no", "off", "0", "n", "f"])]
     False,
-}
-
-/// What becomes of a module name that Pods of several namespaces use on one base.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SharedModuleNames {
-    /// They take each other's place, as revisions do.
-    Allow,
-    /// Who comes later waits.
-    Refuse,
 }
 
 impl Args {
@@ -240,6 +237,8 @@ pub struct Config {
     pub module_urls: ModuleUrls,
     /// Which probes are done.
     pub probes: ProbeRules,
+    /// Figures of each base are metrics.
+    pub metrics_per_base: bool,
     /// Where bases are.
     pub base_addresses: AddressRanges,
     /// Module names of several namespaces.
@@ -277,6 +276,7 @@ impl From<Args> for Config {
             env_taint: args.env_taint,
             module_urls: ModuleUrls::new(args.module_urls),
             probes: args.probes.rules(),
+            metrics_per_base: args.metaspace.metrics_per_base,
             base_addresses,
             shared_module_names: args.shared_module_names,
             hooks: args.reports.hooks(),
@@ -286,6 +286,7 @@ impl From<Args> for Config {
                 dead_after: Duration::from_secs(args.dead_after),
                 superseded_ttl: Duration::from_secs(args.superseded_ttl),
                 list_every: Duration::from_secs(args.list_every),
+                metaspace: args.metaspace.rules(),
                 ..Settings::default()
             },
         }

@@ -1,5 +1,6 @@
 //! All metrics in one place.
 
+mod metaspace;
 mod standing;
 
 use std::{sync::atomic::AtomicU64, time::Duration};
@@ -15,6 +16,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+pub use metaspace::BaseMetaspace;
 pub use standing::{PodsFor, Standing};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -127,12 +129,8 @@ impl Metrics {
         );
         registry.register("leads", "1 while this replica leads, 0 while it stands by", metrics.leads.clone());
         registry.register("leads_gained", "How often this replica came to lead", metrics.leader_changes.clone());
-        let contested = metrics.contested.clone();
-        registry.register(
-            "other_controller",
-            "1 where another controller orders modules in this environment",
-            contested,
-        );
+        let help = "1 where another controller orders modules in this environment";
+        registry.register("other_controller", help, metrics.contested.clone());
         registry.register(
             "environments_elsewhere",
             "Other environments whose bases beat on the broker while none of this one is heard",

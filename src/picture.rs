@@ -14,7 +14,10 @@ use dashmap::DashMap;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 
-use crate::domain::{BaseId, BaseInfo, BaseView, Later, Reachability};
+use crate::{
+    domain::{BaseId, BaseInfo, BaseView, Later, Reachability},
+    metrics::BaseMetaspace,
+};
 
 /// Pictures are kept up to date for so long after the last look.
 const WANTED_FOR: Duration = Duration::from_secs(60);
@@ -34,6 +37,8 @@ pub struct BasePicture {
     pub reachability_since: Instant,
     /// What is known of its modules.
     pub view: BaseView,
+    /// What it uses of its metaspace, where that has a limit.
+    pub metaspace: Option<BaseMetaspace>,
     /// Its ledger is on record as it is.
     pub recorded: bool,
     /// Containers that wait.
@@ -187,6 +192,8 @@ impl BasePicture {
             "modules": self.view.modules.as_ref().map(Vec::len),
             "commands": self.view.commands.len(),
             "failures": self.view.failures.len(),
+            "metaspaceUsedBytes": self.metaspace.map(|metaspace| metaspace.used),
+            "metaspaceMaxBytes": self.metaspace.map(|metaspace| metaspace.max),
             "waiting": self.waiting.len(),
         })
     }
@@ -236,6 +243,12 @@ impl BasePicture {
             "failures": view.failures.iter().map(failure).collect::<Vec<_>>(),
             "claims": view.claims.iter().map(claim).collect::<Vec<_>>(),
             "installed": view.installed.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "metaspace": self.metaspace.map(|metaspace| json!({
+                "usedBytes": metaspace.used,
+                "maxBytes": metaspace.max,
+                "loadedClasses": metaspace.classes,
+                "leftBehindBytes": metaspace.left_behind,
+            })),
             "recorded": self.recorded,
             "waiting": self.waiting.iter().map(wait).collect::<Vec<_>>(),
         })

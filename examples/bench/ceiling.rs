@@ -251,7 +251,7 @@ pub(crate) fn with_node<T>(number: usize, version: &str, write: impl FnOnce(&Nod
         env: "ceiling",
         info: &info,
         max_metaspace: None,
-        low_metaspace: None,
+        pressure: None,
         java_version: Some("17.0.15"),
         max_pods: 1000,
         kubelet_version: "v1.36.1-modulet-v0.1.0",

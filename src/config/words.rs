@@ -1,6 +1,17 @@
 //! Words on the command line that are read in a way of their own.
 
+use clap::ValueEnum;
+
 use crate::k8s::names;
+
+/// What becomes of a module name that Pods of several namespaces use on one base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SharedModuleNames {
+    /// They take each other's place, as revisions do.
+    Allow,
+    /// Who comes later waits.
+    Refuse,
+}
 
 pub(super) fn parse_env(env: &str) -> Result<String, String> {
     let env = if env.is_empty() { "dev".to_owned() } else { env.to_lowercase() };

@@ -8,6 +8,7 @@ mod backoff;
 mod decide;
 mod identity;
 mod known;
+mod metaspace;
 mod module;
 mod outcome;
 mod pod;
@@ -25,9 +26,10 @@ pub use backoff::Backoff;
 pub use decide::{Plan, reconcile};
 pub use identity::{BaseId, BaseInfo};
 pub use known::{
-    Answer, Base, BaseView, Claim, CommandView, Conversation, FailureView, Ledger, Lesson, Link, Liveness, Metaspace,
-    Reachability, Reply, WebContexts, path_in_use,
+    Answer, Base, BaseView, Claim, CommandView, Conversation, FailureView, Ledger, Lesson, Link, Liveness, Needs,
+    Reachability, Reply, Took, WebContexts, path_in_use,
 };
+pub use metaspace::{Lack, Metaspace, MetaspaceRules, lack_of};
 pub use module::{Command, ListedModule, ModuleId, ModuleSpec, ModuleState, Origin, Strategy};
 pub use outcome::{ContainerOutcome, Phase, PodOutcome, Rejection};
 pub use pod::{Container, ContainerHistory, Content, Pod, PodUid, Role, Workload};

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{module::ModuleSpec, probe::Probes};
+use super::{metaspace::Lack, module::ModuleSpec, probe::Probes};
 
 /// `metadata.uid`: names of Pods are used again, uids are not.
 pub type PodUid = Arc<str>;
@@ -75,6 +75,8 @@ pub struct ContainerHistory {
     pub failed: bool,
     /// It waits because this context path is taken.
     pub kept_out: Option<String>,
+    /// It waits because of this.
+    pub lacks: Option<Lack>,
     /// It runs, and has started as far as its probe is concerned;
     pub started: bool,
     /// and it is ready.
@@ -110,6 +112,8 @@ pub struct Pod {
     /// What the base cannot load beside its modules is to make room for them (annotation
     /// `modulet.koupleless.io/update: replace`).
     pub replaces: bool,
+    /// It is installed whatever metaspace is left (annotation `modulet.koupleless.io/metaspace: ignore`).
+    pub ignores_metaspace: bool,
     /// The API says that it is Ready, so it may have requests.
     pub shown_ready: bool,
     /// Its base has not had its turn in a release of its workload: what it waits for, for people. No command is sent

@@ -39,13 +39,15 @@ pub enum Reason {
     Replacing,
     /// All places of the base are taken by commands that take long.
     BaseBusy,
+    /// It will not fit into what is left of the base's metaspace.
+    InsufficientMetaspace,
     /// A probe failed, so it is started anew (a kubelet's word).
     Unhealthy,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Installing,
         Self::Switching,
         Self::Held,
@@ -64,6 +66,7 @@ impl Reason {
         Self::VersionInUse,
         Self::Replacing,
         Self::BaseBusy,
+        Self::InsufficientMetaspace,
         Self::Unhealthy,
     ];
 
@@ -84,6 +87,7 @@ impl Reason {
                 | Self::UninstallFailed
                 | Self::WebContextInUse
                 | Self::VersionInUse
+                | Self::InsufficientMetaspace
                 | Self::Unhealthy
         )
     }
@@ -109,6 +113,7 @@ impl Reason {
             Self::VersionInUse => "VersionInUse",
             Self::Replacing => "Replacing",
             Self::BaseBusy => "BaseBusy",
+            Self::InsufficientMetaspace => "InsufficientMetaspace",
             Self::Unhealthy => "Unhealthy",
         }
     }

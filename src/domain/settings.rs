@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Backoff;
+use super::{Backoff, metaspace::MetaspaceRules};
 
 /// Times and limits of the core.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub struct Settings {
     pub claim_settles: Duration,
     /// Between tries of an install or uninstall that failed.
     pub backoff: Backoff,
+    /// What is said and done about metaspace.
+    pub metaspace: MetaspaceRules,
 }
 
 impl Default for Settings {
@@ -42,6 +44,7 @@ impl Default for Settings {
             superseded_ttl: Duration::from_secs(60),
             claim_settles: Duration::from_secs(2),
             backoff: Backoff::KUBELET,
+            metaspace: MetaspaceRules::default(),
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{
     state::State,
 };
 use crate::{
-    domain::{Content, Reachability, Reason},
+    domain::{Content, Metaspace, Reachability, Reason},
     k8s::{names, rollout::Phase},
     metrics::PodsFor,
 };
@@ -98,6 +98,7 @@ impl State {
     pub(super) fn figures(&mut self, now: Instant) {
         let mut states = HashMap::from(STATES.map(|state| (state, 0_usize)));
         let (mut list, mut lease, mut with_cidr) = (Duration::ZERO, Duration::ZERO, 0_usize);
+        let (mut low, mut fullest) = (0_usize, 0_u64);
         // What another leader wrote and asked for before counts from then on.
         let since = |at: Option<Instant>, known: Instant| {
             let from = at.unwrap_or_else(|| self.begun_at.map_or(known, |begun| begun.max(known)));
@@ -113,6 +114,8 @@ impl State {
             if base.node.object.exists() {
                 lease = lease.max(since(base.lease_renewed, base.created));
             }
+            low = low.saturating_add(usize::from(base.node.has_low_metaspace()));
+            fullest = fullest.max(base.base.metaspace().0.map_or(0, Metaspace::percent));
             with_cidr = with_cidr.saturating_add(usize::from(base.pod_cidr().is_some()));
         }
         for (phase, name) in PHASES {
@@ -120,6 +123,7 @@ impl State {
         }
         states.into_iter().for_each(|(state, count)| self.metrics.set_bases(state, count));
         self.metrics.standing.set_oldest(list, lease);
+        self.metrics.standing.metaspace.set(low, f64::from(u32::try_from(fullest).unwrap_or(u32::MAX)) / 100.0);
         self.metrics.nodes_with_pod_cidr.set(i64::try_from(with_cidr).unwrap_or(i64::MAX));
         self.pod_figures(now);
     }

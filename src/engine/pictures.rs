@@ -58,6 +58,7 @@ impl State {
             reachability: state.base.reachability(now),
             reachability_since: state.reachability_since,
             view: state.base.view(),
+            metaspace: state.metaspace(),
             recorded: state.is_recorded(),
             waiting,
         };

@@ -23,7 +23,7 @@ use crate::{
     api::Watched,
     config::{Config, ZonePerBase},
     controllers::{base_pods::BasePods, peers::Peers, rollout::Rollouts},
-    domain::{Base, BaseId, Later, PodUid, WebContexts},
+    domain::{Base, BaseId, Later, Needs, PodUid, WebContexts},
     k8s::{Revisions, typical_base},
     metrics::Metrics,
     picture::Pictures,
@@ -76,6 +76,8 @@ pub(super) struct State {
     pub(super) notes: Notes,
     /// What bases have shown of web modules.
     pub(super) contexts: WebContexts,
+    /// What modules need of metaspace.
+    pub(super) needs: Needs,
     /// Bases that wait for another one that tries a version.
     pub(super) waiting_for_trials: HashSet<BaseId>,
     /// Events about facts that are to be told at the next turn.
@@ -122,6 +124,7 @@ impl State {
             suspicion: Suspicion::default(),
             notes: Notes::default(),
             contexts: WebContexts::default(),
+            needs: Needs::default(),
             waiting_for_trials: HashSet::new(),
             fact_notes: Vec::new(),
             pictures: Arc::default(),
@@ -163,6 +166,7 @@ impl State {
         if let Some(state) = self.bases.remove(id) {
             info!(base = %id, "base forgotten");
             self.pictures.forget(id);
+            self.metrics.standing.metaspace.set_base(id.as_str(), None);
             self.waiting_for_trials.remove(id);
             self.index.loses_home(id, state.pods);
             self.record.forget(id, state.base.ledger, today(), now);

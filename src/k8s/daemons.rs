@@ -41,7 +41,7 @@ pub fn typical_base(env: &str, max_pods: u32, zone_per_base: bool, env_taint: bo
         env,
         info: &info,
         max_metaspace: None,
-        low_metaspace: None,
+        pressure: None,
         java_version: None,
         kubelet_version: "",
         kubelet: None,

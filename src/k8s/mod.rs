@@ -28,7 +28,9 @@ pub use node::{
     node_says_stopped,
 };
 pub use pod::{component, keep_wanted_annotations, pod_from};
-pub use pressure::{MEMORY_PRESSURE_TAINT, METASPACE_ENOUGH, METASPACE_LOW, memory_pressure, node_says_metaspace_low};
+pub use pressure::{
+    MEMORY_PRESSURE_TAINT, METASPACE_ENOUGH, METASPACE_LOW, MemoryPressure, memory_pressure, node_says_of_metaspace,
+};
 pub use probe::ProbeRules;
 pub use record::{
     Ordered, Saved, foreign_format, ledger_entry, ledgers_in, ledgers_name, ledgers_number, ordered_entry, ordered_in,

@@ -84,6 +84,8 @@ pub const LEDGER: &str = "modulet.koupleless.io/ledger";
 
 /// Annotation of a Pod: `replace` has the version before make room where the base cannot load both.
 pub const UPDATE: &str = "modulet.koupleless.io/update";
+/// Annotation of a Pod: `ignore` has its modules installed whatever metaspace is left.
+pub const METASPACE: &str = "modulet.koupleless.io/metaspace";
 /// Annotation of a Pod: `required` has it wait where no `ModuleRollout` releases its workload.
 pub const ROLLOUT: &str = "modulet.koupleless.io/rollout";
 /// Finalizer of a `ModuleRollout`: what it holds is released in order before it goes.

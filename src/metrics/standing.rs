@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::to_i64;
+use super::{metaspace::Metaspaces, to_i64};
 
 /// The commit that it was built from, where whoever builds it says so.
 const REVISION: Option<&str> = option_env!("MODULET_REVISION");
@@ -47,11 +47,13 @@ pub struct Standing {
     leases: Seconds,
     refused: Family<For, Counter>,
     reports: Family<Ended, Counter>,
+    /// How much metaspace bases use.
+    pub metaspace: Metaspaces,
 }
 
 impl Standing {
     pub(super) fn new(registry: &mut Registry) -> Self {
-        let all = Self::default();
+        let all = Self { metaspace: Metaspaces::new(registry), ..Self::default() };
         let revision = REVISION.filter(|revision| !revision.is_empty()).unwrap_or("unknown");
         let build = [("version", env!("CARGO_PKG_VERSION")), ("revision", revision)];
         registry.register("build", "What runs", Info::new(build.to_vec()));

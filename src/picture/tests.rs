@@ -8,6 +8,7 @@ fn picture(reachability: Reachability, since: Instant) -> BasePicture {
         reachability,
         reachability_since: since,
         view: BaseView::default(),
+        metaspace: None,
         recorded: true,
         waiting: Vec::new(),
     }
@@ -26,7 +27,7 @@ fn a_base_of_which_nothing_is_known_says_so_in_each_kind_of_reachability() {
         let expected = json!({
             "base": "base-1", "node": "vnode.base-1.dev", "application": null, "address": null,
             "reachability": word, "reachabilityForSeconds": 30, "listedSecondsAgo": null, "modules": null,
-            "commands": [], "failures": [], "claims": [], "installed": [], "recorded": true, "waiting": [],
+            "commands": [], "failures": [], "claims": [], "installed": [], "metaspace": null, "recorded": true, "waiting": [],
         });
         assert_eq!(picture(reachability, start).all(&id, start + Duration::from_secs(30)), expected);
     }
@@ -38,6 +39,7 @@ fn ages_are_those_of_the_moment_of_the_look() {
     let (second, module) = (Duration::from_secs(1), ModuleId::new("biz1", "1"));
     let mut picture = picture(Reachability::Online, start);
     let message = Some("NullPointerException".to_owned());
+    picture.metaspace = Some(BaseMetaspace { used: 7, max: 9, classes: Some(5), left_behind: None });
     picture.info = Some(BaseInfo {
         name: "app".into(),
         version: "2.1".into(),
@@ -84,7 +86,8 @@ fn ages_are_those_of_the_moment_of_the_look() {
         "failures": [{ "command": "installBiz", "module": "biz1:1", "reason": "InstallFailed", "message": "no such jar",
                        "failures": 2, "nextTryInSeconds": 13 }],
         "claims": [{ "module": "biz1:1", "workload": "deployment-uid", "revision": 3, "superseded": true }],
-        "installed": ["biz1:1"], "recorded": true,
+        "installed": ["biz1:1"], "metaspace": { "usedBytes": 7, "maxBytes": 9, "loadedClasses": 5, "leftBehindBytes": null },
+        "recorded": true,
         "waiting": [{ "pod": "default/p1", "container": "biz1", "reason": "InstallFailed", "message": "no such jar" }],
     });
     assert_eq!(picture.all(&id, start + 12 * second), expected);
@@ -93,7 +96,7 @@ fn ages_are_those_of_the_moment_of_the_look() {
     let short = picture.summary(&id, start + 12 * second);
     let expected = json!({
         "base": "base-1", "node": "vnode.base-1.dev", "reachability": "Online", "reachabilityForSeconds": 12,
-        "modules": 1, "commands": 1, "failures": 1, "waiting": 1,
+        "modules": 1, "commands": 1, "failures": 1, "waiting": 1, "metaspaceUsedBytes": 7, "metaspaceMaxBytes": 9,
     });
     assert_eq!(short, expected);
 }

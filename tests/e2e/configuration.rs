@@ -102,6 +102,9 @@ async fn help_names_every_option_and_its_variable_as_the_documents_do() -> Resul
         ("--module-urls", "MODULET_MODULE_URLS"),
         ("--base-addresses", "MODULET_BASE_ADDRESSES"),
         ("--shared-module-names", "MODULET_SHARED_MODULE_NAMES"),
+        ("--metaspace-low", "MODULET_METASPACE_LOW"),
+        ("--metaspace-wait", "MODULET_METASPACE_WAIT"),
+        ("--metrics-per-base", "MODULET_METRICS_PER_BASE"),
         ("--probes", "MODULET_PROBES"),
         ("--probe-hosts", "MODULET_PROBE_HOSTS"),
     ] {

@@ -55,6 +55,7 @@ mod quick_start;
 mod quiet;
 mod real_base;
 mod real_base_http;
+mod real_base_metaspace;
 mod record;
 mod replicas;
 mod replicas_help;

@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use modulet_testkit::{
     broker::Spy,
+    controller::ControllerOptions,
     java_base::{JavaBase, JavaBaseOptions, ensure_built, module_url},
     ports::free_port,
     schema,
@@ -37,9 +38,18 @@ pub(crate) struct Scene {
 
 impl Scene {
     async fn set(name: &str, adapt: impl FnOnce(&mut JavaBaseOptions)) -> Result<Self> {
+        Self::set_with(name, |controller| controller, adapt).await
+    }
+
+    /// The same with other options of the controller.
+    pub(crate) async fn set_with(
+        name: &str,
+        options: impl FnOnce(ControllerOptions) -> ControllerOptions,
+        adapt: impl FnOnce(&mut JavaBaseOptions),
+    ) -> Result<Self> {
         let permit = JVMS.acquire().await?;
         ensure_built(|line| eprintln!("{line}")).await?;
-        let stage = Stage::set(name).await?;
+        let stage = Stage::set_with(name, options).await?;
         let options = java_base_options(&stage, "jvm-1");
         Self::on(stage, options, adapt, permit).await
     }
@@ -162,7 +172,7 @@ impl Scene {
     }
 
     /// All that was said is as the protocol has it, and none of it was kept by the broker.
-    async fn everything_said_was_valid(&self) -> Result<()> {
+    pub(crate) async fn everything_said_was_valid(&self) -> Result<()> {
         let messages = self.spy.messages();
         let mut from = [0, 0];
         for message in &messages {

@@ -99,7 +99,7 @@ pub(crate) fn describe(message: &Message) -> String {
             modules.sort();
             format!("[{}]", modules.join(", "))
         }
-        Message::Reply(Reply { command, module, answer }) => {
+        Message::Reply(Reply { command, module, answer, .. }) => {
             let module = module.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
             let answer = match answer {
                 Answer::Done { actual: None } => "done".to_owned(),

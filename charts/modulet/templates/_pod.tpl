@@ -116,6 +116,20 @@
 {{- end }}
 {{- end }}
 {{- end }}
+{{- with .Values.metaspace }}
+{{- if ne (int .low) 95 }}
+- name: MODULET_METASPACE_LOW
+  value: {{ .low | quote }}
+{{- end }}
+{{- if not .wait }}
+- name: MODULET_METASPACE_WAIT
+  value: "false"
+{{- end }}
+{{- end }}
+{{- if .Values.metrics.perBase }}
+- name: MODULET_METRICS_PER_BASE
+  value: "true"
+{{- end }}
 {{- if not .Values.probes.enabled }}
 - name: MODULET_PROBES
   value: "false"

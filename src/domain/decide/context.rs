@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::domain::{
-    Base, Lesson, ModuleSpec, Pod, Reachability, WebContexts,
+    Base, Lesson, ModuleSpec, Needs, Pod, Reachability, WebContexts,
     known::{PodMemory, Replacement, WebContext},
     pod::by_module_name,
     times::Later,
@@ -20,6 +20,8 @@ pub(super) struct Context<'a> {
     pub(super) contexts: &'a WebContexts,
     /// and what this one has just shown of them.
     pub(super) lessons: Vec<Lesson>,
+    /// What modules need of metaspace.
+    pub(super) needs: &'a Needs,
     pub(super) now: Instant,
     pub(super) reachability: Reachability,
     /// Pods by the names of their modules.
@@ -32,11 +34,18 @@ pub(super) struct Context<'a> {
 static NOTHING: LazyLock<PodMemory> = LazyLock::new(PodMemory::default);
 
 impl<'a> Context<'a> {
-    pub(super) fn new(base: &'a Base, pods: &'a [&'a Pod], contexts: &'a WebContexts, now: Instant) -> Self {
+    pub(super) fn new(
+        base: &'a Base,
+        pods: &'a [&'a Pod],
+        contexts: &'a WebContexts,
+        needs: &'a Needs,
+        now: Instant,
+    ) -> Self {
         Self {
             base,
             contexts,
             lessons: Vec::new(),
+            needs,
             now,
             reachability: base.reachability(now),
             by_name: by_module_name(pods),

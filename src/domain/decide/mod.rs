@@ -12,6 +12,7 @@ mod plan;
 mod probing;
 mod reconcile;
 mod replace;
+mod room;
 mod step;
 mod web;
 mod why;

@@ -6,7 +6,7 @@ use super::{
     context::Context,
     module::{Module, Want},
     plan::Plan,
-    web,
+    room, web,
 };
 use crate::domain::{Command, Ledger, ModuleId, ModuleSpec, ModuleState, Strategy};
 
@@ -66,6 +66,7 @@ pub(super) fn next_command(cx: &Context<'_>, name: &str, ledger: &Ledger, plan: 
             continue;
         }
         match install(&module, want) {
+            Next::Order(command) if !room::has_room(&module, want, &command, plan) => {}
             Next::Order(command) => return Some(command),
             Next::Wait => return None,
             Next::Skip => {}
@@ -80,7 +81,7 @@ fn makes_room(module: &Module<'_, '_>, id: &ModuleId) -> bool {
     replacement.is_some_and(|r| *id != r.spec.id || !module.fits(&r.spec))
 }
 
-enum Next {
+pub(super) enum Next {
     Order(Command),
     /// The base is at work on this name.
     Wait,
@@ -88,7 +89,8 @@ enum Next {
     Skip,
 }
 
-fn install(module: &Module<'_, '_>, want: Want<'_>) -> Next {
+/// What is to be done for a Pod's module that does not serve.
+pub(super) fn install(module: &Module<'_, '_>, want: Want<'_>) -> Next {
     let spec = want.spec;
     if module.listed().any(|m| m.state == ModuleState::Resolved) {
         return Next::Wait;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use crate::domain::{Command, Ledger, Lesson, ModuleId, PodOutcome, PodUid, ProbeTarget, known::Replacement};
+use crate::domain::{Command, Ledger, Lesson, ModuleId, PodOutcome, PodUid, ProbeTarget, Took, known::Replacement};
 
 /// Everything to be done for one base now, and when to look again.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,6 +23,12 @@ pub struct Plan {
     pub lessons: Vec<Lesson>,
     /// It waits for what another base shows.
     pub waits_for_a_trial: bool,
+    /// Something waits for room in the base's metaspace, which is to be asked how much there is.
+    pub(in crate::domain) waits_for_room: bool,
+    /// What the statuses of Pods show that modules need, where nobody knows any more.
+    pub needs: Vec<Took>,
+    /// Bytes of metaspace that what is ordered needs.
+    pub(in crate::domain) ordered: u64,
     /// What is to be probed, in the order of its Pods.
     pub probes: Vec<ProbeTarget>,
     /// When time alone changes the answer.

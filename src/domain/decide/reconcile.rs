@@ -5,15 +5,16 @@ use std::{
     time::Instant,
 };
 
-use super::{claims, context::Context, module::Module, orders, outcomes, plan::Plan, replace, web};
-use crate::domain::{Base, Command, Ledger, ModuleSpec, Pod, Reachability, Strategy, WebContexts};
+use super::{claims, context::Context, module::Module, orders, outcomes, plan::Plan, replace, room, web};
+use crate::domain::{Base, Command, Ledger, ModuleSpec, Needs, Pod, Reachability, Strategy, WebContexts};
 
 /// Decides what to tell the base and what to tell Kubernetes. Pure: the same facts at the same
 /// time give the same plan, and a plan that has been carried out and seen gives an empty one.
 ///
-/// `pods` are all Pods bound to the base's Node, whatever they are. `contexts` is what all bases have shown of web modules.
-pub fn reconcile(base: &Base, pods: &[&Pod], contexts: &WebContexts, now: Instant) -> Plan {
-    let mut cx = Context::new(base, pods, contexts, now);
+/// `pods` are all Pods bound to the base's Node, whatever they are. `contexts` is what all bases have shown of web modules, and `needs` what
+/// modules took there.
+pub fn reconcile(base: &Base, pods: &[&Pod], contexts: &WebContexts, needs: &Needs, now: Instant) -> Plan {
+    let mut cx = Context::new(base, pods, contexts, needs, now);
     let mut plan = Plan::default();
     let mut ledger = base.ledger.clone();
 
@@ -29,6 +30,7 @@ pub fn reconcile(base: &Base, pods: &[&Pod], contexts: &WebContexts, now: Instan
     }
     if base.conversation.list().is_some() {
         cx.lessons = web::lessons(&cx, &ledger);
+        plan.needs = room::shown(&cx);
         let mut replacements = BTreeMap::new();
         for name in names(&cx) {
             claims::claim(&cx, name, &mut ledger, &mut plan);

@@ -12,10 +12,10 @@ use super::{
     context::Context,
     module::{Module, Want},
     plan::Plan,
-    web,
+    room, web,
 };
 use crate::domain::{
-    Ledger, ModuleId, Pod, Reason,
+    Command, Ledger, ModuleId, ModuleSpec, Pod, Reason, Strategy,
     known::{Replacement, Stage},
     times::Later,
 };
@@ -57,8 +57,15 @@ pub(super) fn replacement(cx: &Context<'_>, name: &str, ledger: &Ledger, plan: &
 fn begins(module: &Module<'_, '_>, wants: &[Want<'_>], stage: Stage, plan: &mut Plan) -> Option<Replacement> {
     let asks = |w: &&Want<'_>| w.pod.replaces && is_in_the_way(module, **w) && !module.is_held(w);
     let want = wants.iter().find(asks)?;
+    // Before anything goes: what serves does.
+    room::has_room(module, *want, &in_its_place(want.spec), plan).then_some(())?;
     let stage = clear(module, *want, stage, plan);
     Some(Replacement { pod: want.pod.uid.clone(), spec: want.spec.clone(), stage })
+}
+
+/// What a replacement comes to.
+pub(super) fn in_its_place(spec: &ModuleSpec) -> Command {
+    Command::Install(spec.clone(), Strategy::UninstallThenInstall)
 }
 
 /// What is loaded keeps the wanted version out, and it has not failed in its place before.

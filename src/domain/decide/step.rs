@@ -3,11 +3,11 @@
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use super::{plan::Plan, reconcile};
-use crate::domain::{Base, Link, Pod, WebContexts, known::Replacement};
+use crate::domain::{Base, Link, Needs, Pod, WebContexts, known::Replacement};
 
 impl Base {
     /// Takes note of the Pods and of the time, decides, and takes the commands of the plan as sent.
-    pub fn step(&mut self, pods: &[&Pod], link: &Link, contexts: &WebContexts, now: Instant) -> Plan {
+    pub fn step(&mut self, pods: &[&Pod], link: &Link, contexts: &WebContexts, needs: &Needs, now: Instant) -> Plan {
         self.link = *link;
         let busy = self.is_busy();
         let settings = Arc::clone(&self.settings);
@@ -17,7 +17,7 @@ impl Base {
             self.jvm.is_new(now);
         }
         self.observe_pods(pods, now);
-        let mut plan = reconcile(self, pods, contexts, now);
+        let mut plan = reconcile(self, pods, contexts, needs, now);
         if let Some(ledger) = &plan.ledger {
             self.ledger = ledger.clone();
         }
@@ -35,9 +35,14 @@ impl Base {
         for command in &plan.commands {
             self.sent(command, pods, now);
         }
+        if self.jvm.is_wanted(plan.waits_for_room, now) {
+            plan.wake_at(now);
+        }
         // What was sent now may be lost: it is looked after, whatever else happens.
         let (list_at, health_at) = self.asks_at(now);
-        list_at.into_iter().chain(health_at).filter(|at| *at > now).for_each(|at| plan.wake_at(at));
+        let due = |at: &Instant| *at > now || plan.waits_for_room;
+        let next = list_at.filter(|at| *at > now).into_iter().chain(health_at.filter(due)).min();
+        next.into_iter().for_each(|at| plan.wake_at(at.max(now)));
         self.remember_runs(&plan, pods);
         self.probes(&mut plan, pods, now);
         self.give_back_room();

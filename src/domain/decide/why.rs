@@ -3,10 +3,11 @@
 use super::{
     context::Context,
     module::{Module, Want},
-    replace, web,
+    orders::{self, Next},
+    replace, room, web,
 };
 use crate::domain::{
-    Claim, ModuleId, ModuleSpec, ModuleState, Pod, Reason, Strategy,
+    Claim, Command, ModuleId, ModuleSpec, ModuleState, Pod, Reason, Strategy,
     known::{Order, in_use},
     times::so_far,
 };
@@ -18,6 +19,11 @@ pub(super) fn why_not_active(module: &Module<'_, '_>, pod: &Pod, spec: &ModuleSp
         return said;
     }
     let want = Want { pod, spec };
+    if pod.replaces
+        && let Some(said) = why_no_room(module, want)
+    {
+        return said;
+    }
     if module.clashes(want) {
         return why_in_use(module, want);
     }
@@ -28,7 +34,8 @@ pub(super) fn why_not_active(module: &Module<'_, '_>, pod: &Pod, spec: &ModuleSp
         return (Reason::WebContextInUse, in_use(&spec.id, Some(holder.id), &holder.path));
     }
     if let Some(failure) = failure {
-        return (failure.reason, failure.message.clone());
+        let waits = (failure.retry_at <= module.now()).then(|| why_no_room(module, want)).flatten();
+        return waits.unwrap_or_else(|| (failure.reason, failure.message.clone()));
     }
     if module.state(&spec.id.version) == Some(ModuleState::Deactivated)
         && let Some(foreign) = module.foreign_active()
@@ -41,6 +48,9 @@ pub(super) fn why_not_active(module: &Module<'_, '_>, pod: &Pod, spec: &ModuleSp
     }
     if let Some(message) = &spec.unresolved {
         return (Reason::ConfigError, message.clone());
+    }
+    if let Some(said) = why_no_room(module, want) {
+        return said;
     }
     let switching = base.conversation.operation(&spec.id.name).is_some_and(|o| {
         o.order.id() == &spec.id
@@ -63,6 +73,19 @@ pub(super) fn why_not_active(module: &Module<'_, '_>, pod: &Pod, spec: &ModuleSp
         return (Reason::ModuleGone, format!("the base no longer lists {}; installing it again{so_far}", spec.id));
     }
     (Reason::Installing, format!("installing {} from {}{so_far}", spec.id, spec.shown_url()))
+}
+
+/// It waits for room in the base's metaspace.
+fn why_no_room(module: &Module<'_, '_>, want: Want<'_>) -> Option<(Reason, String)> {
+    let is_loaded = || module.state(&want.spec.id.version).is_some();
+    let command = match orders::install(module, want) {
+        _ if want.pod.replaces => replace::in_its_place(want.spec),
+        Next::Order(command) => command,
+        Next::Wait | Next::Skip if is_loaded() => return None,
+        // Another version comes or goes first.
+        Next::Wait | Next::Skip => Command::Install(want.spec.clone(), Strategy::InstallOnly),
+    };
+    Some((Reason::InsufficientMetaspace, room::why(module, want, &command)?))
 }
 
 /// Another Pod has the version, from another jar; or this one had it, and is changed.

@@ -9,16 +9,17 @@ use std::{
 use super::{
     conversation::Conversation,
     failures::Failures,
-    health::{JvmKnowledge, Metaspace},
+    health::JvmKnowledge,
     ledger::{Claim, Ledger},
     link::Link,
     liveness::{Liveness, Reachability},
     memory::PodMemory,
+    needs::{Needs, Took},
     operation::{Answer, Order, Reply},
     replacement::Replacement,
 };
 use crate::domain::{
-    BaseId, BaseInfo, ListedModule, ModuleId, ModuleSpec, ModuleState, PodUid, Settings, times::Later,
+    BaseId, BaseInfo, ListedModule, Metaspace, ModuleId, ModuleSpec, ModuleState, PodUid, Settings, times::Later,
 };
 
 /// A module that came with a baseline waits this long for its Pod.
@@ -142,10 +143,10 @@ impl Base {
 
     /// Its health tells of its metaspace: none where there is no limit. Says whether that is about this JVM, and not a
     /// late word of the one before.
-    pub fn measured(&mut self, metaspace: Option<Metaspace>, now: Instant) -> bool {
+    pub fn measured(&mut self, metaspace: Option<Metaspace>, needs: &Needs, now: Instant) -> bool {
         let counts = self.jvm.is_complete();
         if counts {
-            self.jvm.measured(metaspace, now);
+            self.jvm.measured(metaspace, needs, now);
         }
         counts
     }
@@ -175,8 +176,13 @@ impl Base {
         self.conversation.in_flight()
     }
 
-    /// It answered a command.
-    pub fn replied(&mut self, reply: Reply) {
+    /// What it said last of its metaspace, if that has a limit, and what the last module left behind that went.
+    pub fn metaspace(&self) -> (Option<Metaspace>, Option<u64>) {
+        self.jvm.metaspace()
+    }
+
+    /// It answered a command. Returns what that tells of the module's need.
+    pub fn replied(&mut self, reply: Reply) -> Option<Took> {
         if let Answer::Done { actual: Some(actual) } = &reply.answer
             && reply.module.as_ref().is_some_and(|asked| asked != actual)
             && self.conversation.ends_an_install(&reply)
@@ -185,7 +191,9 @@ impl Base {
             // there before would have been refused as repeated (protocol fact): ours to remove.
             self.ledger.install(actual);
         }
-        self.conversation.replied(reply);
+        let (took, alone) = self.conversation.replied(reply)?;
+        self.jvm.took(took.bytes);
+        alone.then_some(took)
     }
 
     /// These installs are on record now, so they can be ordered.
@@ -273,6 +281,7 @@ impl Base {
             // One that is away is asked for a sign of life only: its JVM may be another one when it is back.
             return (None, alive);
         }
-        (Some(self.conversation.ask_at(&self.settings, now)), alive.into_iter().chain(self.jvm.ask_at()).min())
+        let jvm = self.jvm.ask_at(&self.settings.metaspace);
+        (Some(self.conversation.ask_at(&self.settings, now)), alive.into_iter().chain(jvm).min())
     }
 }

@@ -132,6 +132,7 @@ impl Base {
             Ended::Uninstalled(id) => {
                 self.ledger.forget_install(&id);
                 self.failures.uninstalled(&id, now);
+                self.jvm.uninstalled(&id, now);
             }
             Ended::InstallFailed { spec, reason, message } => self.install_failed(spec, reason, message, now),
             Ended::UninstallFailed { id, message } => {

@@ -15,7 +15,7 @@ use super::{
     question::Question,
 };
 use crate::domain::{
-    Command, Link, ListedModule, ModuleId, ModuleState, Settings, Strategy,
+    Command, Link, ListedModule, ModuleId, ModuleState, Settings, Strategy, Took,
     times::{Later, so_far},
 };
 
@@ -127,6 +127,11 @@ impl Conversation {
         single.saturating_add(usize::from(open().count() > single))
     }
 
+    pub(in crate::domain) fn loading(&self, now: Instant) -> impl Iterator<Item = &ModuleId> {
+        let open = self.operations.values().filter(move |o| o.answer.is_none() && now < o.sent.later(HANGS_AFTER));
+        open.filter(|o| matches!(o.order, Order::Install(..) | Order::Baseline(_))).map(|o| o.order.id())
+    }
+
     /// How many of them have lasted for so long that they keep no others waiting any more.
     pub(in crate::domain) fn hanging(&self, now: Instant) -> usize {
         let hangs = |o: &&Operation| !matches!(o.order, Order::Baseline(_)) && now >= o.sent.later(HANGS_AFTER);
@@ -222,7 +227,10 @@ impl Conversation {
         for order in orders {
             let looks =
                 matches!(&order, Order::Install(spec, Strategy::InstallOnly) if self.started.contains_key(&spec.id));
-            let operation = Operation { sent: now, uncertain: false, at_work: false, looks, answer: None, order };
+            let alone = self.in_flight() == 0;
+            self.operations.values_mut().for_each(|other| other.alone &= alone);
+            let operation =
+                Operation { sent: now, uncertain: false, at_work: false, looks, alone, answer: None, order };
             self.operations.insert(operation.order.id().name.clone(), operation);
         }
     }
@@ -236,13 +244,14 @@ impl Conversation {
         }
     }
 
-    pub(in crate::domain) fn replied(&mut self, reply: Reply) {
+    /// Returns what an install took that it ends, and whether it ran alone.
+    pub(in crate::domain) fn replied(&mut self, reply: Reply) -> Option<(Took, bool)> {
         if self.question.is_open() {
             self.outdated = true;
         } else {
             self.question.want();
         }
-        let Reply { command, module, answer } = reply;
+        let Reply { command, module, answer, space } = reply;
         let mut candidates: Vec<_> = self
             .operations
             .values_mut()
@@ -253,8 +262,9 @@ impl Conversation {
             })
             .collect();
         if command != "baseline" && candidates.len() > 1 {
-            return; // Without a name it could be the answer to any of them; the list will tell.
+            return None; // Without a name it could be the answer to any of them; the list will tell.
         }
+        let took = candidates.first().and_then(|operation| operation.took(&answer, space?));
         for operation in &mut candidates {
             if answer == Answer::Conflict {
                 (operation.uncertain, operation.at_work) = (false, true);
@@ -262,6 +272,7 @@ impl Conversation {
                 operation.answer = Some(answer.clone());
             }
         }
+        took
     }
 
     pub(in crate::domain) fn listed(&mut self, modules: Vec<ListedModule>, now: Instant) -> Vec<Ended> {

@@ -3,11 +3,13 @@
 //! Protocol fact: a base that has only just started answers the health question without its JVM's
 //! figures, and some never name them. So the question is repeated, with growing pauses.
 //!
-//! Modules are classes, and classes fill the JVM's metaspace: after installs it is asked again how much is left.
+//! Modules are classes, and classes fill the JVM's metaspace: after installs and uninstalls it is asked again how much is
+//! left, and while a Pod waits for room.
 
 use std::time::{Duration, Instant};
 
-use crate::domain::{Backoff, times::Later};
+use super::needs::Needs;
+use crate::domain::{Backoff, Lack, Metaspace, MetaspaceRules, ModuleId, times::Later};
 
 /// Between health questions about the JVM that stay open or are answered in part: 10 s, 20 s … 5 min.
 const QUESTIONS: Backoff = Backoff { initial: Duration::from_secs(10), max: Duration::from_secs(300) };
@@ -15,41 +17,16 @@ const QUESTIONS: Backoff = Backoff { initial: Duration::from_secs(10), max: Dura
 /// A JVM that is new again and again (a base that asks for its baseline in a loop) is asked this often at most.
 const AT_MOST_EVERY: Duration = Duration::from_secs(5);
 
-/// Installs that ended are followed by one question in this time,
-const AFTER_INSTALLS_EVERY: Duration = Duration::from_secs(10);
-/// and metaspace that is nearly used up, or a question that stays open, by one in this.
+/// Installs and uninstalls that ended are followed by one question in this time,
+const AFTER_CHANGES_EVERY: Duration = Duration::from_secs(10);
+/// metaspace that is nearly used up, or a question that stays open, by one in this,
 const WATCH_EVERY: Duration = Duration::from_secs(300);
-
-/// Above this share of its limit metaspace is low, in percent.
-const LOW_ABOVE: u64 = 95;
-/// Below this share it is low no more.
-const ENOUGH_BELOW: u64 = 85;
-/// Above this share it is asked for without an install.
-const WATCHED_ABOVE: u64 = 75;
-
-/// The metaspace of a JVM that has a limit for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Metaspace {
-    /// Bytes that are used.
-    pub used: u64,
-    /// The limit, in bytes.
-    pub max: u64,
-}
-
-impl Metaspace {
-    /// Whether there is too little left for modules. What was low stays so until there is clearly more.
-    pub fn is_low(self, before: bool) -> bool {
-        if before { !self.is_below(ENOUGH_BELOW) } else { self.is_above(LOW_ABOVE) }
-    }
-
-    fn is_above(self, percent: u64) -> bool {
-        u128::from(self.used).saturating_mul(100) > u128::from(self.max).saturating_mul(percent.into())
-    }
-
-    fn is_below(self, percent: u64) -> bool {
-        u128::from(self.used).saturating_mul(100) < u128::from(self.max).saturating_mul(percent.into())
-    }
-}
+/// and a Pod that waits for room by one in this.
+const WAITING_EVERY: Duration = Duration::from_secs(20);
+/// No Pod is told to wait by a figure that is older,
+const FRESH: Duration = Duration::from_secs(60);
+/// and none waits longer for a newer one.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What is known of a base's JVM.
 #[derive(Clone, Debug)]
@@ -63,8 +40,29 @@ pub(in crate::domain) struct JvmKnowledge {
     ask_at: Instant,
     /// What it said last of its metaspace, and when; none where there is no limit.
     metaspace: Option<(Metaspace, Instant)>,
-    /// When the last install ended that no answer knows of.
-    install_ended: Option<Instant>,
+    /// When the last install or uninstall ended that no answer knows of,
+    changed: Option<Instant>,
+    /// and what such installs took, as they say.
+    unmeasured: u64,
+    /// Since when a Pod waits for room.
+    wanted: Option<Instant>,
+    /// It was asked for that in vain.
+    says_nothing: bool,
+    /// What was uninstalled last, and how much metaspace was used before that.
+    uninstalled: Option<Box<(ModuleId, u64)>>,
+    /// What the last module left behind that went, in bytes.
+    left_behind: Option<u64>,
+}
+
+/// Whether there is room for a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::domain) enum Room {
+    /// There is, as far as is known.
+    Enough,
+    /// Not by what was said last, which may be so no more.
+    Unclear,
+    /// There is not.
+    Lacking(Lack),
 }
 
 impl JvmKnowledge {
@@ -77,7 +75,12 @@ impl JvmKnowledge {
             last_asked: None,
             ask_at: now,
             metaspace: None,
-            install_ended: None,
+            changed: None,
+            unmeasured: 0,
+            wanted: None,
+            says_nothing: false,
+            uninstalled: None,
+            left_behind: None,
         }
     }
 
@@ -97,38 +100,98 @@ impl JvmKnowledge {
     /// Health came; `complete`: it names the JVM. What was known of this JVM stays known.
     pub(in crate::domain) fn answered(&mut self, complete: bool) {
         self.complete |= complete && (self.asked > 0 || !self.renewed);
-        if self.last_asked >= self.install_ended {
-            self.install_ended = None;
+        if self.last_asked >= self.changed {
+            self.changed = None;
         }
     }
 
     /// It said how much metaspace it uses, or that it has no limit.
-    pub(in crate::domain) fn measured(&mut self, metaspace: Option<Metaspace>, now: Instant) {
+    pub(in crate::domain) fn measured(&mut self, metaspace: Option<Metaspace>, needs: &Needs, now: Instant) {
         self.metaspace = metaspace.map(|m| (m, now));
+        self.says_nothing = false;
+        if self.changed.is_some() {
+            return;
+        }
+        self.unmeasured = 0;
+        if let Some((metaspace, (module, before))) = metaspace.zip(self.uninstalled.as_deref()) {
+            let gave_back = before.saturating_sub(metaspace.used);
+            self.left_behind = needs.of(module).map(|took| took.saturating_sub(gave_back)).or(self.left_behind);
+        }
+    }
+
+    /// An install says that it took this much.
+    pub(in crate::domain) fn took(&mut self, bytes: u64) {
+        self.unmeasured = self.unmeasured.saturating_add(bytes);
     }
 
     /// An install has ended, well or not: both load classes.
     pub(in crate::domain) fn install_ended(&mut self, now: Instant) {
-        self.install_ended = Some(now);
+        self.changed = Some(now);
+        self.uninstalled = None;
+    }
+
+    /// A module is gone. What it leaves behind can be told where all that was loaded before was measured.
+    pub(in crate::domain) fn uninstalled(&mut self, id: &ModuleId, now: Instant) {
+        let current = self.metaspace.filter(|_| self.changed.is_none());
+        self.uninstalled = current.map(|(metaspace, _)| Box::new((id.clone(), metaspace.used)));
+        self.changed = Some(now);
+    }
+
+    /// Whether a Pod waits for room. Says whether it waits no longer, because nothing is said of that.
+    pub(in crate::domain) fn is_wanted(&mut self, wanted: bool, now: Instant) -> bool {
+        self.wanted = wanted.then(|| self.wanted.unwrap_or(now));
+        let measured = self.metaspace.map(|(_, measured)| measured);
+        let overdue =
+            self.wanted.is_some_and(|since| now >= measured.map_or(since, |at| at.max(since)).later(PATIENCE));
+        self.says_nothing |= overdue;
+        overdue
+    }
+
+    /// Whether there is room for a module that needs this much, beside what is being loaded. `waited`: by another process,
+    /// or another JVM, there was not.
+    pub(in crate::domain) fn room(
+        &self,
+        need: u64,
+        under_way: u64,
+        waited: bool,
+        rules: &MetaspaceRules,
+        now: Instant,
+    ) -> Room {
+        let Some((metaspace, measured)) = self.metaspace.filter(|_| !self.says_nothing) else {
+            let is_told_soon = waited && !self.complete && !self.says_nothing;
+            return if is_told_soon { Room::Unclear } else { Room::Enough };
+        };
+        let left = metaspace.left(rules);
+        if need.saturating_add(under_way).saturating_add(self.unmeasured) <= left {
+            return Room::Enough;
+        }
+        let is_known = self.changed.is_none() && now < measured.later(FRESH);
+        if is_known && need > left { Room::Lacking(Lack::new(need, metaspace, rules)) } else { Room::Unclear }
     }
 
     pub(in crate::domain) fn is_complete(&self) -> bool {
         self.complete
     }
 
+    /// What it said last of its metaspace, and what the last module left behind that went.
+    pub(in crate::domain) fn metaspace(&self) -> (Option<Metaspace>, Option<u64>) {
+        (self.metaspace.map(|(metaspace, _)| metaspace), self.left_behind)
+    }
+
     /// When to ask, where anything is left to know.
-    pub(in crate::domain) fn ask_at(&self) -> Option<Instant> {
+    pub(in crate::domain) fn ask_at(&self, rules: &MetaspaceRules) -> Option<Instant> {
         if !self.complete {
             return Some(self.ask_at);
         }
         let (metaspace, measured) = self.metaspace?;
-        let after_install = self.install_ended.map(|ended| match self.last_asked {
-            Some(asked) if asked >= ended => asked.later(WATCH_EVERY),
-            Some(asked) => ended.max(asked.later(AFTER_INSTALLS_EVERY)),
-            None => ended,
+        let after_change = self.changed.map(|changed| match self.last_asked {
+            Some(asked) if asked >= changed => asked.later(WATCH_EVERY),
+            Some(asked) => changed.max(asked.later(AFTER_CHANGES_EVERY)),
+            None => changed,
         });
-        let watched = metaspace.is_above(WATCHED_ABOVE);
-        let watch = watched.then(|| self.last_asked.map_or(measured, |asked| asked.max(measured)).later(WATCH_EVERY));
-        after_install.into_iter().chain(watch).min()
+        let last = self.last_asked.map_or(measured, |asked| asked.max(measured));
+        let watch = metaspace.is_watched(rules).then(|| last.later(WATCH_EVERY));
+        let waiting = self.wanted.map(|since| last.later(WAITING_EVERY).max(since));
+        after_change.into_iter().chain(watch).chain(waiting).min()
     }
 }

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::needs::Took;
 use crate::domain::{Command, ListedModule, ModuleId, ModuleSpec, ModuleState, Reason, Strategy, times::Later};
 
 /// The list is asked for again after this time, and shows a command that was sent before.
@@ -28,6 +29,8 @@ pub struct Reply {
     pub module: Option<ModuleId>,
     /// What came of it.
     pub answer: Answer,
+    /// By how many bytes the used metaspace of the whole JVM grew meanwhile, as an install says.
+    pub space: Option<u64>,
 }
 
 /// What came of a command.
@@ -104,6 +107,7 @@ impl Order {
 
 /// A command on its way, from being sent until the list after its reply.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(in crate::domain) struct Operation {
     pub(in crate::domain) order: Order,
     pub(super) sent: Instant,
@@ -113,6 +117,8 @@ pub(in crate::domain) struct Operation {
     pub(super) at_work: bool,
     /// An install of what has started already and is deactivated: it only shows whether the jar can be fetched.
     pub(super) looks: bool,
+    /// Nothing else was under way meanwhile.
+    pub(super) alone: bool,
     pub(super) answer: Option<Answer>,
 }
 
@@ -225,6 +231,13 @@ impl Operation {
             () => RESEND_AFTER,
         };
         asked > self.sent && (self.uncertain || asked >= self.sent.later(patience))
+    }
+
+    /// What an install took that ends with this answer, and whether it ran alone.
+    pub(super) fn took(&self, answer: &Answer, bytes: u64) -> Option<(Took, bool)> {
+        let ends = matches!(self.order, Order::Install(..)) && *answer != Answer::Conflict && bytes > 0;
+        let alone = self.alone && matches!(answer, Answer::Done { .. });
+        ends.then(|| (Took { module: self.order.id().clone(), bytes }, alone))
     }
 
     fn is_baseline(&self) -> bool {

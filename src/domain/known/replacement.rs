@@ -43,6 +43,11 @@ impl Replacement {
         }
     }
 
+    /// Its place was made empty for it.
+    pub(in crate::domain) fn has_begun(&self) -> bool {
+        matches!(self.stage, Stage::Emptying | Stage::Installing)
+    }
+
     /// It goes on.
     pub(in crate::domain) fn lasts(&self) -> bool {
         self.stage != Stage::Failed

@@ -84,7 +84,7 @@ fn a_list_from_before_the_end_of_a_command_is_not_believed() {
 fn a_conflict_means_wait() {
     let (mut w, pod) = with_an_install_under_way();
     let answer = Answer::Conflict;
-    w.base.replied(Reply { command: "installBiz", module: Some(ModuleId::new("biz1", "1")), answer });
+    w.base.replied(Reply { command: "installBiz", module: Some(ModuleId::new("biz1", "1")), answer, space: None });
     w.base.listed(Vec::new(), w.now);
     w.step();
     assert_eq!(w.installs(), 1);
@@ -176,7 +176,7 @@ fn a_reply_that_nobody_waits_for_claims_nothing() {
     w.jvm.list.insert(ModuleId::new("by-hand", "1"), ModuleState::Activated);
     w.settle();
     let answer = Answer::Done { actual: Some(ModuleId::new("by-hand", "1")) };
-    w.base.replied(Reply { command: "installBiz", module: Some(ModuleId::new("biz1", "1")), answer });
+    w.base.replied(Reply { command: "installBiz", module: Some(ModuleId::new("biz1", "1")), answer, space: None });
     w.run_for(Duration::from_secs(60));
     assert_eq!(w.on_base().len(), 1);
     assert_eq!(w.uninstalls(), 0);

@@ -32,6 +32,7 @@ fn settings() -> impl Strategy<Value = Settings> {
         superseded_ttl: times[6],
         claim_settles: times[7],
         backoff: Backoff { initial: times[8], max: times[9] },
+        metaspace: crate::domain::MetaspaceRules::default(),
     })
 }
 
@@ -108,7 +109,7 @@ proptest! {
             // Not the scene's own step: it holds the plan to what holds for sane options.
             let pods: Vec<_> = w.pods.iter().collect();
             let link = Link { proven: Some(w.now), suspected: false, ..Link::default() };
-            let plan = w.base.step(&pods, &link, &w.contexts, w.now);
+            let plan = w.base.step(&pods, &link, &w.contexts, &w.needs, w.now);
             w.base.recorded(plan.unrecorded.iter().cloned());
             w.to_base.extend(plan.commands.iter().cloned());
             if let Some(wake) = plan.wake {

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::domain::{Metaspace, known::JvmKnowledge};
+use crate::domain::{Metaspace, MetaspaceRules, Needs, known::JvmKnowledge};
 
 /// Questions in this many seconds, each answered at once.
 fn questions(jvm: &mut JvmKnowledge, start: Instant, seconds: u64, complete: impl Fn(u32) -> bool) -> u32 {
     let mut asked = 0;
     for second in 0..seconds {
         let now = start + Duration::from_secs(second);
-        if jvm.ask_at().is_some_and(|at| at <= now) {
+        if jvm.ask_at(&MetaspaceRules::default()).is_some_and(|at| at <= now) {
             asked += 1;
             jvm.asked(now);
             jvm.answered(complete(asked));
@@ -59,17 +59,17 @@ fn looks(used: Option<u64>, seconds: u64, installs: impl Fn(u64) -> bool) -> u32
     let metaspace = used.map(|used| Metaspace { used, max: 100 });
     jvm.asked(start);
     jvm.answered(true);
-    jvm.measured(metaspace, start);
+    jvm.measured(metaspace, &Needs::default(), start);
     for second in 1..=seconds {
         let now = start + Duration::from_secs(second);
         if installs(second) {
             jvm.install_ended(now);
         }
-        if jvm.ask_at().is_some_and(|at| at <= now) {
+        if jvm.ask_at(&MetaspaceRules::default()).is_some_and(|at| at <= now) {
             asked += 1;
             jvm.asked(now);
             jvm.answered(true);
-            jvm.measured(metaspace, now);
+            jvm.measured(metaspace, &Needs::default(), now);
         }
     }
     asked
@@ -92,11 +92,11 @@ fn a_question_after_an_install_that_stays_open_is_repeated_once_in_5_minutes() {
     let mut jvm = JvmKnowledge::new(start);
     jvm.asked(start);
     jvm.answered(true);
-    jvm.measured(Some(Metaspace { used: 1, max: 100 }), start);
+    jvm.measured(Some(Metaspace { used: 1, max: 100 }), &Needs::default(), start);
     jvm.install_ended(start + Duration::from_secs(1));
     let asked = (1..=3600).filter(|second| {
         let now = start + Duration::from_secs(*second);
-        let asks = jvm.ask_at().is_some_and(|at| at <= now);
+        let asks = jvm.ask_at(&MetaspaceRules::default()).is_some_and(|at| at <= now);
         if asks {
             jvm.asked(now);
         }
@@ -104,8 +104,8 @@ fn a_question_after_an_install_that_stays_open_is_repeated_once_in_5_minutes() {
     });
     assert_eq!(asked.count(), 12);
     jvm.answered(true);
-    assert_eq!(jvm.ask_at(), None);
+    assert_eq!(jvm.ask_at(&MetaspaceRules::default()), None);
     jvm.install_ended(start + Duration::from_secs(4000));
     jvm.is_new(start + Duration::from_secs(4001));
-    assert!(jvm.ask_at().is_some(), "another JVM is asked anyway");
+    assert!(jvm.ask_at(&MetaspaceRules::default()).is_some(), "another JVM is asked anyway");
 }

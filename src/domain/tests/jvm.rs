@@ -42,6 +42,12 @@ pub(crate) struct Jvm {
     pub(super) silent_repeats: bool,
     /// A context path that something else has.
     pub(super) holds_context: Option<String>,
+    /// Its metaspace, where that is limited; it gives nothing back by itself.
+    pub(super) metaspace: Option<Metaspace>,
+    /// What it takes to load a module, by name.
+    pub(super) takes: BTreeMap<String, u64>,
+    /// Its health leaves that out.
+    pub(super) says_no_metaspace: bool,
 }
 
 /// A message from the base.
@@ -66,12 +72,25 @@ impl Jvm {
             stuck: false,
             silent_repeats: false,
             holds_context: None,
+            metaspace: None,
+            takes: BTreeMap::new(),
+            says_no_metaspace: false,
         }
     }
 
     pub(crate) fn handle(&mut self, command: &Command) -> FromBase {
+        let before = self.metaspace.map_or(0, |metaspace| metaspace.used);
+        let answer = self.answer(command);
+        let grew = self.metaspace.map(|metaspace| metaspace.used.saturating_sub(before));
+        match answer {
+            FromBase::Reply(reply) => FromBase::Reply(Reply { space: grew, ..reply }),
+            other => other,
+        }
+    }
+
+    fn answer(&mut self, command: &Command) -> FromBase {
         let reply = |module: &ModuleId, answer| {
-            FromBase::Reply(Reply { command: command.name(), module: Some(module.clone()), answer })
+            FromBase::Reply(Reply { command: command.name(), module: Some(module.clone()), answer, space: None })
         };
         match command {
             Command::Install(spec, strategy) => match self.install(spec, *strategy) {
@@ -91,7 +110,7 @@ impl Jvm {
                     .count();
                 let answer =
                     if failed == 0 { Answer::Done { actual: None } } else { Answer::Failed("one failed".into()) };
-                FromBase::Reply(Reply { command: "baseline", module: None, answer })
+                FromBase::Reply(Reply { command: "baseline", module: None, answer, space: None })
             }
             Command::QueryModules => FromBase::List(
                 self.list
@@ -139,6 +158,11 @@ impl Jvm {
         let taken = self.list.keys().filter_map(|id| self.contexts.get(id)).chain(&self.holds_context);
         if self.web && taken.into_iter().any(|held| *held == path) {
             return Answer::Failed(format!("java.lang.IllegalStateException: Child name [{path}] is not unique"));
+        }
+        let takes = self.takes.get(&spec.id.name).copied().unwrap_or_default();
+        if let Some(metaspace) = &mut self.metaspace {
+            metaspace.used += takes;
+            assert!(metaspace.used <= metaspace.max, "OutOfMemoryError: Metaspace, by {}", spec.id);
         }
         self.contexts.insert(spec.id.clone(), path);
         self.urls.insert(spec.id.clone(), spec.url.clone());

@@ -168,7 +168,7 @@ fn a_jar_that_is_another_module_is_removed_and_named() {
     w.to_base.clear();
     w.jvm.list.insert(ModuleId::new("biz1", "1"), Activated);
     let answer = Answer::Done { actual: Some(ModuleId::new("biz1", "1")) };
-    w.base.replied(Reply { command: "installBiz", module: Some(ModuleId::new("biz9", "9")), answer });
+    w.base.replied(Reply { command: "installBiz", module: Some(ModuleId::new("biz9", "9")), answer, space: None });
     w.jvm.broken.insert("9".into());
     w.settle();
     assert_eq!(w.says(&pod), "ModuleMismatch");

@@ -9,6 +9,7 @@ mod health;
 mod jars;
 pub(crate) mod jvm;
 mod lifecycle;
+mod metaspace;
 mod probes;
 mod properties;
 mod replace;

@@ -23,6 +23,8 @@ pub(super) struct World {
     pub(super) base: Base,
     /// What all bases have shown of web modules.
     pub(super) contexts: WebContexts,
+    /// What they took.
+    pub(super) needs: Needs,
     pub(super) pods: Vec<Pod>,
     pub(super) now: Instant,
     pub(super) to_base: VecDeque<Command>,
@@ -70,6 +72,7 @@ impl World {
             jvm: Jvm::new(mode),
             base: Base::new(BaseId::new("base-1"), Arc::clone(&settings), now),
             contexts: WebContexts::default(),
+            needs: Needs::default(),
             pods: Vec::new(),
             now,
             to_base: VecDeque::new(),
@@ -132,6 +135,7 @@ impl World {
             grace: Duration::from_secs(30),
             drain: Duration::ZERO,
             replaces: false,
+            ignores_metaspace: false,
             shown_ready: false,
             held_back: None,
             lingers: false,
@@ -160,8 +164,9 @@ impl World {
     /// Decides once, and puts the commands on the wire.
     pub(super) fn decide(&mut self) -> Plan {
         let pods: Vec<_> = self.pods.iter().collect();
-        let plan = self.base.step(&pods, &self.link(), &self.contexts, self.now);
+        let plan = self.base.step(&pods, &self.link(), &self.contexts, &self.needs, self.now);
         self.contexts.learn(&plan.lessons, self.now);
+        plan.needs.iter().cloned().for_each(|took| self.needs.learn(took));
         self.unrecorded.clone_from(&plan.unrecorded);
         for command in &plan.commands {
             if matches!(
@@ -202,6 +207,7 @@ impl World {
     pub(super) fn restart_controller(&mut self) {
         self.base = Base::new(BaseId::new("base-1"), Arc::clone(&self.settings), self.now);
         self.contexts = WebContexts::default();
+        self.needs = Needs::default();
         self.base.health_answered(true);
         self.base.ledger = self.saved.clone();
         for id in &self.journal {

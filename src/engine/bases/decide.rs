@@ -63,7 +63,7 @@ impl State {
         rejected.extend(held);
         state.base.admitted = state.node.object.exists();
         let link = state.link(self.last_arrival, self.suspicion.is_on(), now);
-        let mut plan = state.base.step(&pods, &link, &self.contexts, now);
+        let mut plan = state.base.step(&pods, &link, &self.contexts, &self.needs, now);
         if plan.waits_for_a_trial {
             self.waiting_for_trials.insert(id.clone());
         }
@@ -72,6 +72,7 @@ impl State {
                 self.schedule.wake_base(&waiting, now);
             }
         }
+        std::mem::take(&mut plan.needs).into_iter().for_each(|took| self.needs.learn(took));
         let overdue = link.suspected && state.base.is_overdue(&link, now);
         let (via, reachability) = (state.via, state.base.reachability(now));
         if state.reachability != Some(reachability) {

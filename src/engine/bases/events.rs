@@ -242,11 +242,11 @@ impl State {
     /// Tells once that metaspace is low, of the Node and of each Pod on it, and once that it is over.
     pub(super) fn report_metaspace(&mut self, id: &BaseId, out: &mut Vec<Effect>) {
         let Some(state) = self.bases.get_mut(id).filter(|state| state.base.info.is_some()) else { return };
-        let low = state.node.low_metaspace.is_some();
+        let low = state.node.has_low_metaspace();
         if std::mem::replace(&mut state.node.reported_metaspace, low) == low {
             return;
         }
-        let says = state.node.low_metaspace.clone();
+        let says = state.node.pressure.as_ref().filter(|said| said.low).map(|said| said.message.clone());
         let (reason, message) = match &says {
             Some(says) => (METASPACE_LOW, says.clone()),
             None => (METASPACE_ENOUGH, "the base has enough metaspace again".to_owned()),

@@ -64,7 +64,7 @@ impl State {
         if at > now {
             return self.schedule.wake_base(id, at);
         }
-        let says = mark(&(&info, &state.health, &state.node.low_metaspace, reachability));
+        let says = mark(&(&info, &state.health, &state.node.pressure, reachability));
         if let Some(at) = state.node.refresh_at.filter(|at| *at > now)
             && state.node.said == Some(says)
         {
@@ -76,7 +76,7 @@ impl State {
             env: &config.env,
             info: &info,
             max_metaspace: health.and_then(|h| h.max_metaspace),
-            low_metaspace: state.node.low_metaspace.as_deref(),
+            pressure: state.node.pressure.as_ref(),
             java_version: health.and_then(|h| h.java_version.as_deref()),
             max_pods: config.max_pods,
             kubelet_version: self.surroundings.kubelet_version(),

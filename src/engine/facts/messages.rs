@@ -5,7 +5,7 @@ use std::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::{
-    domain::{Answer, BaseId, BaseInfo, Command, Reply},
+    domain::{Answer, BaseId, BaseInfo, Command, Metaspace, Reply},
     engine::state::State,
     k8s::names,
     tunnel::{self, Heartbeat, Message, Via},
@@ -104,13 +104,18 @@ impl State {
                 state.base.health_answered(complete);
                 health.web_server.into_iter().for_each(|has| state.base.has_web_server(has));
                 let used = health.used_metaspace.take();
+                state.loaded_classes = health.loaded_classes.take().or(state.loaded_classes);
                 if let Some(run_time) = health.run_time.take() {
                     state.base.runs_for(run_time, now);
                 }
-                if complete {
-                    state.measured(used, health.max_metaspace, now);
-                }
+                let metaspace = used.zip(health.max_metaspace).map(|(used, max)| Metaspace { used, max });
                 state.health = Some(health);
+                if let Some(state) = self.bases.get_mut(id).filter(|_| complete) {
+                    state.measured(metaspace, &self.needs, &self.settings.metaspace, now);
+                    if self.config.metrics_per_base {
+                        self.metrics.standing.metaspace.set_base(id.as_str(), state.metaspace());
+                    }
+                }
             }
             Message::Reply(reply) => {
                 debug!(base = %id, command = reply.command, answer = ?reply.answer, "reply received");
@@ -121,7 +126,8 @@ impl State {
                 if reply.command == Command::SWITCH && matches!(reply.answer, Answer::Failed(_)) {
                     state.refuses_switches();
                 }
-                state.base.replied(reply);
+                let took = state.base.replied(reply);
+                took.into_iter().for_each(|took| self.needs.learn(took));
             }
             Message::QueryBaseline(_) => {
                 let expected = self.expected_modules(id);
@@ -137,7 +143,7 @@ impl State {
 
     /// A base that could not do what it was told says why.
     fn tell_refusal(&self, id: &BaseId, message: &Message) {
-        let Message::Reply(Reply { command, module, answer: Answer::Failed(error) }) = message else { return };
+        let Message::Reply(Reply { command, module, answer: Answer::Failed(error), .. }) = message else { return };
         if self.begun {
             let trace = module.as_ref().and_then(|module| self.trace_of(id, module));
             let module = module.as_ref().map(ToString::to_string);

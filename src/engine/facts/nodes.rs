@@ -12,7 +12,7 @@ use crate::{
         known::{BaseState, NodeWrite},
         state::State,
     },
-    k8s::{base_address, is_by_modulet, names, node_says_metaspace_low, node_says_ready},
+    k8s::{base_address, is_by_modulet, names, node_says_of_metaspace, node_says_ready},
     planning::{Packed, version},
     tunnel::AddressRanges,
 };
@@ -28,8 +28,8 @@ impl BaseState {
         }
         if self.health.is_none() && !self.node.object.exists() {
             // The process before this one found it, and Events told it.
-            self.node.low_metaspace = node_says_metaspace_low(&object).map(str::to_owned);
-            self.node.reported_metaspace = self.node.low_metaspace.is_some();
+            self.node.pressure = node_says_of_metaspace(&object);
+            self.node.reported_metaspace = self.node.has_low_metaspace();
         }
         if node_says_ready(&object) {
             self.node.not_ready_since = None;

@@ -7,8 +7,9 @@ use std::{
 
 use super::{super::record::mark, node::NodeState, registration::Registration};
 use crate::{
-    domain::{Base, Ledger, Link, Metaspace, PodUid, Reachability},
+    domain::{Base, Ledger, Link, Metaspace, MetaspaceRules, Needs, PodUid, Reachability},
     k8s::memory_pressure,
+    metrics::BaseMetaspace,
     planning::Tracked,
     tunnel::{Health, Via},
 };
@@ -30,6 +31,8 @@ pub(in crate::engine) struct BaseState {
     pub(in crate::engine) lease_renewed: Option<Instant>,
     /// What it said last, without what changes all the time.
     pub(in crate::engine) health: Option<Health>,
+    /// Classes that its JVM has loaded.
+    pub(in crate::engine) loaded_classes: Option<u64>,
     /// That its Node has a Pod CIDR was told.
     pub(in crate::engine) told_pod_cidr: bool,
     /// It asked for its baseline, and has no Node yet.
@@ -73,6 +76,7 @@ impl BaseState {
             lease_due: None,
             lease_renewed: None,
             health: None,
+            loaded_classes: None,
             told_pod_cidr: false,
             asked_before_its_node: false,
             created: now,
@@ -156,11 +160,23 @@ impl BaseState {
     }
 
     /// Its health names its JVM: how much metaspace is used, and the limit where there is one.
-    pub(in crate::engine) fn measured(&mut self, used: Option<u64>, max: Option<u64>, now: Instant) {
-        let metaspace = used.zip(max).map(|(used, max)| Metaspace { used, max });
-        if self.base.measured(metaspace, now) {
-            self.node.low_metaspace = memory_pressure(metaspace, self.node.low_metaspace.as_deref());
+    pub(in crate::engine) fn measured(
+        &mut self,
+        metaspace: Option<Metaspace>,
+        needs: &Needs,
+        rules: &MetaspaceRules,
+        now: Instant,
+    ) {
+        if self.base.measured(metaspace, needs, now) {
+            self.node.pressure = memory_pressure(metaspace, rules, self.node.pressure.as_ref());
         }
+    }
+
+    /// What it uses of its metaspace, where that has a limit.
+    pub(in crate::engine) fn metaspace(&self) -> Option<BaseMetaspace> {
+        let (metaspace, left_behind) = self.base.metaspace();
+        let Metaspace { used, max } = metaspace?;
+        Some(BaseMetaspace { used, max, classes: self.loaded_classes, left_behind })
     }
 
     /// The record has this ledger of it. What is known already is of a base that was quicker.

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Node;
 
 use crate::{
     domain::Ledger,
-    k8s::names,
+    k8s::{MemoryPressure, names},
     planning::{Packed, Tracked},
 };
 
@@ -31,8 +31,8 @@ pub(in crate::engine) struct NodeState {
     pub(in crate::engine) refresh_at: Option<Instant>,
     /// The mark of what the Node was last found to say already; none after any change of it.
     pub(in crate::engine) said: Option<u64>,
-    /// Why the base has too little metaspace, while it has: the message of `MemoryPressure`.
-    pub(in crate::engine) low_metaspace: Option<String>,
+    /// What there is to say of the base's metaspace: the condition `MemoryPressure`.
+    pub(in crate::engine) pressure: Option<MemoryPressure>,
     /// That it has too little was told in Events.
     pub(in crate::engine) reported_metaspace: bool,
     /// Since when its Ready condition is not True, as far as this process saw.
@@ -48,10 +48,15 @@ impl NodeState {
             adopts: false,
             refresh_at: None,
             said: None,
-            low_metaspace: None,
+            pressure: None,
             reported_metaspace: false,
             not_ready_since: None,
         }
+    }
+
+    /// The base has too little metaspace.
+    pub(in crate::engine) fn has_low_metaspace(&self) -> bool {
+        self.pressure.as_ref().is_some_and(|said| said.low)
     }
 
     /// The object as the watch showed it.

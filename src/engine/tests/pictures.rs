@@ -61,7 +61,7 @@ fn what_happens_on_a_base_is_seen_as_it_happens() {
     assert_eq!(base["waiting"][0]["reason"], "Installing");
 
     let (module, answer) = (Some(ModuleId::new("biz1", "1")), Answer::Failed("no such jar".to_owned()));
-    scene.say("base-1", Message::Reply(Reply { command: "installBiz", module, answer }));
+    scene.say("base-1", Message::Reply(Reply { command: "installBiz", module, answer, space: None }));
     scene.settle();
     scene.lists("base-1", &[]);
     scene.settle();

@@ -54,7 +54,7 @@ fn a_baseline_that_another_has_given_is_not_given_again() {
     let mut scene = standing_by();
     scene.say("base-1", Message::QueryBaseline(None));
     let answer = Answer::Done { actual: None };
-    scene.say("base-1", Message::Reply(Reply { command: "baseline", module: None, answer }));
+    scene.say("base-1", Message::Reply(Reply { command: "baseline", module: None, answer, space: None }));
     scene.takes_over();
     scene.settle();
     assert_eq!(baselines(&scene), 0);

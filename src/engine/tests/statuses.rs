@@ -81,6 +81,7 @@ fn a_failure_without_a_word_is_written_once() {
         command: "installBiz",
         module: Some(ModuleId::new("biz1", "1")),
         answer: Answer::Failed(String::new()),
+        space: None,
     };
     scene.say("base-1", Message::Reply(refused));
     scene.settle();

@@ -26,7 +26,7 @@ fn two_bases() -> Scene {
 
 fn refuses(scene: &mut Scene, base: &str, version: &str) {
     let (module, answer) = (Some(ModuleId::new("biz1", version)), Answer::Failed(REFUSED.to_owned()));
-    scene.say(base, Message::Reply(Reply { command: "installBiz", module, answer }));
+    scene.say(base, Message::Reply(Reply { command: "installBiz", module, answer, space: None }));
     scene.settle();
     scene.lists(base, &[("biz1:1", Activated)]);
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use serde_json::{Map, Value, json};
 
-use super::names;
+use super::{MemoryPressure, names};
 use crate::domain::BaseInfo;
 use compare::{node_is_current, take_back};
 pub use kubelet::{KubeletEndpoint, base_address};
@@ -33,8 +33,8 @@ pub struct NodeWriter<'a> {
     pub info: &'a BaseInfo,
     /// Bytes, where the JVM has a limit.
     pub max_metaspace: Option<u64>,
-    /// What there is to say while metaspace is low.
-    pub low_metaspace: Option<&'a str>,
+    /// What there is to say of it.
+    pub pressure: Option<&'a MemoryPressure>,
     /// Java's version, where known.
     pub java_version: Option<&'a str>,
     /// The version that it has as a kubelet.

@@ -126,8 +126,9 @@ impl NodeWriter<'_> {
                 "lastHeartbeatTime": rfc3339(self.now),
             })
         };
-        let memory = match self.low_metaspace {
-            Some(low) => condition("MemoryPressure", "True", METASPACE_LOW, low),
+        let memory = match self.pressure {
+            Some(said) if said.low => condition("MemoryPressure", "True", METASPACE_LOW, &said.message),
+            Some(said) => condition("MemoryPressure", "False", METASPACE_ENOUGH, &said.message),
             None => condition("MemoryPressure", "False", METASPACE_ENOUGH, "metaspace is limited by the JVM"),
         };
         let mut conditions = vec![

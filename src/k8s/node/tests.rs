@@ -1,8 +1,8 @@
 use super::{
-    super::{MEMORY_PRESSURE_TAINT, memory_pressure, merge::strategic_merge, node_says_metaspace_low},
+    super::{MEMORY_PRESSURE_TAINT, memory_pressure, merge::strategic_merge, node_says_of_metaspace},
     *,
 };
-use crate::domain::{Metaspace, Reachability};
+use crate::domain::{Metaspace, MetaspaceRules, Reachability};
 
 fn writer(info: &BaseInfo, zone: bool, taint: bool, metaspace: Option<u64>) -> NodeWriter<'_> {
     NodeWriter {
@@ -10,7 +10,7 @@ fn writer(info: &BaseInfo, zone: bool, taint: bool, metaspace: Option<u64>) -> N
         env: "dev",
         info,
         max_metaspace: metaspace,
-        low_metaspace: None,
+        pressure: None,
         java_version: Some("17"),
         max_pods: 1000,
         kubelet_version: "v1.36.1-modulet-v0.1.0",
@@ -94,21 +94,21 @@ fn low_metaspace_is_memory_pressure_that_is_written_once_and_its_taint_is_left_a
     let mut object = left_by_another_controller();
     let has_memory = writer(&info, false, false, Some(256 << 20));
     settle(&has_memory, &mut object);
-    let (mut said, mut writes) = (None, Vec::new());
+    let (mut said, mut writes, rules) = (None, Vec::new(), MetaspaceRules::default());
     for used in [200, 250, 251, 255, 230, 218, 210, 230, 243] {
         let metaspace = Metaspace { used: used << 20, max: 256 << 20 };
-        said = memory_pressure(Some(metaspace), said.as_deref());
-        writes.push(settle(&NodeWriter { low_metaspace: said.as_deref(), ..has_memory.clone() }, &mut object));
+        said = memory_pressure(Some(metaspace), &rules, said.as_ref());
+        writes.push(settle(&NodeWriter { pressure: said.as_ref(), ..has_memory.clone() }, &mut object));
         let node: Node = serde_json::from_value(object.clone()).unwrap();
-        assert_eq!(node_says_metaspace_low(&node), said.as_deref());
+        assert_eq!(node_says_of_metaspace(&node), said);
         // As the controller of Kubernetes does it.
         let taints = object["spec"]["taints"].as_array_mut().unwrap();
         taints.retain(|t| t["key"] != MEMORY_PRESSURE_TAINT);
-        if said.is_some() {
+        if said.as_ref().is_some_and(|said| said.low) {
             taints.push(json!({ "key": MEMORY_PRESSURE_TAINT, "effect": "NoSchedule" }));
         }
     }
-    assert_eq!(writes, [0, 1, 0, 0, 0, 0, 1, 0, 0]);
+    assert_eq!(writes, [1, 1, 0, 0, 0, 0, 1, 1, 0]);
     // Also where our own taints are put right.
     object["spec"]["taints"] = json!([{ "key": MEMORY_PRESSURE_TAINT, "effect": "NoSchedule" }]);
     settle(&has_memory, &mut object);

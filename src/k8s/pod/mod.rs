@@ -11,8 +11,8 @@ use super::{
     workload::controller_of,
 };
 use crate::domain::{
-    Container, ContainerHistory, Content, ModuleId, ModuleSpec, Origin, Pod, Reason, Role, path_in_use, printable,
-    without_credentials,
+    Container, ContainerHistory, Content, ModuleId, ModuleSpec, Origin, Pod, Reason, Role, lack_of, path_in_use,
+    printable, without_credentials,
 };
 
 /// Default of `terminationGracePeriodSeconds` (Kubernetes convention).
@@ -32,7 +32,8 @@ pub fn keep_wanted_annotations(pod: &mut core::Pod) {
     let wanted = wanted_annotations(pod);
     if let Some(annotations) = &mut pod.metadata.annotations {
         annotations.retain(|key, _| {
-            [names::DELETION_COST, names::UPDATE, names::ROLLOUT].contains(&key.as_str()) || wanted.contains(key)
+            [names::DELETION_COST, names::UPDATE, names::METASPACE, names::ROLLOUT].contains(&key.as_str())
+                || wanted.contains(key)
         });
     }
 }
@@ -45,6 +46,8 @@ pub fn pod_from(pod: &core::Pod, revisions: &Revisions, sources: &Sources<'_>) -
     let terminal = matches!(phase, "Failed" | "Succeeded");
     let grace = pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds);
     let grace = grace.map_or(DEFAULT_GRACE, limits::wait);
+    let annotation = |name| meta.annotations.as_ref().and_then(|annotations| annotations.get(name));
+    let says = |name, what: &str| annotation(name).is_some_and(|said| said == what);
     Pod {
         uid: Arc::from(meta.uid.as_deref().unwrap_or_default()),
         name: format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default()),
@@ -60,7 +63,8 @@ pub fn pod_from(pod: &core::Pod, revisions: &Revisions, sources: &Sources<'_>) -
         superseded: terminal && status.and_then(|s| s.reason.as_deref()) == Some(names::BIZ_DEACTIVATE),
         grace,
         drain: pre_stop_sleep(pod).min(grace),
-        replaces: meta.annotations.as_ref().and_then(|a| a.get(names::UPDATE)).is_some_and(|how| how == "replace"),
+        replaces: says(names::UPDATE, "replace"),
+        ignores_metaspace: says(names::METASPACE, "ignore"),
         shown_ready: is_shown_ready(status),
         held_back: None,
         lingers: false,
@@ -213,25 +217,32 @@ fn history(pod: &core::Pod, container: &core::Container, role: &Role) -> Contain
     let state = status.state.as_ref();
     let running = state.is_some_and(|s| s.running.is_some());
     let ended = state.is_some_and(|s| s.terminated.is_some());
+    let waits_for = |reason| waits_for(reason, status, container, role);
     // A Pod's phase is Running once all its containers have run, and stays so.
     let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
     ContainerHistory {
         has_run: running || ended || phase == Some("Running"),
         restarts: u32::try_from(status.restart_count).unwrap_or(0),
         failed: status.last_state.as_ref().is_some_and(|s| s.terminated.is_some()),
-        kept_out: kept_out(status, container, role),
+        kept_out: waits_for(Reason::WebContextInUse).and_then(|(id, message)| path_in_use(id, message)),
+        lacks: waits_for(Reason::InsufficientMetaspace).and_then(|(id, message)| lack_of(id, message)),
         started: running && status.started == Some(true),
         ready: running && status.ready,
     }
 }
 
-/// The context path that is taken, as the status says of exactly this jar and version.
-fn kept_out(status: &core::ContainerStatus, container: &core::Container, role: &Role) -> Option<String> {
+/// What the status says of exactly this jar and version, where that waits for this.
+fn waits_for<'p>(
+    reason: Reason,
+    status: &'p core::ContainerStatus,
+    container: &core::Container,
+    role: &'p Role,
+) -> Option<(&'p ModuleId, &'p str)> {
     let waiting = status.state.as_ref()?.waiting.as_ref()?;
-    let in_use = waiting.reason.as_deref() == Some(Reason::WebContextInUse.as_str());
+    let does = waiting.reason.as_deref() == Some(reason.as_str());
     let same = status.image == without_credentials(container.image.as_deref().unwrap_or_default());
     match role {
-        Role::Module(spec) if in_use && same => path_in_use(&spec.id, waiting.message.as_deref()?),
+        Role::Module(spec) if does && same => Some((&spec.id, waiting.message.as_deref()?)),
         _ => None,
     }
 }

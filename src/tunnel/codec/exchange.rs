@@ -70,8 +70,10 @@ pub fn exchanged(base: &BaseId, command: &Command, body: &[u8]) -> Result<Messag
 /// An answer belongs to its connection, so it is about what was asked there.
 fn ended(base: &BaseId, name: &'static str, module: &ModuleId, body: &[u8]) -> Result<Message, CodecError> {
     is_from(base, name, body)?;
-    let answer: Answer = reply::answer(json::<RawResponse>(name, body)?);
-    Ok(Message::Reply(Reply { command: name, module: Some(module.clone()), answer }))
+    let response = json::<RawResponse>(name, body)?;
+    let space = reply::space(&response);
+    let answer: Answer = reply::answer(response);
+    Ok(Message::Reply(Reply { command: name, module: Some(module.clone()), answer, space }))
 }
 
 /// The data of an answer to a question.
@@ -152,6 +154,32 @@ mod tests {
             let data = format!(r#"{{"healthData":{{"cpu":{{"count":2}},"pluginListInfo":{plugins}}}}}"#);
             let Message::Health(health) = answered(&Command::QueryHealth, &data) else { panic!("{data}") };
             assert_eq!((health.web_server, health.cpus), (expected, Some(2)), "{plugins}");
+        }
+    }
+
+    #[test]
+    fn an_install_says_how_much_metaspace_grew_as_far_as_it_does() {
+        let (base, module) = (BaseId::new("base-1"), ModuleId::new("biz1", "1"));
+        for (space, expected) in [("481448", Some(481_448)), ("-7", None), ("null", None), ("\"much\"", None)] {
+            let response = format!(r#"{{"code":"SUCCESS","data":{{"code":"SUCCESS","elapsedSpace":{space}}}}}"#);
+            let Message::Reply(reply) = ended(&base, "installBiz", &module, response.as_bytes()).unwrap() else {
+                panic!("{response}")
+            };
+            let done = Answer::Done { actual: None };
+            assert_eq!((reply.space, &reply.answer), (expected, &done), "{space}");
+            let body = format!(
+                r#"{{"data":{{"command":"installBiz","bizName":"biz1","bizVersion":"1","response":{response}}}}}"#
+            );
+            let over_mqtt = super::super::decode("base-1", Kind::BizOperation, body.as_bytes()).unwrap();
+            assert_eq!(
+                over_mqtt,
+                Message::Reply(Reply {
+                    command: "installBiz",
+                    module: Some(module.clone()),
+                    answer: done,
+                    space: expected
+                })
+            );
         }
     }
 }

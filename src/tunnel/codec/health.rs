@@ -35,6 +35,8 @@ struct RawJvm {
     /// Whatever stands there: health without it is still health.
     #[serde(rename = "java used metaspace")]
     used_metaspace: Option<serde_json::Value>,
+    #[serde(rename = "loaded class count")]
+    loaded_classes: Option<serde_json::Value>,
     #[serde(rename = "java version")]
     version: Option<String>,
     #[serde(rename = "run time(s)")]
@@ -56,12 +58,14 @@ pub(super) fn health_data(raw: RawHealthData) -> Health {
     let is_web = |plugin: &serde_json::Value| plugin["pluginName"] == WEB_PLUGIN;
     let web_server = plugins.as_ref().and_then(|p| p.as_array()).map(|plugins| plugins.iter().any(is_web));
     let run_time = jvm.as_ref().and_then(|j| j.run_time.as_ref()?.as_f64());
+    let loaded_classes = jvm.as_ref().and_then(|j| j.loaded_classes.as_ref()?.as_u64());
     let (metaspace, used, java_version) =
         jvm.map_or((None, None, None), |j| (j.max_metaspace, j.used_metaspace, j.version));
     let run_time = run_time.and_then(|seconds| std::time::Duration::try_from_secs_f64(seconds).ok());
     Health {
         web_server,
         run_time,
+        loaded_classes,
         cpus: cpu.and_then(|cpu| cpu.count?.as_u64()),
         used_metaspace: used.and_then(|u| u.as_u64()),
         max_metaspace: metaspace.and_then(|m| m.as_u64()).filter(|m| *m > 0),

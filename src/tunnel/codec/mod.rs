@@ -54,6 +54,8 @@ pub struct Health {
     pub max_metaspace: Option<u64>,
     /// Bytes of it that are used.
     pub used_metaspace: Option<u64>,
+    /// Classes that are loaded.
+    pub loaded_classes: Option<u64>,
     /// Java's version.
     pub java_version: Option<String>,
     /// Name and version of the application.

@@ -34,6 +34,8 @@ pub(super) struct RawResponse {
 struct RawResult {
     code: Option<String>,
     message: Option<String>,
+    /// Whatever stands there: a reply without it is still a reply.
+    elapsed_space: Option<serde_json::Value>,
     #[serde(default, deserialize_with = "first_info")]
     biz_infos: Option<RawMaster>,
 }
@@ -53,9 +55,15 @@ pub(super) fn reply(raw: RawReply) -> Reply {
     };
     let module = module_id(raw.biz_name, raw.biz_version);
     let Some(response) = raw.response else {
-        return Reply { command, module, answer: Answer::Failed("the base gave no reason".to_owned()) };
+        return Reply { command, module, answer: Answer::Failed("the base gave no reason".to_owned()), space: None };
     };
-    Reply { command, module, answer: answer(response) }
+    let space = space(&response);
+    Reply { command, module, answer: answer(response), space }
+}
+
+/// By how much metaspace grew meanwhile.
+pub(super) fn space(response: &RawResponse) -> Option<u64> {
+    response.data.as_ref()?.elapsed_space.as_ref()?.as_u64()
 }
 
 /// What came of a command.

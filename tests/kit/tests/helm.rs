@@ -113,6 +113,8 @@ async fn the_kubelet_api_has_a_service_whose_address_the_pod_is_told() {
         "namespaces": ["shop", "bases"], "baseNamespaces": ["bases", "more"],
     } });
     values["probes"] = json!({ "enabled": false, "hosts": ["a", "b"] });
+    values["metaspace"] = json!({ "low": 90, "wait": false });
+    values["metrics"] = json!({ "perBase": true });
     let documents = helm_template("somewhere", &values).await.unwrap();
     let deployment = of_kind(&documents, "Deployment").unwrap();
     let value = |name| env(deployment, name).map(|variable| variable["value"].clone());
@@ -122,6 +124,11 @@ async fn the_kubelet_api_has_a_service_whose_address_the_pod_is_told() {
     assert_eq!(value("MODULET_KUBELET_API_BASE_NAMESPACES"), Some(json!("bases,more")));
     assert_eq!(value("MODULET_BASE_POD_NAMESPACES"), Some(json!("bases,shop")));
     assert_eq!((value("MODULET_PROBES"), value("MODULET_PROBE_HOSTS")), (Some(json!("false")), Some(json!("a,b"))));
+    assert_eq!(
+        (value("MODULET_METASPACE_LOW"), value("MODULET_METASPACE_WAIT")),
+        (Some(json!("90")), Some(json!("false")))
+    );
+    assert_eq!(value("MODULET_METRICS_PER_BASE"), Some(json!("true")));
     let volume = &deployment["spec"]["template"]["spec"]["volumes"][0];
     assert_eq!(volume["secret"]["secretName"], "certificate");
     assert_eq!(logs(&documents), ["shop", "bases", "more"]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::cluster::Cluster;
-use crate::domain::{ContainerOutcome, Link, Phase, Reason, WebContexts, tests::jvm::FromBase};
+use crate::domain::{ContainerOutcome, Link, Needs, Phase, Reason, WebContexts, tests::jvm::FromBase};
 
 /// A command and its answer take at most so long.
 const MOST_ON_ITS_WAY: Duration = Duration::from_secs(4);
@@ -17,7 +17,7 @@ impl Cluster {
         let link = Link { proven: Some(self.now), ..Link::default() };
         for _ in 0..2 {
             let all: Vec<_> = pods.iter().collect();
-            let plan = node.base.step(&all, &link, &WebContexts::default(), self.now);
+            let plan = node.base.step(&all, &link, &WebContexts::default(), &Needs::default(), self.now);
             let unrecorded = !plan.unrecorded.is_empty();
             node.base.recorded(plan.unrecorded);
             if !plan.commands.is_empty() {
@@ -56,7 +56,7 @@ impl Cluster {
             node.base.liveness.heard(self.now);
             match answer {
                 FromBase::List(modules) => node.base.listed(modules, self.now),
-                FromBase::Reply(reply) => node.base.replied(reply),
+                FromBase::Reply(reply) => drop(node.base.replied(reply)),
                 FromBase::AlsoAlive => {}
             }
         }

@@ -91,6 +91,7 @@ impl Cluster {
                     grace: Duration::from_secs(30),
                     drain: Duration::ZERO,
                     replaces: false,
+                    ignores_metaspace: false,
                     shown_ready: pod.ready,
                     held_back: self.rollouts.waits(Some(&workload), Some(set.hash), &self.nodes[number].id, false),
                     lingers: self.rollouts.lingers(Some(&workload)),

@@ -16,14 +16,17 @@ impl World {
                 (container.history.started, container.history.ready) = (said.started(), said.ready());
                 match said {
                     ContainerOutcome::Active { restarts, .. } => {
-                        container.history.kept_out = None;
+                        (container.history.kept_out, container.history.lacks) = (None, None);
                         container.history.has_run = true;
                         container.history.restarts = *restarts;
                     }
                     ContainerOutcome::Waiting { reason, message, restarts } => {
                         let id = container.module().map(|m| m.id.clone());
-                        let taken = id.filter(|_| *reason == Reason::WebContextInUse);
-                        container.history.kept_out = taken.and_then(|id| path_in_use(&id, message));
+                        let says = |what: Reason| id.as_ref().filter(|_| *reason == what);
+                        container.history.kept_out =
+                            says(Reason::WebContextInUse).and_then(|id| path_in_use(id, message));
+                        container.history.lacks =
+                            says(Reason::InsufficientMetaspace).and_then(|id| lack_of(id, message));
                         container.history.restarts = *restarts;
                         container.history.failed |= *reason == Reason::InstallFailed;
                     }

@@ -24,7 +24,7 @@ impl World {
             let same = |(_, c): &(Instant, Command)| c.installs().iter().any(|s| s.id == spec.id);
             if self.at_work.iter().any(same) {
                 let (module, answer) = (Some(spec.id.clone()), Answer::Conflict);
-                self.from_base.push_back(FromBase::Reply(Reply { command: "installBiz", module, answer }));
+                self.from_base.push_back(FromBase::Reply(Reply { command: "installBiz", module, answer, space: None }));
                 return;
             }
             if let Some(slow) = self.slow {
@@ -57,9 +57,20 @@ impl World {
             self.base.liveness.heard(self.now);
             match answer.clone() {
                 FromBase::List(modules) => self.base.listed(modules, self.now),
-                FromBase::Reply(reply) => self.base.replied(reply),
-                FromBase::AlsoAlive => {}
+                FromBase::Reply(reply) => {
+                    let took = self.base.replied(reply);
+                    took.into_iter().for_each(|took| self.needs.learn(took));
+                }
+                FromBase::AlsoAlive => self.hear_metaspace(),
             }
+        }
+    }
+
+    /// The base says how much metaspace it uses, where that is limited.
+    pub(in crate::domain::tests) fn hear_metaspace(&mut self) {
+        if self.jvm.metaspace.is_some() && !self.jvm.says_no_metaspace {
+            self.base.health_answered(true);
+            self.base.measured(self.jvm.metaspace, &self.needs, self.now);
         }
     }
 

@@ -49,7 +49,7 @@ impl Scene {
     /// The base answers an install or uninstall.
     pub(crate) fn done(&mut self, base: &str, command: &'static str, module: &str) {
         let answer = Answer::Done { actual: None };
-        self.say(base, Message::Reply(Reply { command, module: Some(id(module)), answer }));
+        self.say(base, Message::Reply(Reply { command, module: Some(id(module)), answer, space: None }));
     }
 
     /// The base says which modules it has.

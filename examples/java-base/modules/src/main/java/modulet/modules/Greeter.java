@@ -14,16 +14,21 @@ import org.springframework.beans.factory.DisposableBean;
 import org.springframework.beans.factory.InitializingBean;
 import org.springframework.core.env.Environment;
 
-/** Says which module and version it was loaded from. {@code --sleep=3000} makes its start take that many milliseconds. */
+/**
+ * Says which module and version it was loaded from. {@code --sleep=3000} makes its start take that many milliseconds,
+ * {@code --leak=500} has it leave that many classes behind when it is gone.
+ */
 public class Greeter implements Greeting, InitializingBean, DisposableBean {
     private static final Logger LOG = LoggerFactory.getLogger(Greeter.class);
 
     private final String module;
     private final long sleep;
+    private final int leak;
 
     public Greeter(Environment environment) throws IOException {
         this.module = readManifest();
         this.sleep = environment.getProperty("sleep", Long.class, 0L);
+        this.leak = environment.getProperty("leak", Integer.class, 0);
     }
 
     @Override
@@ -32,10 +37,13 @@ public class Greeter implements Greeting, InitializingBean, DisposableBean {
     }
 
     @Override
-    public void afterPropertiesSet() throws InterruptedException {
+    public void afterPropertiesSet() throws InterruptedException, IOException {
         if (sleep > 0) {
             LOG.info("module {} takes {} ms to start", module, sleep);
             Thread.sleep(sleep);
+        }
+        if (leak > 0) {
+            Leak.classes(leak);
         }
         Greetings.add(this);
         LOG.info("module {} started", module);
