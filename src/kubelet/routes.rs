@@ -54,7 +54,7 @@ async fn known_only(State(kubelet): State<Arc<Kubelet>>, mut request: Request, n
         }
         Err(refused) => refused.into_response(),
     };
-    kubelet.metrics.kubelet_served(endpoint, result(response.status().as_u16()));
+    kubelet.metrics.kubelet.answered(endpoint, result(response.status().as_u16()));
     response
 }
 

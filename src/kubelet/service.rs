@@ -35,8 +35,8 @@ impl Kubelet {
         Self {
             reviews: Reviews::new(clients.requests.clone()),
             cluster: Cluster::new(clients.requests, topics, namespaces),
-            forwards: Forwards::new(clients.streams.clone(), metrics.kubelet_forwards.clone()),
-            logs: Logs::new(clients.streams, metrics.kubelet_logs.clone()),
+            forwards: Forwards::new(clients.streams.clone(), metrics.kubelet.forwards.clone()),
+            logs: Logs::new(clients.streams, metrics.kubelet.logs.clone()),
             metrics,
         }
     }
