@@ -22,7 +22,7 @@ CARGO_CYCLONEDX = 0.5.9
 help: ## List what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: rust ## Install and build what the tests need (Mosquitto, Java, Lua, a control plane, Helm, Prometheus' query engine)
+setup: rust ## Install and build what the tests need (Mosquitto, Java, Lua, a control plane, Helm, Prometheus' query engine, virtual-kubelet's tests)
 	@tests/kit/setup
 
 setup-node: rust ## The same for test-node, too (a kubelet, containerd, runc, buildah)

@@ -65,8 +65,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let env = config.env.clone();
     let mut parts = Parts::start(config, listener, heartbeats, &clients, &proxies)?;
     if let Some(listener) = kubelet {
-        let metrics = Arc::clone(&parts.metrics);
-        kubelet::start(&mut parts.tasks, listener, cluster, proxies, &env, metrics)?;
+        let (lead, events, metrics) = (parts.lead.clone(), parts.events.clone(), Arc::clone(&parts.metrics));
+        let around = kubelet::Around { cluster: (cluster, proxies), topics: Topics::new(&env), lead, events, metrics };
+        kubelet::start(&mut parts.tasks, listener, around)?;
     }
     let told = async {
         tokio::select! {
@@ -84,6 +85,7 @@ struct Parts {
     tasks: Tasks,
     metrics: Arc<Metrics>,
     lead: Lead,
+    events: EventSink,
     stop: watch::Sender<bool>,
     release: watch::Sender<bool>,
 }
@@ -193,7 +195,7 @@ impl Parts {
                 is_marked: config.http_tunnel.is_some(),
             };
             let (client, lead, metrics) = (client.clone(), lead.clone(), Arc::clone(&metrics));
-            tasks.spawn(ELECTION, api::elect(candidate, client, lead, has_broker, released, events, metrics));
+            tasks.spawn(ELECTION, api::elect(candidate, client, lead, has_broker, released, events.clone(), metrics));
         } else {
             metrics.leads.set(1);
         }
@@ -206,7 +208,7 @@ impl Parts {
         });
         let engine = engine::run(config, edges, Arc::clone(&metrics), readiness, pictures, lead.clone(), stopped);
         tasks.spawn(ENGINE, engine);
-        Ok(Self { tasks, metrics, lead, stop, release })
+        Ok(Self { tasks, metrics, lead, events, stop, release })
     }
 
     /// Runs until it is `told` to stop, and then for as long as the engine needs to save what a restart would lose.

@@ -258,6 +258,7 @@ impl From<Args> for Config {
         Self {
             kubeconfig: args.kubeconfig,
             env: args.env,
+            kubelet: args.kubelet.config(&args.namespace),
             namespace: args.namespace,
             instance: format!("{client_id}/{process}"),
             process,
@@ -266,7 +267,6 @@ impl From<Args> for Config {
             pod_name: args.pod_name,
             mqtt,
             http_tunnel,
-            kubelet: args.kubelet.config(),
             base_pod_namespaces: args.base_pods.base_pod_namespaces,
             http_address: args.http_address,
             log: args.log,

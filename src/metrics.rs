@@ -1,5 +1,6 @@
 //! All metrics in one place.
 
+mod kubelet;
 mod metaspace;
 mod standing;
 
@@ -16,6 +17,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+pub use kubelet::KubeletServed;
 pub use metaspace::BaseMetaspace;
 pub use standing::{PodsFor, Standing};
 
@@ -64,15 +66,14 @@ pub struct Metrics {
     /// Bases' Nodes that were given a Pod CIDR, which they never use.
     pub nodes_with_pod_cidr: Gauge,
     probes: Family<Write, Counter>,
-    kubelet_requests: Family<Write, Counter>,
-    /// Logs that the kubelet API hands on now.
-    pub kubelet_logs: Gauge,
     bound_to_command: Histogram,
     reply_to_status: Histogram,
     step: Histogram,
     lateness: Gauge<f64, AtomicU64>,
     /// How things stand.
     pub standing: Standing,
+    /// What the kubelet API does.
+    pub kubelet: KubeletServed,
 }
 
 impl Metrics {
@@ -101,13 +102,12 @@ impl Metrics {
             pods: Gauge::default(),
             nodes_with_pod_cidr: Gauge::default(),
             probes: Family::default(),
-            kubelet_requests: Family::default(),
-            kubelet_logs: Gauge::default(),
             bound_to_command: seconds(),
             reply_to_status: seconds(),
             step: Histogram::new(exponential_buckets(0.000_01, 2.0, 15)),
             lateness: Gauge::default(),
             standing: Standing::new(&mut registry),
+            kubelet: KubeletServed::new(&mut registry),
             registry: Registry::default(),
         };
         registry.register("commands", "Commands sent to bases, by command", metrics.commands.clone());
@@ -138,12 +138,6 @@ impl Metrics {
         registry.register("broker_errors", "Failed or lost connections to the broker", metrics.broker_errors.clone());
         registry.register("watch_errors", "Watches of the API server that failed", metrics.watch_errors.clone());
         registry.register("probes", "Probes of modules, by kind and result", metrics.probes.clone());
-        registry.register(
-            "kubelet_requests",
-            "Requests to the kubelet API, by endpoint and result",
-            metrics.kubelet_requests.clone(),
-        );
-        registry.register("kubelet_logs", "Logs that the kubelet API hands on now", metrics.kubelet_logs.clone());
         registry.register("pods", "Pods on virtual Nodes", metrics.pods.clone());
         let with_cidr = metrics.nodes_with_pod_cidr.clone();
         registry.register(
@@ -231,11 +225,6 @@ impl Metrics {
     /// A probe ended.
     pub fn probed(&self, kind: &'static str, result: &'static str) {
         self.probes.get_or_create(&Write { kind, result }).inc();
-    }
-
-    /// The kubelet API answered.
-    pub fn kubelet_served(&self, kind: &'static str, result: &'static str) {
-        self.kubelet_requests.get_or_create(&Write { kind, result }).inc();
     }
 
     /// An install or uninstall failed.

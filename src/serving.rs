@@ -18,10 +18,11 @@ pub const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// How it ended, if not in order.
-pub async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router) -> hyper::Result<()> {
+pub async fn serve(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, router: Router) -> hyper::Result<()> {
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .with_upgrades()
         .await
 }

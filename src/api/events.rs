@@ -120,6 +120,9 @@ impl Publisher {
                 ("coordination.k8s.io/v1", "Lease", Some(namespace), name, Some(uid))
             }
             Subject::ConfigMap(namespace, name) => ("v1", "ConfigMap", Some(namespace), name, None),
+            Subject::CertificateSigningRequest(name) => {
+                ("certificates.k8s.io/v1", "CertificateSigningRequest", None, name, None)
+            }
             Subject::Node(name) => ("v1", "Node", None, name.clone(), Some(name)),
         };
         let mut regarding = json!({ "apiVersion": version, "kind": kind, "name": name });
@@ -128,7 +131,7 @@ impl Publisher {
                 regarding[field] = json!(value);
             }
         }
-        // Events about Nodes are kept in the namespace default (Kubernetes convention).
+        // Events about what has no namespace are kept in the namespace default (Kubernetes convention).
         let namespace = namespace.unwrap_or_else(|| "default".to_owned());
         // Names of objects have up to 253 characters.
         let of: String = name.chars().take(220).collect();

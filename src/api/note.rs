@@ -22,6 +22,8 @@ pub enum Subject {
     ConfigMap(String, String),
     /// A Lease: namespace, name, uid.
     Lease(String, String, String),
+    /// A `CertificateSigningRequest`, by name.
+    CertificateSigningRequest(String),
     /// A Node, by name: as a kubelet's, its Events have the name as uid.
     Node(String),
 }

@@ -31,6 +31,7 @@ use crate::{
     config::{Config, ZonePerBase},
     domain::printable,
     k8s::{self, Reference, is_module, names},
+    kubelet::Source,
 };
 
 /// A question takes no longer.
@@ -107,7 +108,8 @@ async fn see(client: &Client, config: &Config, account: Option<&Account>, facts:
         Some(account) => Some(user(account)),
         None => whoami(client).await,
     };
-    facts.rights = futures::stream::iter(rights::all(config.http_tunnel.is_some(), config.kubelet.is_some()))
+    let asks = config.kubelet.as_ref().is_some_and(|kubelet| matches!(kubelet.certificate, Source::Asked(_)));
+    facts.rights = futures::stream::iter(rights::all(config.http_tunnel.is_some(), config.kubelet.is_some(), asks))
         .map(|right| async move { (right, granted(client, config, account, right).await) })
         .buffered(AT_ONCE)
         .collect()
@@ -151,7 +153,7 @@ async fn module_pods(client: &Client) -> Look<(BTreeSet<String>, BTreeSet<(Strin
     for label in [names::COMPONENT, names::COMPONENT_OLD] {
         let pods = list::<Lean<Pod>>(Api::all(client.clone()), "list pods", &format!("{label}=module")).await?;
         for Lean(pod) in pods {
-            read.extend(k8s::references(&pod).into_iter().map(|reference| match reference {
+            read.extend(k8s::references(&pod).into_keys().map(|reference| match reference {
                 Reference::ConfigMap(namespace, _) => (namespace, "configmaps"),
                 Reference::Secret(namespace, _) => (namespace, "secrets"),
                 Reference::Template(namespace, _) => (namespace, "replicasets"),

@@ -67,13 +67,29 @@ const RULES: [Rule; 12] = [
 const FOR_HTTP: Rule =
     ("", &["pods"], &["patch"], Scope::Own, Some("bases over HTTP do not find the replica that leads"));
 /// Only where modulet serves the API of a kubelet.
-const FOR_KUBELET: [Rule; 3] = [
+const FOR_KUBELET: [Rule; 4] = [
     ("authentication.k8s.io", &["tokenreviews"], &["create"], Scope::Cluster, Some(NO_KUBELET)),
     ("authorization.k8s.io", &["subjectaccessreviews"], &["create"], Scope::Cluster, Some(NO_KUBELET)),
     ("", &["pods/log"], &["get"], Scope::Cluster, Some("no log of a module is read but in namespaces where it may")),
+    (
+        "",
+        &["pods/portforward"],
+        &["create"],
+        Scope::Cluster,
+        Some("no port is forwarded but in namespaces where it may"),
+    ),
 ];
 /// That of a role that Kubernetes has.
 const FOR_CLIENTS: Rule = ("", &["configmaps"], &["get"], Scope::System, Some(NO_KUBELET));
+/// Only where it has the cluster sign that one's certificate. What it may do to its own request and Secret goes by their
+/// names, and is told by the log.
+const FOR_CERTIFICATE: Rule = (
+    "certificates.k8s.io",
+    &["certificatesigningrequests"],
+    &["create"],
+    Scope::Cluster,
+    Some("no certificate of the kubelet API is asked for"),
+);
 const NO_KUBELET: &str = "the kubelet API answers nobody";
 const NO_PEERS: &str = "peer Deployments do not follow the number of bases";
 const NO_ROLLOUTS: &str = "no workload is released in batches (ModuleRollout)";
@@ -81,8 +97,9 @@ const NO_ROLLOUTS: &str = "no workload is released in batches (ModuleRollout)";
 const RECORD: [&str; 4] = ["list", "watch", "create", "patch"];
 const NO_RECORD: &str = "after a restart modules whose Pods went meanwhile stay on their bases";
 
-/// All of them; `http`: where bases are reached over HTTP, too; `kubelet`: where it serves the API of a kubelet.
-pub(super) fn all(http: bool, kubelet: bool) -> Vec<Right> {
+/// All of them; `http`: where bases are reached over HTTP, too; `kubelet`: where it serves the API of a kubelet;
+/// `certificate`: where it asks for that one's.
+pub(super) fn all(http: bool, kubelet: bool, certificate: bool) -> Vec<Right> {
     let rule = |(group, resources, verbs, scope, without): &Rule| {
         let (group, scope, without) = (*group, *scope, *without);
         let of = move |resource: &&'static str| {
@@ -99,7 +116,14 @@ pub(super) fn all(http: bool, kubelet: bool) -> Vec<Right> {
         without: Some(NO_RECORD),
     });
     let for_kubelet = FOR_KUBELET.iter().chain([&FOR_CLIENTS]).filter(|_| kubelet);
-    RULES.iter().chain(http.then_some(&FOR_HTTP)).chain(for_kubelet).flat_map(rule).chain(record).collect()
+    RULES
+        .iter()
+        .chain(http.then_some(&FOR_HTTP))
+        .chain(for_kubelet)
+        .chain(certificate.then_some(&FOR_CERTIFICATE))
+        .flat_map(rule)
+        .chain(record)
+        .collect()
 }
 
 #[cfg(test)]
@@ -121,25 +145,31 @@ mod tests {
         let for_kubelet = include_str!("../../charts/modulet/templates/kubelet-rbac.yaml");
         let (mut given, mut groups, mut resources) = (BTreeSet::new(), Vec::new(), Vec::new());
         // Those for environments of modules are given in namespaces that only the chart's user knows.
+        let mut is_named = false;
         for line in chart.split("environmentFrom").next().unwrap().lines().chain(for_kubelet.lines()) {
             groups = list(line, "apiGroups:").unwrap_or(groups);
+            // Those for objects by their names are not looked at.
+            is_named = line.contains("resourceNames:") || is_named && !line.contains("apiGroups:");
             resources = list(line, "resources:").unwrap_or(resources);
-            for verb in list(line, "verbs:").unwrap_or_default() {
+            for verb in list(line, "verbs:").filter(|_| !is_named).unwrap_or_default() {
                 for resource in &resources {
                     given.insert(format!("{verb} {}/{resource}", groups[0]));
                 }
             }
         }
         let of_chart = |right: &&Right| right.scope != Scope::System;
-        let ours: BTreeSet<_> =
-            all(true, true).iter().filter(of_chart).map(|r| format!("{} {}/{}", r.verb, r.group, r.resource)).collect();
+        let ours: BTreeSet<_> = all(true, true, true)
+            .iter()
+            .filter(of_chart)
+            .map(|r| format!("{} {}/{}", r.verb, r.group, r.resource))
+            .collect();
         assert!(ours.len() > 20);
         assert_eq!(ours, given);
     }
 
     #[test]
     fn their_names_are_those_of_kubectl() {
-        let names: Vec<_> = all(true, true).iter().map(Right::name).collect();
+        let names: Vec<_> = all(true, true, true).iter().map(Right::name).collect();
         for name in
             ["create nodes", "patch nodes/status", "patch deployments.apps/scale", "create events.events.k8s.io"]
         {

@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::{
     k8s::{KubeletEndpoint, names},
-    kubelet::KubeletConfig,
+    kubelet::{KubeletConfig, Place, Source},
 };
 
 /// What answers `kubectl logs` and its like.
@@ -32,6 +32,10 @@ pub(super) struct KubeletArgs {
     #[arg(long, env = "MODULET_KUBELET_API_KEY_PATH", value_name = "FILE", requires = "kubelet_api_crt_path")]
     kubelet_api_key_path: Option<PathBuf>,
 
+    /// Secret in modulet's own namespace for a certificate of the kubelet API that the cluster signs: it is asked for by a request (CSR, kubernetes.io/kubelet-serving) that somebody has to approve
+    #[arg(long, env = "MODULET_KUBELET_API_CSR_SECRET", value_name = "NAME", value_parser = parse_secret, conflicts_with = "kubelet_api_crt_path")]
+    kubelet_api_csr_secret: Option<String>,
+
     /// Namespaces, comma-separated, whose Pods may be bases of modules in all other namespaces: who may read logs of modules there can read those of all Pods here
     #[arg(long, env = "MODULET_KUBELET_API_BASE_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE,…", value_parser = parse_namespace)]
     kubelet_api_base_namespaces: Vec<String>,
@@ -39,12 +43,15 @@ pub(super) struct KubeletArgs {
 
 impl KubeletArgs {
     /// None: it is not switched on.
-    pub(super) fn config(self) -> Option<KubeletConfig> {
+    pub(super) fn config(self, namespace: &str) -> Option<KubeletConfig> {
+        let files = self.kubelet_api_crt_path.zip(self.kubelet_api_key_path);
+        let asked = self.kubelet_api_csr_secret.map(|secret| Place { namespace: namespace.to_owned(), secret });
+        let files = files.map(|(certificate, key)| Source::Files(certificate, key));
         let address = self.kubelet_api_address?.to_string();
         Some(KubeletConfig {
             endpoint: KubeletEndpoint { address, port: self.kubelet_api_listen.port() },
             listen: self.kubelet_api_listen,
-            files: self.kubelet_api_crt_path.zip(self.kubelet_api_key_path),
+            certificate: asked.map(Source::Asked).or(files).unwrap_or(Source::Made),
             base_namespaces: self.kubelet_api_base_namespaces,
         })
     }
@@ -67,4 +74,8 @@ fn parse_address(address: &str) -> Result<IpAddr, String> {
 
 pub(super) fn parse_namespace(name: &str) -> Result<String, String> {
     if names::is_object_name(name) { Ok(name.to_owned()) } else { Err("give names of namespaces".to_owned()) }
+}
+
+fn parse_secret(name: &str) -> Result<String, String> {
+    if names::is_object_name(name) { Ok(name.to_owned()) } else { Err("give the name of a Secret".to_owned()) }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::kubelet::{Place, Source};
 
 #[test]
 fn the_command_line_is_well_formed() {
@@ -119,7 +120,15 @@ fn an_address_switches_the_kubelet_api_on_and_nodes_have_the_port_that_it_listen
     assert_eq!((on.endpoint.address.as_str(), on.endpoint.port, on.listen.port()), ("10.96.0.7", 10_255, 10_255));
     let on = config(&["--kubelet-api-address", "::ffff:10.96.0.7"]).unwrap().unwrap();
     assert_eq!((on.endpoint.address.as_str(), on.endpoint.port), ("10.96.0.7", 10_250));
+    assert_eq!(on.certificate, Source::Made);
+    let on =
+        [&["--kubelet-api-address", "10.96.0.7", "--namespace", "tools"][..], &["--kubelet-api-csr-secret", "own"]];
+    let place = Place { namespace: "tools".to_owned(), secret: "own".to_owned() };
+    assert_eq!(config(&on.concat()).unwrap().unwrap().certificate, Source::Asked(place));
+    let both = ["--kubelet-api-csr-secret", "own", "--kubelet-api-crt-path", "/crt", "--kubelet-api-key-path", "/key"];
+    assert!(config(&both).is_err());
     for bad in [
+        ["--kubelet-api-csr-secret", "../own"],
         ["--kubelet-api-address", "modulet.example.com"],
         ["--kubelet-api-address", "0.0.0.0"],
         ["--kubelet-api-address", "$(MODULET_KUBELET_SERVICE_HOST)"],

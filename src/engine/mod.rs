@@ -173,7 +173,7 @@ async fn farewell(state: &mut State, edges: &mut Edges) {
 impl State {
     /// Decides on every base that something happened to or whose time has come, and on what concerns all of them.
     fn plan(&mut self, now: Instant) -> Vec<Effect> {
-        let mut out = std::mem::take(&mut self.probe_notes);
+        let mut out = std::mem::take(&mut self.fact_notes);
         self.see_revisions(now);
         let (mut peers, mut references, mut rollouts, mut base_pods) = (false, false, false, false);
         while let Some(task) = self.schedule.due(now) {

@@ -80,8 +80,8 @@ pub(super) struct State {
     pub(super) needs: Needs,
     /// Bases that wait for another one that tries a version.
     pub(super) waiting_for_trials: HashSet<BaseId>,
-    /// Events about probes that are to be told at the next turn.
-    pub(super) probe_notes: Vec<Effect>,
+    /// Events about facts that are to be told at the next turn.
+    pub(super) fact_notes: Vec<Effect>,
     pub(super) pictures: Arc<Pictures>,
     /// Somebody looks, and of these bases there is no picture yet.
     pub(super) untaken_pictures: Option<Vec<BaseId>>,
@@ -126,7 +126,7 @@ impl State {
             contexts: WebContexts::default(),
             needs: Needs::default(),
             waiting_for_trials: HashSet::new(),
-            probe_notes: Vec::new(),
+            fact_notes: Vec::new(),
             pictures: Arc::default(),
             untaken_pictures: None,
         }

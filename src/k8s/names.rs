@@ -15,6 +15,8 @@ pub const BASE_CLUSTER: &str = "base.koupleless.io/cluster-name";
 pub const BASE_HOST: &str = "base.koupleless.io/host-name";
 /// Label of a base's own Pod: which of its containers is the base.
 pub const BASE_CONTAINER: &str = "base.koupleless.io/container-name";
+/// Annotation of a base's own Pod: a regular expression for the line with which an entry of its log begins.
+pub const LOG_ENTRIES: &str = "modulet.koupleless.io/log-entries";
 /// Readiness gate and condition of a base's own Pod: all module Pods of the base are Ready.
 pub const MODULES_READY: &str = "modulet.koupleless.io/modules-ready";
 /// Annotation of a Node whose address is that of modulet's kubelet API: the base's own.

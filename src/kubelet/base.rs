@@ -42,6 +42,8 @@ pub(super) struct OwnPod {
     pub(super) name: String,
     /// The base's container, or why it is not known.
     pub(super) container: Result<String, String>,
+    /// How an entry of its log begins, if it says so.
+    pub(super) entries: Option<String>,
 }
 
 impl Cluster {
@@ -68,11 +70,10 @@ impl Cluster {
         Ok(found.items.into_iter().next())
     }
 
-    /// At most so many Pods with this label, of all namespaces; none: there are more.
-    pub(super) async fn labelled(&self, label: &str, most: u32) -> Result<Option<Vec<Pod>>, Refused> {
-        let labelled = ListParams::default().labels(label).limit(most);
-        let pods = Api::<Pod>::all(self.client.clone());
-        let list = self.questions.ask("list the Pods of modules", pods.list(&labelled)).await?;
+    /// At most so many Pods that are like this, of all namespaces; none: there are more.
+    pub(super) async fn pods(&self, like: ListParams, most: u32) -> Result<Option<Vec<Pod>>, Refused> {
+        let (like, pods) = (like.limit(most), Api::<Pod>::all(self.client.clone()));
+        let list = self.questions.ask("list the Pods of modules", pods.list(&like)).await?;
         let has_more = list.metadata.continue_.is_some_and(|more| !more.is_empty());
         Ok((!has_more).then_some(list.items))
     }
@@ -101,7 +102,8 @@ impl Cluster {
             let on = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
             if there == Some(address) && component(&pod) != Some("module") && !self.is_ours(on) {
                 let container = container(&pod);
-                return Ok(Ok(OwnPod { namespace: namespace.to_owned(), name: host.clone(), container }));
+                let entries = pod.metadata.annotations.and_then(|mut all| all.remove(names::LOG_ENTRIES));
+                return Ok(Ok(OwnPod { namespace: namespace.to_owned(), name: host.clone(), container, entries }));
             }
         }
         Ok(Err(elsewhere(base)))

@@ -9,11 +9,24 @@ use rustls::{
     server::ResolvesServerCert,
     sign::{CertifiedKey, SingleCertAndKey},
 };
+use tokio::sync::watch;
 
+use super::asked::{Pair, Place};
 use crate::{
     renewed::Renewed,
     tls::{TlsError, certified_key},
 };
+
+/// Where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// It is made at the start.
+    Made,
+    /// PEM files of it and its key.
+    Files(PathBuf, PathBuf),
+    /// The cluster's own signer, which is asked; and where it is kept.
+    Asked(Place),
+}
 
 /// Why there is none.
 #[derive(Debug, thiserror::Error)]
@@ -38,17 +51,23 @@ pub(super) enum Certificate {
     Made(Arc<SingleCertAndKey>),
     /// Of files, which are read again when they change.
     Files(Renewed<SingleCertAndKey>),
+    /// Signed by the cluster's signer; until then made at the start.
+    Asked(watch::Sender<Pair>),
 }
 
 impl Certificate {
-    pub(super) fn new(address: &str, files: Option<(PathBuf, PathBuf)>) -> Result<Self, CertificateError> {
-        let Some((certificate, key)) = files else {
-            let why = |why: String| CertificateError::Made { address: address.to_owned(), why };
-            return make(address).map(|made| Self::Made(Arc::new(made.into()))).map_err(why);
-        };
-        let both = vec![certificate.clone(), key.clone()];
-        let make = move || certified_key(&certificate, &key).map(SingleCertAndKey::from);
-        Ok(Self::Files(Renewed::new("the certificate of the kubelet API", both, make)?))
+    pub(super) fn new(address: &str, source: &Source) -> Result<Self, CertificateError> {
+        let made = || make(address).map_err(|why| CertificateError::Made { address: address.to_owned(), why });
+        Ok(match source {
+            Source::Made => Self::Made(Arc::new(made()?.into())),
+            Source::Asked(_) => Self::Asked(watch::Sender::new(made()?.into())),
+            Source::Files(certificate, key) => {
+                let (certificate, key) = (certificate.clone(), key.clone());
+                let both = vec![certificate.clone(), key.clone()];
+                let make = move || certified_key(&certificate, &key).map(SingleCertAndKey::from);
+                Self::Files(Renewed::new("the certificate of the kubelet API", both, make)?)
+            }
+        })
     }
 
     /// As it is now.
@@ -56,6 +75,7 @@ impl Certificate {
         match self {
             Self::Made(made) => Arc::<SingleCertAndKey>::clone(made),
             Self::Files(files) => files.now(),
+            Self::Asked(pair) => Arc::<SingleCertAndKey>::clone(&pair.borrow().resolver),
         }
     }
 }
@@ -83,7 +103,7 @@ mod tests {
     fn one_is_made_for_addresses_of_both_kinds_and_files_that_are_no_good_are_named() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         for address in ["10.96.0.7", "fd00::7"] {
-            let Certificate::Made(_) = Certificate::new(address, None).unwrap() else { panic!("of files") };
+            let Certificate::Made(_) = Certificate::new(address, &Source::Made).unwrap() else { panic!("of files") };
             let made = make(address).unwrap();
             let (_, parsed) = x509_parser::parse_x509_certificate(&made.cert[0]).unwrap();
             let names = parsed.subject_alternative_name().unwrap().unwrap().value.general_names.clone();
@@ -95,8 +115,9 @@ mod tests {
             assert_eq!(made.keys_match(), Ok(()));
         }
         let fixture = |name: &str| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/certificates").join(name);
-        assert!(Certificate::new("10.96.0.7", Some((fixture("good.crt"), fixture("good.key")))).is_ok());
-        let error = Certificate::new("10.96.0.7", Some((fixture("good.crt"), fixture("self-signed.key")))).unwrap_err();
+        let files = |key: &str| Certificate::new("10.96.0.7", &Source::Files(fixture("good.crt"), fixture(key)));
+        assert!(files("good.key").is_ok());
+        let error = files("self-signed.key").unwrap_err();
         assert!(error.to_string().contains("self-signed.key"), "{error}");
     }
 }

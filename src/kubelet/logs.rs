@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{answer::Refused, base::OwnPod};
+use super::{answer::Refused, base::OwnPod, entries::Entries};
 
 /// Logs that are read at a time.
 pub(super) const STREAMS: usize = 128;
@@ -79,9 +79,22 @@ impl Logs {
         Some(Place { _permit: permit, open: self.open.clone() })
     }
 
-    /// The log of a base's own Pod. Nothing is read of it but what is read here.
-    pub(super) async fn of(&self, pod: &OwnPod, container: &str, options: &str) -> Result<Response<Body>, Refused> {
+    /// The log of a base's own Pod, or what there is of a module in it, where the Pod says how that is known. Nothing is
+    /// read of it but what is read here.
+    pub(super) async fn of(
+        &self,
+        pod: &OwnPod,
+        container: &str,
+        module: &str,
+        options: &str,
+    ) -> Result<Response<Body>, Refused> {
         let OwnPod { namespace, name, .. } = pod;
+        let timestamps = options.contains("&timestamps=true");
+        let entries = pod.entries.as_ref().map(|pattern| Entries::new(pattern, module, timestamps)).transpose();
+        let entries = entries.map_err(|why| {
+            let why = crate::domain::printable(&why, 2000);
+            Refused::NotPossible(format!("the log of its base, Pod {namespace}/{name}: {why}"))
+        })?;
         let place = self.place().ok_or_else(|| {
             Refused::TooMany(format!(
                 "modulet hands on {STREAMS} logs already; read the base's: kubectl -n {namespace} logs {name} -c {container}"
@@ -97,14 +110,15 @@ impl Logs {
         let answer = timeout(within, self.client.send(request)).await;
         let answer = answer.map_err(|_| failed(format!("no answer in {within:?}")))?;
         let answer = answer.map_err(|error| failed(error.to_string()))?;
-        let (parts, body) = answer.into_parts();
-        if !parts.status.is_success() {
-            let words = http_body_util::Limited::new(body, WORDS_MAX).collect();
-            let words = timeout(FIRST_WITHIN, words).await.ok().and_then(Result::ok);
-            let words = words.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-            return Err(refused(pod, parts.status.as_u16(), &words));
+        if !answer.status().is_success() {
+            return Err(in_its_words(pod, "the log of its base", what, answer).await);
         }
-        let mut response = Response::new(holding(body, place));
+        let (parts, body) = answer.into_parts();
+        let log = holding(body, place);
+        let mut response = Response::new(match entries {
+            Some(entries) => entries.of(log),
+            None => log,
+        });
         if let Some(kind) = parts.headers.get(axum::http::header::CONTENT_TYPE) {
             response.headers_mut().insert(axum::http::header::CONTENT_TYPE, kind.clone());
         }
@@ -120,26 +134,42 @@ fn holding(body: kube::client::Body, place: Place) -> Body {
     }))
 }
 
-/// What the API server says of the base's own Pod, for whoever asked for the module's.
-fn refused(pod: &OwnPod, status: u16, words: &[u8]) -> Refused {
+/// What the API server says of `part` of the base's own Pod, for whoever asked for the module's.
+pub(super) async fn in_its_words(
+    pod: &OwnPod,
+    part: &str,
+    what: &'static str,
+    answer: Response<kube::client::Body>,
+) -> Refused {
+    let (parts, body) = answer.into_parts();
+    let words = timeout(FIRST_WITHIN, http_body_util::Limited::new(body, WORDS_MAX).collect()).await;
+    let words = words.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    refused(pod, part, what, parts.status.as_u16(), &words)
+}
+
+fn refused(pod: &OwnPod, part: &str, what: &'static str, status: u16, words: &[u8]) -> Refused {
     #[derive(serde::Deserialize)]
     struct Status {
         message: String,
     }
     let said = serde_json::from_slice::<Status>(words).map(|status| status.message);
     let said = said.unwrap_or_else(|_| format!("status {status}"));
-    let said =
-        format!("the log of its base, Pod {}/{}: {}", pod.namespace, pod.name, crate::domain::printable(&said, 2000));
+    let said = format!("{part}, Pod {}/{}: {}", pod.namespace, pod.name, crate::domain::printable(&said, 2000));
     match status {
         404 => Refused::NotFound(said),
         400..=499 => Refused::NotPossible(said),
-        _ => Refused::Cluster { what: "read the log of the base's own Pod", why: said },
+        _ => Refused::Cluster { what, why: said },
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn pod() -> OwnPod {
+        let (namespace, name) = ("shop".to_owned(), "base-1".to_owned());
+        OwnPod { namespace, name, container: Ok("base".to_owned()), entries: None }
+    }
 
     #[test]
     fn options_of_kubectl_go_along_and_nothing_else_does() {
@@ -153,13 +183,38 @@ mod tests {
         assert!(options(&format!("tailLines={}", "1".repeat(65))).is_err());
     }
 
+    #[tokio::test]
+    async fn the_log_beyond_those_that_are_handed_on_is_refused_with_the_line_for_the_bases_own_and_read_when_one_ends()
+    {
+        let answers = tower::service_fn(|_: axum::http::Request<kube::client::Body>| async {
+            Ok::<_, std::convert::Infallible>(Response::new(Body::from("a line")))
+        });
+        let gauge = Gauge::default();
+        let logs = Logs::new(Client::new(answers, "default"), gauge.clone());
+        let pod = pod();
+        let mut open = Vec::new();
+        for _ in 0..STREAMS {
+            open.push(logs.of(&pod, "base", "biz1", "").await.unwrap());
+        }
+        assert_eq!(gauge.get(), 128);
+        let refused = logs.of(&pod, "base", "biz1", "").await.unwrap_err();
+        assert_eq!(refused.status(), 429);
+        assert!(refused.to_string().contains("kubectl -n shop logs base-1 -c base"), "{refused}");
+        // Whoever goes away without reading to the end makes room, too.
+        open.pop();
+        assert_eq!(gauge.get(), 127);
+        let read = logs.of(&pod, "base", "biz1", "").await.unwrap().into_body().collect().await.unwrap().to_bytes();
+        assert_eq!((&*read, gauge.get()), (&b"a line"[..], 127));
+    }
+
     #[test]
     fn what_the_api_server_says_comes_back_in_its_words() {
-        let pod = OwnPod { namespace: "shop".to_owned(), name: "base-1".to_owned(), container: Ok("base".to_owned()) };
-        let said = refused(&pod, 400, br#"{"kind":"Status","message":"previous terminated container not found"}"#);
+        let pod = pod();
+        let refused = |status, words: &[u8]| refused(&pod, "the log of its base", "read it", status, words);
+        let said = refused(400, br#"{"kind":"Status","message":"previous terminated container not found"}"#);
         let words = "the log of its base, Pod shop/base-1: previous terminated container not found";
         assert_eq!(said, Refused::NotPossible(words.to_owned()));
-        assert!(matches!(refused(&pod, 404, b""), Refused::NotFound(_)));
-        assert!(matches!(refused(&pod, 503, b"<html>"), Refused::Cluster { .. }));
+        assert!(matches!(refused(404, b""), Refused::NotFound(_)));
+        assert!(matches!(refused(503, b"<html>"), Refused::Cluster { .. }));
     }
 }

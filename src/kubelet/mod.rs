@@ -7,32 +7,44 @@
 
 mod access;
 mod answer;
+mod asked;
 mod authorities;
 mod base;
 mod cache;
 mod certificate;
+mod entries;
+mod forwarded;
+mod kept;
 mod logs;
 mod pods;
+mod port_forward;
 mod questions;
 mod review;
 mod routes;
 mod server;
 mod service;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
+use futures::future::{Either, pending};
 use tracing::error;
 
 use crate::{
-    api::{Clients, Proxies},
+    api::{Clients, EventSink, Proxies},
     k8s::KubeletEndpoint,
+    lead::Lead,
     metrics::Metrics,
     tasks::Tasks,
     tunnel::Topics,
 };
+use asked::Asking;
+pub use asked::Place;
 use authorities::Authorities;
 use certificate::Certificate;
-pub use certificate::CertificateError;
+pub use certificate::{CertificateError, Source};
 use service::Kubelet;
 
 /// How it is set up.
@@ -42,8 +54,8 @@ pub struct KubeletConfig {
     pub endpoint: KubeletEndpoint,
     /// Where it listens.
     pub listen: SocketAddr,
-    /// PEM files of its certificate and key; none: they are made at the start.
-    pub files: Option<(PathBuf, PathBuf)>,
+    /// Where its certificate comes from.
+    pub certificate: Source,
     /// Namespaces whose Pods may be bases of modules in other namespaces.
     pub base_namespaces: Vec<String>,
 }
@@ -72,7 +84,23 @@ pub enum KubeletError {
 pub struct Listener {
     socket: std::net::TcpListener,
     certificate: Certificate,
+    asks: Option<(Place, IpAddr)>,
     base_namespaces: Vec<String>,
+}
+
+/// What it needs of the process.
+#[derive(Debug)]
+pub struct Around {
+    /// The API server, and the proxies to it.
+    pub cluster: (kube::Config, Proxies),
+    /// Which Nodes are ours.
+    pub topics: Topics,
+    /// Which replica writes.
+    pub lead: Lead,
+    /// Where Events go.
+    pub events: EventSink,
+    /// Where it counts.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Reads the files and opens the port: what is wrong with them is told at the start.
@@ -80,35 +108,31 @@ pub struct Listener {
 /// # Errors
 /// The port is in use, or a file is no good.
 pub fn listen(config: &KubeletConfig) -> Result<Listener, KubeletError> {
-    let certificate = Certificate::new(&config.endpoint.address, config.files.clone())?;
+    let certificate = Certificate::new(&config.endpoint.address, &config.certificate)?;
+    let asks = match (&config.certificate, config.endpoint.address.parse()) {
+        (Source::Asked(place), Ok(address)) => Some((place.clone(), address)),
+        _ => None,
+    };
     let socket = std::net::TcpListener::bind(config.listen).and_then(|socket| {
         socket.set_nonblocking(true)?;
         Ok(socket)
     });
     let socket = socket.map_err(|source| KubeletError::Listen { address: config.listen, source })?;
-    Ok(Listener { socket, certificate, base_namespaces: config.base_namespaces.clone() })
+    Ok(Listener { socket, certificate, asks, base_namespaces: config.base_namespaces.clone() })
 }
 
 /// Serves it for ever, on a thread that ends with `tasks`.
 ///
 /// # Errors
 /// There is no thread to be had.
-pub fn start(
-    tasks: &mut Tasks,
-    listener: Listener,
-    cluster: kube::Config,
-    proxies: Proxies,
-    env: &str,
-    metrics: Arc<Metrics>,
-) -> Result<(), KubeletError> {
-    let topics = Topics::new(env);
-    let run = move || serve(listener, cluster, proxies, topics, metrics);
-    tasks.spawn_thread("kubelet API", run).map_err(KubeletError::Thread)?;
+pub fn start(tasks: &mut Tasks, listener: Listener, around: Around) -> Result<(), KubeletError> {
+    tasks.spawn_thread("kubelet API", move || serve(listener, around)).map_err(KubeletError::Thread)?;
     Ok(())
 }
 
 /// Clients belong to the runtime that makes them.
-async fn serve(listener: Listener, cluster: kube::Config, proxies: Proxies, topics: Topics, metrics: Arc<Metrics>) {
+async fn serve(listener: Listener, around: Around) {
+    let Around { cluster: (cluster, proxies), topics, lead, events, metrics } = around;
     let clients = match Clients::new(cluster, &proxies) {
         Ok(clients) => clients,
         Err(error) => return error!(%error, "the kubelet API has no client for the API server"),
@@ -117,10 +141,18 @@ async fn serve(listener: Listener, cluster: kube::Config, proxies: Proxies, topi
         Ok(socket) => socket,
         Err(error) => return error!(%error, "the kubelet API cannot be served"),
     };
+    let asking = match (listener.asks, &listener.certificate) {
+        (Some((place, address)), Certificate::Asked(shown)) => {
+            let (client, shown) = (clients.requests.clone(), shown.clone());
+            Either::Left(Asking { client, place, address, lead, events, shown }.run())
+        }
+        _ => Either::Right(pending()),
+    };
     let (authorities, reads) = Authorities::new(clients.requests.clone());
     let kubelet = Kubelet::new(clients, topics, listener.base_namespaces, metrics);
     tokio::select! {
         () = reads => {}
+        () = asking => {}
         () = server::run(socket, listener.certificate, authorities, Arc::new(kubelet)) => {}
     }
 }
@@ -135,9 +167,15 @@ mod tests {
         KubeletConfig {
             endpoint: KubeletEndpoint { address: "127.0.0.1".to_owned(), port: 10_250 },
             listen: "127.0.0.1:0".parse().unwrap(),
-            files: None,
+            certificate: Source::Made,
             base_namespaces: Vec::new(),
         }
+    }
+
+    fn around(cluster: kube::Config) -> Around {
+        let (events, _) = EventSink::new(Arc::default());
+        let (topics, lead) = (Topics::new("dev"), Lead::alone());
+        Around { cluster: (cluster, Proxies::default()), topics, lead, events, metrics: Arc::default() }
     }
 
     #[tokio::test]
@@ -150,7 +188,7 @@ mod tests {
         // An API server that is not there keeps nothing from being served.
         let cluster = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
         let mut tasks = Tasks::default();
-        start(&mut tasks, listener, cluster.clone(), Proxies::default(), "dev", Arc::default()).unwrap();
+        start(&mut tasks, listener, around(cluster.clone())).unwrap();
         tokio::net::TcpStream::connect(address).await.unwrap();
         assert!(tokio::time::timeout(Duration::from_millis(50), tasks.end()).await.is_err(), "it ended");
         drop(tasks);
@@ -165,7 +203,7 @@ mod tests {
         nowhere.auth_info.client_certificate = Some("/nowhere.crt".to_owned());
         nowhere.auth_info.client_key = Some("/nowhere.key".to_owned());
         let mut tasks = Tasks::default();
-        start(&mut tasks, listen(&config()).unwrap(), nowhere, Proxies::default(), "dev", Arc::default()).unwrap();
+        start(&mut tasks, listen(&config()).unwrap(), around(nowhere)).unwrap();
         let end = tokio::time::timeout(Duration::from_secs(10), tasks.end()).await.unwrap();
         assert_eq!((&*end.name, end.panic), ("kubelet API", None));
     }

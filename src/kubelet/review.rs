@@ -117,3 +117,51 @@ impl Reviews {
         self.questions.ask(what, api.create(&PostParams::default(), &review)).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use axum::{
+        body::Body,
+        http::{Request, Response},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_makes_tokens_up_has_so_many_reviewed_and_those_that_are_known_are_served_on() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let reviewer = tower::service_fn(move |_: Request<kube::client::Body>| {
+            count.fetch_add(1, Ordering::Relaxed);
+            let review = r#"{"spec":{"token":""},"status":{"authenticated":true,"user":{"username":"somebody"}}}"#;
+            std::future::ready(Ok::<_, std::convert::Infallible>(Response::new(Body::from(review))))
+        });
+        let reviews = Reviews::new(Client::new(reviewer, "default"));
+        let began = Instant::now();
+        let mut reviewed = 0;
+        let refused = loop {
+            match reviews.user(&format!("made-up-{reviewed}")).await {
+                Ok(user) => assert_eq!(user.unwrap().username.as_deref(), Some("somebody")),
+                Err(refused) => break refused,
+            }
+            reviewed += 1;
+        };
+        assert_eq!(refused.status(), 429);
+        let at_most = 100 + usize::try_from(began.elapsed().as_millis() / 100).unwrap();
+        assert!((100..=at_most).contains(&reviewed), "{reviewed}, and there may be {at_most}");
+        assert_eq!(asked.load(Ordering::Relaxed), reviewed, "who is refused is not asked about");
+        for known in 0..reviewed {
+            assert!(reviews.user(&format!("made-up-{known}")).await.unwrap().is_some());
+        }
+        let nobody = [String::new(), "x".repeat(TOKEN_MAX + 1)];
+        for token in nobody {
+            assert_eq!(reviews.user(&token).await, Ok(None));
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), reviewed);
+    }
+}

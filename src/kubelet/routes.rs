@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Extension, Router,
     extract::{Path, RawQuery, Request, State},
-    http::{Method, header::CONTENT_TYPE},
+    http::{HeaderMap, Method, header::CONTENT_TYPE},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{any, get},
@@ -17,9 +17,11 @@ use super::{
     access::{Action, ByCertificate, token_of},
     answer::Refused,
     base::OwnPod,
+    forwarded::node_of,
     logs, pods,
     service::{Kubelet, Target},
 };
+use crate::k8s::names;
 
 /// All of it. Whoever asks has a name before anything else is looked at.
 pub(super) fn router(kubelet: Arc<Kubelet>) -> Router {
@@ -33,7 +35,8 @@ pub(super) fn router(kubelet: Arc<Kubelet>) -> Router {
         .route("/pods", get(all_pods))
         .route("/pods/", get(all_pods))
         .route("/runningpods", get(running_pods))
-        .route("/runningpods/", get(running_pods));
+        .route("/runningpods/", get(running_pods))
+        .route("/stats/summary", get(summary));
     for path in ["exec", "attach", "run"] {
         router = router.route(&with_container(path), any(in_process)).route(&with_uid(path), any(in_process));
     }
@@ -51,7 +54,7 @@ async fn known_only(State(kubelet): State<Arc<Kubelet>>, mut request: Request, n
         }
         Err(refused) => refused.into_response(),
     };
-    kubelet.metrics.kubelet_served(endpoint, result(response.status().as_u16()));
+    kubelet.metrics.kubelet.answered(endpoint, result(response.status().as_u16()));
     response
 }
 
@@ -85,7 +88,7 @@ async fn container_log(
     RawQuery(query): RawQuery,
 ) -> Answer {
     let options = logs::options(query.as_deref().unwrap_or_default())?;
-    let target = Target { namespace, pod, container: Some(container) };
+    let (module, target) = (container.clone(), Target { namespace, pod, container: Some(container) });
     let own = kubelet.base_of(&user, &method, target).await?;
     let own = own.map_err(|elsewhere| {
         let why = "a module writes into its base's log, and modulet reads that where the base is a Pod of the module's \
@@ -95,7 +98,7 @@ async fn container_log(
     let container = own.container.clone().map_err(|why| {
         Refused::NotPossible(format!("the log of its base, Pod {}/{}: {why}", own.namespace, own.name))
     })?;
-    Ok(kubelet.logs.of(&own, &container, &options).await?.into_response())
+    Ok(kubelet.logs.of(&own, &container, &module, &options).await?.into_response())
 }
 
 /// exec, attach and run: how it is done with the base.
@@ -110,14 +113,21 @@ async fn in_process(
     in_words(&kubelet, &user, request.method(), path, container, |own| no_process(verb, own)).await
 }
 
-/// Modules listen on ports of their base.
+/// Modules listen on ports of their base. In another namespace people may read logs, and no more.
 async fn port_forward(
     State(kubelet): State_,
     Extension(user): Extension<UserInfo>,
     Path(path): Path<Vec<String>>,
     request: Request,
 ) -> Response {
-    in_words(&kubelet, &user, request.method(), path, None, no_port).await
+    let forwarded = async {
+        let namespace = path.first().cloned().unwrap_or_default();
+        match base_in(&kubelet, &user, request.method(), path, None).await? {
+            Ok(own) if own.namespace == namespace => kubelet.forwards.to(&own, request).await,
+            other => Err(Refused::NotPossible(no_port(&other))),
+        }
+    };
+    forwarded.await.unwrap_or_else(|refused| refused.as_object())
 }
 
 /// What to do instead, for whoever may ask for it.
@@ -129,10 +139,21 @@ async fn in_words(
     container: Option<String>,
     words: impl FnOnce(&Result<OwnPod, String>) -> String,
 ) -> Response {
+    let own = base_in(kubelet, user, method, path, container).await;
+    own.map_or_else(|refused| refused, |own| Refused::NotPossible(words(&own))).as_object()
+}
+
+/// The base of the module that a path names by namespace and Pod.
+async fn base_in(
+    kubelet: &Kubelet,
+    user: &UserInfo,
+    method: &Method,
+    path: Vec<String>,
+    container: Option<String>,
+) -> Result<Result<OwnPod, String>, Refused> {
     let mut path = path.into_iter();
     let (namespace, pod) = (path.next().unwrap_or_default(), path.next().unwrap_or_default());
-    let own = kubelet.base_of(user, method, Target { namespace, pod, container }).await;
-    own.map_or_else(|refused| refused, |own| Refused::NotPossible(words(&own))).as_object()
+    kubelet.base_of(user, method, Target { namespace, pod, container }).await
 }
 
 fn no_port(own: &Result<OwnPod, String>) -> String {
@@ -147,7 +168,7 @@ fn no_port(own: &Result<OwnPod, String>) -> String {
 fn no_process(verb: &str, own: &Result<OwnPod, String>) -> String {
     let why = "a module has no process of its own, it runs inside its base";
     match own {
-        Ok(OwnPod { namespace, name, container }) => {
+        Ok(OwnPod { namespace, name, container, .. }) => {
             let container = container.as_deref().map(|name| format!(" -c {name}")).unwrap_or_default();
             let command = if verb.starts_with("exec") { " -- sh" } else { "" };
             format!("{why}: kubectl -n {namespace} {verb} {name}{container}{command}")
@@ -161,25 +182,42 @@ async fn healthz(State(kubelet): State_, Extension(user): Extension<UserInfo>, r
     Ok("ok".into_response())
 }
 
-async fn all_pods(State(kubelet): State_, Extension(user): Extension<UserInfo>) -> Answer {
-    kubelet.authorize(&user, &Action::of(&Method::GET, "/pods"), "").await?;
-    pods::list(&kubelet.cluster, false).await.map(as_json)
+async fn all_pods(State(kubelet): State_, Extension(user): Extension<UserInfo>, headers: HeaderMap) -> Answer {
+    let node = node_for(&kubelet, &user, "/pods", &headers).await?;
+    pods::list(&kubelet.cluster, node, false).await.map(as_json)
 }
 
-async fn running_pods(State(kubelet): State_, Extension(user): Extension<UserInfo>) -> Answer {
-    kubelet.authorize(&user, &Action::of(&Method::GET, "/runningpods"), "").await?;
-    pods::list(&kubelet.cluster, true).await.map(as_json)
+async fn running_pods(State(kubelet): State_, Extension(user): Extension<UserInfo>, headers: HeaderMap) -> Answer {
+    let node = node_for(&kubelet, &user, "/runningpods", &headers).await?;
+    pods::list(&kubelet.cluster, node, true).await.map(as_json)
+}
+
+async fn summary(State(kubelet): State_, Extension(user): Extension<UserInfo>, headers: HeaderMap) -> Answer {
+    let node = node_for(&kubelet, &user, "/stats/summary", &headers).await?;
+    pods::summary(&kubelet.cluster, node.ok_or(Refused::NotHere(NO_FIGURES))?).await.map(as_json)
+}
+
+/// Which of our Nodes is meant, for somebody who may; none: all, for somebody who may see all.
+async fn node_for<'h>(
+    kubelet: &Kubelet,
+    user: &UserInfo,
+    path: &str,
+    headers: &'h HeaderMap,
+) -> Result<Option<&'h str>, Refused> {
+    let node = node_of(headers).filter(|node| names::is_object_name(node) && kubelet.cluster.is_ours(node));
+    kubelet.authorize(user, &Action::of(&Method::GET, path), node.unwrap_or_default()).await?;
+    Ok(node)
 }
 
 fn as_json(value: Value) -> Response {
     ([(CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }
 
-/// Figures of one Node are asked for at the address of all, by a path that does not name it; and nothing in the JVM meters
-/// one module.
+/// Nothing in the JVM meters one module; and only the API server's proxy to a Node says which one is meant.
 const NO_FIGURES: &str = "modulet has no such figures: modules share their base's JVM, which meters none of them, and one address \
-                          serves the Nodes of all bases. What there is, by base, is in modulet's own metrics. Keep scrapers \
-                          of kubelets away from Nodes with the label type=virtual-kubelet";
+                          serves the Nodes of all bases. What there is, by base, is in modulet's own metrics; which Pods run \
+                          on a Node is in kubectl get --raw /api/v1/nodes/NODE/proxy/stats/summary. Keep scrapers of kubelets \
+                          away from Nodes with the label type=virtual-kubelet";
 const NO_SUCH_PART: &str = "this part of a kubelet does not exist for bases: see docs/kubelet.md";
 
 async fn others(State(kubelet): State_, Extension(user): Extension<UserInfo>, request: Request) -> Refused {
@@ -204,6 +242,7 @@ mod tests {
                 namespace: "shop".to_owned(),
                 name: "base-1".to_owned(),
                 container: container.map(str::to_owned).map_err(str::to_owned),
+                entries: None,
             })
         };
         let words = no_process("exec -it", &own(Ok("java")));

@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::Extension;
-use rustls::{ServerConfig, server::NoServerSessionStorage};
+use rustls::{
+    ServerConfig,
+    server::{NoServerSessionStorage, ResolvesServerCert, danger::ClientCertVerifier},
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -31,12 +34,22 @@ pub(super) async fn run(
     authorities: Authorities,
     kubelet: Arc<Kubelet>,
 ) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS));
-    let router = router(kubelet);
+    serve_at_most(CONNECTIONS, socket, certificate, authorities, kubelet).await;
+}
+
+async fn serve_at_most(
+    most: usize,
+    socket: TcpListener,
+    certificate: Certificate,
+    authorities: Authorities,
+    kubelet: Arc<Kubelet>,
+) {
+    let permits = Arc::new(Semaphore::new(most));
+    let (router, mut tls) = (router(kubelet), Tls::default());
     while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
         match socket.accept().await {
             Ok((stream, from)) => {
-                let (tls, router) = (acceptor(&certificate, &authorities), router.clone());
+                let (tls, router) = (tls.with(certificate.now(), authorities.now()), router.clone());
                 tokio::spawn(async move {
                     let _permit = permit;
                     connection(tls, stream, from, router).await;
@@ -50,14 +63,32 @@ pub(super) async fn run(
     }
 }
 
-/// With the certificate and the authorities as they are now.
-fn acceptor(certificate: &Certificate, authorities: &Authorities) -> TlsAcceptor {
-    let builder = ServerConfig::builder().with_client_cert_verifier(authorities.now());
-    let mut config = builder.with_cert_resolver(certificate.now());
-    // A session that goes on would outlive the certificates that it began with.
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    TlsAcceptor::from(Arc::new(config))
+/// What connections are accepted with: made once for each certificate and authorities.
+#[derive(Default)]
+struct Tls(Option<Made>);
+
+struct Made {
+    own: Arc<dyn ResolvesServerCert>,
+    clients: Arc<dyn ClientCertVerifier>,
+    config: Arc<ServerConfig>,
+}
+
+impl Tls {
+    /// With those that there are now.
+    fn with(&mut self, own: Arc<dyn ResolvesServerCert>, clients: Arc<dyn ClientCertVerifier>) -> TlsAcceptor {
+        let same = |made: &&Made| Arc::ptr_eq(&made.own, &own) && Arc::ptr_eq(&made.clients, &clients);
+        if let Some(made) = self.0.as_ref().filter(same) {
+            return TlsAcceptor::from(Arc::clone(&made.config));
+        }
+        let builder = ServerConfig::builder().with_client_cert_verifier(Arc::clone(&clients));
+        let mut config = builder.with_cert_resolver(Arc::clone(&own));
+        // A session that goes on would outlive the certificates that it began with.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        let config = Arc::new(config);
+        self.0 = Some(Made { own, clients, config: Arc::clone(&config) });
+        TlsAcceptor::from(config)
+    }
 }
 
 async fn connection(tls: TlsAcceptor, stream: TcpStream, from: SocketAddr, router: axum::Router) {
@@ -71,5 +102,93 @@ async fn connection(tls: TlsAcceptor, stream: TcpStream, from: SocketAddr, route
     let router = router.layer(Extension(ByCertificate(user)));
     if let Err(error) = serve(stream, router).await {
         debug!(%from, %error, "a connection to the kubelet API ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use rustls::{
+        ClientConfig, RootCertStore,
+        pki_types::{CertificateDer, ServerName, pem::PemObject},
+    };
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::{TlsConnector, client::TlsStream};
+
+    use super::*;
+    use crate::{
+        api::{Clients, Proxies},
+        kubelet::certificate::Source,
+        metrics::Metrics,
+        tunnel::Topics,
+    };
+
+    fn fixture(name: &str) -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/certificates").join(name)
+    }
+
+    fn certificate() -> Certificate {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        Certificate::new("127.0.0.1", &Source::Files(fixture("good.crt"), fixture("good.key"))).unwrap()
+    }
+
+    async fn connects(to: SocketAddr) -> TlsStream<TcpStream> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(fixture("authority.crt")).unwrap()).unwrap();
+        let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let stream = TcpStream::connect(to).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+    }
+
+    /// One request and its answer. The connection stays.
+    async fn asks(stream: &mut TlsStream<TcpStream>) {
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"bearer token") {
+            answer.push(stream.read_u8().await.unwrap());
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 401"), "{}", String::from_utf8_lossy(&answer));
+    }
+
+    #[tokio::test]
+    async fn a_connection_beyond_those_there_may_be_waits_until_one_ends() {
+        assert_eq!(CONNECTIONS, 512);
+        let (certificate, socket) = (certificate(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let to = socket.local_addr().unwrap();
+        let cluster = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let clients = Clients::new(cluster, &Proxies::default()).unwrap();
+        let (authorities, _reads) = Authorities::new(clients.requests.clone());
+        let kubelet = Kubelet::new(clients, Topics::new("dev"), Vec::new(), Arc::new(Metrics::new()));
+        let server = tokio::spawn(serve_at_most(3, socket, certificate, authorities, Arc::new(kubelet)));
+        let mut open = [connects(to).await, connects(to).await, connects(to).await];
+        let waits = tokio::spawn(connects(to));
+        // It would have been served long since: all this is done by one thread.
+        for _ in 0..20 {
+            for stream in &mut open {
+                asks(stream).await;
+            }
+        }
+        assert!(!waits.is_finished(), "a fourth is served");
+        let [ends, ..] = open;
+        drop(ends);
+        asks(&mut waits.await.unwrap()).await;
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn what_connections_are_accepted_with_is_made_once_for_each_certificate() {
+        let mut tls = Tls::default();
+        let clients = rustls::server::WebPkiClientVerifier::no_client_auth;
+        let (first, second, nobody) = (certificate().now(), certificate().now(), clients());
+        let mut with =
+            |own: &Arc<_>, clients: &Arc<_>| Arc::clone(tls.with(Arc::clone(own), Arc::clone(clients)).config());
+        let made = with(&first, &nobody);
+        assert!(Arc::ptr_eq(&made, &with(&first, &nobody)));
+        let renewed = with(&second, &nobody);
+        assert!(!Arc::ptr_eq(&made, &renewed));
+        assert!(Arc::ptr_eq(&renewed, &with(&second, &nobody)));
+        assert!(!Arc::ptr_eq(&renewed, &with(&second, &clients())));
     }
 }

@@ -10,6 +10,7 @@ use super::{
     answer::Refused,
     base::{Cluster, OwnPod},
     logs::Logs,
+    port_forward::Forwards,
     review::Reviews,
 };
 use crate::{
@@ -23,6 +24,7 @@ use crate::{
 /// What answers.
 pub(super) struct Kubelet {
     pub(super) logs: Logs,
+    pub(super) forwards: Forwards,
     pub(super) metrics: Arc<Metrics>,
     pub(super) cluster: Cluster,
     reviews: Reviews,
@@ -33,7 +35,8 @@ impl Kubelet {
         Self {
             reviews: Reviews::new(clients.requests.clone()),
             cluster: Cluster::new(clients.requests, topics, namespaces),
-            logs: Logs::new(clients.streams, metrics.kubelet_logs.clone()),
+            forwards: Forwards::new(clients.streams.clone(), metrics.kubelet.forwards.clone()),
+            logs: Logs::new(clients.streams, metrics.kubelet.logs.clone()),
             metrics,
         }
     }

@@ -1,10 +1,14 @@
 //! The kubelet API: `kubectl logs` and its like, through an API server that looks at kubelets' certificates.
 
+mod certificate;
+mod provider_suite;
 mod stand_in;
+mod tunnel;
 
 use std::{fs, path::Path, process::Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use hyper_util::rt::TokioIo;
 use k8s_openapi::api::{
     core::v1::{Node, Pod},
     rbac::v1::ClusterRoleBinding,
@@ -15,14 +19,14 @@ use kube::{
 };
 use modulet_testkit::{
     base::{BaseOptions, SimulatedBase},
-    control_plane::{ControlPlane, ControlPlaneOptions, certificates::Authority},
+    control_plane::{ControlPlane, ControlPlaneOptions, Kubelets, certificates::Authority},
     ports::free_port,
     tools::Tool,
     wait::eventually,
 };
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     process::Command,
 };
 
@@ -79,6 +83,17 @@ struct Asker<'a> {
 impl Asker<'_> {
     /// Status and text; or why there is no connection.
     async fn asks(&self, path: &str, token: Option<&str>, certificate: Option<(&Path, &str)>) -> Result<(u16, String)> {
+        self.asks_by(path, None, token, certificate).await
+    }
+
+    /// The same by the API server's proxy that it was asked at this path.
+    async fn asks_by(
+        &self,
+        path: &str,
+        by: Option<&str>,
+        token: Option<&str>,
+        certificate: Option<(&Path, &str)>,
+    ) -> Result<(u16, String)> {
         let mut config = Config::new(format!("https://127.0.0.1:{}", self.port).parse()?);
         let authority = fs::read_to_string(self.directory.join("ca.crt"))?;
         let user = certificate.map(|(directory, name)| {
@@ -87,7 +102,11 @@ impl Asker<'_> {
         });
         config.auth_info = serde_json::from_value(user.unwrap_or_else(|| json!({ "token": token })))?;
         config.root_cert = Some(vec![pem(&authority)?]);
-        let request = http::Request::get(path).body(Vec::new())?;
+        let mut request = http::Request::get(path);
+        if let Some(by) = by {
+            request = request.header("x-forwarded-uri", by);
+        }
+        let request = request.body(Vec::new())?;
         match Client::try_from(config)?.request_text(request).await {
             Ok(text) => Ok((200, text)),
             Err(kube::Error::Api(status)) => Ok((status.code, status.message.clone())),
@@ -131,7 +150,7 @@ async fn logs_of_modules_are_those_of_their_bases_for_those_who_may_and_of_no_po
     }
     let (certificate, key) = (trusted.join("kubelet.crt"), trusted.join("kubelet.key"));
     let cluster = ControlPlane::start_own(ControlPlaneOptions {
-        kubelets: true,
+        kubelets: Kubelets::Any,
         api_server_args: vec![format!("--kubelet-certificate-authority={}", trusted.join("ca.crt").display())],
         controller_manager_args: vec!["--node-monitor-grace-period=1h".to_owned()],
         ..ControlPlaneOptions::default()
@@ -183,6 +202,7 @@ async fn logs_of_modules_are_those_of_their_bases_for_those_who_may_and_of_no_po
     }
     ensure!(kubelet.asked().is_empty(), "a log was read");
 
+    ports_are_forwarded(&stage, &kubelet).await?;
     words_help(&stage).await?;
     others_are_kept_out(&stage, cluster, &Asker { port, directory: &trusted }, &strange).await?;
 
@@ -191,6 +211,7 @@ async fn logs_of_modules_are_those_of_their_bases_for_those_who_may_and_of_no_po
     let read = stage.kubectl(&["logs", "on-listed"]).await?;
     ensure!(read.contains("line 9"), "{read}");
     assert_eq!(kubelet.asked(), [format!("/containerLogs/{LISTED}/base-pod-3/main?")]);
+    entries_of_a_module_are_shown_alone(&stage, &kubelet).await?;
 
     // Files that change are taken as they are now.
     for (from, works) in [(&strange, false), (&trusted, true)] {
@@ -209,6 +230,28 @@ async fn logs_of_modules_are_those_of_their_bases_for_those_who_may_and_of_no_po
         ensure!(answer.as_ref().is_ok_and(|(status, _)| *status == 200) == works, "{works}: {answer:?}");
     }
     stage.ends_quietly().await
+}
+
+/// Where the base's own Pod says how they begin.
+async fn entries_of_a_module_are_shown_alone(stage: &Stage, kubelet: &StandIn) -> Result<()> {
+    let annotate = async |pattern: &str| {
+        let annotation = format!("modulet.koupleless.io/log-entries={pattern}");
+        stage.kubectl(&["-n", LISTED, "annotate", "--overwrite", "pod", "base-pod-3", &annotation]).await
+    };
+    annotate(r"^\d\d:\d\d \[(?<module>[^\]]*)\]").await?;
+    ensure!(stage.kubectl(&["logs", "on-listed"]).await?.is_empty(), "no entry is its own yet");
+    let lines =
+        ["09:00 [on-listed] failed", "java.lang.X", "\tat y", "09:01 [base] z", "\tat y", "09:02 [on-listed] works"];
+    lines.iter().for_each(|line| kubelet.writes(line));
+    let read = stage.kubectl(&["logs", "on-listed"]).await?;
+    assert_eq!(read, "09:00 [on-listed] failed\njava.lang.X\n\tat y\n09:02 [on-listed] works\n");
+    // Of the base's last lines those that are its own.
+    assert_eq!(stage.kubectl(&["logs", "on-listed", "--tail=3"]).await?, "09:02 [on-listed] works\n");
+    ensure!(stage.kubectl(&["logs", "on-honest"]).await?.contains("[base] z"), "its base says nothing of entries");
+    annotate("[").await?;
+    let told = refused(stage, &["logs", "on-listed"]).await?;
+    ensure!(told.contains("base-pod-3") && told.contains("is no regular expression"), "{told}");
+    Ok(())
 }
 
 async fn the_node_has_the_kubelets_address(stage: &Stage, port: u16) -> Result<()> {
@@ -273,13 +316,46 @@ async fn kubectl_reads_logs(stage: &Stage, kubelet: &StandIn) -> Result<()> {
     Ok(())
 }
 
+/// What is said over a port-forward goes to the kubelet of the base's own Pod and back as it is, until somebody hangs up.
+async fn ports_are_forwarded(stage: &Stage, kubelet: &StandIn) -> Result<()> {
+    let forward = async |upgrade: &str| {
+        let path = format!("/api/v1/namespaces/{STAGE}/pods/on-honest/portforward");
+        let request = http::Request::post(path)
+            .header("connection", "Upgrade")
+            .header("upgrade", upgrade)
+            .header("x-stream-protocol-version", "portforward.k8s.io")
+            .body(kube::client::Body::empty())?;
+        anyhow::Ok(stage.client.send(request).await?)
+    };
+    let open = async || stage.controller.metric("modulet_kubelet_port_forwards", &[]).await;
+    let answer = forward("SPDY/3.1").await?;
+    assert_eq!(answer.status(), 101);
+    assert_eq!(answer.headers()["x-stream-protocol-version"], "portforward.k8s.io");
+    assert_eq!(kubelet.asked(), [format!("/portForward/{STAGE}/base-pod")]);
+    let mut stream = TokioIo::new(hyper::upgrade::on(answer).await?);
+    let mut heard = [0; 8];
+    stream.write_all(b"knock").await?;
+    tokio::time::timeout(SOON, stream.read_exact(&mut heard)).await??;
+    assert_eq!(&heard, b"kknnoocc");
+    ensure!((open().await? - 1.0).abs() < f64::EPSILON, "{}", open().await?);
+    drop(stream);
+    eventually("nothing forwarded any more", SOON, async || anyhow::Ok(open().await? == 0.0)).await?;
+    ensure!(forward("h2c").await?.status() != 101, "another protocol");
+    ensure!(kubelet.asked().is_empty(), "another protocol was handed on");
+    Ok(())
+}
+
 /// exec, attach and port-forward: what to do instead, in what kubectl shows.
 async fn words_help(stage: &Stage) -> Result<()> {
     let base = format!("kubectl -n {STAGE}");
     for (args, words) in [
         (&["exec", "on-honest", "--", "ls"][..], format!("{base} exec -it base-pod -c base -- sh")),
         (&["attach", "on-honest"], format!("{base} attach -it base-pod -c base")),
-        (&["port-forward", "on-honest", ":8080"], format!("{base} port-forward pod/base-pod LOCAL:PORT")),
+        // Who may reach a module's ports may not reach those of all Pods of a namespace that has bases.
+        (
+            &["port-forward", "on-listed", ":8080"],
+            format!("kubectl -n {LISTED} port-forward pod/base-pod-3 LOCAL:PORT"),
+        ),
         (&["exec", "on-on-vm", "--", "ls"], "on host vm-7 at address 192.0.2.23: log in there".to_owned()),
         (&["port-forward", "on-on-vm", ":8080"], "on host vm-7 at address 192.0.2.23: connect to it there".to_owned()),
     ] {
@@ -334,6 +410,35 @@ async fn others_are_kept_out(stage: &Stage, cluster: &ControlPlane, asker: &Aske
         let list: Value = serde_json::from_str(&list)?;
         let pods = list["items"].as_array().map_or(0, Vec::len);
         ensure!(status == 200 && list["kind"] == "PodList" && pods == 7, "{path}: {status} {list}");
+    }
+    // One Node's, for who may see that one alone.
+    let (own, other) = (stage.node_name("honest"), stage.node_name("listed"));
+    for object in [
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": "kubelet-api-one-node" },
+            "rules": [{ "apiGroups": [""], "resources": ["nodes/proxy", "nodes/stats"], "resourceNames": [own], "verbs": ["get"] }],
+        }),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+            "metadata": { "name": "kubelet-api-one-node" },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "kubelet-api-one-node" },
+            "subjects": [{ "kind": "ServiceAccount", "name": "one-node", "namespace": STAGE }],
+        }),
+    ] {
+        stage.apply(&object).await?;
+    }
+    let one = token_of(cluster, "one-node").await?;
+    for path in ["/pods", "/runningpods/", "/stats/summary"] {
+        let by = |node: &str| format!("/api/v1/nodes/{node}/proxy{path}");
+        let (status, text) = asker.asks_by(path, Some(&by(&own)), Some(&one), None).await?;
+        ensure!(
+            status == 200 && text.contains("\"on-honest\"") && !text.contains("on-listed"),
+            "{path}: {status} {text}"
+        );
+        for elsewhere in [Some(by(&other)), Some(by(&format!("{own},x"))), Some(by("machine")), None] {
+            let (status, text) = asker.asks_by(path, elsewhere.as_deref(), Some(&one), None).await?;
+            ensure!(status == 403, "{path} by {elsewhere:?}: {status} {text}");
+        }
     }
     for path in ["/stats/summary", "/metrics/resource", "/metrics/cadvisor"] {
         let (status, text) = asker.asks(path, Some(&strong), None).await?;

@@ -5,6 +5,8 @@ use std::{env, time::Duration};
 use anyhow::{Context as _, Result};
 use modulet_testkit::base::{BaseOptions, SimulatedBase};
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
     time::interval,
 };
@@ -12,6 +14,20 @@ use tokio::{
 pub(crate) const ARGUMENT: &str = "base";
 /// What a line begins with that says which modules there are.
 pub(crate) const LISTS: &str = "lists ";
+
+/// Where it answers, within its Pod alone.
+pub(crate) const PORT: u16 = 8090;
+
+/// Says who it is to whoever asks.
+async fn front_door(socket: TcpListener, id: String) {
+    while let Ok((mut stream, _)) = socket.accept().await {
+        let answer = format!("HTTP/1.0 200 OK\r\n\r\nthis is {id}");
+        // Whoever hangs up before has an answer less.
+        if let Ok(1..) = stream.read(&mut [0; 1024]).await {
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    }
+}
 
 /// What a Pod gives it, by these variables.
 pub(crate) async fn run() -> Result<()> {
@@ -28,6 +44,7 @@ pub(crate) async fn run() -> Result<()> {
         ..BaseOptions::new(&variable("BASE_ID")?, variable("MQTT_PORT")?.parse()?)
     })
     .await?;
+    tokio::spawn(front_door(TcpListener::bind(("127.0.0.1", PORT)).await?, variable("BASE_ID")?));
     println!("started");
     let mut listed = String::new();
     let (mut told, mut look) = (0, interval(Duration::from_millis(200)));

@@ -1,8 +1,8 @@
-//! `kubectl logs` of a module whose base is a Pod: through the API server, modulet, the API server again and the machine's kubelet.
+//! `kubectl logs` and `port-forward` of a module whose base is a Pod: through the API server, modulet, the API server again and the machine's kubelet.
 
 use anyhow::{Context as _, Result, ensure};
 use kube::api::{DeleteParams, ListParams};
-use modulet_testkit::{node::ADDRESS, proxy::Proxy, wait::eventually};
+use modulet_testkit::{http, node::ADDRESS, proxy::Proxy, wait::eventually};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -49,6 +49,7 @@ pub(crate) async fn read(stage: &Stage) -> Result<()> {
     let before = logs(&[&module, "--previous"]).await.err().map(|error| format!("{error:#}")).unwrap_or_default();
     ensure!(before.contains("previous terminated container"), "--previous: {before}");
     follow(stage, &module, &node).await?;
+    forward(stage, &module, &own).await?;
 
     let refused = async |args: &[&str]| match stage.kubectl(&[&["--namespace", MODULES], args].concat()).await {
         Ok(text) => text,
@@ -63,6 +64,22 @@ pub(crate) async fn read(stage: &Stage) -> Result<()> {
         serde_json::from_str(&stage.kubectl(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/pods")]).await?)?;
     let listed = list["items"].as_array().into_iter().flatten();
     ensure!(listed.clone().any(|pod| pod["metadata"]["name"] == *module), "{list}");
+    Ok(())
+}
+
+/// Who asks at a module's port asks its base.
+async fn forward(stage: &Stage, module: &str, own: &str) -> Result<()> {
+    let ports = format!(":{}", base::PORT);
+    let mut kubectl =
+        stage.kubectl_runs(&["--namespace", MODULES, "port-forward", module, &ports, "--address=127.0.0.1"]).await?;
+    let mut lines = BufReader::new(kubectl.stdout.take().context("no output")?).lines();
+    let line = timeout(SOON, lines.next_line()).await??.context("it ended")?;
+    let at = line.strip_prefix("Forwarding from ").and_then(|rest| rest.split(' ').next()).context("no address")?;
+    for _ in 0..3 {
+        let (status, answer) = http::get(at, "/").await?;
+        ensure!((status, answer.as_str()) == (200, format!("this is {own}").as_str()), "{status} {answer}");
+    }
+    kubectl.kill().await?;
     Ok(())
 }
 

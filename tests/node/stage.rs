@@ -13,7 +13,7 @@ use kube::{Api, Client, api::ListParams};
 use modulet_testkit::{
     base::{BaseOptions, SimulatedBase},
     broker::{BrokerAddress, Mosquitto},
-    control_plane::{ControlPlane, ControlPlaneOptions, certificates::Authority},
+    control_plane::{ControlPlane, ControlPlaneOptions, Kubelets, certificates::Authority},
     java_base::{JavaBase, JavaBaseOptions},
     node::{ADDRESS, Image, Node},
     ports::free_port,
@@ -71,7 +71,8 @@ impl Stage {
         let (of_modulet, of_bases, of_sandboxes) = (at("modulet")?, at("bases")?, at("sandboxes")?);
         let program = of_bases.join("simulated-base");
         std::fs::copy(std::env::current_exe()?, &program)?;
-        let options = ControlPlaneOptions { accept_existing: false, kubelets: true, ..ControlPlaneOptions::default() };
+        let options =
+            ControlPlaneOptions { accept_existing: false, kubelets: Kubelets::Any, ..ControlPlaneOptions::default() };
         let (port, tls_port) = (free_port()?, free_port()?);
         let authority = at("authority")?;
         Authority::create(&authority)?.server("broker")?;

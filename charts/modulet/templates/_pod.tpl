@@ -103,6 +103,12 @@
   value: /etc/modulet/kubelet-tls/{{ .tls.certificateKey }}
 - name: MODULET_KUBELET_API_KEY_PATH
   value: /etc/modulet/kubelet-tls/{{ .tls.privateKeyKey }}
+{{- if .tls.request }}
+{{- fail "kubelet.tls.request asks for a certificate, and kubelet.tls.secretName names one: leave one of them out" }}
+{{- end }}
+{{- else if .tls.request }}
+- name: MODULET_KUBELET_API_CSR_SECRET
+  value: {{ include "modulet.kubeletName" $ }}
 {{- end }}
 {{- with .baseNamespaces }}
 - name: MODULET_KUBELET_API_BASE_NAMESPACES

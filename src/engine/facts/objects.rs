@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::{
     api::{Key, Read, Seen, Watched, Written},
-    engine::state::State,
+    engine::{references::Users, state::State},
     k8s::Reference,
     planning::Task,
 };
@@ -96,7 +96,13 @@ impl State {
             let Read { referred, .. } = &read;
             return self.rollouts.template_read(namespace, replica_set, referred, now, &mut self.schedule);
         }
-        let users = self.references.read(read, now, &mut self.schedule);
-        users.iter().for_each(|uid| self.view_again(uid));
+        let reference = read.reference.clone();
+        let Users { changed, missed } = self.references.read(read, now, &mut self.schedule);
+        for (uid, needed) in missed {
+            let (Some(pod), Some(reason)) = (self.pods.get(&uid), reference.missing(needed)) else { continue };
+            let message = format!("{reference} does not exist{}", if needed { "" } else { ", and is optional" });
+            self.fact_notes.extend(pod.note(needed, reason, message));
+        }
+        changed.iter().for_each(|uid| self.view_again(uid));
     }
 }

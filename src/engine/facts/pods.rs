@@ -87,10 +87,10 @@ impl State {
                 state.said = None;
             }
             None => {
-                self.references.wanted(&uid, references(&object), now, &mut self.schedule);
-                self.index.joins(&uid, &pod.workload.uid);
                 // What its status shows was told by an earlier process.
                 let told = object.status.as_ref().is_some_and(|status| status.container_statuses.is_some());
+                self.references.wanted(&uid, references(&object), told, now, &mut self.schedule);
+                self.index.joins(&uid, &pod.workload.uid);
                 let state = PodState {
                     reported: Reported::from_status(&object, &pod.not_done),
                     failures: Failures::of_earlier(&object),

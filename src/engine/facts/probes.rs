@@ -30,7 +30,7 @@ impl State {
             let (trace, kind) = (pod.pod.trace.as_deref(), kind.word());
             info!(base = %fact.base, pod = pod.pod.name, trace, container = fact.container, kind, says = ?fact.says, "probe");
         }
-        self.probe_notes.extend(note);
+        self.fact_notes.extend(note);
         if matches!(fact.says, ProbeSays::Succeeds | ProbeSays::Fails(_)) {
             self.dirty.insert(fact.base.clone());
         }

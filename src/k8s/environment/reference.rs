@@ -1,6 +1,6 @@
 //! The objects that environments refer to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1 as core;
 
@@ -23,6 +23,17 @@ impl Reference {
         match self {
             Self::ConfigMap(_, name) | Self::Secret(_, name) | Self::Template(_, name) => name,
         }
+    }
+
+    /// The reason of the Event that says that it does not exist (convention of virtual-kubelets).
+    pub fn missing(&self, needed: bool) -> Option<&'static str> {
+        Some(match (self, needed) {
+            (Self::ConfigMap(..), true) => "MandatoryConfigMapNotFound",
+            (Self::ConfigMap(..), false) => "OptionalConfigMapNotFound",
+            (Self::Secret(..), true) => "MandatorySecretNotFound",
+            (Self::Secret(..), false) => "OptionalSecretNotFound",
+            (Self::Template(..), _) => return None,
+        })
     }
 }
 
@@ -48,29 +59,32 @@ pub enum Referred {
     Unreadable(String),
 }
 
-/// All objects that the Pod's environments refer to. A name that no object can have is not looked for: the API
-/// server does not check it, and it would become part of a path.
-pub fn references(pod: &core::Pod) -> BTreeSet<Reference> {
+/// All objects that the Pod's environments refer to, and whether it cannot do without. A name that no object can have is not
+/// looked for: the API server does not check it, and it would become part of a path.
+pub fn references(pod: &core::Pod) -> BTreeMap<Reference, bool> {
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-    let mut found = BTreeSet::new();
+    let mut found = BTreeMap::new();
+    let mut refers = |reference: Reference, optional: Option<bool>| {
+        *found.entry(reference).or_insert(false) |= optional != Some(true);
+    };
     for container in pod.spec.iter().flat_map(|s| &s.containers) {
         for source in container.env_from.iter().flatten() {
             if let Some(r) = &source.config_map_ref {
-                found.insert(Reference::ConfigMap(namespace.clone(), r.name.clone()));
+                refers(Reference::ConfigMap(namespace.clone(), r.name.clone()), r.optional);
             }
             if let Some(r) = &source.secret_ref {
-                found.insert(Reference::Secret(namespace.clone(), r.name.clone()));
+                refers(Reference::Secret(namespace.clone(), r.name.clone()), r.optional);
             }
         }
         for source in container.env.iter().flatten().filter_map(|e| e.value_from.as_ref()) {
             if let Some(r) = &source.config_map_key_ref {
-                found.insert(Reference::ConfigMap(namespace.clone(), r.name.clone()));
+                refers(Reference::ConfigMap(namespace.clone(), r.name.clone()), r.optional);
             }
             if let Some(r) = &source.secret_key_ref {
-                found.insert(Reference::Secret(namespace.clone(), r.name.clone()));
+                refers(Reference::Secret(namespace.clone(), r.name.clone()), r.optional);
             }
         }
     }
-    found.retain(|reference| names::is_object_name(reference.name()));
+    found.retain(|reference, _| names::is_object_name(reference.name()));
     found
 }

@@ -121,7 +121,7 @@ fn a_name_that_no_object_can_have_is_not_looked_for() {
     for name in ["../../../kube-system/configmaps/x", "a/b", "", "A", "x\u{1b}[2J", "a?b", "-a"] {
         let source = json!({ "configMapKeyRef": { "name": name, "key": "k" } });
         let container = json!({ "name": "biz1", "env": [{ "name": "X", "valueFrom": source }] });
-        assert_eq!(references(&pod(&container)), BTreeSet::new(), "{name:?}");
+        assert_eq!(references(&pod(&container)), BTreeMap::new(), "{name:?}");
         let why = resolve(&container).unwrap_err();
         assert!(why.contains("no name for an object") && !why.contains('\u{1b}'), "{why}");
     }

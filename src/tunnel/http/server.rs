@@ -177,7 +177,7 @@ async fn is_open(at: SocketAddr) -> bool {
     matches!(timeout(OPENS_WITHIN, TcpStream::connect(at)).await, Ok(Ok(_)))
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, from: SocketAddr, router: Router) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, from: SocketAddr, router: Router) {
     if let Err(error) = serving::serve(stream, router).await {
         debug!(%from, %error, "a connection ended");
     }

@@ -1,4 +1,4 @@
-//! As much of a kubelet as it takes for the log of one Pod: a machine whose Pods all write the same lines.
+//! As much of a kubelet as it takes for the log of one Pod and its ports: a machine whose Pods all write the same lines.
 
 use std::{
     fs, io,
@@ -12,13 +12,18 @@ use axum::{
     Router,
     body::Body,
     extract::{RawQuery, Request, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse as _, Response},
+    routing::any,
 };
 use futures::StreamExt as _;
+use hyper_util::rt::TokioIo;
 use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinHandle,
@@ -69,7 +74,8 @@ impl StandIn {
         let port = listener.local_addr()?.port();
         let lines = lines.iter().map(|line| (*line).to_owned()).collect();
         let inside = Arc::new(Inside { lines: watch::Sender::new(lines), asked: Mutex::default() });
-        let router = Router::new().fallback(log).with_state(Arc::clone(&inside));
+        let router = Router::new().route("/portForward/{namespace}/{pod}", any(echo)).fallback(log);
+        let router = router.with_state(Arc::clone(&inside));
         let tls = Tls(listener, TlsAcceptor::from(Arc::new(config)));
         let server = tokio::spawn(async move {
             let _ = axum::serve(tls, router).await;
@@ -97,6 +103,23 @@ impl Drop for StandIn {
     fn drop(&mut self) {
         self.server.abort();
     }
+}
+
+/// Agrees to the protocol that it is asked for, and says everything twice.
+async fn echo(State(inside): State<Arc<Inside>>, headers: HeaderMap, mut request: Request) -> Response {
+    inside.asked.lock().unwrap_or_else(PoisonError::into_inner).push(request.uri().path().to_owned());
+    let upgraded = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let Ok(upgraded) = upgraded.await else { return };
+        let mut stream = TokioIo::new(upgraded);
+        while let Ok(byte) = stream.read_u8().await {
+            let _ = stream.write_all(&[byte, byte]).await;
+        }
+    });
+    let agreed = ["connection", "upgrade", "x-stream-protocol-version"];
+    let agreed: HeaderMap =
+        agreed.into_iter().filter_map(|name| Some((name.parse().ok()?, headers.get(name)?.clone()))).collect();
+    (StatusCode::SWITCHING_PROTOCOLS, agreed).into_response()
 }
 
 async fn log(State(inside): State<Arc<Inside>>, RawQuery(query): RawQuery, request: Request) -> Body {

@@ -28,6 +28,17 @@ use crate::wait::eventually;
 /// that compiles at the same time.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// The kubelets that `kubectl logs` and `kubectl exec` lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kubelets {
+    /// There are none.
+    None,
+    /// Whatever certificate they show.
+    Any,
+    /// The API server looks at their certificates, and the controller manager signs them once they are approved.
+    Signed,
+}
+
 /// How a control plane is started.
 #[derive(Debug, Clone)]
 pub struct ControlPlaneOptions {
@@ -40,8 +51,8 @@ pub struct ControlPlaneOptions {
     pub controller_manager_args: Vec<String>,
     /// Further arguments of the scheduler.
     pub scheduler_args: Vec<String>,
-    /// Whether there will be kubelets, for `kubectl logs` and `kubectl exec`.
-    pub kubelets: bool,
+    /// What kubelets there will be.
+    pub kubelets: Kubelets,
     /// Whether to use the cluster `KUBECONFIG` names, where it is set, and start nothing.
     pub accept_existing: bool,
     /// Whether to keep the directory with the logs; also `MODULET_KEEP_LOGS=1`.
@@ -55,7 +66,7 @@ impl Default for ControlPlaneOptions {
             api_server_args: Vec::new(),
             controller_manager_args: Vec::new(),
             scheduler_args: Vec::new(),
-            kubelets: false,
+            kubelets: Kubelets::None,
             accept_existing: true,
             keep_logs: env::var_os("MODULET_KEEP_LOGS").is_some(),
         }

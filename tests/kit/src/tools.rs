@@ -21,6 +21,8 @@ pub enum Tool {
     PromQl,
     /// The kubelet.
     Kubelet,
+    /// virtual-kubelet's tests for its providers.
+    ProviderSuite,
 }
 
 impl Tool {
@@ -30,6 +32,7 @@ impl Tool {
             Self::Helm => "helm",
             Self::PromQl => "promql",
             Self::Kubelet => "kubelet",
+            Self::ProviderSuite => "provider-suite",
         }
     }
 
@@ -51,7 +54,7 @@ impl Tool {
         if !path.is_file() {
             let make = match self {
                 Self::ControlPlane => "make control-plane",
-                Self::Helm | Self::PromQl => "make setup",
+                Self::Helm | Self::PromQl | Self::ProviderSuite => "make setup",
                 Self::Kubelet => "make setup-node",
             };
             bail!("{program} has not been built yet: run `{make}` once (it takes some minutes)");

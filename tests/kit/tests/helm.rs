@@ -88,11 +88,25 @@ async fn the_kubelet_api_has_a_service_whose_address_the_pod_is_told() {
     assert_eq!(value("MODULET_KUBELET_API_ADDRESS"), Some(json!("$(MODULET_KUBELET_SERVICE_HOST)")));
     assert_eq!(value("MODULET_KUBELET_API_LISTEN"), Some(json!("0.0.0.0:10250")));
     assert_eq!(value("MODULET_KUBELET_API_CRT_PATH"), None);
-    let logs = |documents: &[Value]| -> Vec<Value> {
-        let bindings = documents.iter().filter(|d| d["roleRef"]["name"] == "somewhere:modulet-logs");
+    let granted = |documents: &[Value], role: &str| -> Vec<Value> {
+        let bindings = documents.iter().filter(|d| d["roleRef"]["name"] == format!("somewhere:modulet-{role}"));
         bindings.map(|binding| binding["metadata"]["namespace"].clone()).collect()
     };
-    assert_eq!(logs(&documents), [Value::Null], "the whole cluster");
+    let logs = |documents: &[Value]| granted(documents, "logs");
+    let ports = |documents: &[Value]| granted(documents, "port-forward");
+    assert_eq!((logs(&documents), ports(&documents)), (vec![], vec![]), "what is not named is not read");
+    for (namespaces, expected) in
+        [(json!(["*"]), [Value::Null]), (json!(["*", "shop"]), [Value::Null]), (json!(["shop"]), [json!("shop")])]
+    {
+        let kubelet = json!({ "enabled": true, "namespaces": namespaces });
+        let values = json!({ "mqtt": { "host": "broker" }, "kubelet": kubelet });
+        assert_eq!(logs(&helm_template("somewhere", &values).await.unwrap()), expected, "{namespaces}");
+    }
+    for odd in ["**", "shop*", "Shop", ""] {
+        let kubelet = json!({ "enabled": true, "namespaces": [odd] });
+        let values = json!({ "mqtt": { "host": "broker" }, "kubelet": kubelet });
+        assert!(helm_template("somewhere", &values).await.is_err(), "{odd:?}");
+    }
 
     let mut values = json!({ "mqtt": { "host": "broker" }, "basePods": { "namespaces": ["bases", "shop"] }, "kubelet": {
         "enabled": true, "port": 10350, "address": "192.0.2.10", "tls": { "secretName": "certificate" },
@@ -117,10 +131,27 @@ async fn the_kubelet_api_has_a_service_whose_address_the_pod_is_told() {
     assert_eq!(value("MODULET_METRICS_PER_BASE"), Some(json!("true")));
     let volume = &deployment["spec"]["template"]["spec"]["volumes"][0];
     assert_eq!(volume["secret"]["secretName"], "certificate");
-    assert_eq!(logs(&documents), ["shop", "bases"]);
+    assert_eq!(logs(&documents), ["shop", "bases", "more"]);
+    assert_eq!(ports(&documents), ["shop", "bases"], "a log is read, and no port is forwarded");
+
+    let mut values =
+        json!({ "mqtt": { "host": "broker" }, "kubelet": { "enabled": true, "tls": { "request": true } } });
+    let documents = helm_template("somewhere", &values).await.unwrap();
+    let deployment = of_kind(&documents, "Deployment").unwrap();
+    assert_eq!(env(deployment, "MODULET_KUBELET_API_CSR_SECRET").unwrap()["value"], "modulet-kubelet");
+    let secret = of_kind(&documents, "Secret").unwrap();
+    assert_eq!((&secret["metadata"]["name"], &secret["data"]), (&json!("modulet-kubelet"), &Value::Null));
+    let text = json!(documents).to_string();
+    assert!(!text.contains("signers") && !text.contains("certificatesigningrequests/"), "no right to approve");
+    values["kubelet"]["tls"]["secretName"] = json!("certificate");
+    assert!(helm_template("somewhere", &values).await.is_err(), "two certificates");
 
     let without = helm_template("somewhere", &json!({ "mqtt": { "host": "broker" } })).await.unwrap();
-    assert!(of_kind(&without, "Service").is_none() && !json!(without).to_string().contains("tokenreviews"));
+    assert!(
+        of_kind(&without, "Service").is_none()
+            && of_kind(&without, "Secret").is_none()
+            && !json!(without).to_string().contains("tokenreviews")
+    );
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ fn well() -> Facts {
         base: Some(base_node()),
         version: Ok("v1.36.0".into()),
         who: Some("admin".into()),
-        rights: rights::all(true, true).into_iter().map(|right| (right, Ok(true))).collect(),
+        rights: rights::all(true, true, true).into_iter().map(|right| (right, Ok(true))).collect(),
         nodes: Ok(Vec::new()),
         daemon_sets: Ok(Vec::new()),
         deployments: Ok(Vec::new()),
@@ -135,7 +135,7 @@ fn what_cannot_be_seen_names_the_right_and_is_no_failure() {
         nodes: Err(needs("list nodes")),
         daemon_sets: Err(needs("list daemonsets.apps")),
         limit_ranges: Err(needs("list limitranges")),
-        rights: vec![(rights::all(true, true)[0], Err(Blind::Failed("no answer".into())))],
+        rights: vec![(rights::all(true, true, true)[0], Err(Blind::Failed("no answer".into())))],
         ..well()
     };
     finds(&facts, DAEMON_SETS, Level::CannotLook, &["needs the right to list daemonsets.apps"]);

@@ -18,13 +18,15 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// A new authority; `ca.crt`, and `sa.key` and `sa.pub` for the tokens of service accounts.
+    /// A new authority: `ca.crt` and `ca.key`, and `sa.key` and `sa.pub` for the tokens of service accounts.
     pub fn create(directory: &Path) -> Result<Self> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "modulet-testkit");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+        let key = KeyPair::generate()?;
+        fs::write(directory.join("ca.key"), key.serialize_pem())?;
+        let issuer = CertifiedIssuer::self_signed(params, key)?;
         fs::write(directory.join("ca.crt"), issuer.pem())?;
         let accounts = KeyPair::generate()?;
         fs::write(directory.join("sa.key"), accounts.serialize_pem())?;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::ControlPlaneOptions;
 use super::certificates::Authority;
+use super::{ControlPlaneOptions, Kubelets};
 use crate::ports::free_port;
 use crate::process::Program;
 use crate::tools::Tool;
@@ -43,6 +43,8 @@ impl Parts {
         let [for_manager, for_scheduler] = ["kube-controller-manager", "kube-scheduler"]
             .map(|name| authority.kubeconfig(name, &format!("system:{name}"), None, &server));
 
+        let signed = options.kubelets == Kubelets::Signed;
+        let arg = |name: &str, file: &str| format!("--{name}={}", directory.join(file).display());
         let program = |name: &str, path: PathBuf| Program::new(name, path, directory.join(format!("{name}.log")));
         let etcd = program("etcd", etcd).args(etcd_args(directory, etcd_port, free_port()?));
         Ok(Self {
@@ -50,13 +52,16 @@ impl Parts {
             etcd_port,
             api_server: program("kube-apiserver", api_server)
                 .args(api_server_args(directory, port, etcd_port))
-                .args(options.kubelets.then(|| kubelet_args(directory)).into_iter().flatten())
+                .args((options.kubelets != Kubelets::None).then(|| kubelet_args(directory)).into_iter().flatten())
+                .args(signed.then(|| arg("kubelet-certificate-authority", "ca.crt")))
                 .args(&options.api_server_args)
                 // It waits for connections that clients keep open; nobody gains from that here.
                 .patience(Duration::from_secs(2)),
             controller_manager: program("kube-controller-manager", controller_manager)
                 .args(controller_manager_args(directory, free_port()?, &for_manager?))
                 .args(controllers(options))
+                .args(signed.then(|| arg("cluster-signing-cert-file", "ca.crt")))
+                .args(signed.then(|| arg("cluster-signing-key-file", "ca.key")))
                 .args(limits(options))
                 .args(&options.controller_manager_args),
             scheduler: program("kube-scheduler", scheduler)
