@@ -83,9 +83,9 @@ const OF: &str = " of ";
 const ARE_LEFT: &str = " MiB are left for modules";
 
 impl Lack {
-    pub(in crate::domain) fn new(need: u64, metaspace: Metaspace, rules: &MetaspaceRules) -> Self {
+    pub(in crate::domain) fn new(need: u64, left: u64, max: u64) -> Self {
         let mib = |mib: u64| u32::try_from(mib).unwrap_or(u32::MAX);
-        Self { need: mib(need.div_ceil(MIB)), left: mib(metaspace.left(rules) / MIB), max: mib(metaspace.max / MIB) }
+        Self { need: mib(need.div_ceil(MIB)), left: mib(left / MIB), max: mib(max / MIB) }
     }
 
     /// Bytes that the module needs, about.

@@ -23,6 +23,10 @@ const AFTER_CHANGES_EVERY: Duration = Duration::from_secs(10);
 const WATCH_EVERY: Duration = Duration::from_secs(300);
 /// and a Pod that waits for room by one in this.
 const WAITING_EVERY: Duration = Duration::from_secs(20);
+/// So many modules that are gone are looked at between two answers.
+const GONE: usize = 64;
+/// Above this share of its limit, in percent, a JVM has collected what it can.
+const COLLECTED_ABOVE: u64 = 98;
 /// No Pod is told to wait by a figure that is older,
 const FRESH: Duration = Duration::from_secs(60);
 /// and none waits longer for a newer one.
@@ -30,6 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What is known of a base's JVM.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(in crate::domain) struct JvmKnowledge {
     complete: bool,
     /// There was another JVM before: an answer to a question from its time is about that one.
@@ -52,6 +57,12 @@ pub(in crate::domain) struct JvmKnowledge {
     uninstalled: Option<Box<(ModuleId, u64)>>,
     /// What the last module left behind that went, in bytes.
     left_behind: Option<u64>,
+    /// Modules that went since the last answer,
+    gone: Vec<ModuleId>,
+    /// what those took that went since it was last seen to collect,
+    garbage: u64,
+    /// and whether it gave most of that back then.
+    collects: bool,
 }
 
 /// Whether there is room for a module.
@@ -81,6 +92,9 @@ impl JvmKnowledge {
             says_nothing: false,
             uninstalled: None,
             left_behind: None,
+            gone: Vec::new(),
+            garbage: 0,
+            collects: false,
         }
     }
 
@@ -107,6 +121,7 @@ impl JvmKnowledge {
 
     /// It said how much metaspace it uses, or that it has no limit.
     pub(in crate::domain) fn measured(&mut self, metaspace: Option<Metaspace>, needs: &Needs, now: Instant) {
+        metaspace.into_iter().for_each(|metaspace| self.sees_collection(metaspace, needs));
         self.metaspace = metaspace.map(|m| (m, now));
         self.says_nothing = false;
         if self.changed.is_some() {
@@ -116,6 +131,20 @@ impl JvmKnowledge {
         if let Some((metaspace, (module, before))) = metaspace.zip(self.uninstalled.as_deref()) {
             let gave_back = before.saturating_sub(metaspace.used);
             self.left_behind = needs.of(module).map(|took| took.saturating_sub(gave_back)).or(self.left_behind);
+        }
+    }
+
+    /// A JVM collects what modules left behind when it has to, often at its limit and not before: until then it counts as
+    /// used. One that was seen to give most of it back has room for more.
+    fn sees_collection(&mut self, metaspace: Metaspace, needs: &Needs) {
+        let gone = std::mem::take(&mut self.gone);
+        self.garbage = gone.iter().filter_map(|id| needs.of(id)).fold(self.garbage, u64::saturating_add);
+        let dropped = self.metaspace.map_or(0, |(before, _)| before.used.saturating_sub(metaspace.used));
+        if self.garbage > 0 && dropped > 0 {
+            self.collects = dropped >= self.garbage / 2;
+            self.garbage = 0;
+        } else if metaspace.percent() > COLLECTED_ABOVE {
+            self.collects = false;
         }
     }
 
@@ -135,6 +164,9 @@ impl JvmKnowledge {
         let current = self.metaspace.filter(|_| self.changed.is_none());
         self.uninstalled = current.map(|(metaspace, _)| Box::new((id.clone(), metaspace.used)));
         self.changed = Some(now);
+        if self.metaspace.is_some() && self.gone.len() < GONE {
+            self.gone.push(id.clone());
+        }
     }
 
     /// Whether a Pod waits for room. Says whether it waits no longer, because nothing is said of that.
@@ -161,12 +193,13 @@ impl JvmKnowledge {
             let is_told_soon = waited && !self.complete && !self.says_nothing;
             return if is_told_soon { Room::Unclear } else { Room::Enough };
         };
-        let left = metaspace.left(rules);
+        let collected = if self.collects { self.garbage } else { 0 };
+        let left = metaspace.left(rules).saturating_add(collected);
         if need.saturating_add(under_way).saturating_add(self.unmeasured) <= left {
             return Room::Enough;
         }
         let is_known = self.changed.is_none() && now < measured.later(FRESH);
-        if is_known && need > left { Room::Lacking(Lack::new(need, metaspace, rules)) } else { Room::Unclear }
+        if is_known && need > left { Room::Lacking(Lack::new(need, left, metaspace.max)) } else { Room::Unclear }
     }
 
     pub(in crate::domain) fn is_complete(&self) -> bool {

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::domain::{Metaspace, MetaspaceRules, Needs, known::JvmKnowledge};
+use crate::domain::{
+    Metaspace, MetaspaceRules, ModuleId, Needs, Took,
+    known::{JvmKnowledge, Room},
+};
 
 /// Questions in this many seconds, each answered at once.
 fn questions(jvm: &mut JvmKnowledge, start: Instant, seconds: u64, complete: impl Fn(u32) -> bool) -> u32 {
@@ -108,4 +111,27 @@ fn a_question_after_an_install_that_stays_open_is_repeated_once_in_5_minutes() {
     jvm.install_ended(start + Duration::from_secs(4000));
     jvm.is_new(start + Duration::from_secs(4001));
     assert!(jvm.ask_at(&MetaspaceRules::default()).is_some(), "another JVM is asked anyway");
+}
+
+#[test]
+fn modules_that_went_count_as_room_of_a_jvm_that_collects_and_64_of_them_between_two_answers() {
+    let now = Instant::now();
+    let (rules, mut needs, mut jvm) = (MetaspaceRules::default(), Needs::default(), JvmKnowledge::new(now));
+    let module = |number: u64| ModuleId::new(format!("biz{number}"), "1");
+    (0..200).for_each(|number| needs.learn(Took { module: module(number), bytes: 1 }));
+    let says = |jvm: &mut JvmKnowledge, used: u64| {
+        jvm.measured(Some(Metaspace { used, max: 2000 }), &needs, now);
+    };
+    let fits = |jvm: &JvmKnowledge, need: u64| jvm.room(need, 0, false, &rules, now) == Room::Enough;
+    says(&mut jvm, 1000);
+    (0..100).for_each(|number| jvm.uninstalled(&module(number), now));
+    says(&mut jvm, 1000);
+    assert!(fits(&jvm, 900) && !fits(&jvm, 901), "nothing was seen to be given back");
+    says(&mut jvm, 900);
+    assert!(fits(&jvm, 1000) && !fits(&jvm, 1001), "and now all of it was");
+    (100..200).for_each(|number| jvm.uninstalled(&module(number), now));
+    says(&mut jvm, 900);
+    assert!(fits(&jvm, 1064) && !fits(&jvm, 1065));
+    says(&mut jvm, 899);
+    assert!(fits(&jvm, 1001) && !fits(&jvm, 1002), "it gave next to nothing back");
 }

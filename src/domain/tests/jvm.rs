@@ -42,8 +42,10 @@ pub(crate) struct Jvm {
     pub(super) silent_repeats: bool,
     /// A context path that something else has.
     pub(super) holds_context: Option<String>,
-    /// Its metaspace, where that is limited; it gives nothing back by itself.
+    /// Its metaspace, where that is limited.
     pub(super) metaspace: Option<Metaspace>,
+    /// At its limit it collects what modules left behind; then it uses this much without them.
+    pub(super) collects_to: Option<u64>,
     /// What it takes to load a module, by name.
     pub(super) takes: BTreeMap<String, u64>,
     /// Its health leaves that out.
@@ -73,6 +75,7 @@ impl Jvm {
             silent_repeats: false,
             holds_context: None,
             metaspace: None,
+            collects_to: None,
             takes: BTreeMap::new(),
             says_no_metaspace: false,
         }
@@ -125,6 +128,14 @@ impl Jvm {
         }
     }
 
+    /// Classes of modules that are gone go, if they do.
+    pub(super) fn collect(&mut self) {
+        let loaded: u64 = self.list.keys().filter_map(|id| self.takes.get(&id.name)).sum();
+        if let Some((without, metaspace)) = self.collects_to.zip(self.metaspace.as_mut()) {
+            metaspace.used = metaspace.used.min(without + loaded);
+        }
+    }
+
     fn switch(&mut self, to: &ModuleId) -> Answer {
         if self.stuck {
             return Answer::Failed("it will not switch".into());
@@ -160,6 +171,10 @@ impl Jvm {
             return Answer::Failed(format!("java.lang.IllegalStateException: Child name [{path}] is not unique"));
         }
         let takes = self.takes.get(&spec.id.name).copied().unwrap_or_default();
+        let room = self.metaspace.map_or(u64::MAX, |metaspace| metaspace.max - metaspace.used);
+        if takes > room {
+            self.collect();
+        }
         if let Some(metaspace) = &mut self.metaspace {
             metaspace.used += takes;
             assert!(metaspace.used <= metaspace.max, "OutOfMemoryError: Metaspace, by {}", spec.id);

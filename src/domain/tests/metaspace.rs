@@ -1,6 +1,7 @@
 //! Modules wait where their base's metaspace has no room for them. The base of these tests dies of one too many.
 
 mod anything;
+mod collected;
 
 use std::time::Duration;
 

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::scene::Scene;
-use crate::domain::ModuleState::Activated;
+use crate::{
+    domain::{BaseId, ModuleState::Activated},
+    tunnel::{Health, Message},
+};
 
 const LIST: &str = "modulet_oldest_list_seconds";
 const LEASE: &str = "modulet_oldest_lease_renewal_seconds";
@@ -76,4 +79,32 @@ fn a_pod_is_counted_for_what_it_waits_for_and_since_when_it_should_be_ready() {
     scene.pass(Duration::from_secs(5));
     let waits: f64 = ["Installing", "ModuleGone"].iter().map(|r| says(&mut scene, &of("oldest_wait_seconds", r))).sum();
     assert!((waits - 5.0).abs() < 0.001, "{waits}");
+}
+
+#[test]
+fn metaspace_is_told_of_the_fullest_base_and_of_each_where_that_is_asked_for() {
+    let used = "modulet_base_metaspace_used_bytes{base=\"base-1\"}";
+    let health = |mib: u64, limited: bool| {
+        let max_metaspace = limited.then_some(200 << 20);
+        let (java_version, used_metaspace) = (Some("17".to_owned()), Some(mib << 20));
+        let loaded_classes = Some(9000);
+        let health = Health { java_version, used_metaspace, max_metaspace, loaded_classes, ..Health::default() };
+        Message::Health(health)
+    };
+    for each in [false, true] {
+        let options = if each { &["--metrics-per-base"][..] } else { &[] };
+        let mut scene = Scene::with(&["base-1", "base-2"], options);
+        scene.say("base-1", health(196, true));
+        scene.say("base-2", health(50, true));
+        scene.settle();
+        assert_says(&mut scene, &[("modulet_bases_metaspace_low", 1)]);
+        assert!((says(&mut scene, "modulet_fullest_metaspace_ratio") - 0.98).abs() < 0.001);
+        assert_eq!(scene.state.metrics.render().contains(used), each);
+        if each {
+            assert_says(&mut scene, &[(used, 196 << 20), ("modulet_base_loaded_classes{base=\"base-2\"}", 9000)]);
+            scene.say("base-2", health(50, false)); // without a limit now
+            scene.state.forget_base(&BaseId::new("base-1"), scene.now);
+            assert!(!scene.state.metrics.render().contains("base=\"base-"));
+        }
+    }
 }

@@ -33,11 +33,12 @@ proptest! {
     /// The base of the test panics when it is out of metaspace.
     #[test]
     fn whatever_comes_and_goes_the_base_does_not_die_of_it(
-        mode in prop::sample::select(MODES.to_vec()), slow in any::<bool>(), used in 0..256_u64,
+        mode in prop::sample::select(MODES.to_vec()), slow in any::<bool>(), leaks in any::<bool>(), used in 0..256_u64,
         sizes in prop::array::uniform4(1..60_u64), steps in prop::collection::vec(step(), 1..25),
     ) {
         let mut w = limited(mode, used);
         w.slow = slow.then(|| Duration::from_secs(4));
+        w.jvm.collects_to = (!leaks).then_some(used * MIB);
         let names = ["biz1", "biz2", "biz3", "biz4"];
         for (name, size) in names.iter().zip(sizes) {
             w.jvm.takes.insert((*name).to_owned(), size * MIB);
@@ -52,12 +53,7 @@ proptest! {
                     let uid = w.pods.get(index).map(|pod| pod.uid.clone());
                     uid.iter().for_each(|uid| w.delete(uid));
                 }
-                Step::Collects => {
-                    let size = |id: &ModuleId| w.jvm.takes.get(&id.name).copied().unwrap_or_default();
-                    let loaded: u64 = w.jvm.list.keys().map(size).sum();
-                    let metaspace = w.jvm.metaspace.as_mut().unwrap();
-                    metaspace.used = metaspace.used.min(used * MIB + loaded);
-                }
+                Step::Collects => w.jvm.collect(),
                 Step::Passes(seconds) => w.run_for(Duration::from_secs(seconds)),
             }
         }
