@@ -88,7 +88,7 @@ fn metaspace_is_told_of_the_fullest_base_and_of_each_where_that_is_asked_for() {
         let max_metaspace = limited.then_some(200 << 20);
         let (java_version, used_metaspace) = (Some("17".to_owned()), Some(mib << 20));
         let loaded_classes = Some(9000);
-        let health = Health { java_version, used_metaspace, max_metaspace, loaded_classes, ..Health::default() };
+        let health = Health { max_metaspace, used_metaspace, loaded_classes, java_version, ..Health::default() };
         Message::Health(health)
     };
     for each in [false, true] {
