@@ -1,11 +1,14 @@
 //! How a release comes from one phase to the next: a new revision, the way back, requests, and waits between batches.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    time::Duration,
+};
 
 use super::{
     facts::{BaseFacts, PodIs},
     requests::{Request, Word},
-    turn::Turn,
+    turn::{ALL, Turn},
     words,
 };
 use crate::{
@@ -77,7 +80,7 @@ impl Turn<'_, '_> {
                 self.status.rejected_revision = None;
                 self.begins();
             } else {
-                self.status.phase = Some(Phase::Blocked);
+                self.closes();
             }
         }
         if let Some(request) = request {
@@ -99,6 +102,32 @@ impl Turn<'_, '_> {
                 break;
             }
         }
+    }
+
+    /// The revision was rejected, and is applied again, perhaps before the way back is over: it stays where it serves, and is
+    /// not tried again where it does not.
+    fn closes(&mut self) {
+        let serving = |base: &&BaseFacts<'_>| base.pod_of(&self.current).is_some_and(|pod| pod.is == PodIs::Ready);
+        let serving: BTreeSet<_> = self.facts.bases.iter().filter(serving).map(|base| base.base.as_str()).collect();
+        let is_new = self.status.phase != Some(Phase::Blocked);
+        let failed = |name: &str| {
+            let mut bases = self.facts.bases.iter().filter(|base| base.base.as_str() == name);
+            bases.any(|base| matches!(base.pod_of(&self.current).map(|pod| &pod.is), Some(PodIs::Failed(..))))
+        };
+        let closed = self.status.released.remove(&*self.current).map(|released| {
+            if released.iter().any(|name| name == ALL) {
+                return serving.iter().map(|name| (*name).to_owned()).collect();
+            }
+            // Later on a base that is not to be seen for a moment is no reason.
+            released
+                .into_iter()
+                .filter(|name| serving.contains(&**name) || !is_new && !failed(name))
+                .collect::<Vec<_>>()
+        });
+        if let Some(closed) = closed.filter(|closed| !closed.is_empty()) {
+            self.status.released.insert(self.current.to_string(), closed);
+        }
+        self.status.phase = Some(Phase::Blocked);
     }
 
     /// Another revision is released from now on.

@@ -66,6 +66,32 @@ fn a_failure_holds_what_is_left_and_the_way_back_is_open() {
 }
 
 #[test]
+fn what_failed_is_not_tried_again_where_git_insists_before_the_way_back_is_over() {
+    for events in 0..12 {
+        let mut cluster = installed(BASES, 0, confirmed(), 40 + events);
+        cluster.deployment.template = "2";
+        cluster.runs(60);
+        cluster.breaks("2");
+        cluster.says("confirm");
+        cluster.runs(60);
+        cluster.says("abort");
+        while cluster.status().step > 0 {
+            cluster.happens();
+        }
+        (0..10 * events).for_each(|_| cluster.happens());
+        cluster.deployment.template = "2";
+        cluster.runs(30);
+        assert_eq!(cluster.status().phase, Some(Phase::Blocked), "after {events}");
+        // It would come up now, but for that.
+        cluster.nodes.iter_mut().for_each(|node| node.jvm.broken.clear());
+        cluster.runs(400);
+        let (status, with) = (cluster.status(), cluster.with("2"));
+        assert!(with <= 1 && status.phase == Some(Phase::Blocked), "after {events}, {with}: {status:?}");
+        assert_eq!(cluster.fewest, BASES, "after {events}");
+    }
+}
+
+#[test]
 fn what_is_mended_goes_on_by_a_retry_and_what_is_not_by_a_skip() {
     for word in ["retry", "skip"] {
         let mut wanted = confirmed();
