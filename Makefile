@@ -43,8 +43,8 @@ definition: rust ## Make the chart's definition of ModuleRollout (CRD) from its 
 
 test: setup ## Run all tests, with a real control plane, a real broker and real bases
 	cargo test --workspace --locked --no-fail-fast
-	cargo test --locked --test e2e -- --test-threads=6 --skip alone::
-	cargo test --locked --test e2e -- --test-threads=2 alone::
+	cargo test --locked --test e2e -- --test-threads=12 --skip alone::
+	cargo test --locked --test e2e -- --test-threads=3 alone::
 
 chaos: setup ## Break all that can break at random for MINUTES=10, with SEED=…, and hold what is promised
 	MODULET_CHAOS_MINUTES=$(MINUTES) MODULET_CHAOS_SEED=$(SEED) \

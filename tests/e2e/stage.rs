@@ -26,6 +26,7 @@ use modulet_testkit::{
     wait::eventually,
 };
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::workloads::lock;
 
@@ -40,6 +41,33 @@ pub(crate) fn soon_for(count: usize) -> Duration {
 /// Control plane and name of every stage there was.
 static STAGES: Mutex<BTreeSet<(PathBuf, String)>> = Mutex::new(BTreeSet::new());
 
+/// Tests that have a stage at a time. Threads are more: one whose test waits for this, or for a JVM, keeps no other test waiting.
+static TURNS: Semaphore = Semaphore::const_new(7);
+/// The threads of tests that have theirs: a test's second stage needs none.
+static TAKEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// That it is a test's turn.
+struct Turn {
+    thread: String,
+    _permit: SemaphorePermit<'static>,
+}
+
+impl Turn {
+    async fn wait() -> Result<Option<Self>> {
+        let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        if !lock(&TAKEN).insert(thread.clone()) {
+            return Ok(None);
+        }
+        Ok(Some(Self { thread, _permit: TURNS.acquire().await? }))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        lock(&TAKEN).remove(&self.thread);
+    }
+}
+
 /// A namespace, an environment, a broker and a controller.
 pub(crate) struct Stage {
     pub(crate) cluster: &'static ControlPlane,
@@ -50,6 +78,7 @@ pub(crate) struct Stage {
     pub(crate) controller: Controller,
     /// Whether the test has said how it ends, as all do (`quiet.rs`).
     pub(crate) ended: AtomicBool,
+    _turn: Option<Turn>,
 }
 
 impl Drop for Stage {
@@ -94,6 +123,7 @@ impl Stage {
         // Two with one name have one environment, and the lead goes from one to the other's modulet.
         let taken = (cluster.kubeconfig().to_owned(), name.to_owned());
         ensure!(lock(&STAGES).insert(taken), "another test has a stage called {name}");
+        let turn = Turn::wait().await?;
         let client = cluster.client().await?;
         cluster.create_namespace(name).await?;
         let options = ControllerOptions::new(env!("CARGO_BIN_EXE_modulet"), cluster.kubeconfig(), broker.address())
@@ -107,7 +137,15 @@ impl Stage {
             Ok(())
         })
         .await?;
-        Ok(Self { cluster, client, name: name.to_owned(), broker, controller, ended: AtomicBool::new(false) })
+        Ok(Self {
+            cluster,
+            client,
+            name: name.to_owned(),
+            broker,
+            controller,
+            ended: AtomicBool::new(false),
+            _turn: turn,
+        })
     }
 
     /// Options of a base of this stage. Its name is the stage's too, so that only this stage's Pods select it.
