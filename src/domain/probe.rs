@@ -56,6 +56,13 @@ pub enum ProbeAction {
         /// Its port.
         port: u16,
     },
+    /// The health service of gRPC (`grpc.health.v1.Health/Check`), without TLS, at the base's address.
+    Grpc {
+        /// Its port.
+        port: u16,
+        /// Whose health; empty: the server's.
+        service: String,
+    },
 }
 
 /// One probe of a container.

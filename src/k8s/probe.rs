@@ -67,14 +67,20 @@ fn read(
     if !rules.on {
         return Err("probes are switched off by MODULET_PROBES");
     }
-    let action = match (&probe.http_get, &probe.tcp_socket) {
-        (Some(get), _) => http_get(get, container)?,
-        (None, Some(socket)) => {
+    let action = match (&probe.http_get, &probe.tcp_socket, &probe.grpc) {
+        (Some(get), ..) => http_get(get, container)?,
+        (None, Some(socket), _) => {
             ProbeAction::TcpSocket { host: named(socket.host.as_ref()), port: port(&socket.port, container)? }
         }
-        (None, None) if probe.exec.is_some() => return Err("exec: a module has no process to run it in"),
-        (None, None) if probe.grpc.is_some() => return Err("grpc: use httpGet or tcpSocket"),
-        (None, None) => return Err("it says not how"),
+        (None, None, Some(grpc)) => {
+            let service = grpc.service.clone().unwrap_or_default();
+            if service.len() > limits::URL_MAX {
+                return Err("grpc.service is too long");
+            }
+            ProbeAction::Grpc { port: port(&IntOrString::Int(grpc.port), container)?, service }
+        }
+        _ if probe.exec.is_some() => return Err("exec: a module has no process to run it in"),
+        _ => return Err("it says not how"),
     };
     if let ProbeAction::HttpGet { host: Some(host), .. } | ProbeAction::TcpSocket { host: Some(host), .. } = &action
         && !rules.allow(host, ip)
@@ -188,10 +194,20 @@ mod tests {
     }
 
     #[test]
+    fn the_health_of_a_grpc_service_is_asked_for() {
+        let action = |grpc: Value| readiness(json!({ "grpc": grpc }), &[]).unwrap().action;
+        let all = ProbeAction::Grpc { port: 9000, service: "shop.Cart".to_owned() };
+        assert_eq!(action(json!({ "port": 9000, "service": "shop.Cart" })), all);
+        let least = ProbeAction::Grpc { port: 9000, service: String::new() };
+        assert_eq!(action(json!({ "port": 9000 })), least);
+    }
+
+    #[test]
     fn what_is_not_done_says_why() {
         for (probe, words) in [
             (json!({ "exec": { "command": ["true"] } }), "exec"),
-            (json!({ "grpc": { "port": 1 } }), "grpc"),
+            (json!({ "grpc": { "port": 0 } }), "port"),
+            (json!({ "grpc": { "port": 1, "service": "x".repeat(3000) } }), "grpc.service"),
             (json!({}), "how"),
             (json!({ "tcpSocket": { "port": "other" } }), "port"),
             (json!({ "tcpSocket": { "port": 0 } }), "port"),

@@ -11,6 +11,8 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use tokio::{net::TcpStream, time::timeout};
+use tonic::{Code, transport::Endpoint};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use super::{
     anyone,
@@ -60,6 +62,7 @@ impl Asker {
                         Err(error) => Outcome::Failure(error.to_string()),
                     }
                 }
+                ProbeAction::Grpc { port, service } => grpc(&at(None, attempt, *port), service).await,
             }
         };
         let outcome = timeout(probe.timeout, asked).await;
@@ -101,6 +104,27 @@ impl Asker {
             Err(error) => return Err(format!("its answer ended: {error}")),
         }
         Ok((head.status, head.headers.get(header::LOCATION).cloned()))
+    }
+}
+
+/// As a kubelet does it: without TLS, and on a connection of its own.
+async fn grpc(at: &str, service: &str) -> Outcome {
+    let failed = |why: &str| Outcome::Failure(printable(why, SAYS_MAX).into_owned());
+    let channel = match Endpoint::from_shared(format!("http://{at}")) {
+        Ok(endpoint) => endpoint.connect().await,
+        Err(error) => Err(error),
+    };
+    let channel = match channel {
+        Ok(channel) => channel,
+        Err(error) => return failed(&cause(&error)),
+    };
+    let mut health = HealthClient::new(channel).max_decoding_message_size(BODY_MAX);
+    match health.check(HealthCheckRequest { service: service.to_owned() }).await.map(|answer| answer.get_ref().status())
+    {
+        Ok(ServingStatus::Serving) => Outcome::Success,
+        Ok(other) => failed(&format!("service unhealthy (responded with \"{}\")", other.as_str_name())),
+        Err(said) if said.code() == Code::Unimplemented => failed("there is no grpc.health.v1.Health at that port"),
+        Err(said) => failed(&format!("{}: {}", said.code(), said.message())),
     }
 }
 

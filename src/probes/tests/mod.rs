@@ -1,6 +1,7 @@
 //! Real questions to real servers, and the thread that asks them.
 
 mod book;
+mod grpc;
 
 use std::{
     collections::BTreeMap,
