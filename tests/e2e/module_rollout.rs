@@ -29,8 +29,12 @@ async fn a_release_in_batches_with_confirmation_and_modulet_killed_between_them(
     let status = release.until_phase(Phase::Waiting, 1).await?;
     assert_eq!((status.bases.done, status.bases.left, status.next.len()), (1, 9, 4), "{}", json!(status));
     release.rests_with("2", 1).await?;
-    let waiting = release.stage.kubectl(&["get", "pods", "--no-headers"]).await?;
-    assert_eq!(waiting.lines().filter(|line| line.contains("AwaitingBatch")).count(), 9, "{waiting}");
+    eventually("nine Pods that wait", SOON, async || {
+        let waiting = release.stage.kubectl(&["get", "pods", "--no-headers"]).await?;
+        ensure!(waiting.lines().filter(|line| line.contains("AwaitingBatch")).count() == 9, "{waiting}");
+        Ok(())
+    })
+    .await?;
 
     release.stage.controller.kill9().await?;
     release.stage.controller.restart().await?;
@@ -44,9 +48,13 @@ async fn a_release_in_batches_with_confirmation_and_modulet_killed_between_them(
     rolled_out(&release.stage, "deployment/biz1").await?;
     alone(&release.bases, "biz1", "2", SOON).await?;
     assert_eq!(gaps.found(), [] as [String; 0], "moments at which no version was active");
-    let events = release.stage.events("biz1").await?;
-    let of = |reason: &str| events.iter().filter(|event| *event == reason).count();
-    assert_eq!((of("BatchDone"), of("ReleaseCompleted")), (2, 1), "{events:?}");
+    eventually("Events of it, each once", SOON, async || {
+        let events = release.stage.events("biz1").await?;
+        let of = |reason: &str| events.iter().filter(|event| *event == reason).count();
+        ensure!((of("BatchDone"), of("ReleaseCompleted")) == (2, 1), "{events:?}");
+        Ok(())
+    })
+    .await?;
     release.stage.ends_quietly().await
 }
 
