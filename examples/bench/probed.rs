@@ -3,13 +3,14 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv4Addr, UdpSocket},
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use axum::{Router, extract::State, http::Uri};
+use modulet_testkit::ports::own_address;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::{
@@ -55,10 +56,7 @@ impl Drop for Answers {
 
 impl Answers {
     async fn start() -> Result<Self> {
-        // As bases have one that is not of loopback. Nothing is sent: the system says which address it would be sent from.
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        socket.connect((Ipv4Addr::new(203, 0, 113, 1), 9)).context("this machine has a loopback address only")?;
-        let address = socket.local_addr()?.ip();
+        let address = own_address()?;
         let listener = TcpListener::bind((address, 0)).await?;
         let port = listener.local_addr()?.port();
         let seen = Arc::<Mutex<Seen>>::default();

@@ -1,6 +1,10 @@
 //! What the kubelet API shows of itself.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    net::{AddrParseError, IpAddr},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
 use rustls::{
@@ -51,16 +55,20 @@ pub(super) enum Certificate {
     Made(Arc<SingleCertAndKey>),
     /// Of files, which are read again when they change.
     Files(Renewed<SingleCertAndKey>),
-    /// Signed by the cluster's signer; until then made at the start.
-    Asked(watch::Sender<Pair>),
+    /// Signed by the cluster's signer for this address; until then made at the start.
+    Asked(watch::Sender<Pair>, Place, IpAddr),
 }
 
 impl Certificate {
     pub(super) fn new(address: &str, source: &Source) -> Result<Self, CertificateError> {
-        let made = || make(address).map_err(|why| CertificateError::Made { address: address.to_owned(), why });
+        let failed = |why| CertificateError::Made { address: address.to_owned(), why };
+        let made = || make(address).map_err(failed);
         Ok(match source {
             Source::Made => Self::Made(Arc::new(made()?.into())),
-            Source::Asked(_) => Self::Asked(watch::Sender::new(made()?.into())),
+            Source::Asked(place) => {
+                let ip = address.parse().map_err(|error: AddrParseError| failed(error.to_string()))?;
+                Self::Asked(watch::Sender::new(made()?.into()), place.clone(), ip)
+            }
             Source::Files(certificate, key) => {
                 let (certificate, key) = (certificate.clone(), key.clone());
                 let both = vec![certificate.clone(), key.clone()];
@@ -75,7 +83,7 @@ impl Certificate {
         match self {
             Self::Made(made) => Arc::<SingleCertAndKey>::clone(made),
             Self::Files(files) => files.now(),
-            Self::Asked(pair) => Arc::<SingleCertAndKey>::clone(&pair.borrow().resolver),
+            Self::Asked(pair, ..) => Arc::<SingleCertAndKey>::clone(&pair.borrow().resolver),
         }
     }
 }

@@ -1,17 +1,21 @@
 //! The log of a module is its base's: all modules of a JVM write into one.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use axum::{body::Body, http::Response};
+use axum::{
+    body::Body,
+    http::{Request, Response},
+};
 use http_body_util::BodyExt;
 use kube::Client;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
 
-use super::{answer::Refused, base::OwnPod, entries::Entries};
+use super::{
+    answer::Refused,
+    base::OwnPod,
+    entries::Entries,
+    handing::{Handing, Place, in_its_words},
+};
 
 /// Logs that are read at a time.
 pub(super) const STREAMS: usize = 128;
@@ -19,8 +23,6 @@ pub(super) const STREAMS: usize = 128;
 const FIRST_WITHIN: Duration = Duration::from_secs(30);
 /// The same where somebody does: a log into which nothing is written says nothing, not even that it is there.
 const FOLLOWED_FOR: Duration = crate::api::STREAM_SILENCE;
-/// Bytes of an answer that is no log.
-const WORDS_MAX: usize = 16 * 1024;
 
 /// What `kubectl logs` can ask for, and what the API server hands on of it.
 const OPTIONS: [&str; 8] =
@@ -50,33 +52,11 @@ pub(super) fn options(query: &str) -> Result<String, Refused> {
 }
 
 /// Hands logs on, as many as there are places for.
-pub(super) struct Logs {
-    client: Client,
-    places: Arc<Semaphore>,
-    open: Gauge,
-}
-
-/// One that is handed on.
-struct Place {
-    _permit: OwnedSemaphorePermit,
-    open: Gauge,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.open.dec();
-    }
-}
+pub(super) struct Logs(Handing);
 
 impl Logs {
     pub(super) fn new(client: Client, open: Gauge) -> Self {
-        Self { client, places: Arc::new(Semaphore::new(STREAMS)), open }
-    }
-
-    fn place(&self) -> Option<Place> {
-        let permit = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        self.open.inc();
-        Some(Place { _permit: permit, open: self.open.clone() })
+        Self(Handing::new(client, STREAMS, open))
     }
 
     /// The log of a base's own Pod, or what there is of a module in it, where the Pod says how that is known. Nothing is
@@ -95,21 +75,15 @@ impl Logs {
             let why = crate::domain::printable(&why, 2000);
             Refused::NotPossible(format!("the log of its base, Pod {namespace}/{name}: {why}"))
         })?;
-        let place = self.place().ok_or_else(|| {
+        let place = self.0.place().ok_or_else(|| {
             Refused::TooMany(format!(
                 "modulet hands on {STREAMS} logs already; read the base's: kubectl -n {namespace} logs {name} -c {container}"
             ))
         })?;
         let what = "read the log of the base's own Pod";
-        let failed = |why: String| Refused::Cluster { what, why };
         let uri = format!("/api/v1/namespaces/{namespace}/pods/{name}/log?container={container}{options}");
-        let request = axum::http::Request::get(uri).body(kube::client::Body::empty());
-        let request = request.map_err(|error| failed(error.to_string()))?;
-        let follows = options.contains("&follow=true");
-        let within = if follows { FOLLOWED_FOR } else { FIRST_WITHIN };
-        let answer = timeout(within, self.client.send(request)).await;
-        let answer = answer.map_err(|_| failed(format!("no answer in {within:?}")))?;
-        let answer = answer.map_err(|error| failed(error.to_string()))?;
+        let within = if options.contains("&follow=true") { FOLLOWED_FOR } else { FIRST_WITHIN };
+        let answer = self.0.ask(what, within, Request::get(uri)).await?;
         if !answer.status().is_success() {
             return Err(in_its_words(pod, "the log of its base", what, answer).await);
         }
@@ -132,34 +106,6 @@ fn holding(body: kube::client::Body, place: Place) -> Body {
         let _held = &place;
         frame
     }))
-}
-
-/// What the API server says of `part` of the base's own Pod, for whoever asked for the module's.
-pub(super) async fn in_its_words(
-    pod: &OwnPod,
-    part: &str,
-    what: &'static str,
-    answer: Response<kube::client::Body>,
-) -> Refused {
-    let (parts, body) = answer.into_parts();
-    let words = timeout(FIRST_WITHIN, http_body_util::Limited::new(body, WORDS_MAX).collect()).await;
-    let words = words.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    refused(pod, part, what, parts.status.as_u16(), &words)
-}
-
-fn refused(pod: &OwnPod, part: &str, what: &'static str, status: u16, words: &[u8]) -> Refused {
-    #[derive(serde::Deserialize)]
-    struct Status {
-        message: String,
-    }
-    let said = serde_json::from_slice::<Status>(words).map(|status| status.message);
-    let said = said.unwrap_or_else(|_| format!("status {status}"));
-    let said = format!("{part}, Pod {}/{}: {}", pod.namespace, pod.name, crate::domain::printable(&said, 2000));
-    match status {
-        404 => Refused::NotFound(said),
-        400..=499 => Refused::NotPossible(said),
-        _ => Refused::Cluster { what, why: said },
-    }
 }
 
 #[cfg(test)]
@@ -205,16 +151,5 @@ mod tests {
         assert_eq!(gauge.get(), 127);
         let read = logs.of(&pod, "base", "biz1", "").await.unwrap().into_body().collect().await.unwrap().to_bytes();
         assert_eq!((&*read, gauge.get()), (&b"a line"[..], 127));
-    }
-
-    #[test]
-    fn what_the_api_server_says_comes_back_in_its_words() {
-        let pod = pod();
-        let refused = |status, words: &[u8]| refused(&pod, "the log of its base", "read it", status, words);
-        let said = refused(400, br#"{"kind":"Status","message":"previous terminated container not found"}"#);
-        let words = "the log of its base, Pod shop/base-1: previous terminated container not found";
-        assert_eq!(said, Refused::NotPossible(words.to_owned()));
-        assert!(matches!(refused(404, b""), Refused::NotFound(_)));
-        assert!(matches!(refused(503, b"<html>"), Refused::Cluster { .. }));
     }
 }

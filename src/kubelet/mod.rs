@@ -14,6 +14,7 @@ mod cache;
 mod certificate;
 mod entries;
 mod forwarded;
+mod handing;
 mod kept;
 mod logs;
 mod pods;
@@ -24,10 +25,7 @@ mod routes;
 mod server;
 mod service;
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use futures::future::{Either, pending};
 use tracing::error;
@@ -84,7 +82,6 @@ pub enum KubeletError {
 pub struct Listener {
     socket: std::net::TcpListener,
     certificate: Certificate,
-    asks: Option<(Place, IpAddr)>,
     base_namespaces: Vec<String>,
 }
 
@@ -109,16 +106,12 @@ pub struct Around {
 /// The port is in use, or a file is no good.
 pub fn listen(config: &KubeletConfig) -> Result<Listener, KubeletError> {
     let certificate = Certificate::new(&config.endpoint.address, &config.certificate)?;
-    let asks = match (&config.certificate, config.endpoint.address.parse()) {
-        (Source::Asked(place), Ok(address)) => Some((place.clone(), address)),
-        _ => None,
-    };
     let socket = std::net::TcpListener::bind(config.listen).and_then(|socket| {
         socket.set_nonblocking(true)?;
         Ok(socket)
     });
     let socket = socket.map_err(|source| KubeletError::Listen { address: config.listen, source })?;
-    Ok(Listener { socket, certificate, asks, base_namespaces: config.base_namespaces.clone() })
+    Ok(Listener { socket, certificate, base_namespaces: config.base_namespaces.clone() })
 }
 
 /// Serves it for ever, on a thread that ends with `tasks`.
@@ -141,12 +134,12 @@ async fn serve(listener: Listener, around: Around) {
         Ok(socket) => socket,
         Err(error) => return error!(%error, "the kubelet API cannot be served"),
     };
-    let asking = match (listener.asks, &listener.certificate) {
-        (Some((place, address)), Certificate::Asked(shown)) => {
-            let (client, shown) = (clients.requests.clone(), shown.clone());
+    let asking = match &listener.certificate {
+        Certificate::Asked(shown, place, address) => {
+            let (client, place, address, shown) = (clients.requests.clone(), place.clone(), *address, shown.clone());
             Either::Left(Asking { client, place, address, lead, events, shown }.run())
         }
-        _ => Either::Right(pending()),
+        Certificate::Made(_) | Certificate::Files(_) => Either::Right(pending()),
     };
     let (authorities, reads) = Authorities::new(clients.requests.clone());
     let kubelet = Kubelet::new(clients, topics, listener.base_namespaces, metrics);

@@ -3,7 +3,7 @@
 //! What is said over it (SPDY, as API servers speak it with kubelets) is for the kubelet of the base's own Pod, and goes through
 //! as it is.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     body::Body,
@@ -16,10 +16,14 @@ use axum::{
 use hyper_util::rt::TokioIo;
 use kube::Client;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::{io::copy_bidirectional, sync::Semaphore, time::timeout, try_join};
+use tokio::{io::copy_bidirectional, time::timeout, try_join};
 use tracing::debug;
 
-use super::{answer::Refused, base::OwnPod, logs};
+use super::{
+    answer::Refused,
+    base::OwnPod,
+    handing::{self, Handing},
+};
 
 /// Port-forwards at a time. Each may have many connections in it.
 pub(super) const FORWARDS: usize = 64;
@@ -30,26 +34,13 @@ const VERSION: HeaderName = HeaderName::from_static("x-stream-protocol-version")
 /// Until the other side agrees.
 const AGREED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Hands port-forwards on, as many as there are places for.
-pub(super) struct Forwards {
-    /// Lets a connection over which nothing comes from the cluster for hours go.
-    client: Client,
-    places: Arc<Semaphore>,
-    open: Gauge,
-}
-
-/// Counts one for as long as it lasts.
-struct Open(Gauge);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
+/// Hands port-forwards on, as many as there are places for. One over which nothing comes from the cluster for hours ends:
+/// that is how its client is made.
+pub(super) struct Forwards(Handing);
 
 impl Forwards {
     pub(super) fn new(client: Client, open: Gauge) -> Self {
-        Self { client, places: Arc::new(Semaphore::new(FORWARDS)), open }
+        Self(Handing::new(client, FORWARDS, open))
     }
 
     /// Has the base's own Pod agree, and lets through what is said from then on.
@@ -61,25 +52,21 @@ impl Forwards {
                 "ports are forwarded over {PROTOCOL}, as kubectl port-forward asks for"
             )));
         }
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+        let place = self.0.place().ok_or_else(|| {
             Refused::TooMany(format!(
                 "modulet hands on {FORWARDS} port-forwards already; to the base: kubectl -n {namespace} port-forward pod/{name} LOCAL:PORT"
             ))
         })?;
         let what = "forward a port of the base's own Pod";
-        let failed = |why: String| Refused::Cluster { what, why };
-        let mut same = axum::http::Request::post(format!("/api/v1/namespaces/{namespace}/pods/{name}/portforward"))
+        let mut same = http::Request::post(format!("/api/v1/namespaces/{namespace}/pods/{name}/portforward"))
             .header(CONNECTION, "Upgrade")
             .header(UPGRADE, PROTOCOL);
         for version in request.headers().get_all(VERSION) {
             same = same.header(VERSION, version);
         }
-        let same = same.body(kube::client::Body::empty()).map_err(|error| failed(error.to_string()))?;
-        let answer = timeout(AGREED_WITHIN, self.client.send(same)).await;
-        let answer = answer.map_err(|_| failed(format!("no answer in {AGREED_WITHIN:?}")))?;
-        let answer = answer.map_err(|error| failed(error.to_string()))?;
+        let answer = self.0.ask(what, AGREED_WITHIN, same).await?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(logs::in_its_words(pod, "a port of its base", what, answer).await);
+            return Err(handing::in_its_words(pod, "a port of its base", what, answer).await);
         }
         let mut agreed = Response::new(Body::empty());
         *agreed.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -89,10 +76,8 @@ impl Forwards {
             agreed.headers_mut().append(VERSION, version.clone());
         }
         let (here, there) = (hyper::upgrade::on(&mut request), hyper::upgrade::on(answer));
-        self.open.inc();
-        let held = (place, Open(self.open.clone()));
         tokio::spawn(async move {
-            let _held = held;
+            let _held = place;
             let ended = match timeout(AGREED_WITHIN, async { try_join!(here, there) }).await {
                 Ok(Ok((here, there))) => {
                     copy_bidirectional(&mut TokioIo::new(here), &mut TokioIo::new(there)).await.map(drop)
@@ -123,21 +108,23 @@ mod tests {
             let answer = Response::builder().status(403).body(Body::from(r#"{"message":"modulet may not"}"#)).unwrap();
             Ok::<_, std::convert::Infallible>(answer)
         });
-        let forwards = Forwards::new(Client::new(forbids, "default"), Gauge::default());
+        let open = Gauge::default();
+        let forwards = Forwards::new(Client::new(forbids, "default"), open.clone());
         let pod = OwnPod {
             namespace: "shop".to_owned(),
             name: "base-1".to_owned(),
             container: Err("several".to_owned()),
             entries: None,
         };
-        let all = forwards.places.clone().acquire_many_owned(64).await.unwrap();
+        let all = || (0..64).map(|_| forwards.0.place()).collect::<Option<Vec<_>>>();
+        let taken = all().unwrap();
         let refused = forwards.to(&pod, request("SPDY/3.1")).await.unwrap_err();
         assert_eq!(refused.status(), 429);
         assert!(refused.to_string().contains("kubectl -n shop port-forward pod/base-1 LOCAL:PORT"), "{refused}");
-        drop(all);
+        drop(taken);
         let said = "a port of its base, Pod shop/base-1: modulet may not".to_owned();
         assert_eq!(forwards.to(&pod, request("spdy/3.1")).await.unwrap_err(), Refused::NotPossible(said));
         assert_eq!(forwards.to(&pod, request("websocket")).await.unwrap_err().status(), 400);
-        assert_eq!((forwards.places.available_permits(), forwards.open.get()), (64, 0));
+        assert_eq!((open.get(), all().is_some()), (0, true));
     }
 }

@@ -66,6 +66,7 @@ mod services_probed;
 mod stage;
 mod starting;
 mod strategies;
+mod turns;
 mod watching;
 mod watching_reports;
 mod web_modules;

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, UdpSocket},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,6 +16,7 @@ use modulet_testkit::{
     base::{Activation, BaseOptions, SimulatedBase},
     control_plane::ControlPlane,
     helm::chart,
+    ports::own_address,
     tools::Tool,
     wait::eventually,
 };
@@ -57,10 +58,7 @@ impl Drop for Server {
 
 impl Server {
     async fn start() -> Result<Self> {
-        // Nothing is sent: the system says which address it would be sent from.
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        socket.connect((Ipv4Addr::new(203, 0, 113, 1), 9)).context("this machine has a loopback address only")?;
-        let address = socket.local_addr()?.ip();
+        let address = own_address()?;
         let listener = TcpListener::bind((address, 0)).await?;
         let (port, pages) = (listener.local_addr()?.port(), Arc::<Mutex<Pages>>::default());
         let kept = Arc::clone(&pages);

@@ -42,11 +42,8 @@ async fn start(stage: &Stage, number: u32, adapt: impl FnOnce(&mut JavaBaseOptio
 /// The example's Deployment for one base alone.
 async fn release(stage: &Stage, file: &str, module: &str, number: u32, base: &JavaBase, version: &str) -> Result<()> {
     let deployment = format!("{module}-{number}");
-    let old = |text: &str| text.replace("MODULE", module);
-    let (kind, label) = (
-        old("kind: Deployment\nmetadata:\n  name: MODULE"),
-        old("    matchLabels:\n      module.koupleless.io/name: MODULE"),
-    );
+    let kind = format!("kind: Deployment\nmetadata:\n  name: {module}");
+    let label = format!("    matchLabels:\n      module.koupleless.io/name: {module}");
     let renamed = format!("kind: Deployment\nmetadata:\n  name: {deployment}");
     let selected = format!("    matchLabels:\n      app: {deployment}");
     let labels = "      labels:\n        module-controller";

@@ -26,9 +26,8 @@ use modulet_testkit::{
     wait::eventually,
 };
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::workloads::lock;
+use crate::{turns::Turn, workloads::lock};
 
 /// Long enough for a busy machine; what is promised to be quick is measured elsewhere.
 pub(crate) const SOON: Duration = Duration::from_secs(40);
@@ -40,33 +39,6 @@ pub(crate) fn soon_for(count: usize) -> Duration {
 
 /// Control plane and name of every stage there was.
 static STAGES: Mutex<BTreeSet<(PathBuf, String)>> = Mutex::new(BTreeSet::new());
-
-/// Tests that have a stage at a time. Threads are more: one whose test waits for this, or for a JVM, keeps no other test waiting.
-static TURNS: Semaphore = Semaphore::const_new(7);
-/// The threads of tests that have theirs: a test's second stage needs none.
-static TAKEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-
-/// That it is a test's turn.
-struct Turn {
-    thread: String,
-    _permit: SemaphorePermit<'static>,
-}
-
-impl Turn {
-    async fn wait() -> Result<Option<Self>> {
-        let thread = std::thread::current().name().unwrap_or_default().to_owned();
-        if !lock(&TAKEN).insert(thread.clone()) {
-            return Ok(None);
-        }
-        Ok(Some(Self { thread, _permit: TURNS.acquire().await? }))
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        lock(&TAKEN).remove(&self.thread);
-    }
-}
 
 /// A namespace, an environment, a broker and a controller.
 pub(crate) struct Stage {

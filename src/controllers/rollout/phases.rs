@@ -1,9 +1,6 @@
 //! How a release comes from one phase to the next: a new revision, the way back, requests, and waits between batches.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
 use super::{
     facts::{BaseFacts, PodIs},
@@ -107,27 +104,26 @@ impl Turn<'_, '_> {
     /// The revision was rejected, and is applied again, perhaps before the way back is over: it stays where it serves, and is
     /// not tried again where it does not.
     fn closes(&mut self) {
-        let serving = |base: &&BaseFacts<'_>| base.pod_of(&self.current).is_some_and(|pod| pod.is == PodIs::Ready);
-        let serving: BTreeSet<_> = self.facts.bases.iter().filter(serving).map(|base| base.base.as_str()).collect();
-        let is_new = self.status.phase != Some(Phase::Blocked);
-        let failed = |name: &str| {
-            let mut bases = self.facts.bases.iter().filter(|base| base.base.as_str() == name);
-            bases.any(|base| matches!(base.pod_of(&self.current).map(|pod| &pod.is), Some(PodIs::Failed(..))))
+        let was_blocked = self.status.phase.replace(Phase::Blocked) == Some(Phase::Blocked);
+        let pod_is = |name: &str| {
+            let base = self.facts.bases.iter().find(|base| base.base.as_str() == name)?;
+            base.pod_of(&self.current).map(|pod| &pod.is)
         };
-        let closed = self.status.released.remove(&*self.current).map(|released| {
-            if released.iter().any(|name| name == ALL) {
-                return serving.iter().map(|name| (*name).to_owned()).collect();
-            }
-            // Later on a base that is not to be seen for a moment is no reason.
-            released
-                .into_iter()
-                .filter(|name| serving.contains(&**name) || !is_new && !failed(name))
-                .collect::<Vec<_>>()
-        });
-        if let Some(closed) = closed.filter(|closed| !closed.is_empty()) {
-            self.status.released.insert(self.current.to_string(), closed);
+        let mut names = self.status.released.remove(&*self.current).unwrap_or_default();
+        let is_all = names.iter().any(|name| name == ALL);
+        if is_all {
+            names = self.facts.bases.iter().map(|base| base.base.to_string()).collect();
+            names.sort();
         }
-        self.status.phase = Some(Phase::Blocked);
+        names.retain(|name| match pod_is(name) {
+            Some(PodIs::Ready) => true,
+            Some(PodIs::Failed(..)) => false,
+            // Later on a base that is not to be seen for a moment is no reason.
+            _ => was_blocked && !is_all,
+        });
+        if !names.is_empty() {
+            self.status.released.insert(self.current.to_string(), names);
+        }
     }
 
     /// Another revision is released from now on.

@@ -1,8 +1,8 @@
-//! Free TCP ports on the loopback interface.
+//! Free TCP ports on the loopback interface, and this machine's other address.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::ops::Range;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -14,6 +14,17 @@ const RANGE: Range<u16> = 15_000..30_000;
 
 /// Ports handed out by this process, lest two callers get the same one before either listens on it.
 static TAKEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+
+/// An address of this machine that is not of loopback: such a one is not believed of a base.
+///
+/// # Errors
+/// It has none.
+pub fn own_address() -> Result<IpAddr> {
+    // Nothing is sent: the system says which address it would be sent from.
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.connect((Ipv4Addr::new(203, 0, 113, 1), 9)).context("this machine has a loopback address only")?;
+    Ok(socket.local_addr()?.ip())
+}
 
 /// A port on 127.0.0.1 nobody listens on, never the same twice within this process.
 pub fn free_port() -> Result<u16> {
