@@ -56,6 +56,11 @@ impl Schedule {
         }
     }
 
+    /// Whether it has a wake-up.
+    pub fn has(&self, task: &Task) -> bool {
+        self.by_task.contains_key(task)
+    }
+
     /// The earliest wake-up.
     pub fn next(&self) -> Option<Instant> {
         self.order.first().map(|(at, _)| *at)

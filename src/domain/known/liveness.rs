@@ -137,6 +137,13 @@ impl Liveness {
         self.stopped
     }
 
+    /// It was heard, nothing that it was asked is open, and the link to it is there: another message changes nothing but
+    /// when it is to be asked.
+    pub fn is_at_rest(&self) -> bool {
+        let open = self.asked.is_some() || self.lost_since.is_some() || self.stopped || self.deaf_since.is_some();
+        self.heard.is_some() && !open
+    }
+
     /// Whether the base is away, whether asked in vain or by its own word.
     pub fn is_lost(&self) -> bool {
         self.lost_since.is_some()

@@ -8,6 +8,7 @@ use crate::{
     domain::{Answer, BaseId, BaseInfo, Command, Metaspace, Reply},
     engine::state::State,
     k8s::names,
+    planning::Task,
     tunnel::{self, Heartbeat, Message, Via},
 };
 
@@ -62,6 +63,7 @@ impl State {
         self.heard_somebody(now);
         let (connected, begun) = (self.connected, self.begun);
         let Some(state) = self.base_mut(id, now) else { return };
+        let was_at_rest = state.via == via && state.base.liveness.is_at_rest();
         state.is_heard_via(via, connected, now);
         state.base.liveness.heard(now);
         match message {
@@ -86,6 +88,13 @@ impl State {
                         }
                     }
                     self.view_pods_of(id);
+                } else if was_at_rest
+                    && !(going_away || out_of_turn || state.registration.unreported.is_some())
+                    && self.schedule.has(&Task::Base(id.clone()))
+                {
+                    // Most of what a fleet at rest says, and it only puts off when the base is to be asked. The look
+                    // that is planned comes before that: `heartbeats_that_say_nothing_new_are_not_decided_on`.
+                    return;
                 }
             }
             Message::Modules(modules) => {

@@ -115,3 +115,38 @@ fn that_a_base_answers_is_said_of_its_node_once_it_has_said_who_it_is() {
     assert_eq!(said(&mut scene), ["BaseReady"]);
     assert_eq!(said(&mut scene), Vec::<&str>::new(), "once");
 }
+
+#[test]
+fn heartbeats_that_say_nothing_new_are_not_decided_on() {
+    let mut scene = Scene::of(&["base-1"]);
+    scene.serving("p1", "base-1", "biz1:1", None);
+    let mut decided = 0;
+    pass_seconds(&mut scene, 60, |scene| {
+        let asked = !scene.state.bases[&BaseId::new("base-1")].base.liveness.is_at_rest();
+        scene.beats("base-1");
+        assert_eq!(!scene.state.dirty.is_empty(), asked, "an answer to a question is something new");
+        decided += scene.state.dirty.len();
+    });
+    assert!(decided < 5, "{decided} of 60");
+    // One that says something new is, and so is one that ends a silence, goes away or comes back.
+    scene.beats_from("base-1", "192.0.2.7", false);
+    assert_eq!(scene.state.dirty.len(), 1, "another address");
+    scene.settle();
+    scene.beats_at("base-1", Err(crate::tunnel::AddressError::NotAnAddress("nowhere".to_owned())));
+    assert_eq!(scene.state.dirty.len(), 1, "what is no address");
+    scene.settle();
+    scene.says_goodbye("base-1");
+    assert_eq!(scene.state.dirty.len(), 1, "it goes away");
+    scene.settle();
+    scene.beats_from("base-1", "192.0.2.7", false);
+    assert_eq!(scene.state.dirty.len(), 1, "it is back");
+    scene.settle();
+    // It is asked in time after the last of them, and given up in time.
+    scene.sent.clear();
+    pass_seconds(&mut scene, 40, |_| ());
+    assert_eq!(reachability(&scene, "base-1"), Reachability::Unreachable);
+    scene.beats_from("base-1", "192.0.2.7", false);
+    assert_eq!(scene.state.dirty.len(), 1, "its silence ends");
+    scene.settle();
+    assert_eq!(reachability(&scene, "base-1"), Reachability::Online);
+}
