@@ -15,7 +15,9 @@ WORKDIR /source
 COPY . .
 # The commit, for the metric modulet_build_info: --build-arg MODULET_REVISION=$(git rev-parse HEAD)
 ARG MODULET_REVISION
-RUN cargo build --release --locked --bin modulet
+# Kernels for ARM have pages of 4, 16 or 64 KiB: the allocator is told the largest.
+RUN if [ "$(uname -m)" = aarch64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi; \
+    cargo build --release --locked --bin modulet
 RUN image/root-filesystem target/release/modulet /root-filesystem
 
 FROM scratch

@@ -10,6 +10,12 @@ use modulet::{
     telemetry,
 };
 
+/// Gives what is free back to the system within seconds, by a thread of its own. With the C library's, a fleet that has had
+/// modules keeps twice what it needs for ever.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let args = Args::from_command_line();
     let subcommand = args.subcommand();
