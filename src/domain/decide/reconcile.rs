@@ -108,7 +108,7 @@ fn order(cx: &Context<'_>, ledger: &mut Ledger, plan: &mut Plan) {
     for command in commands {
         let mut unrecorded = Vec::new();
         for ModuleSpec { id, origin, .. } in command.installs() {
-            if ledger.install_from(id, *origin) || !cx.base.is_recorded(id) {
+            if ledger.install_from(id, *origin) || !cx.base.recorded.contains(id) {
                 unrecorded.push(id.clone());
             }
         }

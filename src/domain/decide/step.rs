@@ -14,14 +14,15 @@ impl Base {
         self.liveness.tick(&settings, busy, link, now);
         if self.liveness.is_lost() {
             self.conversation.away();
-            self.jvm.is_new(now);
+            self.jvm.is_new();
         }
         self.observe_pods(pods, now);
         let mut plan = reconcile(self, pods, contexts, needs, now);
         if let Some(ledger) = &plan.ledger {
             self.ledger = ledger.clone();
         }
-        self.no_longer_recorded(&plan.unrecorded);
+        // What is on record of these may be another origin.
+        self.recorded.retain(|id| !plan.unrecorded.contains(id));
         for (name, replacement) in &plan.replacements {
             let before = self.replacements.get(name).is_some_and(Replacement::empties);
             if replacement.empties() && !before {

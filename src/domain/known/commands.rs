@@ -67,9 +67,8 @@ impl Base {
         let since = now.checked_sub(run_time).unwrap_or(now);
         let before = self.runs_since.replace(since);
         if before.is_some_and(|before| since > before.later(CLOCKS_DIFFER)) {
-            self.jvm.is_new(now);
-            self.conversation.commands_uncertain();
-            self.conversation.ask_now();
+            self.jvm.is_new();
+            self.command_uncertain();
         }
     }
 
@@ -81,7 +80,7 @@ impl Base {
         let stayed = before.into_iter().filter(|id| !went(id)).collect();
         if self.lost_all(stayed) {
             // A JVM that restarted without a word: what was sent to the one before is void.
-            self.jvm.is_new(now);
+            self.jvm.is_new();
             self.conversation.commands_uncertain();
             // It began before its list came: what it says of that later tells of no other restart, which would have what
             // was ordered since ordered again.
