@@ -21,10 +21,7 @@ pub(super) fn claim(cx: &Context<'_>, name: &str, ledger: &mut Ledger, plan: &mu
             return true;
         }
         let ends = cx.base.without_pod_since(name, claim).unwrap_or(cx.now).later(settles);
-        if ends > cx.now {
-            plan.wake_at(ends);
-        }
-        ends > cx.now
+        plan.waits_until(ends, cx.now)
     });
 
     ledger.drop_what_newer_revisions_say(name, |claim| has_a_pod(claim, name, cx.pods_of(name)));

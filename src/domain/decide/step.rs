@@ -1,6 +1,6 @@
 //! One step of a base: take note, decide, take the commands as sent.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use super::{plan::Plan, reconcile};
 use crate::domain::{Base, Link, Needs, Pod, WebContexts, known::Replacement};
@@ -44,23 +44,8 @@ impl Base {
         let due = |at: &Instant| *at > now || plan.waits_for_room;
         let next = list_at.filter(|at| *at > now).into_iter().chain(health_at.filter(due)).min();
         next.into_iter().for_each(|at| plan.wake_at(at.max(now)));
-        self.remember_runs(&plan, pods);
-        self.probes(&mut plan, pods, now);
+        self.note_active(&mut plan, pods, now);
         self.give_back_room();
         plan
-    }
-
-    /// What is active now has run, whatever comes.
-    fn remember_runs(&mut self, plan: &Plan, pods: &[&Pod]) {
-        let by_uid: HashMap<_, _> = pods.iter().map(|p| (&p.uid, *p)).collect();
-        for outcome in &plan.pods {
-            let containers = by_uid.get(&outcome.uid).map_or(&[][..], |p| p.containers());
-            for (container, _) in containers.iter().zip(&outcome.containers).filter(|(_, said)| said.active()) {
-                let memory = self.pods.entry(outcome.uid.clone()).or_default();
-                if let Some(c) = memory.containers.get_mut(&container.name) {
-                    c.has_run = true;
-                }
-            }
-        }
     }
 }

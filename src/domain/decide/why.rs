@@ -14,7 +14,7 @@ use crate::domain::{
 
 /// Why the wanted version does not serve, for its Pod's status.
 pub(super) fn why_not_active(module: &Module<'_, '_>, pod: &Pod, spec: &ModuleSpec) -> (Reason, String) {
-    let base = module.base();
+    let base = module.cx.base;
     if let Some(said) = replace::why(module, pod) {
         return said;
     }
@@ -34,7 +34,7 @@ pub(super) fn why_not_active(module: &Module<'_, '_>, pod: &Pod, spec: &ModuleSp
         return (Reason::WebContextInUse, in_use(&spec.id, Some(holder.id), &holder.path));
     }
     if let Some(failure) = failure {
-        let waits = (failure.retry_at <= module.now()).then(|| why_no_room(module, want)).flatten();
+        let waits = (failure.retry_at <= module.cx.now).then(|| why_no_room(module, want)).flatten();
         return waits.unwrap_or_else(|| (failure.reason, failure.message.clone()));
     }
     if module.state(&spec.id.version) == Some(ModuleState::Deactivated)
@@ -67,7 +67,7 @@ pub(super) fn why_not_active(module: &Module<'_, '_>, pod: &Pod, spec: &ModuleSp
         return (Reason::BaseBusy, message);
     }
     let has_run = pod.containers().iter().any(|c| c.name == spec.id.name && c.history.has_run);
-    let lasted = base.installing_since.get(&spec.id).map(|since| module.now().saturating_duration_since(*since));
+    let lasted = base.installing_since.get(&spec.id).map(|since| module.cx.now.saturating_duration_since(*since));
     let so_far = lasted.and_then(so_far).map_or_else(String::new, |words| format!(", {words}"));
     if has_run && module.state(&spec.id.version).is_none() {
         return (Reason::ModuleGone, format!("the base no longer lists {}; installing it again{so_far}", spec.id));
@@ -105,11 +105,11 @@ fn why_in_use(module: &Module<'_, '_>, want: Want<'_>) -> (Reason, String) {
 
 /// All places are taken by commands that last.
 fn why_no_place(module: &Module<'_, '_>, spec: &ModuleSpec) -> Option<String> {
-    let base = module.base();
-    if base.free_places(module.now()) > 0 || base.conversation.operation(&spec.id.name).is_some() {
+    let base = module.cx.base;
+    if base.free_places(module.cx.now) > 0 || base.conversation.operation(&spec.id.name).is_some() {
         return None;
     }
-    let lasting = base.conversation.lasting(module.now());
+    let lasting = base.conversation.lasting(module.cx.now);
     let lasts = so_far(lasting.iter().map(|(_, lasted)| *lasted).min()?)?;
     let names: Vec<_> = lasting.iter().map(|(id, _)| id.to_string()).collect();
     Some(format!("waits: the base is busy with {} {lasts}", names.join(", ")))
