@@ -81,7 +81,7 @@ impl ModuleSpec {
 }
 
 /// A module's state in the base's own list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum ModuleState {
     /// Being started.
     Resolved,
@@ -93,19 +93,6 @@ pub enum ModuleState {
     Broken,
     /// A state that this version of the controller does not know: present, not serving.
     Unknown,
-}
-
-impl ModuleState {
-    /// Its name, for people.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Resolved => "Resolved",
-            Self::Activated => "Activated",
-            Self::Deactivated => "Deactivated",
-            Self::Broken => "Broken",
-            Self::Unknown => "Unknown",
-        }
-    }
 }
 
 /// One entry of a base's list.

@@ -25,7 +25,7 @@ pub(super) struct Holder<'c> {
 pub(super) fn lessons(cx: &Context<'_>, ledger: &Ledger) -> Vec<Lesson> {
     let mut lessons = Vec::new();
     let failures = cx.base.failures.installs();
-    let refused = failures.filter_map(|(_, f)| Some((f.spec.as_ref()?, f.context.as_deref()?, Some(f.at))));
+    let refused = failures.filter_map(|f| Some((f.spec.as_ref()?, f.context.as_deref()?, Some(f.at))));
     let asked = cx.by_name.iter().flat_map(|(name, pods)| pods.iter().map(move |pod| (*name, *pod)));
     let shown = asked.filter_map(|(name, pod)| {
         let container = pod.containers().iter().find(|c| c.module().is_some_and(|m| m.id.name == *name))?;

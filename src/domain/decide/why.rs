@@ -7,9 +7,7 @@ use super::{
     replace, room, web,
 };
 use crate::domain::{
-    Claim, Command, ModuleId, ModuleSpec, ModuleState, Pod, Reason, Strategy,
-    known::{Order, in_use},
-    times::so_far,
+    Claim, Command, ModuleId, ModuleSpec, ModuleState, Pod, Reason, Strategy, known::in_use, times::so_far,
 };
 
 /// Why the wanted version does not serve, for its Pod's status.
@@ -52,10 +50,8 @@ pub(super) fn why_not_active(module: &Module<'_, '_>, pod: &Pod, spec: &ModuleSp
     if let Some(said) = why_no_room(module, want) {
         return said;
     }
-    let switching = base.conversation.operation(&spec.id.name).is_some_and(|o| {
-        o.order.id() == &spec.id
-            && matches!(o.order, Order::Switch(_) | Order::Install(_, Strategy::UninstallThenInstall))
-    });
+    let operation = base.conversation.operation(&spec.id.name);
+    let switching = operation.is_some_and(|o| *o.order.id() == spec.id && o.order.is_switch());
     if switching || base.conversation.has_started(&spec.id) {
         let message = format!("{} has started and takes over from the version before", spec.id);
         return (Reason::Switching, message);
@@ -66,10 +62,9 @@ pub(super) fn why_not_active(module: &Module<'_, '_>, pod: &Pod, spec: &ModuleSp
     if let Some(message) = why_no_place(module, spec) {
         return (Reason::BaseBusy, message);
     }
-    let has_run = pod.containers().iter().any(|c| c.name == spec.id.name && c.history.has_run);
     let lasted = base.installing_since.get(&spec.id).map(|since| module.cx.now.saturating_duration_since(*since));
     let so_far = lasted.and_then(so_far).map_or_else(String::new, |words| format!(", {words}"));
-    if has_run && module.state(&spec.id.version).is_none() {
+    if want.has_run() && module.state(&spec.id.version).is_none() {
         return (Reason::ModuleGone, format!("the base no longer lists {}; installing it again{so_far}", spec.id));
     }
     (Reason::Installing, format!("installing {} from {}{so_far}", spec.id, spec.shown_url()))

@@ -105,12 +105,10 @@ impl Base {
     /// late. Its record goes when it has not come for a long time.
     fn forget_absent(&mut self, now: Instant) {
         let Some(list) = self.conversation.list() else { return };
-        let mut absent = BTreeMap::new();
+        self.absent.retain(|id, _| self.ledger.installed(id) && !list.contains_key(id));
         for id in self.ledger.all_installed().filter(|id| !list.contains_key(id)) {
-            let since = self.absent.get(&id).copied().unwrap_or(now);
-            absent.insert(id, since);
+            self.absent.entry(id).or_insert(now);
         }
-        self.absent = absent;
         for (id, since) in &self.absent {
             if self.conversation.operation(&id.name).is_none() && now >= since.later(FORGET_AFTER) {
                 self.ledger.forget_install(id);

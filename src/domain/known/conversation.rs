@@ -9,9 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::operation::{Answer, CommandView, Ended, Operation, Order, QUERY_TIMEOUT, Reply};
 use super::{
-    jar::{Jar, note_jar},
+    operation::{Answer, CommandView, Ended, Jar, Operation, Order, QUERY_TIMEOUT, Reply},
     question::Question,
 };
 use crate::domain::{
@@ -122,27 +121,30 @@ impl Conversation {
 
     /// Commands that occupy a worker of the base. A baseline is one command.
     pub(in crate::domain) fn in_flight(&self) -> usize {
-        let open = || self.operations.values().filter(|o| o.answer.is_none());
-        let single = open().filter(|o| !matches!(o.order, Order::Baseline(_))).count();
-        single.saturating_add(usize::from(open().count() > single))
+        let single = self.open().filter(|o| !o.is_baseline()).count();
+        single.saturating_add(usize::from(self.open().count() > single))
+    }
+
+    /// Commands that the base has not answered.
+    fn open(&self) -> impl Iterator<Item = &Operation> {
+        self.operations.values().filter(|o| o.answer.is_none())
     }
 
     pub(in crate::domain) fn loading(&self, now: Instant) -> impl Iterator<Item = &ModuleId> {
-        let open = self.operations.values().filter(move |o| o.answer.is_none() && now < o.sent.later(HANGS_AFTER));
+        let open = self.open().filter(move |o| now < o.sent.later(HANGS_AFTER));
         open.filter(|o| matches!(o.order, Order::Install(..) | Order::Baseline(_))).map(|o| o.order.id())
     }
 
     /// How many of them have lasted for so long that they keep no others waiting any more.
     pub(in crate::domain) fn hanging(&self, now: Instant) -> usize {
-        let hangs = |o: &&Operation| !matches!(o.order, Order::Baseline(_)) && now >= o.sent.later(HANGS_AFTER);
-        self.operations.values().filter(|o| o.answer.is_none()).filter(hangs).count().min(HANGING)
+        let hangs = |o: &&Operation| !o.is_baseline() && now >= o.sent.later(HANGS_AFTER);
+        self.open().filter(hangs).count().min(HANGING)
     }
 
     /// What the base is at work on for longer than is usual, and since when.
     pub(in crate::domain) fn lasting(&self, now: Instant) -> Vec<(&ModuleId, Duration)> {
-        let lasted = |o: &Operation| now.saturating_duration_since(o.sent);
-        let open = self.operations.values().filter(|o| o.answer.is_none() && so_far(lasted(o)).is_some());
-        open.map(|o| (o.order.id(), lasted(o))).collect()
+        let open = self.open().map(|o| (o.order.id(), now.saturating_duration_since(o.sent)));
+        open.filter(|(_, lasted)| so_far(*lasted).is_some()).collect()
     }
 
     /// When the list is to be asked for.
@@ -252,15 +254,8 @@ impl Conversation {
             self.question.want();
         }
         let Reply { command, module, answer, space } = reply;
-        let mut candidates: Vec<_> = self
-            .operations
-            .values_mut()
-            .filter(|o| {
-                o.answer.is_none()
-                    && o.order.command() == command
-                    && module.as_ref().is_none_or(|id| id == o.order.id())
-            })
-            .collect();
+        let open = self.operations.values_mut().filter(|o| o.answer.is_none() && o.order.command() == command);
+        let mut candidates: Vec<_> = open.filter(|o| module.as_ref().is_none_or(|id| id == o.order.id())).collect();
         if command != "baseline" && candidates.len() > 1 {
             return None; // Without a name it could be the answer to any of them; the list will tell.
         }
@@ -288,7 +283,7 @@ impl Conversation {
         let started = &mut self.started;
         self.operations.retain(|_, operation| {
             let Some(ended) = operation.judge(&list, asked) else { return true };
-            note_jar(started, operation, &ended);
+            operation.note_jar(started, &ended);
             all_ended.push(ended);
             false
         });

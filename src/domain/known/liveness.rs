@@ -8,6 +8,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use crate::domain::{
     Link, Settings,
     times::{FAR, Later, part},
@@ -21,7 +23,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 const ASKS_LOST_EVERY: Duration = Duration::from_secs(300);
 
 /// What is known about a base's reachability.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Reachability {
     /// Not heard since the controller started, which is not long ago.
     Unknown,
@@ -34,19 +36,6 @@ pub enum Reachability {
     /// Unreachable or stopped for so long that its Node is to be deleted. It is asked on, see
     /// [`Liveness::is_forgotten`]: a base that comes back may never beat again.
     Dead,
-}
-
-impl Reachability {
-    /// Its name, for people.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unknown => "Unknown",
-            Self::Online => "Online",
-            Self::Unreachable => "Unreachable",
-            Self::Stopped => "Stopped",
-            Self::Dead => "Dead",
-        }
-    }
 }
 
 /// The questions that a base has not answered.
