@@ -4,7 +4,7 @@ use super::{
     context::{Context, lingers_until, pre_stop_ends},
     module::{Module, Want},
     plan::Plan,
-    probing, replace, why,
+    replace, why,
 };
 use crate::domain::{
     Container, ContainerOutcome, Content, Ledger, ModuleSpec, Phase, Pod, PodOutcome, Reachability, Reason, Role,
@@ -124,7 +124,8 @@ fn container_outcome(
     let module = Module::new(cx, &spec.id.name, ledger);
     let knows = past.has_run || memory.first_seen.is_none_or(|at| cx.base.conversation.knows(at));
     if let Some(restart) = module.restart(pod, &spec.id) {
-        return probing::why(restart, restarts);
+        let message = restart.message.clone();
+        return ContainerOutcome::Waiting { reason: Reason::Unhealthy, message, restarts };
     }
     if module.serves(&Want { pod, spec }) && knows {
         let health = past.probed.health(container.probes.as_deref());

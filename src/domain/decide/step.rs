@@ -1,17 +1,16 @@
 //! One step of a base: take note, decide, take the commands as sent.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::HashMap, time::Instant};
 
 use super::{plan::Plan, reconcile};
-use crate::domain::{Base, Link, Needs, Pod, WebContexts, known::Replacement};
+use crate::domain::{Base, Link, Needs, Pod, PodOutcome, ProbeTarget, WebContexts, known::Replacement};
 
 impl Base {
     /// Takes note of the Pods and of the time, decides, and takes the commands of the plan as sent.
     pub fn step(&mut self, pods: &[&Pod], link: &Link, contexts: &WebContexts, needs: &Needs, now: Instant) -> Plan {
         self.link = *link;
         let busy = self.is_busy();
-        let settings = Arc::clone(&self.settings);
-        self.liveness.tick(&settings, busy, link, now);
+        self.liveness.tick(&self.settings, busy, link, now);
         if self.liveness.is_lost() {
             self.conversation.away();
             self.jvm.is_new();
@@ -47,5 +46,32 @@ impl Base {
         self.note_active(&mut plan, pods, now);
         self.give_back_room();
         plan
+    }
+
+    /// Takes note of what is active, which has run, whatever comes, and of what is not any more; and has the plan say what
+    /// is to be probed.
+    fn note_active(&mut self, plan: &mut Plan, pods: &[&Pod], now: Instant) {
+        let by_uid: HashMap<_, _> = pods.iter().map(|pod| (&pod.uid, *pod)).collect();
+        for PodOutcome { uid, containers, .. } in &plan.pods {
+            let Some((pod, memory)) = by_uid.get(uid).zip(self.pods.get_mut(uid)) else { continue };
+            for (container, outcome) in pod.containers().iter().zip(containers) {
+                let Some(memory) = memory.containers.get_mut(&container.name) else { continue };
+                memory.has_run |= outcome.active();
+                let Some(probes) = container.probes.as_ref().filter(|_| pod.is_live()) else { continue };
+                let known = &mut memory.probed;
+                known.is_active(outcome.active(), now);
+                if let Some(since) = known.since {
+                    plan.probes.push(ProbeTarget {
+                        pod: uid.clone(),
+                        container: container.name.clone(),
+                        run: known.run,
+                        probes: probes.clone(),
+                        started: known.started,
+                        ready: known.ready,
+                        active_for: (!known.found).then(|| now.saturating_duration_since(since)),
+                    });
+                }
+            }
+        }
     }
 }

@@ -115,6 +115,11 @@ impl Base {
         self.commands_at_a_time().saturating_sub(occupied)
     }
 
+    /// It is at work on commands that have not been under way for very long: what it fails to answer says nothing.
+    pub fn is_at_work(&self, now: Instant) -> bool {
+        self.conversation.in_flight() > self.conversation.hanging(now)
+    }
+
     /// It was asked, and is silent over a link that has proven alive, for so long that it would be given up if we did
     /// not suspect ourselves.
     pub fn is_overdue(&self, link: &Link, now: Instant) -> bool {

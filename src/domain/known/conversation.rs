@@ -31,8 +31,8 @@ const HANGING: usize = 4;
 #[derive(Clone, Debug, Default)]
 pub struct Conversation {
     list: Option<BTreeMap<ModuleId, ListedModule>>,
-    /// The last list of a base that was away since: it may have other modules now.
-    former_list: Option<BTreeMap<ModuleId, ListedModule>>,
+    /// The base was away since it sent that list: it may have other modules now.
+    is_former: bool,
     listed: Option<Instant>,
     /// When the list was asked for: what happened later it may not know.
     list_asked: Option<Instant>,
@@ -50,18 +50,18 @@ pub struct Conversation {
 impl Conversation {
     /// The last list that can be trusted.
     pub fn list(&self) -> Option<&BTreeMap<ModuleId, ListedModule>> {
-        self.list.as_ref()
+        self.list.as_ref().filter(|_| !self.is_former)
     }
 
     /// The last list, also of a base that has been away since.
     pub(in crate::domain) fn last_list(&self) -> Option<&BTreeMap<ModuleId, ListedModule>> {
-        self.list.as_ref().or(self.former_list.as_ref())
+        self.list.as_ref()
     }
 
     /// The base is away: what it listed is not believed until it lists again, for which it is asked as soon as it is
     /// back, and what was ordered may not have arrived.
     pub(in crate::domain) fn away(&mut self) {
-        self.former_list = self.list.take().or(self.former_list.take());
+        self.is_former = self.list.is_some();
         self.connection_lost();
         self.question.want_now();
     }
@@ -273,11 +273,10 @@ impl Conversation {
     pub(in crate::domain) fn listed(&mut self, modules: Vec<ListedModule>, now: Instant) -> Vec<Ended> {
         let was_asked = self.question.answered();
         let asked = was_asked.unwrap_or(now);
-        if std::mem::take(&mut self.outdated) || self.former_list.is_some() && was_asked.is_none() {
+        if std::mem::take(&mut self.outdated) || self.is_former && was_asked.is_none() {
             self.question.want();
             return Vec::new();
         }
-        self.former_list = None;
         let list: BTreeMap<_, _> = modules.into_iter().map(|m| (m.id.clone(), m)).collect();
         let mut all_ended = Vec::new();
         let started = &mut self.started;
@@ -288,7 +287,7 @@ impl Conversation {
             false
         });
         started.retain(|id, _| list.get(id).is_some_and(|m| m.state == ModuleState::Deactivated));
-        self.list = Some(list);
+        (self.list, self.is_former) = (Some(list), false);
         (self.listed, self.list_asked) = (Some(now), Some(asked));
         all_ended
     }

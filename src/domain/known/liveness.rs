@@ -48,7 +48,7 @@ struct Asked {
 /// What a base's silence means.
 #[derive(Clone, Debug)]
 pub struct Liveness {
-    heard: Option<Instant>,
+    heard: bool,
     /// Silence is counted from here: the last message, the start, or when the link was there again.
     silent_since: Instant,
     asked: Option<Asked>,
@@ -64,7 +64,7 @@ impl Liveness {
     /// A base that is known from its Node or from a first message to come.
     pub fn new(now: Instant) -> Self {
         Self {
-            heard: None,
+            heard: false,
             silent_since: now,
             asked: None,
             lost_since: None,
@@ -80,7 +80,7 @@ impl Liveness {
         if self.stopped {
             return;
         }
-        self.heard = Some(now);
+        self.heard = true;
         self.silent_since = now;
         self.asked = None;
         self.lost_since = None;
@@ -205,7 +205,7 @@ impl Liveness {
             Some(lost) if self.deaf_since.is_none() && now >= lost.later(settings.dead_after) => Reachability::Dead,
             Some(_) if self.stopped => Reachability::Stopped,
             Some(_) => Reachability::Unreachable,
-            None if self.heard.is_some() => Reachability::Online,
+            None if self.heard => Reachability::Online,
             None => Reachability::Unknown,
         }
     }

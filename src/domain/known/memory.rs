@@ -81,8 +81,6 @@ pub(in crate::domain) struct Restart {
     pub(in crate::domain) message: String,
     /// Not installed before.
     pub(in crate::domain) at: Instant,
-    /// How long that is after it failed.
-    pub(in crate::domain) delay: Duration,
 }
 
 impl ContainerMemory {
