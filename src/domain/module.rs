@@ -31,7 +31,6 @@ impl fmt::Display for ModuleId {
 /// Tells what a module was made from: a hash of its jar's URL. Two Pods may ask for one version of a module and yet not
 /// for the same. Args and environment do not count: who changes these alone starts nothing anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
 pub struct Origin(u64);
 
 impl Origin {

@@ -1,7 +1,7 @@
 //! What became of commands: they were sent, could not be, ended; and what the base's list says of that.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     time::{Duration, Instant},
 };
 
