@@ -5,10 +5,10 @@ use std::{sync::atomic::AtomicU64, time::Duration};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 
-use super::{in_seconds, metaspace::Metaspaces, metric, to_i64};
+use super::{metaspace::Metaspaces, to_i64};
 
 /// The commit that it was built from, where whoever builds it says so.
 const REVISION: Option<&str> = option_env!("MODULET_REVISION");
@@ -38,7 +38,7 @@ pub struct PodsFor {
 }
 
 /// What is looked at every two seconds, and what is counted beside it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Standing {
     pods: Family<For, Gauge>,
     waits: Family<For, Seconds>,
@@ -52,36 +52,33 @@ pub struct Standing {
 }
 
 impl Standing {
-    pub(super) fn new(to: &mut Registry) -> Self {
-        let metaspace = Metaspaces::new(to);
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let all = Self { metaspace: Metaspaces::new(registry), ..Self::default() };
         let revision = REVISION.filter(|revision| !revision.is_empty()).unwrap_or("unknown");
         let build = [("version", env!("CARGO_PKG_VERSION")), ("revision", revision)];
-        to.register("build", "What runs", Info::new(build.to_vec()));
-        let all = Self {
-            pods: metric(to, "pods_by_reason", "Pods on virtual Nodes, by what they wait for"),
-            waits: in_seconds(
-                to,
-                "oldest_wait",
-                "For how long the first of the Pods that wait for this has not been Ready",
-                Family::default(),
-            ),
-            foreign: metric(to, "foreign_pods", "Pods on virtual Nodes that are no modules"),
-            lists: in_seconds(
-                to,
-                "oldest_list",
-                "How long ago the reachable base that said nothing for longest listed its modules",
-                Gauge::default(),
-            ),
-            leases: in_seconds(
-                to,
-                "oldest_lease_renewal",
-                "How long ago the Node's Lease that has waited for longest was renewed",
-                Gauge::default(),
-            ),
-            refused: metric(to, "bases_refused", "Messages of bases that get no Node, by reason"),
-            reports: metric(to, "reports", "Failures reported to hooks, by result"),
-            metaspace,
-        };
+        registry.register("build", "What runs", Info::new(build.to_vec()));
+        registry.register("pods_by_reason", "Pods on virtual Nodes, by what they wait for", all.pods.clone());
+        registry.register_with_unit(
+            "oldest_wait",
+            "For how long the first of the Pods that wait for this has not been Ready",
+            Unit::Seconds,
+            all.waits.clone(),
+        );
+        registry.register("foreign_pods", "Pods on virtual Nodes that are no modules", all.foreign.clone());
+        registry.register_with_unit(
+            "oldest_list",
+            "How long ago the reachable base that said nothing for longest listed its modules",
+            Unit::Seconds,
+            all.lists.clone(),
+        );
+        registry.register_with_unit(
+            "oldest_lease_renewal",
+            "How long ago the Node's Lease that has waited for longest was renewed",
+            Unit::Seconds,
+            all.leases.clone(),
+        );
+        registry.register("bases_refused", "Messages of bases that get no Node, by reason", all.refused.clone());
+        registry.register("reports", "Failures reported to hooks, by result", all.reports.clone());
         // Prometheus sees an increase only of what was there before.
         REFUSED.iter().for_each(|reason| drop(all.refused.get_or_create(&For { reason })));
         ["ok", "failed"].iter().for_each(|result| drop(all.reports.get_or_create(&Ended { result })));
