@@ -113,19 +113,16 @@ fn container_outcome(
 ) -> ContainerOutcome {
     let past = memory.containers.get(&container.name).cloned().unwrap_or_default();
     let restarts = past.restarts;
+    let waiting = |reason, message| ContainerOutcome::Waiting { reason, message, restarts };
     let spec = match &container.role {
         Role::Module(spec) => spec,
         Role::SideCar => return ContainerOutcome::SideCar,
-        Role::Unusable(message) => {
-            let message = message.clone();
-            return ContainerOutcome::Waiting { reason: Reason::InvalidModule, message, restarts };
-        }
+        Role::Unusable(message) => return waiting(Reason::InvalidModule, message.clone()),
     };
     let module = Module::new(cx, &spec.id.name, ledger);
     let knows = past.has_run || memory.first_seen.is_none_or(|at| cx.base.conversation.knows(at));
     if let Some(restart) = module.restart(pod, &spec.id) {
-        let message = restart.message.clone();
-        return ContainerOutcome::Waiting { reason: Reason::Unhealthy, message, restarts };
+        return waiting(Reason::Unhealthy, restart.message.clone());
     }
     if module.serves(&Want { pod, spec }) && knows {
         let health = past.probed.health(container.probes.as_deref());
@@ -133,17 +130,13 @@ fn container_outcome(
     }
     if let Some(holder) = module.held_by(&pod.workload, &spec.id) {
         let message = why::describe_holder(cx, &spec.id, holder);
-        return if past.has_run {
-            ContainerOutcome::Superseded { message }
-        } else {
-            ContainerOutcome::Waiting { reason: Reason::Held, message, restarts }
-        };
+        return if past.has_run { ContainerOutcome::Superseded { message } } else { waiting(Reason::Held, message) };
     }
     if let Some(awaits) = &pod.held_back {
-        return ContainerOutcome::Waiting { reason: Reason::AwaitingBatch, message: awaits.to_string(), restarts };
+        return waiting(Reason::AwaitingBatch, awaits.to_string());
     }
     let (reason, message) = why::why_not_active(&module, pod, spec);
-    ContainerOutcome::Waiting { reason, message, restarts }
+    waiting(reason, message)
 }
 
 /// Whether nothing of the module is left on the base that only `pod` accounted for.

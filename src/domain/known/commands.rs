@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{base::Base, failures::recognised, memory::ContainerMemory, operation::Ended};
-use crate::domain::{Command, ListedModule, ModuleId, ModuleSpec, Pod, Reason, Strategy, times::Later};
+use crate::domain::{Command, ListedModule, ModuleId, ModuleSpec, Pod, Reason, times::Later};
 
 /// A command that is this late does not arrive any more.
 const FORGET_AFTER: Duration = Duration::from_secs(300);
@@ -17,17 +17,13 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(10);
 impl Base {
     /// A command of the plan is on its way.
     pub(in crate::domain) fn sent(&mut self, command: &Command, pods: &[&Pod], now: Instant) {
-        match command {
-            Command::QueryHealth => {
-                self.liveness.asked(now);
-                self.jvm.asked(now);
-            }
-            Command::Install(spec, Strategy::InstallOnly) => self.starts(spec, pods, now),
-            Command::Baseline(specs) => specs.iter().for_each(|spec| self.starts(spec, pods, now)),
-            Command::Install(_, Strategy::UninstallThenInstall)
-            | Command::Switch(_)
-            | Command::Uninstall(_)
-            | Command::QueryModules => {}
+        if *command == Command::QueryHealth {
+            self.liveness.asked(now);
+            self.jvm.asked(now);
+        }
+        // What takes over has started before.
+        if !command.is_switch() {
+            command.installs().iter().for_each(|spec| self.starts(spec, pods, now));
         }
         self.conversation.sent(command, &self.link, now);
     }

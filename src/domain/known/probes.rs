@@ -21,8 +21,7 @@ impl Base {
                 if container.restart.is_some() {
                     return Some(false);
                 }
-                let count = container.unhealthy(now);
-                let again = count.saturating_sub(1);
+                let again = container.unhealthy(now);
                 let delay = if again == 0 { Duration::ZERO } else { backoff.delay(again) };
                 let when = if delay.is_zero() { String::new() } else { format!(" {} s later", delay.as_secs()) };
                 let kind = fact.kind.word();
