@@ -14,7 +14,7 @@ use prometheus_client::{
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
     },
-    registry::{Registry, Unit},
+    registry::{Metric, Registry, Unit},
 };
 
 pub use kubelet::KubeletServed;
@@ -80,92 +80,61 @@ impl Metrics {
     /// Registers all of them.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("modulet");
-        let seconds = || Histogram::new(exponential_buckets(0.001, 2.0, 15));
+        let to = &mut registry;
+        let times = |shortest| Histogram::new(exponential_buckets(shortest, 2.0, 15));
         let metrics = Self {
-            commands: Family::default(),
-            received: Family::default(),
-            refused: Family::default(),
-            writes: Family::default(),
-            bases: Family::default(),
-            rollouts: Family::default(),
-            queues: Family::default(),
-            overflows: Family::default(),
-            failures: Family::default(),
-            broker_connected: Gauge::default(),
-            leads: Gauge::default(),
-            leader_changes: Counter::default(),
-            bases_suspected: Gauge::default(),
-            contested: Gauge::default(),
-            environments_elsewhere: Gauge::default(),
-            broker_errors: Counter::default(),
-            watch_errors: Counter::default(),
-            pods: Gauge::default(),
-            nodes_with_pod_cidr: Gauge::default(),
-            probes: Family::default(),
-            bound_to_command: seconds(),
-            reply_to_status: seconds(),
-            step: Histogram::new(exponential_buckets(0.000_01, 2.0, 15)),
-            lateness: Gauge::default(),
-            standing: Standing::new(&mut registry),
-            kubelet: KubeletServed::new(&mut registry),
-            registry: Registry::default(),
+            standing: Standing::new(to),
+            kubelet: KubeletServed::new(to),
+            commands: metric(to, "commands", "Commands sent to bases, by command"),
+            received: metric(to, "messages", "Messages received from bases, by kind"),
+            refused: metric(to, "messages_refused", "Messages that could not be used, by reason"),
+            writes: metric(to, "api_writes", "Writes to the API server, by kind and result"),
+            bases: metric(to, "bases", "Bases, by state"),
+            rollouts: metric(to, "module_rollouts", "ModuleRollouts, by phase"),
+            queues: metric(to, "queue_depth", "Entries waiting, by queue"),
+            overflows: metric(to, "queue_overflows", "Entries refused by a full queue"),
+            failures: metric(to, "module_failures", "Installs and uninstalls that failed"),
+            broker_connected: metric(to, "broker_connected", "1 while connected to the broker, or where there is none"),
+            leads: metric(to, "leads", "1 while this replica leads, 0 while it stands by"),
+            leader_changes: metric(to, "leads_gained", "How often this replica came to lead"),
+            contested: metric(to, "other_controller", "1 where another controller orders modules in this environment"),
+            environments_elsewhere: metric(
+                to,
+                "environments_elsewhere",
+                "Other environments whose bases beat on the broker while none of this one is heard",
+            ),
+            bases_suspected: metric(
+                to,
+                "bases_suspected",
+                "1 while most bases are silent at once and nobody is given up",
+            ),
+            broker_errors: metric(to, "broker_errors", "Failed or lost connections to the broker"),
+            watch_errors: metric(to, "watch_errors", "Watches of the API server that failed"),
+            probes: metric(to, "probes", "Probes of modules, by kind and result"),
+            pods: metric(to, "pods", "Pods on virtual Nodes"),
+            nodes_with_pod_cidr: metric(
+                to,
+                "nodes_with_pod_cidr",
+                "Bases' Nodes that were given a Pod CIDR, which they never use",
+            ),
+            bound_to_command: in_seconds(
+                to,
+                "bound_to_command",
+                "From seeing a Pod bound to its first install command",
+                times(0.001),
+            ),
+            reply_to_status: in_seconds(
+                to,
+                "reply_to_status",
+                "From a base's list to the Pod status written",
+                times(0.001),
+            ),
+            step: in_seconds(to, "step", "Deciding for one base", times(0.000_01)),
+            lateness: in_seconds(to, "engine_lateness", "How late the last timer was served", Gauge::default()),
+            registry,
         };
-        registry.register("commands", "Commands sent to bases, by command", metrics.commands.clone());
-        registry.register("messages", "Messages received from bases, by kind", metrics.received.clone());
-        registry.register("messages_refused", "Messages that could not be used, by reason", metrics.refused.clone());
-        registry.register("api_writes", "Writes to the API server, by kind and result", metrics.writes.clone());
-        registry.register("bases", "Bases, by state", metrics.bases.clone());
-        registry.register("module_rollouts", "ModuleRollouts, by phase", metrics.rollouts.clone());
-        registry.register("queue_depth", "Entries waiting, by queue", metrics.queues.clone());
-        registry.register("queue_overflows", "Entries refused by a full queue", metrics.overflows.clone());
-        registry.register("module_failures", "Installs and uninstalls that failed", metrics.failures.clone());
-        registry.register(
-            "broker_connected",
-            "1 while connected to the broker, or where there is none",
-            metrics.broker_connected.clone(),
-        );
-        registry.register("leads", "1 while this replica leads, 0 while it stands by", metrics.leads.clone());
-        registry.register("leads_gained", "How often this replica came to lead", metrics.leader_changes.clone());
-        let help = "1 where another controller orders modules in this environment";
-        registry.register("other_controller", help, metrics.contested.clone());
-        registry.register(
-            "environments_elsewhere",
-            "Other environments whose bases beat on the broker while none of this one is heard",
-            metrics.environments_elsewhere.clone(),
-        );
-        let suspected = metrics.bases_suspected.clone();
-        registry.register("bases_suspected", "1 while most bases are silent at once and nobody is given up", suspected);
-        registry.register("broker_errors", "Failed or lost connections to the broker", metrics.broker_errors.clone());
-        registry.register("watch_errors", "Watches of the API server that failed", metrics.watch_errors.clone());
-        registry.register("probes", "Probes of modules, by kind and result", metrics.probes.clone());
-        registry.register("pods", "Pods on virtual Nodes", metrics.pods.clone());
-        let with_cidr = metrics.nodes_with_pod_cidr.clone();
-        registry.register(
-            "nodes_with_pod_cidr",
-            "Bases' Nodes that were given a Pod CIDR, which they never use",
-            with_cidr,
-        );
-        registry.register_with_unit(
-            "bound_to_command",
-            "From seeing a Pod bound to its first install command",
-            Unit::Seconds,
-            metrics.bound_to_command.clone(),
-        );
-        registry.register_with_unit(
-            "reply_to_status",
-            "From a base's list to the Pod status written",
-            Unit::Seconds,
-            metrics.reply_to_status.clone(),
-        );
-        registry.register_with_unit("step", "Deciding for one base", Unit::Seconds, metrics.step.clone());
-        registry.register_with_unit(
-            "engine_lateness",
-            "How late the last timer was served",
-            Unit::Seconds,
-            metrics.lateness.clone(),
-        );
         metrics.begin_at_zero();
-        Self { registry, ..metrics }
+        metrics
     }
 
     /// Prometheus sees an increase only of what was there before.
@@ -280,6 +249,19 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// A metric under its name, of which nothing is said yet.
+fn metric<M: Metric + Clone + Default>(to: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    to.register(name, help, metric.clone());
+    metric
+}
+
+/// One that counts seconds, which its name says too.
+fn in_seconds<M: Metric + Clone>(to: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    to.register_with_unit(name, help, Unit::Seconds, metric.clone());
+    metric
 }
 
 fn to_i64(count: usize) -> i64 {

@@ -11,11 +11,12 @@ use std::{
 };
 
 use dashmap::DashMap;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    domain::{BaseId, BaseInfo, BaseView, Later, Reachability},
+    domain::{BaseId, BaseInfo, BaseView, Claim, CommandView, FailureView, Later, ListedModule, Reachability},
     metrics::BaseMetaspace,
 };
 
@@ -46,7 +47,7 @@ pub struct BasePicture {
 }
 
 /// A container of a Pod that waits, by the Pod's status.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Wait {
     /// `namespace/name`.
     pub pod: String,
@@ -187,7 +188,7 @@ impl BasePicture {
         json!({
             "base": id.as_str(),
             "node": self.node,
-            "reachability": self.reachability.as_str(),
+            "reachability": self.reachability,
             "reachabilityForSeconds": since(self.reachability_since, now),
             "modules": self.view.modules.as_ref().map(Vec::len),
             "commands": self.view.commands.len(),
@@ -200,8 +201,8 @@ impl BasePicture {
 
     fn all(&self, id: &BaseId, now: Instant) -> Value {
         let view = &self.view;
-        let module = |module: &crate::domain::ListedModule| json!({ "module": module.id.to_string(), "state": module.state.as_str(), "message": module.message });
-        let command = |command: &crate::domain::CommandView| {
+        let module = |module: &ListedModule| json!({ "module": module.id.to_string(), "state": module.state, "message": module.message });
+        let command = |command: &CommandView| {
             json!({
                 "command": command.command,
                 "module": command.module.to_string(),
@@ -210,7 +211,7 @@ impl BasePicture {
                 "mayBeLost": command.uncertain,
             })
         };
-        let failure = |failure: &crate::domain::FailureView| {
+        let failure = |failure: &FailureView| {
             json!({
                 "command": failure.command,
                 "module": failure.module.to_string(),
@@ -220,7 +221,7 @@ impl BasePicture {
                 "nextTryInSeconds": since(now, failure.retry_at),
             })
         };
-        let claim = |(name, claim): &(String, crate::domain::Claim)| {
+        let claim = |(name, claim): &(String, Claim)| {
             json!({
                 "module": format!("{name}:{}", claim.version),
                 "workload": claim.workload,
@@ -228,14 +229,13 @@ impl BasePicture {
                 "superseded": claim.superseded,
             })
         };
-        let wait = |wait: &Wait| json!({ "pod": wait.pod, "container": wait.container, "reason": wait.reason, "message": wait.message });
         let info = self.info.as_ref();
         json!({
             "base": id.as_str(),
             "node": self.node,
             "application": info.map(|info| format!("{} {}", info.name, info.version)),
             "address": info.and_then(|info| info.ip.as_ref()),
-            "reachability": self.reachability.as_str(),
+            "reachability": self.reachability,
             "reachabilityForSeconds": since(self.reachability_since, now),
             "listedSecondsAgo": view.listed.map(|at| since(at, now)),
             "modules": view.modules.as_ref().map(|modules| modules.iter().map(module).collect::<Vec<_>>()),
@@ -250,7 +250,7 @@ impl BasePicture {
                 "leftBehindBytes": metaspace.left_behind,
             })),
             "recorded": self.recorded,
-            "waiting": self.waiting.iter().map(wait).collect::<Vec<_>>(),
+            "waiting": self.waiting,
         })
     }
 }

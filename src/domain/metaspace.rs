@@ -1,5 +1,7 @@
 //! The room for classes in a base's JVM, and what of it a module needs.
 
+use std::cmp::Ordering;
+
 use super::module::ModuleId;
 
 /// Metaspace that was low is enough again when so much less than the threshold is used, in percent of the limit,
@@ -35,15 +37,15 @@ impl Metaspace {
     /// Whether there is too little left for modules. What was low stays so until there is clearly more.
     pub fn is_low(self, rules: &MetaspaceRules, before: bool) -> bool {
         if before {
-            !self.is_below(rules.low_above.saturating_sub(ENOUGH_BELOW))
+            self.compared_with(rules.low_above.saturating_sub(ENOUGH_BELOW)).is_ge()
         } else {
-            self.is_above(rules.low_above)
+            self.compared_with(rules.low_above).is_gt()
         }
     }
 
     /// Whether it may be low soon, without an install.
     pub(in crate::domain) fn is_watched(self, rules: &MetaspaceRules) -> bool {
-        self.is_above(rules.low_above.saturating_sub(WATCHED_ABOVE))
+        self.compared_with(rules.low_above.saturating_sub(WATCHED_ABOVE)).is_gt()
     }
 
     /// Bytes that are left for modules: until it is low. A JVM cannot fill its metaspace to the last byte, and what runs
@@ -59,12 +61,9 @@ impl Metaspace {
         percent.and_then(|percent| u64::try_from(percent).ok()).unwrap_or(100)
     }
 
-    fn is_above(self, percent: u64) -> bool {
-        u128::from(self.used).saturating_mul(100) > u128::from(self.max).saturating_mul(percent.into())
-    }
-
-    fn is_below(self, percent: u64) -> bool {
-        u128::from(self.used).saturating_mul(100) < u128::from(self.max).saturating_mul(percent.into())
+    /// How what is used compares with so many percent of the limit.
+    fn compared_with(self, percent: u64) -> Ordering {
+        u128::from(self.used).saturating_mul(100).cmp(&u128::from(self.max).saturating_mul(percent.into()))
     }
 }
 

@@ -31,7 +31,6 @@ impl fmt::Display for ModuleId {
 /// Tells what a module was made from: a hash of its jar's URL. Two Pods may ask for one version of a module and yet not
 /// for the same. Args and environment do not count: who changes these alone starts nothing anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
 pub struct Origin(u64);
 
 impl Origin {
@@ -81,7 +80,7 @@ impl ModuleSpec {
 }
 
 /// A module's state in the base's own list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum ModuleState {
     /// Being started.
     Resolved,
@@ -93,19 +92,6 @@ pub enum ModuleState {
     Broken,
     /// A state that this version of the controller does not know: present, not serving.
     Unknown,
-}
-
-impl ModuleState {
-    /// Its name, for people.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Resolved => "Resolved",
-            Self::Activated => "Activated",
-            Self::Deactivated => "Deactivated",
-            Self::Broken => "Broken",
-            Self::Unknown => "Unknown",
-        }
-    }
 }
 
 /// One entry of a base's list.

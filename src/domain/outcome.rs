@@ -42,6 +42,11 @@ pub struct PodOutcome {
 }
 
 impl PodOutcome {
+    /// Of a Pod that is taken and makes room for none, on a base that can be reached.
+    pub fn new(uid: PodUid, phase: Phase, containers: Vec<ContainerOutcome>) -> Self {
+        Self { uid, phase, containers, reachable: true, rejected: None, leaving: None }
+    }
+
     /// All its modules are active and their probes succeed, and that can be known.
     pub fn ready(&self) -> bool {
         self.reachable

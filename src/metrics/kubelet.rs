@@ -5,10 +5,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::Write;
+use super::{Write, metric};
 
 /// Of the kubelet API.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct KubeletServed {
     requests: Family<Write, Counter>,
     /// Logs that it hands on now.
@@ -18,14 +18,12 @@ pub struct KubeletServed {
 }
 
 impl KubeletServed {
-    pub(super) fn new(registry: &mut Registry) -> Self {
-        let all = Self::default();
-        let help = "Requests to the kubelet API, by endpoint and result";
-        registry.register("kubelet_requests", help, all.requests.clone());
-        registry.register("kubelet_logs", "Logs that the kubelet API hands on now", all.logs.clone());
-        let help = "Port-forwards that the kubelet API hands on now";
-        registry.register("kubelet_port_forwards", help, all.forwards.clone());
-        all
+    pub(super) fn new(to: &mut Registry) -> Self {
+        Self {
+            requests: metric(to, "kubelet_requests", "Requests to the kubelet API, by endpoint and result"),
+            logs: metric(to, "kubelet_logs", "Logs that the kubelet API hands on now"),
+            forwards: metric(to, "kubelet_port_forwards", "Port-forwards that the kubelet API hands on now"),
+        }
     }
 
     /// It answered.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::domain::{Claim, CommandView, FailureView, ListedModule, ModuleId, ModuleState};
+use crate::domain::{ModuleId, ModuleState};
 
 fn picture(reachability: Reachability, since: Instant) -> BasePicture {
     BasePicture {

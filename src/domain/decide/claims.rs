@@ -8,7 +8,7 @@ use super::{
     plan::Plan,
 };
 use crate::domain::{
-    Ledger, ModuleState,
+    Ledger, ModuleId, ModuleState,
     known::{has_a_pod, is_awaited},
     times::Later,
 };
@@ -21,10 +21,7 @@ pub(super) fn claim(cx: &Context<'_>, name: &str, ledger: &mut Ledger, plan: &mu
             return true;
         }
         let ends = cx.base.without_pod_since(name, claim).unwrap_or(cx.now).later(settles);
-        if ends > cx.now {
-            plan.wake_at(ends);
-        }
-        ends > cx.now
+        plan.waits_until(ends, cx.now)
     });
 
     ledger.drop_what_newer_revisions_say(name, |claim| has_a_pod(claim, name, cx.pods_of(name)));
@@ -46,7 +43,7 @@ pub(super) fn claim(cx: &Context<'_>, name: &str, ledger: &mut Ledger, plan: &mu
             if !claimed && !held {
                 ledger.take_over(id, workload, &active);
             }
-        } else if !held && module_lost_to_a_later_claim(cx, name, ledger, *want, &active) {
+        } else if !held && lost_to_a_later_claim(&module, *want, &active) {
             ledger.supersede(id, workload);
         }
     }
@@ -68,18 +65,9 @@ fn adopt(cx: &Context<'_>, name: &str, ledger: &mut Ledger) {
 }
 
 /// The base itself keeps the version deactivated because one with a later claim is active.
-fn module_lost_to_a_later_claim(
-    cx: &Context<'_>,
-    name: &str,
-    ledger: &Ledger,
-    want: Want<'_>,
-    active: &BTreeSet<&str>,
-) -> bool {
-    let id = &want.spec.id;
-    let claims = ledger.claims(name);
-    let Some(own) = claims.iter().position(|c| c.is_of(&want.pod.workload, &id.version)) else {
-        return false;
-    };
-    let deactivated = Module::new(cx, name, ledger).state(&id.version) == Some(ModuleState::Deactivated);
-    deactivated && claims.iter().skip(own).skip(1).any(|c| !c.superseded && active.contains(c.version.as_str()))
+fn lost_to_a_later_claim(module: &Module<'_, '_>, want: Want<'_>, active: &BTreeSet<&str>) -> bool {
+    let ModuleId { name, version } = &want.spec.id;
+    let mut later = module.ledger.claims(name).iter().skip_while(|c| !c.is_of(&want.pod.workload, version)).skip(1);
+    let deactivated = module.state(version) == Some(ModuleState::Deactivated);
+    deactivated && later.any(|c| !c.superseded && active.contains(c.version.as_str()))
 }

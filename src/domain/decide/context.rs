@@ -9,7 +9,6 @@ use std::{
 use crate::domain::{
     Base, Lesson, ModuleSpec, Needs, Pod, Reachability, WebContexts,
     known::{PodMemory, Replacement, WebContext},
-    pod::by_module_name,
     times::Later,
 };
 
@@ -34,25 +33,6 @@ pub(super) struct Context<'a> {
 static NOTHING: LazyLock<PodMemory> = LazyLock::new(PodMemory::default);
 
 impl<'a> Context<'a> {
-    pub(super) fn new(
-        base: &'a Base,
-        pods: &'a [&'a Pod],
-        contexts: &'a WebContexts,
-        needs: &'a Needs,
-        now: Instant,
-    ) -> Self {
-        Self {
-            base,
-            contexts,
-            lessons: Vec::new(),
-            needs,
-            now,
-            reachability: base.reachability(now),
-            by_name: by_module_name(pods),
-            replacements: BTreeMap::new(),
-        }
-    }
-
     /// The Pods with a module of that name.
     pub(super) fn pods_of(&self, name: &str) -> &[&'a Pod] {
         self.by_name.get(name).map_or(&[], Vec::as_slice)

@@ -9,7 +9,6 @@ mod module;
 mod orders;
 mod outcomes;
 mod plan;
-mod probing;
 mod reconcile;
 mod replace;
 mod room;

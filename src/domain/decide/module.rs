@@ -4,16 +4,16 @@ use std::{collections::BTreeSet, time::Instant};
 
 use super::context::{Context, lingers_until, pre_stop_ends};
 use crate::domain::{
-    Base, Claim, Container, Ledger, ListedModule, ModuleId, ModuleSpec, ModuleState, Pod, Reason, Workload,
+    Claim, Container, Ledger, ListedModule, ModuleId, ModuleSpec, ModuleState, Pod, Reason, Workload,
     known::{Replacement, Restart, is_in_release},
     times::Later,
 };
 
 /// A module name on a base, with the claims on it.
 pub(super) struct Module<'c, 'l> {
-    cx: &'c Context<'c>,
+    pub(super) cx: &'c Context<'c>,
     name: &'l str,
-    ledger: &'l Ledger,
+    pub(super) ledger: &'l Ledger,
 }
 
 /// A live Pod's wish for one version.
@@ -74,10 +74,6 @@ impl<'c, 'l> Module<'c, 'l> {
         self.held_by(&want.pod.workload, &want.spec.id).is_some()
     }
 
-    pub(super) fn has_claim(&self, want: Want<'_>) -> bool {
-        self.ledger.claim_of(&want.spec.id, &want.pod.workload).is_some()
-    }
-
     /// What we installed under this name and is not what is wanted.
     pub(super) fn others_of_ours<'w>(&'w self, want: Want<'w>) -> impl Iterator<Item = &'c ModuleId> + use<'c, 'l, 'w> {
         let other = move |id: &ModuleId| *id != want.spec.id || !self.fits(want.spec);
@@ -87,22 +83,6 @@ impl<'c, 'l> Module<'c, 'l> {
     /// Its replacement by a version that the base cannot load beside it.
     pub(super) fn replacement(&self) -> Option<&'c Replacement> {
         self.cx.replacements.get(self.name)
-    }
-
-    pub(super) fn context(&self) -> &'c Context<'c> {
-        self.cx
-    }
-
-    pub(super) fn ledger(&self) -> &'l Ledger {
-        self.ledger
-    }
-
-    pub(super) fn base(&self) -> &'c Base {
-        self.cx.base
-    }
-
-    pub(super) fn now(&self) -> Instant {
-        self.cx.now
     }
 
     pub(super) fn pods(&self) -> &[&'c Pod] {
@@ -126,14 +106,9 @@ impl<'c, 'l> Module<'c, 'l> {
     }
 
     pub(super) fn wants(&self) -> Vec<Want<'c>> {
-        let mut wants: Vec<Want<'c>> = self
-            .cx
-            .pods_of(self.name)
-            .iter()
-            .copied()
-            .filter(|p| p.is_live() && p.held_back.is_none())
-            .flat_map(|pod| pod.modules().filter(|s| s.id.name == self.name).map(move |spec| Want { pod, spec }))
-            .collect();
+        let may_come = self.pods().iter().copied().filter(|p| p.is_live() && p.held_back.is_none());
+        let all = may_come.flat_map(|pod| pod.modules().map(move |spec| Want { pod, spec }));
+        let mut wants: Vec<_> = all.filter(|w| w.spec.id.name == self.name).collect();
         // Claims first, in their order: what ran before runs again before anything new is tried.
         wants.sort_by_cached_key(|w| {
             let place = self.ledger.claims(self.name).iter().position(|c| c.is_of(&w.pod.workload, &w.spec.id.version));
@@ -159,10 +134,7 @@ impl<'c, 'l> Module<'c, 'l> {
     pub(super) fn is_kept(&self, id: &ModuleId) -> bool {
         let expected = self.cx.base.expected(self.cx.now).iter().any(|e| e.id == *id);
         let handed_over = self.cx.base.handed_over.get(id).is_some_and(|until| *until > self.cx.now);
-        expected
-            || handed_over
-            || self.is_deferred(id)
-            || self.cx.pods_of(self.name).iter().any(|pod| self.is_kept_by(pod, id))
+        expected || handed_over || self.is_deferred(id) || self.pods().iter().any(|pod| self.is_kept_by(pod, id))
     }
 
     pub(super) fn is_kept_by(&self, pod: &Pod, id: &ModuleId) -> bool {
@@ -189,7 +161,7 @@ impl<'c, 'l> Module<'c, 'l> {
     pub(super) fn waits_for_successor(&self, id: &ModuleId) -> bool {
         let other = |spec: &ModuleSpec| spec.id.name == id.name && spec.id.version != id.version;
         let asks = |pod: &&Pod| pod.is_live() && pod.modules().any(other);
-        !self.has_successor(id) && self.cx.pods_of(self.name).iter().any(asks)
+        !self.has_successor(id) && self.pods().iter().any(asks)
     }
 
     /// Another version serves.
@@ -206,7 +178,7 @@ impl<'c, 'l> Module<'c, 'l> {
 
     /// Whether a listed version goes, to be started anew.
     pub(super) fn is_restarted(&self, id: &ModuleId) -> bool {
-        self.cx.pods_of(self.name).iter().any(|pod| self.restart(pod, id).is_some())
+        self.pods().iter().any(|pod| self.restart(pod, id).is_some())
     }
 
     /// A superseded version may finish its requests until its Pod's grace period is over.
@@ -219,7 +191,7 @@ impl<'c, 'l> Module<'c, 'l> {
         self.listed().find(|m| {
             m.state == ModuleState::Activated
                 && !self.ledger.installed(&m.id)
-                && !self.cx.pods_of(self.name).iter().any(|p| p.modules().any(|s| s.id == m.id))
+                && !self.pods().iter().any(|p| p.modules().any(|s| s.id == m.id))
         })
     }
 

@@ -1,7 +1,5 @@
 //! What to order next about a module name.
 
-use std::time::Instant;
-
 use super::{
     context::Context,
     module::{Module, Want},
@@ -13,10 +11,7 @@ use crate::domain::{Command, Ledger, ModuleId, ModuleSpec, ModuleState, Strategy
 /// The version of `name` that a fresh base should have first.
 pub(super) fn first_wanted<'a>(cx: &'a Context<'a>, name: &str, ledger: &Ledger) -> Option<&'a ModuleSpec> {
     let module = Module::new(cx, name, ledger);
-    let first = module
-        .wants()
-        .into_iter()
-        .find(|w| w.spec.unresolved.is_none() && module.held_by(&w.pod.workload, &w.spec.id).is_none());
+    let first = module.wants().into_iter().find(|w| w.spec.unresolved.is_none() && !module.is_held(w));
     first.map(|w| w.spec)
 }
 
@@ -29,35 +24,31 @@ pub(super) fn next_command(cx: &Context<'_>, name: &str, ledger: &Ledger, plan: 
     let module = Module::new(cx, name, ledger);
     for listed in module.listed().filter(|m| m.state != ModuleState::Resolved && ledger.installed(&m.id)) {
         if !module.is_kept(&listed.id) || makes_room(&module, &listed.id) || module.is_restarted(&listed.id) {
-            match base.failures.of_uninstall(&listed.id).filter(|f| f.retry_at > cx.now) {
-                Some(failure) => plan.wake_at(failure.retry_at),
-                None => return Some(Command::Uninstall(listed.id.clone())),
+            let failure = base.failures.of_uninstall(&listed.id);
+            if !failure.is_some_and(|f| plan.waits_until(f.retry_at, cx.now)) {
+                return Some(Command::Uninstall(listed.id.clone()));
             }
         }
     }
     for pod in cx.pods_of(name).iter().filter(|p| p.superseded) {
-        let until = module.drains_until(pod);
-        if until > cx.now {
-            plan.wake_at(until);
-        }
+        plan.waits_until(module.drains_until(pod), cx.now);
     }
     for want in module.wants() {
-        let (id, unresolved) = (&want.spec.id, want.spec.unresolved.is_some());
+        let id = &want.spec.id;
         if module.replacement().is_some_and(|r| !r.may_install(want.pod)) || module.clashes(want) {
             continue;
         }
-        if unresolved || module.held_by(&want.pod.workload, id).is_some() || module.is_active(&id.version) {
+        if want.spec.unresolved.is_some() || module.is_held(&want) || module.is_active(&id.version) {
             continue;
         }
         if web::is_kept_out(&module, want) {
             continue; // until the other version goes
         }
-        if let Some(restart) = module.restart(want.pod, id).filter(|restart| restart.at > cx.now) {
-            plan.wake_at(restart.at);
+        if module.restart(want.pod, id).is_some_and(|restart| plan.waits_until(restart.at, cx.now)) {
             continue;
         }
-        if let Some(retry_at) = backs_off_until(cx, want) {
-            plan.wake_at(retry_at);
+        let failure = base.failures.of(want.spec).filter(|f| f.tried_for.contains(&want.pod.uid));
+        if failure.is_some_and(|f| plan.waits_until(f.retry_at, cx.now)) {
             continue;
         }
         if let Some(until) = web::tried_elsewhere(&module, want.spec) {
@@ -101,17 +92,17 @@ pub(super) fn install(module: &Module<'_, '_>, want: Want<'_>) -> Next {
         Some(ModuleState::Deactivated) if module.foreign_active().is_some() => Next::Skip,
         // A leftover of an earlier release: starting it anew first proves that it still starts,
         // while the other version goes on serving.
-        Some(ModuleState::Deactivated) if others_active && !module.base().conversation.has_started(&spec.id) => {
+        Some(ModuleState::Deactivated) if others_active && !module.cx.base.conversation.has_started(&spec.id) => {
             Next::Order(Command::Uninstall(spec.id.clone()))
         }
         // At one context path a switch would leave the path to nobody when the other version goes.
         Some(ModuleState::Deactivated)
-            if others_active && module.base().link.offers_switch && web::holder(module, want).is_none() =>
+            if others_active && module.cx.base.link.offers_switch && web::holder(module, want).is_none() =>
         {
             Next::Order(Command::Switch(spec.clone()))
         }
         // The switch takes the other version away before it fetches the jar: that it still can be is looked at first.
-        Some(ModuleState::Deactivated) if others_active && !module.base().conversation.can_switch_to(&spec.id) => {
+        Some(ModuleState::Deactivated) if others_active && !module.cx.base.conversation.can_switch_to(&spec.id) => {
             Next::Order(Command::Install(spec.clone(), Strategy::InstallOnly))
         }
         Some(ModuleState::Deactivated) => Next::Order(Command::Install(spec.clone(), Strategy::UninstallThenInstall)),
@@ -119,9 +110,4 @@ pub(super) fn install(module: &Module<'_, '_>, want: Want<'_>) -> Next {
         Some(ModuleState::Broken | ModuleState::Unknown) => Next::Order(Command::Uninstall(spec.id.clone())),
         Some(ModuleState::Activated | ModuleState::Resolved) => Next::Wait,
     }
-}
-
-fn backs_off_until(cx: &Context<'_>, want: Want<'_>) -> Option<Instant> {
-    let failure = cx.base.failures.of(want.spec)?;
-    (failure.tried_for.contains(&want.pod.uid) && failure.retry_at > cx.now).then_some(failure.retry_at)
 }

@@ -4,7 +4,7 @@ use super::{
     context::{Context, lingers_until, pre_stop_ends},
     module::{Module, Want},
     plan::Plan,
-    probing, replace, why,
+    replace, why,
 };
 use crate::domain::{
     Container, ContainerOutcome, Content, Ledger, ModuleSpec, Phase, Pod, PodOutcome, Reachability, Reason, Role,
@@ -15,15 +15,13 @@ use crate::domain::{
 pub(super) fn conclude(cx: &Context<'_>, pod: &Pod, ledger: &Ledger, plan: &mut Plan) {
     let memory = cx.memory(pod);
     if pod.deleting.is_some() {
-        let waits_until = pre_stop_ends(pod, memory, cx.now);
-        if waits_until > cx.now {
-            plan.wake_at(waits_until);
-        } else if pod.modules().all(|spec| is_gone_for(cx, pod, spec, ledger)) {
-            plan.finished.push(pod.uid.clone());
-            return;
-        } else if let Some(outcome) = uninstall_failed(cx, pod, memory) {
-            plan.pods.push(outcome);
-            return;
+        if !plan.waits_until(pre_stop_ends(pod, memory, cx.now), cx.now) {
+            if pod.modules().all(|spec| is_gone_for(cx, pod, spec, ledger)) {
+                return plan.finished.push(pod.uid.clone());
+            }
+            if let Some(outcome) = uninstall_failed(cx, pod, memory) {
+                return plan.pods.push(outcome);
+            }
         }
         lingers_until(pod, memory, cx.now).filter(|at| *at > cx.now).into_iter().for_each(|at| plan.wake_at(at));
         // Its workload may delete the old Pod as soon as the new one is Ready: it still says what it gave way to.
@@ -43,10 +41,8 @@ pub(super) fn conclude(cx: &Context<'_>, pod: &Pod, ledger: &Ledger, plan: &mut 
                 && module.waits_for_successor(&spec.id)
                 && !cx.pods_of(&spec.id.name).iter().any(stays)
         };
-        if expires <= cx.now && !pod.modules().any(serves) {
+        if !plan.waits_until(expires, cx.now) && !pod.modules().any(serves) {
             plan.expired.push(pod.uid.clone());
-        } else if expires > cx.now {
-            plan.wake_at(expires);
         }
     }
     if pod.terminal {
@@ -65,42 +61,22 @@ fn uninstall_failed(cx: &Context<'_>, pod: &Pod, memory: &PodMemory) -> Option<P
         let message = format!("cannot be uninstalled: {why}");
         ContainerOutcome::Waiting { reason: Reason::UninstallFailed, message, restarts }
     });
-    let (uid, phase) = (pod.uid.clone(), phase_so_far(pod, memory));
-    Some(PodOutcome { uid, phase, containers: containers.collect(), reachable: true, rejected: None, leaving: None })
+    Some(PodOutcome::new(pod.uid.clone(), phase_so_far(pod, memory), containers.collect()))
 }
 
 fn outcome(cx: &Context<'_>, pod: &Pod, memory: &PodMemory, ledger: &Ledger) -> Option<PodOutcome> {
-    let uid = pod.uid.clone();
     if let Content::Foreign(message) = &pod.content {
         let container = ContainerOutcome::Waiting { reason: Reason::NotAModule, message: message.clone(), restarts: 0 };
-        return Some(PodOutcome {
-            uid,
-            phase: Phase::Pending,
-            containers: vec![container],
-            reachable: true,
-            rejected: None,
-            leaving: None,
-        });
+        return Some(PodOutcome::new(pod.uid.clone(), Phase::Pending, vec![container]));
     }
-    let reachable = match cx.reachability {
-        Reachability::Online => true,
+    match cx.reachability {
+        Reachability::Online if cx.base.conversation.list().is_some() => {}
         // Not knowing is no reason to change what the status says.
-        Reachability::Unknown => return None,
-        Reachability::Unreachable | Reachability::Stopped | Reachability::Dead => false,
-    };
-    if cx.base.conversation.list().is_none() || !reachable {
-        return if reachable {
-            None
-        } else {
-            Some(PodOutcome {
-                uid,
-                phase: phase_so_far(pod, memory),
-                containers: Vec::new(),
-                reachable,
-                rejected: None,
-                leaving: None,
-            })
-        };
+        Reachability::Online | Reachability::Unknown => return None,
+        Reachability::Unreachable | Reachability::Stopped | Reachability::Dead => {
+            let outcome = PodOutcome::new(pod.uid.clone(), phase_so_far(pod, memory), Vec::new());
+            return Some(PodOutcome { reachable: false, ..outcome });
+        }
     }
     let containers: Vec<_> = pod.containers().iter().map(|c| container_outcome(cx, pod, c, memory, ledger)).collect();
     let superseded = containers.iter().any(|c| matches!(c, ContainerOutcome::Superseded { .. }));
@@ -120,7 +96,7 @@ fn outcome(cx: &Context<'_>, pod: &Pod, memory: &PodMemory, ledger: &Ledger) -> 
         replace::why(&Module::new(cx, name, ledger), pod).map(|(_, message)| message)
     };
     let leaving = pod.containers().iter().find_map(makes_room);
-    Some(PodOutcome { uid, phase, containers, reachable, rejected: None, leaving })
+    Some(PodOutcome { leaving, ..PodOutcome::new(pod.uid.clone(), phase, containers) })
 }
 
 fn phase_so_far(pod: &Pod, memory: &PodMemory) -> Phase {
@@ -137,18 +113,16 @@ fn container_outcome(
 ) -> ContainerOutcome {
     let past = memory.containers.get(&container.name).cloned().unwrap_or_default();
     let restarts = past.restarts;
+    let waiting = |reason, message| ContainerOutcome::Waiting { reason, message, restarts };
     let spec = match &container.role {
         Role::Module(spec) => spec,
         Role::SideCar => return ContainerOutcome::SideCar,
-        Role::Unusable(message) => {
-            let message = message.clone();
-            return ContainerOutcome::Waiting { reason: Reason::InvalidModule, message, restarts };
-        }
+        Role::Unusable(message) => return waiting(Reason::InvalidModule, message.clone()),
     };
     let module = Module::new(cx, &spec.id.name, ledger);
     let knows = past.has_run || memory.first_seen.is_none_or(|at| cx.base.conversation.knows(at));
     if let Some(restart) = module.restart(pod, &spec.id) {
-        return probing::why(restart, restarts);
+        return waiting(Reason::Unhealthy, restart.message.clone());
     }
     if module.serves(&Want { pod, spec }) && knows {
         let health = past.probed.health(container.probes.as_deref());
@@ -156,17 +130,13 @@ fn container_outcome(
     }
     if let Some(holder) = module.held_by(&pod.workload, &spec.id) {
         let message = why::describe_holder(cx, &spec.id, holder);
-        return if past.has_run {
-            ContainerOutcome::Superseded { message }
-        } else {
-            ContainerOutcome::Waiting { reason: Reason::Held, message, restarts }
-        };
+        return if past.has_run { ContainerOutcome::Superseded { message } } else { waiting(Reason::Held, message) };
     }
     if let Some(awaits) = &pod.held_back {
-        return ContainerOutcome::Waiting { reason: Reason::AwaitingBatch, message: awaits.to_string(), restarts };
+        return waiting(Reason::AwaitingBatch, awaits.to_string());
     }
     let (reason, message) = why::why_not_active(&module, pod, spec);
-    ContainerOutcome::Waiting { reason, message, restarts }
+    waiting(reason, message)
 }
 
 /// Whether nothing of the module is left on the base that only `pod` accounted for.

@@ -42,4 +42,12 @@ impl Plan {
     pub(in crate::domain) fn wake_at(&mut self, at: Instant) {
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
     }
+
+    /// The same for what waits until then. Says whether that is still to come.
+    pub(in crate::domain) fn waits_until(&mut self, at: Instant, now: Instant) -> bool {
+        if at > now {
+            self.wake_at(at);
+        }
+        at > now
+    }
 }

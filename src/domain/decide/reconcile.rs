@@ -6,7 +6,9 @@ use std::{
 };
 
 use super::{claims, context::Context, module::Module, orders, outcomes, plan::Plan, replace, room, web};
-use crate::domain::{Base, Command, Ledger, ModuleSpec, Needs, Pod, Reachability, Strategy, WebContexts};
+use crate::domain::{
+    Base, Command, Ledger, ModuleSpec, Needs, Pod, Reachability, Strategy, WebContexts, pod::by_module_name,
+};
 
 /// Decides what to tell the base and what to tell Kubernetes. Pure: the same facts at the same
 /// time give the same plan, and a plan that has been carried out and seen gives an empty one.
@@ -14,7 +16,16 @@ use crate::domain::{Base, Command, Ledger, ModuleSpec, Needs, Pod, Reachability,
 /// `pods` are all Pods bound to the base's Node, whatever they are. `contexts` is what all bases have shown of web modules, and `needs` what
 /// modules took there.
 pub fn reconcile(base: &Base, pods: &[&Pod], contexts: &WebContexts, needs: &Needs, now: Instant) -> Plan {
-    let mut cx = Context::new(base, pods, contexts, needs, now);
+    let mut cx = Context {
+        base,
+        contexts,
+        lessons: Vec::new(),
+        needs,
+        now,
+        reachability: base.reachability(now),
+        by_name: by_module_name(pods),
+        replacements: BTreeMap::new(),
+    };
     let mut plan = Plan::default();
     let mut ledger = base.ledger.clone();
 
@@ -22,12 +33,7 @@ pub fn reconcile(base: &Base, pods: &[&Pod], contexts: &WebContexts, needs: &Nee
         plan.wake_at(base.expected_until);
     }
     base.handed_over.values().for_each(|until| plan.wake_at(*until));
-    let connected = !base.liveness.is_deaf();
-    if connected && !base.liveness.is_stopped() {
-        ask(&cx, &mut plan);
-    } else if let Some(at) = base.liveness.changes_at(&base.settings, false, now).filter(|at| *at > now) {
-        plan.wake_at(at);
-    }
+    ask(&cx, &mut plan);
     if base.conversation.list().is_some() {
         cx.lessons = web::lessons(&cx, &ledger);
         plan.needs = room::shown(&cx);
@@ -40,7 +46,7 @@ pub fn reconcile(base: &Base, pods: &[&Pod], contexts: &WebContexts, needs: &Nee
         }
         cx.replacements = replacements;
     }
-    if connected && cx.reachability == Reachability::Online {
+    if !base.liveness.is_deaf() && cx.reachability == Reachability::Online {
         order(&cx, &mut ledger, &mut plan);
     }
     for command in &plan.commands {
@@ -73,14 +79,12 @@ fn ask(cx: &Context<'_>, plan: &mut Plan) {
     let Context { base, now, .. } = *cx;
     let (list_at, health_at) = base.asks_at(now);
     for (at, question) in [(list_at, Command::QueryModules), (health_at, Command::QueryHealth)] {
-        match at {
-            Some(at) if at <= now => plan.commands.push(question),
-            Some(at) => plan.wake_at(at),
-            None => {}
+        if at.is_some_and(|at| !plan.waits_until(at, now)) {
+            plan.commands.push(question);
         }
     }
-    if let Some(at) = base.liveness.changes_at(&base.settings, base.is_busy(), now).filter(|at| *at > now) {
-        plan.wake_at(at);
+    if let Some(at) = base.liveness.changes_at(&base.settings, base.is_busy(), now) {
+        plan.waits_until(at, now);
     }
 }
 
@@ -108,7 +112,7 @@ fn order(cx: &Context<'_>, ledger: &mut Ledger, plan: &mut Plan) {
     for command in commands {
         let mut unrecorded = Vec::new();
         for ModuleSpec { id, origin, .. } in command.installs() {
-            if ledger.install_from(id, *origin) || !cx.base.is_recorded(id) {
+            if ledger.install_from(id, *origin) || !cx.base.recorded.contains(id) {
                 unrecorded.push(id.clone());
             }
         }

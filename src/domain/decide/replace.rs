@@ -72,7 +72,7 @@ pub(super) fn in_its_place(spec: &ModuleSpec) -> Command {
 fn is_in_the_way(module: &Module<'_, '_>, want: Want<'_>) -> bool {
     let tried = want.container().is_some_and(|c| c.history.failed);
     let kept_out = web::is_kept_out_by_a_version(module, want) && module.foreign_active().is_none();
-    !tried && (kept_out || module.clashes(want) && !module.has_claim(want))
+    !tried && (kept_out || module.clashes(want) && module.ledger.claim_of(&want.spec.id, &want.pod.workload).is_none())
 }
 
 /// The base has said lately that it cannot uninstall it.
@@ -82,15 +82,14 @@ fn refuses_to_go(cx: &Context<'_>, id: &ModuleId) -> bool {
 
 /// The next step towards an empty place, before anything is uninstalled.
 fn clear(module: &Module<'_, '_>, want: Want<'_>, before: Stage, plan: &mut Plan) -> Stage {
-    let now = module.now();
+    let now = module.cx.now;
     let others = || module.pods().iter().filter(|pod| pod.uid != want.pod.uid && pod.is_live());
     if others().any(|pod| pod.shown_ready) {
         return Stage::Leaving;
     }
     let drain = || others().map(|pod| pod.drain).max().filter(|drain| !drain.is_zero()).unwrap_or(DRAINS_FOR);
     let drained = if let Stage::Draining(until) = before { until } else { now.later(drain()) };
-    if drained > now {
-        plan.wake_at(drained);
+    if plan.waits_until(drained, now) {
         return Stage::Draining(drained);
     }
     plan.wake_at(now); // the failure beside the others is forgotten by then
@@ -102,7 +101,7 @@ pub(super) fn why(module: &Module<'_, '_>, pod: &Pod) -> Option<(Reason, String)
     let replacement = module.replacement()?;
     let new = &replacement.spec.id;
     if !replacement.lasts() {
-        let failure = module.base().failures.of(&replacement.spec);
+        let failure = module.cx.base.failures.of(&replacement.spec);
         let cause = failure.map_or("the base does not uninstall it", |f| f.message.as_str());
         let message = format!(
             "{new} could not take the place of what serves: {cause}. What other Pods ask for is back; a new Pod tries again"

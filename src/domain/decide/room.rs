@@ -21,14 +21,14 @@ fn need(module: &Module<'_, '_>, want: Want<'_>, command: &Command) -> Option<u6
     };
     let container = want.container()?;
     // What ran in this Pod was there, and its place is its own: an outage of what is started anew would have no end.
-    let memory = module.context().memory(want.pod).containers.get(&container.name);
+    let memory = module.cx.memory(want.pod).containers.get(&container.name);
     let has_run = want.has_run() || memory.is_some_and(|memory| memory.has_run);
     // Room was made for it, and nothing serves.
     let is_cleared = module.replacement().is_some_and(|r| r.is_for(want.pod) && r.has_begun());
-    if !loads || has_run || is_cleared || want.pod.ignores_metaspace || !module.base().settings.metaspace.waits {
+    if !loads || has_run || is_cleared || want.pod.ignores_metaspace || !module.cx.base.settings.metaspace.waits {
         return None;
     }
-    module.context().needs.of(id).or_else(|| container.history.lacks.map(Lack::need))
+    module.cx.needs.of(id).or_else(|| container.history.lacks.map(Lack::need))
 }
 
 /// What the statuses of Pods show that modules need, where nobody knows any more.
@@ -42,7 +42,7 @@ pub(super) fn shown(cx: &Context<'_>) -> Vec<Took> {
 /// Whether there is room, beside what is being loaded and what needs so many bytes.
 fn room(module: &Module<'_, '_>, want: Want<'_>, command: &Command, ordered: u64) -> Room {
     let Some(need) = need(module, want, command) else { return Room::Enough };
-    let Context { base, needs, now, .. } = module.context();
+    let Context { base, needs, now, .. } = module.cx;
     let loading = base.conversation.loading(*now).filter_map(|id| needs.of(id));
     let waited = want.container().is_some_and(|c| c.history.lacks.is_some());
     let rules = &base.settings.metaspace;
@@ -53,7 +53,7 @@ fn room(module: &Module<'_, '_>, want: Want<'_>, command: &Command, ordered: u64
 pub(super) fn has_room(module: &Module<'_, '_>, want: Want<'_>, command: &Command, plan: &mut Plan) -> bool {
     let has_room = room(module, want, command, plan.ordered) == Room::Enough;
     if has_room {
-        let needs = command.installs().iter().filter_map(|spec| module.context().needs.of(&spec.id));
+        let needs = command.installs().iter().filter_map(|spec| module.cx.needs.of(&spec.id));
         plan.ordered = needs.fold(plan.ordered, u64::saturating_add);
     } else {
         plan.waits_for_room = true;
@@ -65,7 +65,7 @@ pub(super) fn has_room(module: &Module<'_, '_>, want: Want<'_>, command: &Comman
 /// module needs the same and the limit is the same.
 pub(super) fn why(module: &Module<'_, '_>, want: Want<'_>, command: &Command) -> Option<String> {
     let id = &want.spec.id;
-    if module.base().conversation.operation(&id.name).is_some_and(|operation| operation.order.id() == id) {
+    if module.cx.base.conversation.operation(&id.name).is_some_and(|operation| operation.order.id() == id) {
         return None;
     }
     let said = want.container()?.history.lacks;
@@ -74,5 +74,5 @@ pub(super) fn why(module: &Module<'_, '_>, want: Want<'_>, command: &Command) ->
         Room::Unclear => said?,
         Room::Lacking(lack) => said.filter(|said| said.is_like(lack)).unwrap_or(lack),
     };
-    Some(lack.words(id, module.base().id.as_str()))
+    Some(lack.words(id, module.cx.base.id.as_str()))
 }

@@ -1,27 +1,27 @@
 //! One step of a base: take note, decide, take the commands as sent.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{collections::HashMap, time::Instant};
 
 use super::{plan::Plan, reconcile};
-use crate::domain::{Base, Link, Needs, Pod, WebContexts, known::Replacement};
+use crate::domain::{Base, Link, Needs, Pod, PodOutcome, ProbeTarget, WebContexts, known::Replacement};
 
 impl Base {
     /// Takes note of the Pods and of the time, decides, and takes the commands of the plan as sent.
     pub fn step(&mut self, pods: &[&Pod], link: &Link, contexts: &WebContexts, needs: &Needs, now: Instant) -> Plan {
         self.link = *link;
         let busy = self.is_busy();
-        let settings = Arc::clone(&self.settings);
-        self.liveness.tick(&settings, busy, link, now);
+        self.liveness.tick(&self.settings, busy, link, now);
         if self.liveness.is_lost() {
             self.conversation.away();
-            self.jvm.is_new(now);
+            self.jvm.is_new();
         }
         self.observe_pods(pods, now);
         let mut plan = reconcile(self, pods, contexts, needs, now);
         if let Some(ledger) = &plan.ledger {
             self.ledger = ledger.clone();
         }
-        self.no_longer_recorded(&plan.unrecorded);
+        // What is on record of these may be another origin.
+        self.recorded.retain(|id| !plan.unrecorded.contains(id));
         for (name, replacement) in &plan.replacements {
             let before = self.replacements.get(name).is_some_and(Replacement::empties);
             if replacement.empties() && !before {
@@ -43,21 +43,33 @@ impl Base {
         let due = |at: &Instant| *at > now || plan.waits_for_room;
         let next = list_at.filter(|at| *at > now).into_iter().chain(health_at.filter(due)).min();
         next.into_iter().for_each(|at| plan.wake_at(at.max(now)));
-        self.remember_runs(&plan, pods);
-        self.probes(&mut plan, pods, now);
+        self.note_active(&mut plan, pods, now);
         self.give_back_room();
         plan
     }
 
-    /// What is active now has run, whatever comes.
-    fn remember_runs(&mut self, plan: &Plan, pods: &[&Pod]) {
-        let by_uid: HashMap<_, _> = pods.iter().map(|p| (&p.uid, *p)).collect();
-        for outcome in &plan.pods {
-            let containers = by_uid.get(&outcome.uid).map_or(&[][..], |p| p.containers());
-            for (container, _) in containers.iter().zip(&outcome.containers).filter(|(_, said)| said.active()) {
-                let memory = self.pods.entry(outcome.uid.clone()).or_default();
-                if let Some(c) = memory.containers.get_mut(&container.name) {
-                    c.has_run = true;
+    /// Takes note of what is active, which has run, whatever comes, and of what is not any more; and has the plan say what
+    /// is to be probed.
+    fn note_active(&mut self, plan: &mut Plan, pods: &[&Pod], now: Instant) {
+        let by_uid: HashMap<_, _> = pods.iter().map(|pod| (&pod.uid, *pod)).collect();
+        for PodOutcome { uid, containers, .. } in &plan.pods {
+            let Some((pod, memory)) = by_uid.get(uid).zip(self.pods.get_mut(uid)) else { continue };
+            for (container, outcome) in pod.containers().iter().zip(containers) {
+                let Some(memory) = memory.containers.get_mut(&container.name) else { continue };
+                memory.has_run |= outcome.active();
+                let Some(probes) = container.probes.as_ref().filter(|_| pod.is_live()) else { continue };
+                let known = &mut memory.probed;
+                known.is_active(outcome.active(), now);
+                if let Some(since) = known.since {
+                    plan.probes.push(ProbeTarget {
+                        pod: uid.clone(),
+                        container: container.name.clone(),
+                        run: known.run,
+                        probes: probes.clone(),
+                        started: known.started,
+                        ready: known.ready,
+                        active_for: (!known.found).then(|| now.saturating_duration_since(since)),
+                    });
                 }
             }
         }

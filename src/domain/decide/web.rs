@@ -25,7 +25,7 @@ pub(super) struct Holder<'c> {
 pub(super) fn lessons(cx: &Context<'_>, ledger: &Ledger) -> Vec<Lesson> {
     let mut lessons = Vec::new();
     let failures = cx.base.failures.installs();
-    let refused = failures.filter_map(|(_, f)| Some((f.spec.as_ref()?, f.context.as_deref()?, Some(f.at))));
+    let refused = failures.filter_map(|f| Some((f.spec.as_ref()?, f.context.as_deref()?, Some(f.at))));
     let asked = cx.by_name.iter().flat_map(|(name, pods)| pods.iter().map(move |pod| (*name, *pod)));
     let shown = asked.filter_map(|(name, pod)| {
         let container = pod.containers().iter().find(|c| c.module().is_some_and(|m| m.id.name == *name))?;
@@ -48,9 +48,9 @@ pub(super) fn lessons(cx: &Context<'_>, ledger: &Ledger) -> Vec<Lesson> {
 
 /// A web module of the same name is loaded, and nobody knows of this version yet: most likely it cannot be loaded beside.
 pub(super) fn is_to_be_tried(module: &Module<'_, '_>, spec: &ModuleSpec) -> bool {
-    let cx = module.context();
+    let cx = module.cx;
     let known_web = |m: &ListedModule| {
-        let held = asked_for(cx, &m.id, module.ledger()).and_then(|held| cx.context_of(held));
+        let held = asked_for(cx, &m.id, module.ledger).and_then(|held| cx.context_of(held));
         is_loaded(m) && m.id != spec.id && held.is_some()
     };
     cx.base.has_web_server != Some(false)
@@ -62,8 +62,8 @@ pub(super) fn is_to_be_tried(module: &Module<'_, '_>, spec: &ModuleSpec) -> bool
 
 /// Until when this base waits for another one that tries it.
 pub(super) fn tried_elsewhere(module: &Module<'_, '_>, spec: &ModuleSpec) -> Option<Instant> {
-    let until = module.context().contexts.tried_until(spec, module.now())?;
-    let tries_it = module.base().conversation.operation(&spec.id.name).is_some();
+    let until = module.cx.contexts.tried_until(spec, module.cx.now)?;
+    let tries_it = module.cx.base.conversation.operation(&spec.id.name).is_some();
     (!tries_it && is_to_be_tried(module, spec)).then_some(until)
 }
 
@@ -117,7 +117,7 @@ pub(super) fn keeps_out<'c>(module: &Module<'c, '_>, want: Want<'_>) -> Option<H
 /// What names its path in its args has that one, also if it was never tried. A path that differs by a slash alone is
 /// loaded, takes the other's requests, and has none when the other goes (protocol fact), so that is the same.
 pub(super) fn holder<'c>(module: &Module<'c, '_>, want: Want<'_>) -> Option<Holder<'c>> {
-    let cx = module.context();
+    let cx = module.cx;
     if cx.base.has_web_server == Some(false) {
         return None;
     }
@@ -127,7 +127,7 @@ pub(super) fn holder<'c>(module: &Module<'c, '_>, want: Want<'_>) -> Option<Hold
         return None;
     }
     let holds = |m: &'c ListedModule| {
-        let held: &WebContext = cx.context_of(asked_for(cx, &m.id, module.ledger())?)?;
+        let held: &WebContext = cx.context_of(asked_for(cx, &m.id, module.ledger)?)?;
         let by_args = by_args.filter(|path| m.id.name == spec.id.name && held.is_at(path));
         let path = known.map(|k| &*k.path).filter(|path| held.is_at(path)).or(by_args)?;
         let was_fetched = known.is_some_and(|known| known.was_fetched_lately(cx.now));

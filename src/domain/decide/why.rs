@@ -7,14 +7,12 @@ use super::{
     replace, room, web,
 };
 use crate::domain::{
-    Claim, Command, ModuleId, ModuleSpec, ModuleState, Pod, Reason, Strategy,
-    known::{Order, in_use},
-    times::so_far,
+    Claim, Command, ModuleId, ModuleSpec, ModuleState, Pod, Reason, Strategy, known::in_use, times::so_far,
 };
 
 /// Why the wanted version does not serve, for its Pod's status.
 pub(super) fn why_not_active(module: &Module<'_, '_>, pod: &Pod, spec: &ModuleSpec) -> (Reason, String) {
-    let base = module.base();
+    let base = module.cx.base;
     if let Some(said) = replace::why(module, pod) {
         return said;
     }
@@ -34,7 +32,7 @@ pub(super) fn why_not_active(module: &Module<'_, '_>, pod: &Pod, spec: &ModuleSp
         return (Reason::WebContextInUse, in_use(&spec.id, Some(holder.id), &holder.path));
     }
     if let Some(failure) = failure {
-        let waits = (failure.retry_at <= module.now()).then(|| why_no_room(module, want)).flatten();
+        let waits = (failure.retry_at <= module.cx.now).then(|| why_no_room(module, want)).flatten();
         return waits.unwrap_or_else(|| (failure.reason, failure.message.clone()));
     }
     if module.state(&spec.id.version) == Some(ModuleState::Deactivated)
@@ -52,10 +50,8 @@ pub(super) fn why_not_active(module: &Module<'_, '_>, pod: &Pod, spec: &ModuleSp
     if let Some(said) = why_no_room(module, want) {
         return said;
     }
-    let switching = base.conversation.operation(&spec.id.name).is_some_and(|o| {
-        o.order.id() == &spec.id
-            && matches!(o.order, Order::Switch(_) | Order::Install(_, Strategy::UninstallThenInstall))
-    });
+    let operation = base.conversation.operation(&spec.id.name);
+    let switching = operation.is_some_and(|o| *o.order.id() == spec.id && o.order.is_switch());
     if switching || base.conversation.has_started(&spec.id) {
         let message = format!("{} has started and takes over from the version before", spec.id);
         return (Reason::Switching, message);
@@ -66,10 +62,9 @@ pub(super) fn why_not_active(module: &Module<'_, '_>, pod: &Pod, spec: &ModuleSp
     if let Some(message) = why_no_place(module, spec) {
         return (Reason::BaseBusy, message);
     }
-    let has_run = pod.containers().iter().any(|c| c.name == spec.id.name && c.history.has_run);
-    let lasted = base.installing_since.get(&spec.id).map(|since| module.now().saturating_duration_since(*since));
+    let lasted = base.installing_since.get(&spec.id).map(|since| module.cx.now.saturating_duration_since(*since));
     let so_far = lasted.and_then(so_far).map_or_else(String::new, |words| format!(", {words}"));
-    if has_run && module.state(&spec.id.version).is_none() {
+    if want.has_run() && module.state(&spec.id.version).is_none() {
         return (Reason::ModuleGone, format!("the base no longer lists {}; installing it again{so_far}", spec.id));
     }
     (Reason::Installing, format!("installing {} from {}{so_far}", spec.id, spec.shown_url()))
@@ -105,11 +100,11 @@ fn why_in_use(module: &Module<'_, '_>, want: Want<'_>) -> (Reason, String) {
 
 /// All places are taken by commands that last.
 fn why_no_place(module: &Module<'_, '_>, spec: &ModuleSpec) -> Option<String> {
-    let base = module.base();
-    if base.free_places(module.now()) > 0 || base.conversation.operation(&spec.id.name).is_some() {
+    let base = module.cx.base;
+    if base.free_places(module.cx.now) > 0 || base.conversation.operation(&spec.id.name).is_some() {
         return None;
     }
-    let lasting = base.conversation.lasting(module.now());
+    let lasting = base.conversation.lasting(module.cx.now);
     let lasts = so_far(lasting.iter().map(|(_, lasted)| *lasted).min()?)?;
     let names: Vec<_> = lasting.iter().map(|(id, _)| id.to_string()).collect();
     Some(format!("waits: the base is busy with {} {lasts}", names.join(", ")))

@@ -45,7 +45,7 @@ pub struct Base {
     /// Modules of Pods that were evicted while the base could not be reached: they stay for a successor until then.
     pub(in crate::domain) handed_over: BTreeMap<ModuleId, Instant>,
     /// Installs that are on record where a death of this process does not reach them.
-    pub(super) recorded: HashSet<ModuleId>,
+    pub(in crate::domain) recorded: HashSet<ModuleId>,
     pub(in crate::domain) pods: HashMap<PodUid, PodMemory>,
     /// Module name and claim: since when no Pod stands for it.
     pub(in crate::domain) claims_without_pod: Vec<(String, Claim, Instant)>,
@@ -60,7 +60,7 @@ pub struct Base {
     pub admitted: bool,
     pub(in crate::domain) settings: Arc<Settings>,
     /// Whether modules can have a context in a web server of the base, as far as it says.
-    pub(in crate::domain) has_web_server: Option<bool>,
+    pub has_web_server: Option<bool>,
     /// Since when its JVM runs, as it says.
     pub(super) runs_since: Option<Instant>,
     /// What the way to it bears, see [`Link`].
@@ -73,7 +73,7 @@ impl Base {
         Self {
             id,
             info: None,
-            jvm: JvmKnowledge::new(now),
+            jvm: JvmKnowledge::default(),
             liveness: Liveness::new(now),
             ledger: Ledger::default(),
             conversation: Conversation::default(),
@@ -115,6 +115,11 @@ impl Base {
         self.commands_at_a_time().saturating_sub(occupied)
     }
 
+    /// It is at work on commands that have not been under way for very long: what it fails to answer says nothing.
+    pub fn is_at_work(&self, now: Instant) -> bool {
+        self.conversation.in_flight() > self.conversation.hanging(now)
+    }
+
     /// It was asked, and is silent over a link that has proven alive, for so long that it would be given up if we did
     /// not suspect ourselves.
     pub fn is_overdue(&self, link: &Link, now: Instant) -> bool {
@@ -129,11 +134,6 @@ impl Base {
     /// It has been asked in vain for so long that what is remembered of it can go.
     pub fn is_forgotten(&self, now: Instant) -> bool {
         self.liveness.is_forgotten(&self.settings, now)
-    }
-
-    /// Its health tells whether modules can have a context in a web server.
-    pub fn has_web_server(&mut self, has: bool) {
-        self.has_web_server = Some(has);
     }
 
     /// Health came; `complete`: it names the JVM.
@@ -201,20 +201,11 @@ impl Base {
         self.recorded.extend(installs);
     }
 
-    /// What is on record of these may be another origin.
-    pub(in crate::domain) fn no_longer_recorded(&mut self, installs: &[ModuleId]) {
-        self.recorded.retain(|id| !installs.contains(id));
-    }
-
-    pub(in crate::domain) fn is_recorded(&self, install: &ModuleId) -> bool {
-        self.recorded.contains(install)
-    }
-
     /// It asked which modules belong on it: a fresh JVM, or one that was never answered. `expected`
     /// are modules whose Pods will come to this base but are not bound to it yet.
     pub fn asked_for_baseline(&mut self, expected: Vec<ModuleSpec>, now: Instant) {
         self.liveness.beat(now);
-        self.jvm.is_new(now);
+        self.jvm.is_new();
         self.expects(expected, now);
         self.replacements.clear();
         self.installing_since.clear();
@@ -281,7 +272,7 @@ impl Base {
             // One that is away is asked for a sign of life only: its JVM may be another one when it is back.
             return (None, alive);
         }
-        let jvm = self.jvm.ask_at(&self.settings.metaspace);
+        let jvm = self.jvm.ask_at(&self.settings.metaspace, now);
         (Some(self.conversation.ask_at(&self.settings, now)), alive.into_iter().chain(jvm).min())
     }
 }

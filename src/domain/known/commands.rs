@@ -1,12 +1,12 @@
 //! What became of commands: they were sent, could not be, ended; and what the base's list says of that.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     time::{Duration, Instant},
 };
 
 use super::{base::Base, failures::recognised, memory::ContainerMemory, operation::Ended};
-use crate::domain::{Command, ListedModule, ModuleId, ModuleSpec, Pod, Reason, Strategy, times::Later};
+use crate::domain::{Command, ListedModule, ModuleId, ModuleSpec, Pod, Reason, times::Later};
 
 /// A command that is this late does not arrive any more.
 const FORGET_AFTER: Duration = Duration::from_secs(300);
@@ -17,17 +17,13 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(10);
 impl Base {
     /// A command of the plan is on its way.
     pub(in crate::domain) fn sent(&mut self, command: &Command, pods: &[&Pod], now: Instant) {
-        match command {
-            Command::QueryHealth => {
-                self.liveness.asked(now);
-                self.jvm.asked(now);
-            }
-            Command::Install(spec, Strategy::InstallOnly) => self.starts(spec, pods, now),
-            Command::Baseline(specs) => specs.iter().for_each(|spec| self.starts(spec, pods, now)),
-            Command::Install(_, Strategy::UninstallThenInstall)
-            | Command::Switch(_)
-            | Command::Uninstall(_)
-            | Command::QueryModules => {}
+        if *command == Command::QueryHealth {
+            self.liveness.asked(now);
+            self.jvm.asked(now);
+        }
+        // What takes over has started before.
+        if !command.is_switch() {
+            command.installs().iter().for_each(|spec| self.starts(spec, pods, now));
         }
         self.conversation.sent(command, &self.link, now);
     }
@@ -67,9 +63,8 @@ impl Base {
         let since = now.checked_sub(run_time).unwrap_or(now);
         let before = self.runs_since.replace(since);
         if before.is_some_and(|before| since > before.later(CLOCKS_DIFFER)) {
-            self.jvm.is_new(now);
-            self.conversation.commands_uncertain();
-            self.conversation.ask_now();
+            self.jvm.is_new();
+            self.command_uncertain();
         }
     }
 
@@ -81,7 +76,7 @@ impl Base {
         let stayed = before.into_iter().filter(|id| !went(id)).collect();
         if self.lost_all(stayed) {
             // A JVM that restarted without a word: what was sent to the one before is void.
-            self.jvm.is_new(now);
+            self.jvm.is_new();
             self.conversation.commands_uncertain();
             // It began before its list came: what it says of that later tells of no other restart, which would have what
             // was ordered since ordered again.
@@ -106,12 +101,10 @@ impl Base {
     /// late. Its record goes when it has not come for a long time.
     fn forget_absent(&mut self, now: Instant) {
         let Some(list) = self.conversation.list() else { return };
-        let mut absent = BTreeMap::new();
+        self.absent.retain(|id, _| self.ledger.installed(id) && !list.contains_key(id));
         for id in self.ledger.all_installed().filter(|id| !list.contains_key(id)) {
-            let since = self.absent.get(&id).copied().unwrap_or(now);
-            absent.insert(id, since);
+            self.absent.entry(id).or_insert(now);
         }
-        self.absent = absent;
         for (id, since) in &self.absent {
             if self.conversation.operation(&id.name).is_none() && now >= since.later(FORGET_AFTER) {
                 self.ledger.forget_install(id);

@@ -9,9 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::operation::{Answer, CommandView, Ended, Operation, Order, QUERY_TIMEOUT, Reply};
 use super::{
-    jar::{Jar, note_jar},
+    operation::{Answer, CommandView, Ended, Jar, Operation, Order, QUERY_TIMEOUT, Reply},
     question::Question,
 };
 use crate::domain::{
@@ -32,8 +31,8 @@ const HANGING: usize = 4;
 #[derive(Clone, Debug, Default)]
 pub struct Conversation {
     list: Option<BTreeMap<ModuleId, ListedModule>>,
-    /// The last list of a base that was away since: it may have other modules now.
-    former_list: Option<BTreeMap<ModuleId, ListedModule>>,
+    /// The base was away since it sent that list: it may have other modules now.
+    is_former: bool,
     listed: Option<Instant>,
     /// When the list was asked for: what happened later it may not know.
     list_asked: Option<Instant>,
@@ -51,18 +50,18 @@ pub struct Conversation {
 impl Conversation {
     /// The last list that can be trusted.
     pub fn list(&self) -> Option<&BTreeMap<ModuleId, ListedModule>> {
-        self.list.as_ref()
+        self.list.as_ref().filter(|_| !self.is_former)
     }
 
     /// The last list, also of a base that has been away since.
     pub(in crate::domain) fn last_list(&self) -> Option<&BTreeMap<ModuleId, ListedModule>> {
-        self.list.as_ref().or(self.former_list.as_ref())
+        self.list.as_ref()
     }
 
     /// The base is away: what it listed is not believed until it lists again, for which it is asked as soon as it is
     /// back, and what was ordered may not have arrived.
     pub(in crate::domain) fn away(&mut self) {
-        self.former_list = self.list.take().or(self.former_list.take());
+        self.is_former = self.list.is_some();
         self.connection_lost();
         self.question.want_now();
     }
@@ -122,27 +121,30 @@ impl Conversation {
 
     /// Commands that occupy a worker of the base. A baseline is one command.
     pub(in crate::domain) fn in_flight(&self) -> usize {
-        let open = || self.operations.values().filter(|o| o.answer.is_none());
-        let single = open().filter(|o| !matches!(o.order, Order::Baseline(_))).count();
-        single.saturating_add(usize::from(open().count() > single))
+        let single = self.open().filter(|o| !o.is_baseline()).count();
+        single.saturating_add(usize::from(self.open().count() > single))
+    }
+
+    /// Commands that the base has not answered.
+    fn open(&self) -> impl Iterator<Item = &Operation> {
+        self.operations.values().filter(|o| o.answer.is_none())
     }
 
     pub(in crate::domain) fn loading(&self, now: Instant) -> impl Iterator<Item = &ModuleId> {
-        let open = self.operations.values().filter(move |o| o.answer.is_none() && now < o.sent.later(HANGS_AFTER));
+        let open = self.open().filter(move |o| now < o.sent.later(HANGS_AFTER));
         open.filter(|o| matches!(o.order, Order::Install(..) | Order::Baseline(_))).map(|o| o.order.id())
     }
 
     /// How many of them have lasted for so long that they keep no others waiting any more.
     pub(in crate::domain) fn hanging(&self, now: Instant) -> usize {
-        let hangs = |o: &&Operation| !matches!(o.order, Order::Baseline(_)) && now >= o.sent.later(HANGS_AFTER);
-        self.operations.values().filter(|o| o.answer.is_none()).filter(hangs).count().min(HANGING)
+        let hangs = |o: &&Operation| !o.is_baseline() && now >= o.sent.later(HANGS_AFTER);
+        self.open().filter(hangs).count().min(HANGING)
     }
 
     /// What the base is at work on for longer than is usual, and since when.
     pub(in crate::domain) fn lasting(&self, now: Instant) -> Vec<(&ModuleId, Duration)> {
-        let lasted = |o: &Operation| now.saturating_duration_since(o.sent);
-        let open = self.operations.values().filter(|o| o.answer.is_none() && so_far(lasted(o)).is_some());
-        open.map(|o| (o.order.id(), lasted(o))).collect()
+        let open = self.open().map(|o| (o.order.id(), now.saturating_duration_since(o.sent)));
+        open.filter(|(_, lasted)| so_far(*lasted).is_some()).collect()
     }
 
     /// When the list is to be asked for.
@@ -252,15 +254,8 @@ impl Conversation {
             self.question.want();
         }
         let Reply { command, module, answer, space } = reply;
-        let mut candidates: Vec<_> = self
-            .operations
-            .values_mut()
-            .filter(|o| {
-                o.answer.is_none()
-                    && o.order.command() == command
-                    && module.as_ref().is_none_or(|id| id == o.order.id())
-            })
-            .collect();
+        let open = self.operations.values_mut().filter(|o| o.answer.is_none() && o.order.command() == command);
+        let mut candidates: Vec<_> = open.filter(|o| module.as_ref().is_none_or(|id| id == o.order.id())).collect();
         if command != "baseline" && candidates.len() > 1 {
             return None; // Without a name it could be the answer to any of them; the list will tell.
         }
@@ -278,22 +273,21 @@ impl Conversation {
     pub(in crate::domain) fn listed(&mut self, modules: Vec<ListedModule>, now: Instant) -> Vec<Ended> {
         let was_asked = self.question.answered();
         let asked = was_asked.unwrap_or(now);
-        if std::mem::take(&mut self.outdated) || self.former_list.is_some() && was_asked.is_none() {
+        if std::mem::take(&mut self.outdated) || self.is_former && was_asked.is_none() {
             self.question.want();
             return Vec::new();
         }
-        self.former_list = None;
         let list: BTreeMap<_, _> = modules.into_iter().map(|m| (m.id.clone(), m)).collect();
         let mut all_ended = Vec::new();
         let started = &mut self.started;
         self.operations.retain(|_, operation| {
             let Some(ended) = operation.judge(&list, asked) else { return true };
-            note_jar(started, operation, &ended);
+            operation.note_jar(started, &ended);
             all_ended.push(ended);
             false
         });
         started.retain(|id, _| list.get(id).is_some_and(|m| m.state == ModuleState::Deactivated));
-        self.list = Some(list);
+        (self.list, self.is_former) = (Some(list), false);
         (self.listed, self.list_asked) = (Some(now), Some(asked));
         all_ended
     }

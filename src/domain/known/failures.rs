@@ -70,13 +70,14 @@ impl Failures {
     }
 
     /// Installs that failed.
-    pub(in crate::domain) fn installs(&self) -> impl Iterator<Item = (&ModuleId, &Failure)> {
-        self.installs.iter().map(|((id, _), failure)| (id, failure))
+    pub(in crate::domain) fn installs(&self) -> impl Iterator<Item = &Failure> {
+        self.installs.values()
     }
 
-    /// Uninstalls that failed.
-    pub(in crate::domain) fn uninstalls(&self) -> impl Iterator<Item = (&ModuleId, &Failure)> {
-        self.uninstalls.iter()
+    /// All that failed: the command's name on the wire, and what it was about.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, &ModuleId, &Failure)> {
+        let installs = self.installs.iter().map(|((id, _), failure)| ("installBiz", id, failure));
+        installs.chain(self.uninstalls.iter().map(|(id, failure)| ("uninstallBiz", id, failure)))
     }
 
     /// It is there.

@@ -33,7 +33,7 @@ const FRESH: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What is known of a base's JVM.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(in crate::domain) struct JvmKnowledge {
     complete: bool,
@@ -42,7 +42,6 @@ pub(in crate::domain) struct JvmKnowledge {
     /// Questions since the JVM was new.
     asked: u32,
     last_asked: Option<Instant>,
-    ask_at: Instant,
     /// What it said last of its metaspace, and when; none where there is no limit.
     metaspace: Option<(Metaspace, Instant)>,
     /// When the last install or uninstall ended that no answer knows of,
@@ -77,38 +76,15 @@ pub(in crate::domain) enum Room {
 }
 
 impl JvmKnowledge {
-    /// Nothing is known.
-    pub(in crate::domain) fn new(now: Instant) -> Self {
-        Self {
-            complete: false,
-            renewed: false,
-            asked: 0,
-            last_asked: None,
-            ask_at: now,
-            metaspace: None,
-            changed: None,
-            unmeasured: 0,
-            wanted: None,
-            says_nothing: false,
-            uninstalled: None,
-            left_behind: None,
-            gone: Vec::new(),
-            garbage: 0,
-            collects: false,
-        }
-    }
-
     /// What was known was about another JVM.
-    pub(in crate::domain) fn is_new(&mut self, now: Instant) {
-        let ask_at = self.last_asked.map_or(now, |asked| asked.later(AT_MOST_EVERY).max(now));
-        *self = Self { renewed: true, last_asked: self.last_asked, ..Self::new(ask_at) };
+    pub(in crate::domain) fn is_new(&mut self) {
+        *self = Self { renewed: true, last_asked: self.last_asked, ..Self::default() };
     }
 
     /// A health question went out, whatever for.
     pub(in crate::domain) fn asked(&mut self, now: Instant) {
         self.asked = self.asked.saturating_add(1);
         self.last_asked = Some(now);
-        self.ask_at = now.later(QUESTIONS.delay(self.asked));
     }
 
     /// Health came; `complete`: it names the JVM. What was known of this JVM stays known.
@@ -212,9 +188,10 @@ impl JvmKnowledge {
     }
 
     /// When to ask, where anything is left to know.
-    pub(in crate::domain) fn ask_at(&self, rules: &MetaspaceRules) -> Option<Instant> {
+    pub(in crate::domain) fn ask_at(&self, rules: &MetaspaceRules, now: Instant) -> Option<Instant> {
         if !self.complete {
-            return Some(self.ask_at);
+            let pause = if self.asked == 0 { AT_MOST_EVERY } else { QUESTIONS.delay(self.asked) };
+            return Some(self.last_asked.map_or(now, |asked| asked.later(pause)));
         }
         let (metaspace, measured) = self.metaspace?;
         let after_change = self.changed.map(|changed| match self.last_asked {

@@ -1,7 +1,7 @@
 //! Who has claimed which module name on a base, and what this controller installed there.
 //!
 //! Pods come and go, also while the controller is down; what must not be forgotten with them
-//! stands here and is kept as an annotation of the base's Node.
+//! stands here and is kept on record.
 
 use std::collections::{BTreeMap, BTreeSet};
 

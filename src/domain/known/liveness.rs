@@ -8,6 +8,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use crate::domain::{
     Link, Settings,
     times::{FAR, Later, part},
@@ -21,7 +23,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 const ASKS_LOST_EVERY: Duration = Duration::from_secs(300);
 
 /// What is known about a base's reachability.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Reachability {
     /// Not heard since the controller started, which is not long ago.
     Unknown,
@@ -36,19 +38,6 @@ pub enum Reachability {
     Dead,
 }
 
-impl Reachability {
-    /// Its name, for people.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unknown => "Unknown",
-            Self::Online => "Online",
-            Self::Unreachable => "Unreachable",
-            Self::Stopped => "Stopped",
-            Self::Dead => "Dead",
-        }
-    }
-}
-
 /// The questions that a base has not answered.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
@@ -59,7 +48,7 @@ struct Asked {
 /// What a base's silence means.
 #[derive(Clone, Debug)]
 pub struct Liveness {
-    heard: Option<Instant>,
+    heard: bool,
     /// Silence is counted from here: the last message, the start, or when the link was there again.
     silent_since: Instant,
     asked: Option<Asked>,
@@ -75,7 +64,7 @@ impl Liveness {
     /// A base that is known from its Node or from a first message to come.
     pub fn new(now: Instant) -> Self {
         Self {
-            heard: None,
+            heard: false,
             silent_since: now,
             asked: None,
             lost_since: None,
@@ -91,7 +80,7 @@ impl Liveness {
         if self.stopped {
             return;
         }
-        self.heard = Some(now);
+        self.heard = true;
         self.silent_since = now;
         self.asked = None;
         self.lost_since = None;
@@ -223,7 +212,7 @@ impl Liveness {
             Some(lost) if self.deaf_since.is_none() && now >= lost.later(settings.dead_after) => Reachability::Dead,
             Some(_) if self.stopped => Reachability::Stopped,
             Some(_) => Reachability::Unreachable,
-            None if self.heard.is_some() => Reachability::Online,
+            None if self.heard => Reachability::Online,
             None => Reachability::Unknown,
         }
     }

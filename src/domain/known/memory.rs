@@ -81,16 +81,13 @@ pub(in crate::domain) struct Restart {
     pub(in crate::domain) message: String,
     /// Not installed before.
     pub(in crate::domain) at: Instant,
-    /// How long that is after it failed.
-    pub(in crate::domain) delay: Duration,
 }
 
 impl ContainerMemory {
-    /// It failed once more. Says how often it has lately.
+    /// It failed once more. Says how often it had lately before.
     pub(super) fn unhealthy(&mut self, now: Instant) -> u32 {
         let lately = self.unhealthy.filter(|(_, last)| last.later(RAN_WELL) > now).map_or(0, |(count, _)| count);
-        let count = lately.saturating_add(1);
-        self.unhealthy = Some((count, now));
-        count
+        self.unhealthy = Some((lately.saturating_add(1), now));
+        lately
     }
 }

@@ -74,6 +74,17 @@ pub(in crate::domain) enum Ended {
     Unanswered(ModuleSpec),
 }
 
+/// Whether a jar that was fetched once can be fetched once more: a switch does that, after it has taken the other
+/// versions away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Jar {
+    #[default]
+    NotLookedFor,
+    /// A look went unanswered once.
+    NoAnswer,
+    CanBeFetched,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::domain) enum Order {
     Install(ModuleSpec, Strategy),
@@ -93,6 +104,11 @@ impl Order {
     /// Whether it loads another version of that module.
     pub(super) fn is_to_load_another(&self, id: &ModuleId) -> bool {
         !matches!(self, Self::Uninstall(_)) && self.id().name == id.name && self.id() != id
+    }
+
+    /// What has started is to take over from the others.
+    pub(in crate::domain) fn is_switch(&self) -> bool {
+        matches!(self, Self::Switch(_) | Self::Install(_, Strategy::UninstallThenInstall))
     }
 
     pub(super) fn command(&self) -> &'static str {
@@ -204,7 +220,7 @@ impl Operation {
         if asked < self.sent {
             return None;
         }
-        let switching = matches!(self.order, Order::Install(_, Strategy::UninstallThenInstall));
+        let switching = self.order.is_switch();
         let overdue = self.uncertain || asked >= self.sent.later(QUERY_TIMEOUT);
         match listed.map(|m| m.state) {
             Some(ModuleState::Activated) => Some(Ended::Installed(spec.id.clone())),
@@ -240,7 +256,23 @@ impl Operation {
         ends.then(|| (Took { module: self.order.id().clone(), bytes }, alone))
     }
 
-    fn is_baseline(&self) -> bool {
+    /// What its end says about the jar of what it was about.
+    pub(super) fn note_jar(&self, started: &mut BTreeMap<ModuleId, Jar>, ended: &Ended) {
+        let is_silence = self.looks && self.answer.is_none() && !self.uncertain;
+        if !is_silence && (self.order.is_switch() || !matches!(ended, Ended::Installed(_))) {
+            return;
+        }
+        let jar = started.entry(self.order.id().clone()).or_default();
+        if is_silence && *jar == Jar::NotLookedFor {
+            *jar = Jar::NoAnswer;
+        } else if self.looks {
+            // Also at the second look that goes unanswered: it is one of those bases that say nothing of a module which
+            // they have.
+            *jar = Jar::CanBeFetched;
+        }
+    }
+
+    pub(super) fn is_baseline(&self) -> bool {
         matches!(self.order, Order::Baseline(_))
     }
 }

@@ -99,12 +99,8 @@ impl Base {
 
 /// Whether one of these Pods on the base stands for the claim.
 pub(in crate::domain) fn has_a_pod(claim: &Claim, name: &str, pods: &[&Pod]) -> bool {
-    pods.iter().any(|p| {
-        !p.terminal
-            && *p.workload.uid == *claim.workload
-            && p.workload.revision == claim.revision
-            && p.modules().any(|m| m.id.name == name && m.id.version == claim.version)
-    })
+    let stands_for_it = |p: &&Pod| p.modules().any(|m| m.id.name == name && claim.is_of(&p.workload, &m.id.version));
+    pods.iter().filter(|p| !p.terminal).any(stands_for_it)
 }
 
 /// Whether one of these Pods on the base is the claim's successor and awaits its batch.

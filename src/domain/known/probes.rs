@@ -21,11 +21,12 @@ impl Base {
                 if container.restart.is_some() {
                     return Some(false);
                 }
-                let count = container.unhealthy(now);
-                let again = count.saturating_sub(1);
+                let again = container.unhealthy(now);
                 let delay = if again == 0 { Duration::ZERO } else { backoff.delay(again) };
-                let message = format!("{} probe failed: {why}", fact.kind.word());
-                container.restart = Some(Box::new(Restart { message, at: now.later(delay), delay }));
+                let when = if delay.is_zero() { String::new() } else { format!(" {} s later", delay.as_secs()) };
+                let kind = fact.kind.word();
+                let message = format!("{kind} probe failed: {why}; it is uninstalled, and installed again{when}");
+                container.restart = Some(Box::new(Restart { message, at: now.later(delay) }));
                 return Some(true);
             }
             _ => {}

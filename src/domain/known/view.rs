@@ -42,23 +42,15 @@ pub struct FailureView {
 impl Base {
     /// What is known of it now. Copies all of that, so it is for when somebody looks.
     pub fn view(&self) -> BaseView {
-        let installs = self.failures.installs().map(|(id, failure)| FailureView {
-            command: "installBiz",
+        let failures = self.failures.all().map(|(command, id, failure)| FailureView {
+            command,
             module: id.clone(),
             count: failure.count,
-            reason: Some(failure.reason.as_str()),
+            reason: failure.spec.as_ref().map(|_| failure.reason.as_str()),
             message: failure.message.clone(),
             retry_at: failure.retry_at,
         });
-        let uninstalls = self.failures.uninstalls().map(|(id, failure)| FailureView {
-            command: "uninstallBiz",
-            module: id.clone(),
-            count: failure.count,
-            reason: None,
-            message: failure.message.clone(),
-            retry_at: failure.retry_at,
-        });
-        let mut failures: Vec<_> = installs.chain(uninstalls).collect();
+        let mut failures: Vec<_> = failures.collect();
         failures.sort_by(|a, b| (&a.module, a.command, a.retry_at).cmp(&(&b.module, b.command, b.retry_at)));
         let claims = self.ledger.names().flat_map(|name| {
             let claims = self.ledger.claims(name).iter();

@@ -12,7 +12,7 @@ fn questions(jvm: &mut JvmKnowledge, start: Instant, seconds: u64, complete: imp
     let mut asked = 0;
     for second in 0..seconds {
         let now = start + Duration::from_secs(second);
-        if jvm.ask_at(&MetaspaceRules::default()).is_some_and(|at| at <= now) {
+        if jvm.ask_at(&MetaspaceRules::default(), now).is_some_and(|at| at <= now) {
             asked += 1;
             jvm.asked(now);
             jvm.answered(complete(asked));
@@ -24,7 +24,7 @@ fn questions(jvm: &mut JvmKnowledge, start: Instant, seconds: u64, complete: imp
 #[test]
 fn one_that_never_names_its_jvm_is_asked_ever_more_seldom_and_for_ever() {
     let start = Instant::now();
-    let mut jvm = JvmKnowledge::new(start);
+    let mut jvm = JvmKnowledge::default();
     assert!((5..=7).contains(&questions(&mut jvm, start, 300, |_| false)));
     let day = questions(&mut jvm, start + Duration::from_secs(300), 24 * 3600, |_| false);
     assert!((285..=290).contains(&day), "{day} in a day");
@@ -33,10 +33,10 @@ fn one_that_never_names_its_jvm_is_asked_ever_more_seldom_and_for_ever() {
 #[test]
 fn a_new_jvm_is_asked_until_it_is_known_and_what_the_one_before_said_does_not_count() {
     let start = Instant::now();
-    let mut jvm = JvmKnowledge::new(start);
+    let mut jvm = JvmKnowledge::default();
     assert_eq!(questions(&mut jvm, start, 100, |_| true), 1);
     let again = start + Duration::from_secs(100);
-    jvm.is_new(again);
+    jvm.is_new();
     jvm.answered(true); // late, from the one before
     assert!(!jvm.is_complete());
     assert_eq!(questions(&mut jvm, again, 100, |asked| asked == 3), 3);
@@ -46,10 +46,10 @@ fn a_new_jvm_is_asked_until_it_is_known_and_what_the_one_before_said_does_not_co
 #[test]
 fn one_that_is_new_again_and_again_is_not_asked_each_time() {
     let (start, mut asked) = (Instant::now(), 0);
-    let mut jvm = JvmKnowledge::new(start);
+    let mut jvm = JvmKnowledge::default();
     for tenth in 0..600 {
         let now = start + Duration::from_millis(100 * tenth);
-        jvm.is_new(now);
+        jvm.is_new();
         asked += questions(&mut jvm, now, 1, |_| true);
     }
     assert!(asked <= 13, "{asked} in a minute");
@@ -58,7 +58,7 @@ fn one_that_is_new_again_and_again_is_not_asked_each_time() {
 /// Questions in this many seconds, with an install that ends each second while `installs` says so.
 fn looks(used: Option<u64>, seconds: u64, installs: impl Fn(u64) -> bool) -> u32 {
     let (start, mut asked) = (Instant::now(), 0);
-    let mut jvm = JvmKnowledge::new(start);
+    let mut jvm = JvmKnowledge::default();
     let metaspace = used.map(|used| Metaspace { used, max: 100 });
     jvm.asked(start);
     jvm.answered(true);
@@ -68,7 +68,7 @@ fn looks(used: Option<u64>, seconds: u64, installs: impl Fn(u64) -> bool) -> u32
         if installs(second) {
             jvm.install_ended(now);
         }
-        if jvm.ask_at(&MetaspaceRules::default()).is_some_and(|at| at <= now) {
+        if jvm.ask_at(&MetaspaceRules::default(), now).is_some_and(|at| at <= now) {
             asked += 1;
             jvm.asked(now);
             jvm.answered(true);
@@ -92,14 +92,14 @@ fn metaspace_is_asked_for_after_installs_and_now_and_then_where_little_is_left()
 #[test]
 fn a_question_after_an_install_that_stays_open_is_repeated_once_in_5_minutes() {
     let start = Instant::now();
-    let mut jvm = JvmKnowledge::new(start);
+    let mut jvm = JvmKnowledge::default();
     jvm.asked(start);
     jvm.answered(true);
     jvm.measured(Some(Metaspace { used: 1, max: 100 }), &Needs::default(), start);
     jvm.install_ended(start + Duration::from_secs(1));
     let asked = (1..=3600).filter(|second| {
         let now = start + Duration::from_secs(*second);
-        let asks = jvm.ask_at(&MetaspaceRules::default()).is_some_and(|at| at <= now);
+        let asks = jvm.ask_at(&MetaspaceRules::default(), now).is_some_and(|at| at <= now);
         if asks {
             jvm.asked(now);
         }
@@ -107,16 +107,17 @@ fn a_question_after_an_install_that_stays_open_is_repeated_once_in_5_minutes() {
     });
     assert_eq!(asked.count(), 12);
     jvm.answered(true);
-    assert_eq!(jvm.ask_at(&MetaspaceRules::default()), None);
-    jvm.install_ended(start + Duration::from_secs(4000));
-    jvm.is_new(start + Duration::from_secs(4001));
-    assert!(jvm.ask_at(&MetaspaceRules::default()).is_some(), "another JVM is asked anyway");
+    let now = start + Duration::from_secs(4000);
+    assert_eq!(jvm.ask_at(&MetaspaceRules::default(), now), None);
+    jvm.install_ended(now);
+    jvm.is_new();
+    assert!(jvm.ask_at(&MetaspaceRules::default(), now).is_some(), "another JVM is asked anyway");
 }
 
 #[test]
 fn modules_that_went_count_as_room_of_a_jvm_that_collects_and_64_of_them_between_two_answers() {
     let now = Instant::now();
-    let (rules, mut needs, mut jvm) = (MetaspaceRules::default(), Needs::default(), JvmKnowledge::new(now));
+    let (rules, mut needs, mut jvm) = (MetaspaceRules::default(), Needs::default(), JvmKnowledge::default());
     let module = |number: u64| ModuleId::new(format!("biz{number}"), "1");
     (0..200).for_each(|number| needs.learn(Took { module: module(number), bytes: 1 }));
     let says = |jvm: &mut JvmKnowledge, used: u64| {

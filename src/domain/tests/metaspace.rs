@@ -221,7 +221,7 @@ fn the_next_process_knows_from_the_pods_status_what_it_waits_for() {
     w.settle();
     w.save();
     w.restart_controller_and_hear();
-    w.base.jvm = known_nothing(&w);
+    w.base.jvm = Default::default();
     w.run_for(10 * MINUTE);
     is_waiting(&w, &pod, 18);
     assert_eq!(w.installs(), 0);
@@ -232,16 +232,12 @@ fn the_next_process_knows_from_the_pods_status_what_it_waits_for() {
     w.settle();
     w.jvm.says_no_metaspace = true;
     w.restart_controller_and_hear();
-    w.base.jvm = known_nothing(&w);
+    w.base.jvm = Default::default();
     uses(&mut w, 0);
     w.run_for(MINUTE);
     assert_eq!(w.installs(), 0);
     w.run_for(2 * MINUTE);
     assert!(w.is_ready(&pod), "but not for ever: {} {}", w.says(&pod), w.message(&pod));
-}
-
-fn known_nothing(w: &World) -> super::super::known::JvmKnowledge {
-    super::super::known::JvmKnowledge::new(w.now)
 }
 
 #[test]

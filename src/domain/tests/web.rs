@@ -18,7 +18,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 fn web(direct: bool) -> (World, PodUid) {
     let mut w = World::new(Mode::Default);
     (w.jvm.web, w.direct, w.jvm.lists_paths) = (true, direct, direct);
-    w.base.has_web_server(true);
+    w.base.has_web_server = Some(true);
     let old = w.pod("a", 1, &[("biz1", "1")]);
     w.settle();
     assert!(w.is_ready(&old));
@@ -162,7 +162,7 @@ fn modules_with_one_path_that_are_no_web_modules_are_updated_as_ever() {
 fn a_base_without_a_web_server_for_modules_is_tried() {
     let (mut w, _) = web_and_known(false);
     w.jvm.web = false;
-    w.base.has_web_server(false);
+    w.base.has_web_server = Some(false);
     let pod = new(&mut w, "2", &[]);
     w.settle();
     assert!(w.is_ready(&pod), "{}", w.message(&pod));
@@ -254,7 +254,7 @@ fn what_pods_say_is_enough_for_another_process() {
             w.run_for(10 * MINUTE);
             let (installs, words) = (w.installs(), w.words.len());
             w.restart_controller_and_hear();
-            w.base.has_web_server(true);
+            w.base.has_web_server = Some(true);
             w.run_for(30 * MINUTE);
             assert_eq!((w.says(&pod), w.installs()), ("WebContextInUse", installs));
             assert_eq!(w.words.len(), words, "{:?}", w.words);

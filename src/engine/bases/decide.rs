@@ -36,14 +36,8 @@ fn reject_beyond(
     pods.retain(|pod| !too_many.contains(&pod.uid));
     let message = format!("Node didn't have enough resource: pods, requested: 1, used: {most}, capacity: {most}");
     let rejection = Rejection { reason: OUT_OF_PODS, message };
-    let outcome = |uid| PodOutcome {
-        uid,
-        phase: Phase::Failed,
-        containers: Vec::new(),
-        reachable: true,
-        rejected: Some(rejection.clone()),
-        leaving: None,
-    };
+    let outcome =
+        |uid| PodOutcome { rejected: Some(rejection.clone()), ..PodOutcome::new(uid, Phase::Failed, Vec::new()) };
     too_many.into_iter().map(outcome).collect()
 }
 

@@ -113,14 +113,7 @@ pub(super) fn share_names(
         }
     }
     pods.retain(|pod| !refused.contains_key(&pod.uid));
-    let outcome = |(uid, containers)| PodOutcome {
-        uid,
-        phase: Phase::Pending,
-        containers,
-        reachable: true,
-        rejected: None,
-        leaving: None,
-    };
+    let outcome = |(uid, containers)| PodOutcome::new(uid, Phase::Pending, containers);
     (told, refused.into_iter().map(outcome).collect())
 }
 

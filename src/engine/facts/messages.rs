@@ -111,7 +111,7 @@ impl State {
                     (health.java_version, health.max_metaspace) = (known.java_version, known.max_metaspace);
                 }
                 state.base.health_answered(complete);
-                health.web_server.into_iter().for_each(|has| state.base.has_web_server(has));
+                state.base.has_web_server = health.web_server.or(state.base.has_web_server);
                 let used = health.used_metaspace.take();
                 state.loaded_classes = health.loaded_classes.take().or(state.loaded_classes);
                 if let Some(run_time) = health.run_time.take() {
