@@ -3,9 +3,9 @@
 
 use std::time::Instant;
 
-use k8s_openapi::api::core::v1::Toleration;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, Toleration};
 
-use super::{daemon_sets::as_pod, state::State};
+use super::state::State;
 use crate::{
     controllers::rollout::Kind,
     domain::{BaseId, ModuleSpec},
@@ -60,9 +60,16 @@ impl State {
             .filter(|(_, template, _)| template.spec.as_ref().is_some_and(|spec| admits(spec, &node)))
             .filter(|(kind, template, meta)| self.comes_without_a_batch(*kind, template, meta))
             .flat_map(|(_, template, meta)| {
-                let pod = pod_from(&as_pod(&template, meta.namespace), &self.revisions, &sources);
+                let pod = pod_from(&as_pod(template, meta.namespace), &self.revisions, &sources);
                 pod.modules().filter(|m| m.unresolved.is_none()).cloned().collect::<Vec<_>>()
             })
             .collect()
     }
+}
+
+/// The Pod that a template makes.
+fn as_pod(template: PodTemplateSpec, namespace: Option<String>) -> Pod {
+    let mut metadata = template.metadata.unwrap_or_default();
+    metadata.namespace = namespace;
+    Pod { metadata, spec: template.spec, status: None }
 }

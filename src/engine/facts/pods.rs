@@ -36,23 +36,13 @@ impl State {
     }
 
     pub(super) fn pod_seen(&mut self, seen: Seen<core::Pod>, now: Instant) {
-        match seen {
-            Seen::Applied(object) => {
-                if let Some(uid) = &object.metadata.uid {
-                    self.listing_pods.has(Arc::from(uid.as_str()));
-                }
-                self.pod_applied(object, now);
-            }
-            Seen::Gone(object) => {
-                if let Some(uid) = &object.metadata.uid {
-                    self.forget_pod(&Arc::from(uid.as_str()));
-                }
-            }
-            Seen::ListBegins => self.listing_pods.begins(),
-            Seen::ListEnds => {
-                let gone = self.listing_pods.ends(self.pods.keys().cloned().chain(self.base_pods.uids()));
-                gone.iter().for_each(|uid| self.forget_pod(uid));
-            }
+        let uid_of = |object: &core::Pod| object.metadata.uid.as_deref().map(Arc::from);
+        let known = || self.pods.keys().cloned().chain(self.base_pods.uids());
+        for uid in self.listing_pods.gone(&seen, uid_of, known) {
+            self.forget_pod(&uid);
+        }
+        if let Seen::Applied(object) = seen {
+            self.pod_applied(object, now);
         }
     }
 

@@ -92,22 +92,14 @@ impl Record {
     /// A fact from the watch. The first list is what the process before this one left; from then on this process is
     /// the one who writes.
     pub(super) fn seen(&mut self, seen: Seen<ConfigMap>, now: Instant) {
-        match seen {
-            Seen::Applied(object) => {
-                let name = object.metadata.name.clone().unwrap_or_default();
-                self.applied(&object, &name, now);
-                self.listing.has(name);
-            }
-            Seen::Gone(object) => self.lost(object.metadata.name.as_deref().unwrap_or_default(), now),
-            Seen::ListBegins => self.listing.begins(),
-            Seen::ListEnds => {
-                let known =
-                    (0..self.ledgers.len()).map(|n| ledgers_name(&self.env, n)).chain([ordered_name(&self.env)]);
-                let lost = self.listing.ends(known);
-                if std::mem::replace(&mut self.synced, true) {
-                    lost.iter().for_each(|name| self.lost(name, now));
-                }
-            }
+        let known = || (0..self.ledgers.len()).map(|n| ledgers_name(&self.env, n)).chain([ordered_name(&self.env)]);
+        let lost = self.listing.gone(&seen, |object| object.metadata.name.clone(), known);
+        let is_first_list = matches!(seen, Seen::ListEnds) && !std::mem::replace(&mut self.synced, true);
+        for name in lost.iter().filter(|_| !is_first_list) {
+            self.lost(name, now);
+        }
+        if let Seen::Applied(object) = seen {
+            self.applied(&object, object.metadata.name.as_deref().unwrap_or_default(), now);
         }
     }
 
@@ -122,7 +114,7 @@ impl Record {
             return;
         }
         let version = version(&object.metadata);
-        if *name == ordered_name(&self.env) {
+        if name == ordered_name(&self.env) {
             self.ordered.object.observed((), version);
             if self.synced {
                 self.rival.observed(object, now);
