@@ -53,11 +53,11 @@ impl State {
             // An ordinary Node's Pod: it may be a base itself. Or one of another environment's base.
             return self.base_pods.seen(&object, now, &mut self.schedule);
         };
-        let pod = self.view(&object, &base);
+        let template = Box::new(Template::of(&object.metadata));
+        let pod = self.view(&object, &template, &base);
         let uid = pod.uid.clone();
         let version = version(&object.metadata);
         let owner = Owner::of(&object.metadata);
-        let template = Box::new(Template::of(&object.metadata));
         let cost = object.metadata.annotations.as_ref().and_then(|all| all.get(names::DELETION_COST));
         let deletion_cost = cost.map(|cost| cost.as_str().into());
         match self.pods.get_mut(&uid) {
@@ -117,21 +117,24 @@ impl State {
     }
 
     /// The Pod as the core sees it, with what is known now.
-    fn view(&self, object: &core::Pod, base: &BaseId) -> Pod {
+    fn view(&self, object: &core::Pod, template: &Template, base: &BaseId) -> Pod {
+        let mut pod = pod_from(object, &self.revisions, &self.sources(base));
+        (pod.held_back, pod.lingers) = template.gates(&self.rollouts, base);
+        pod
+    }
+
+    /// What its modules are made from beyond the Pod.
+    pub(in crate::engine) fn sources(&self, base: &BaseId) -> Sources<'_> {
         let ip = self.bases.get(base).and_then(|b| b.base.info.as_ref()).and_then(|i| i.ip.as_deref());
         let (urls, probes) = (&self.config.module_urls, &self.config.probes);
-        let mut pod =
-            pod_from(object, &self.revisions, &Sources { referred: &self.references.known, ip, urls, probes });
-        let template = Template::of(&object.metadata);
-        (pod.held_back, pod.lingers) = (self.held_back(&template, base), self.lingers(&template));
-        pod
+        Sources { referred: &self.references.known, ip, urls, probes }
     }
 
     /// Something that a Pod's view depends on has changed.
     pub(super) fn view_again(&mut self, uid: &PodUid) {
         let Some(state) = self.pods.get(uid) else { return };
         let Some(object) = state.shown() else { return };
-        let pod = self.view(&object, &state.base);
+        let pod = self.view(&object, &state.template, &state.base);
         self.index.moves(uid, &state.pod.workload.uid, &pod.workload.uid);
         if let Some(state) = self.pods.get_mut(uid)
             && state.see(pod)
