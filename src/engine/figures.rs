@@ -116,7 +116,7 @@ impl State {
             }
             low = low.saturating_add(usize::from(base.node.has_low_metaspace()));
             fullest = fullest.max(base.base.metaspace().0.map_or(0, Metaspace::percent));
-            with_cidr = with_cidr.saturating_add(usize::from(base.pod_cidr().is_some()));
+            with_cidr = with_cidr.saturating_add(usize::from(base.node.pod_cidr.is_some()));
         }
         for (phase, name) in PHASES {
             self.metrics.set_rollouts(name, self.rollouts.phases().filter(|is| *is == phase).count());

@@ -25,7 +25,7 @@ impl State {
 
     fn look_at_all_nodes(&mut self) {
         for (id, state) in &mut self.bases {
-            state.node.look_again();
+            state.node.said = None; // it may be something else now
             self.dirty.insert(id.clone());
         }
     }

@@ -33,8 +33,6 @@ pub(in crate::engine) struct BaseState {
     pub(in crate::engine) health: Option<Health>,
     /// Classes that its JVM has loaded.
     pub(in crate::engine) loaded_classes: Option<u64>,
-    /// That its Node has a Pod CIDR was told.
-    pub(in crate::engine) told_pod_cidr: bool,
     /// It asked for its baseline, and has no Node yet.
     pub(in crate::engine) asked_before_its_node: bool,
     pub(in crate::engine) created: Instant,
@@ -47,21 +45,13 @@ pub(in crate::engine) struct BaseState {
     pub(in crate::engine) reported_reachability: Option<Reachability>,
     /// It was reachable for a time, at some time.
     was_here: bool,
-    switching: Switching,
+    /// It could not switch from one version to another, though nothing stood in its way; only one over HTTP is told to.
+    refuses_switch: bool,
     /// Tells the ledger that is on record, and the one that is being written or waits for it.
     pub(in crate::engine) saved_mark: u64,
     pub(in crate::engine) noted_mark: u64,
     /// Tells what was last said to be probed on it; 0: nothing is.
     pub(in crate::engine) probed_mark: u64,
-}
-
-/// Whether a base over HTTP can be told to switch from one version to another.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Switching {
-    #[default]
-    Offered,
-    /// It could not, though nothing stood in its way.
-    Refused,
 }
 
 impl BaseState {
@@ -77,7 +67,6 @@ impl BaseState {
             lease_renewed: None,
             health: None,
             loaded_classes: None,
-            told_pod_cidr: false,
             asked_before_its_node: false,
             created: now,
             pods,
@@ -89,7 +78,7 @@ impl BaseState {
             saved_mark: mark(&Ledger::default()),
             noted_mark: mark(&Ledger::default()),
             probed_mark: 0,
-            switching: Switching::default(),
+            refuses_switch: false,
         }
     }
 
@@ -106,12 +95,12 @@ impl BaseState {
 
     /// It could not carry out a switch, though nothing stood in its way: it is told in the way of bases that know none.
     pub(in crate::engine) fn refuses_switches(&mut self) {
-        self.switching = Switching::Refused;
+        self.refuses_switch = true;
     }
 
     /// It may be another JVM.
     pub(in crate::engine) fn may_be_new(&mut self) {
-        self.switching = Switching::default();
+        self.refuses_switch = false;
         self.base.may_be_new();
     }
 
@@ -124,7 +113,7 @@ impl BaseState {
                 suspected,
                 commands_at_a_time: self.workers(),
                 loss_is_told: true,
-                offers_switch: self.switching == Switching::Offered,
+                offers_switch: !self.refuses_switch,
             },
         }
     }

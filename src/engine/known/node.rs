@@ -25,6 +25,8 @@ pub(in crate::engine) struct NodeState {
     pub(in crate::engine) object: Tracked<Packed<Node>, NodeWrite>,
     /// What was taken from the cluster's pool for its Pods.
     pub(in crate::engine) pod_cidr: Option<Box<str>>,
+    /// That it has one was told.
+    pub(in crate::engine) told_pod_cidr: bool,
     /// A Node of that name is there, but without our labels: it is given them.
     pub(in crate::engine) adopts: bool,
     /// When its status is written again, though nothing has changed.
@@ -45,6 +47,7 @@ impl NodeState {
             name,
             object: Tracked::default(),
             pod_cidr: None,
+            told_pod_cidr: false,
             adopts: false,
             refresh_at: None,
             said: None,
@@ -68,11 +71,6 @@ impl NodeState {
     pub(in crate::engine) fn former_ledger(&self) -> Option<Ledger> {
         let annotations = self.shown()?.metadata.annotations?;
         serde_json::from_str(annotations.get(names::LEDGER)?).ok().filter(|ledger| *ledger != Ledger::default())
-    }
-
-    /// What it should say may be something else now.
-    pub(in crate::engine) fn look_again(&mut self) {
-        self.said = None;
     }
 
     /// Where it is.
