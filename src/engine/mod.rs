@@ -76,7 +76,7 @@ pub async fn run(
     let mut figures_at = Instant::now();
     loop {
         // Before all is known nothing is decided, however much is due.
-        let due = state.schedule.next().filter(|_| state.begun);
+        let due = state.schedule.next().filter(|_| state.begun.is_some());
         let timer = due.map_or(figures_at, |at| at.min(figures_at));
         tokio::select! {
             _ = stop.changed() => break,
@@ -99,7 +99,7 @@ pub async fn run(
         if state.begin(now) {
             state.turn(&edges, now);
         }
-        readiness.watches.store(state.begun || !leads && state.is_warm(), Ordering::Relaxed);
+        readiness.watches.store(state.begun.is_some() || !leads && state.is_warm(), Ordering::Relaxed);
         readiness.leads.store(leads, Ordering::Relaxed);
         let without_broker = config.mqtt.is_none() && config.http_tunnel.is_some();
         readiness.broker.store(state.connected || without_broker, Ordering::Relaxed);
@@ -142,7 +142,7 @@ fn take_in(state: &mut State, edges: &mut Edges) {
 
 /// Saves what a restart would lose.
 async fn farewell(state: &mut State, edges: &mut Edges) {
-    if !state.begun {
+    if state.begun.is_none() {
         return; // a standby has nothing
     }
     let answered = async {

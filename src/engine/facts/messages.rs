@@ -60,7 +60,7 @@ impl State {
         let ranges = self.config.base_addresses.clone();
         self.tell_refusal(id, &message);
         self.heard_somebody(now);
-        let (connected, begun) = (self.connected, self.begun);
+        let (connected, begun) = (self.connected, self.begun.is_some());
         let Some(state) = self.base_mut(id, now) else { return };
         state.is_heard_via(via, connected, now);
         state.base.liveness.heard(now);
@@ -144,7 +144,7 @@ impl State {
     /// A base that could not do what it was told says why.
     fn tell_refusal(&self, id: &BaseId, message: &Message) {
         let Message::Reply(Reply { command, module, answer: Answer::Failed(error), .. }) = message else { return };
-        if self.begun {
+        if self.begun.is_some() {
             let trace = module.as_ref().and_then(|module| self.trace_of(id, module));
             let module = module.as_ref().map(ToString::to_string);
             warn!(base = %id, command, module, trace, error, "the base refused a command");

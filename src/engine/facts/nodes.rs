@@ -117,7 +117,7 @@ impl State {
         let Some(id) = self.topics.base_of(&name) else { return };
         let ranges = self.config.base_addresses.clone();
         let known = self.bases.get(&id).is_some_and(|s| s.node.object.exists() || s.node.adopts);
-        if self.begun && !known && !is_by_modulet(&object) {
+        if self.begun.is_some() && !known && !is_by_modulet(&object) {
             self.record.made_by_another(&name);
         }
         if let Some(state) = self.base_mut(&id, now) {
