@@ -8,7 +8,6 @@
 
 mod departed;
 mod ledgers;
-mod object;
 mod ordered;
 mod rival;
 #[cfg(test)]
@@ -24,9 +23,8 @@ use std::{
 use k8s_openapi::api::core::v1::ConfigMap;
 use tracing::{info, warn};
 
-use departed::Departed;
-use ledgers::{COLLECTS, Ledgers};
-use object::write;
+use departed::{Departed, expire, keep};
+use ledgers::{COLLECTS, Ledgers, write};
 use ordered::OrderedSet;
 use rival::Rival;
 
@@ -126,7 +124,7 @@ impl Record {
             let first = !self.synced;
             for (base, saved, bytes) in ledgers_in(object).filter(|_| first) {
                 self.ledgers.restore(number, base.clone(), bytes);
-                self.departed.restore(base, saved);
+                self.departed.insert(base, saved);
             }
         }
     }
@@ -142,10 +140,10 @@ impl Record {
     /// All watches have delivered: these bases may have been told something by a process before this one.
     pub(super) fn begin(&mut self, bases: impl Iterator<Item = BaseId>, today: i64, now: Instant) {
         self.ordered.expect_reports(bases, now);
-        for base in &self.departed.expire(today) {
+        for base in &expire(&mut self.departed, today) {
             self.ledgers.changed(base, || 0, now.later(COLLECTS));
         }
-        let (orders, away) = (self.ordered.len(), self.departed.bases().count());
+        let (orders, away) = (self.ordered.len(), self.departed.len());
         if orders > 0 || away > 0 {
             info!(orders, away, "the process before this one left orders, and ledgers of bases that are away");
         }
@@ -153,12 +151,12 @@ impl Record {
 
     /// Bases that are known from here only.
     pub(super) fn departed(&self) -> impl Iterator<Item = &BaseId> {
-        self.departed.bases()
+        self.departed.keys()
     }
 
     /// The ledger of a base that was not known otherwise until now.
     pub(super) fn take(&mut self, base: &BaseId) -> Option<Ledger> {
-        self.departed.take(base)
+        self.departed.remove(base).map(|saved| saved.ledger)
     }
 
     /// A base is forgotten; its ledger is kept for when it comes back.
@@ -171,7 +169,7 @@ impl Record {
         if ledger == Ledger::default() {
             return;
         }
-        if let Some(forgotten) = self.departed.keep(base, ledger, today) {
+        if let Some(forgotten) = keep(&mut self.departed, base, ledger, today) {
             self.ledgers.changed(&forgotten, || 0, now);
         }
         self.ledgers.changed(base, || 0, now);
