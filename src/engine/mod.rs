@@ -5,9 +5,9 @@
 //! edge.
 
 mod admission;
-mod base_pods;
 mod baseline;
 mod bases;
+mod controllers;
 mod daemon_sets;
 mod effects;
 mod facts;
@@ -15,7 +15,6 @@ mod figures;
 mod intruders;
 mod known;
 mod notes;
-mod peers;
 mod pictures;
 mod record;
 mod references;
@@ -175,18 +174,14 @@ impl State {
     fn plan(&mut self, now: Instant) -> Vec<Effect> {
         let mut out = std::mem::take(&mut self.fact_notes);
         self.see_revisions(now);
-        let (mut peers, mut references, mut rollouts, mut base_pods) = (false, false, false, false);
+        let mut due = Vec::new();
         while let Some(task) = self.schedule.due(now) {
             match task {
                 Task::Base(base) => drop(self.dirty.insert(base)),
-                Task::BasePods => base_pods = true,
-                Task::Peers => peers = true,
-                Task::Rollouts => rollouts = true,
-                Task::References => references = true,
-                Task::Record => {} // looked at below, whatever the reason for this turn
+                of_all => due.push(of_all),
             }
         }
-        self.plan_rollouts(rollouts, now, &mut out);
+        self.plan_rollouts(due.contains(&Task::Rollouts), now, &mut out);
         self.base_pods.touched(self.dirty.iter(), now, &mut self.schedule);
         for id in std::mem::take(&mut self.dirty) {
             let started = Instant::now();
@@ -194,16 +189,16 @@ impl State {
             self.metrics.observe_step(started.elapsed());
             self.show_planned(&id, now);
         }
-        if references {
+        if due.contains(&Task::References) {
             self.references.plan(now, &mut self.schedule, &mut out);
         }
-        if peers {
+        if due.contains(&Task::Peers) {
             self.plan_peers(now, &mut out);
         }
-        if base_pods {
+        if due.contains(&Task::BasePods) {
             self.plan_base_pods(now, &mut out);
         }
-        self.plan_record(now, &mut out);
+        self.plan_record(now, &mut out); // whatever the reason for this turn
         self.take_pictures(now);
         out
     }
@@ -219,12 +214,10 @@ impl State {
 
     /// Saves every ledger that is not on record. Returns how many are still to come.
     fn save_ledgers(&mut self, edges: &Edges, now: Instant) -> usize {
-        let changed = self.bases.iter().filter(|(_, s)| s.ledger_mark() != s.noted_mark);
-        let changed: Vec<_> = changed.map(|(id, _)| id.clone()).collect();
-        for id in changed {
-            if let Some(state) = self.bases.get_mut(&id) {
-                state.noted_mark = state.ledger_mark();
-                self.record.changed(&id, &state.base.ledger, true, now);
+        for (id, state) in &mut self.bases {
+            let mark = state.ledger_mark();
+            if std::mem::replace(&mut state.noted_mark, mark) != mark {
+                self.record.changed(id, &state.base.ledger, true, now);
             }
         }
         let left = self.record.hurry(now);
