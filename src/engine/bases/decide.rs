@@ -95,7 +95,10 @@ impl State {
         self.plan_probes(id, &mut plan, now, out);
         self.plan_statuses(id, &plan.pods, now, out);
         rejected.iter().for_each(|outcome| self.plan_status(id, outcome, now, out));
-        self.plan_deletions(id, &plan, reachability, now, out);
+        self.plan_deletions(id, &plan, now, out);
+        if reachability == Reachability::Dead {
+            self.let_go_of_terminating(id, now, out);
+        }
         if overdue && self.suspicion.heard {
             // It would be given up but for the suspicion: looked at again when that may have ended.
             self.schedule.wake_base(id, now.later(std::time::Duration::from_secs(1)));
@@ -113,25 +116,11 @@ impl State {
         terminating.iter().for_each(|uid| self.plan_deletion(uid, now, out));
     }
 
-    fn plan_deletions(
-        &mut self,
-        id: &BaseId,
-        plan: &Plan,
-        reachability: Reachability,
-        now: Instant,
-        out: &mut Vec<Effect>,
-    ) {
-        for uid in &plan.finished {
-            self.plan_deletion(uid, now, out);
-        }
+    fn plan_deletions(&mut self, id: &BaseId, plan: &Plan, now: Instant, out: &mut Vec<Effect>) {
+        plan.finished.iter().for_each(|uid| self.plan_deletion(uid, now, out));
         // What was superseded by whom must be on record before the Pod that shows it goes.
         if !plan.expired.is_empty() && self.bases.get(id).is_some_and(|state| state.is_recorded()) {
-            for uid in &plan.expired {
-                self.plan_deletion(uid, now, out);
-            }
-        }
-        if reachability == Reachability::Dead {
-            self.let_go_of_terminating(id, now, out);
+            plan.expired.iter().for_each(|uid| self.plan_deletion(uid, now, out));
         }
     }
 

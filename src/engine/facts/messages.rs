@@ -79,9 +79,8 @@ impl State {
                 }
                 if state.registration.registers(&mut state.base, info, no_address, now) {
                     // Their statuses name its address.
-                    let pods = state.pods.clone();
-                    for uid in &pods {
-                        if let Some(pod) = self.pods.get_mut(uid) {
+                    for uid in state.pods.clone() {
+                        if let Some(pod) = self.pods.get_mut(&uid) {
                             pod.said = None;
                         }
                     }
