@@ -187,7 +187,9 @@ impl State {
             let started = Instant::now();
             self.plan_base(&id, now, &mut out);
             self.metrics.observe_step(started.elapsed());
-            self.show_planned(&id, now);
+            if self.untaken_pictures.is_some() {
+                self.take_picture(&id, now); // somebody looks
+            }
         }
         if due.contains(&Task::References) {
             self.references.plan(now, &mut self.schedule, &mut out);
@@ -223,7 +225,7 @@ impl State {
         let left = self.record.hurry(now);
         let mut out = Vec::new();
         self.plan_record(now, &mut out);
-        drop(edges.carry_out(out, &self.metrics));
+        self.carry_out(out, edges, now);
         left
     }
 }

@@ -51,9 +51,9 @@ pub(super) struct Record {
     pub(super) ordered: OrderedSet,
     ledgers: Ledgers,
     departed: Departed,
-    /// Why the API server lets us write nothing. Then modules are ordered all the same: better a leftover after a
-    /// death of this process than none at all.
-    refused: Option<String>,
+    /// The API server lets us write nothing. Then modules are ordered all the same: better a leftover after a death of
+    /// this process than none at all.
+    refused: bool,
     warned_full: bool,
     foreign: Option<Foreign>,
 }
@@ -81,7 +81,7 @@ impl Record {
             ordered: OrderedSet::default(),
             ledgers: Ledgers::default(),
             departed: Departed::default(),
-            refused: None,
+            refused: false,
             warned_full: false,
             foreign: None,
         }
@@ -190,7 +190,7 @@ impl Record {
             warn!(modules = self.ordered.len(), "so many modules are being installed that others wait");
         }
         self.warned_full &= self.ordered.is_full();
-        if self.refused.is_some() { installs.to_vec() } else { on_record }
+        if self.refused { installs.to_vec() } else { on_record }
     }
 
     /// A base's ledger is another than the one on record. `urgent`: a death now would lose what nobody else knows.
@@ -251,7 +251,7 @@ impl Record {
         let number = ledgers_number(&self.env, name);
         let error = match result {
             Ok(Outcome { resource_version }) => {
-                if self.refused.take().is_some() {
+                if std::mem::take(&mut self.refused) {
                     info!(name, "the record can be written again");
                 }
                 return match number {
@@ -262,11 +262,10 @@ impl Record {
             Err(error) => error,
         };
         let forbidden = matches!(&error, WriteError::Refused { code: 401 | 403, .. });
-        if forbidden && self.refused.is_none() {
+        if forbidden && !std::mem::replace(&mut self.refused, true) {
             warn!(name, %error, "modulet may not write its record: modules are installed all the same, but what is \
                                  installed is not known to the next process where its Pod is gone; grant create and \
                                  patch of configmaps in its namespace");
-            self.refused = Some(error.to_string());
         }
         // A conflict on the way to create it means that it is there: our answer was lost, or it came with the watch.
         match number {
@@ -284,6 +283,6 @@ impl Record {
     /// At the end: everything is to be written now. Returns how many ledgers are not on record.
     pub(super) fn hurry(&mut self, now: Instant) -> usize {
         self.ledgers.hurry(now);
-        if self.refused.is_some() { 0 } else { self.ledgers.unsaved() }
+        if self.refused { 0 } else { self.ledgers.unsaved() }
     }
 }
