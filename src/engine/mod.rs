@@ -113,29 +113,17 @@ pub async fn run(
 
 /// Takes in what else has come meanwhile.
 fn take_in(state: &mut State, edges: &mut Edges) {
-    let mut room = BATCH;
-    while room > 0 {
+    let (mut room, mut taken) = (BATCH, 1);
+    while room > 0 && taken > 0 {
         let now = Instant::now();
-        let before = room;
-        if let Ok(end) = edges.written.try_recv() {
-            state.written(end, now);
-            room = room.saturating_sub(1);
-        }
-        if let Ok(event) = edges.tunnel.try_recv() {
-            state.tunnel(event, now);
-            room = room.saturating_sub(1);
-        }
-        if let Ok(change) = edges.watched.try_recv() {
-            state.watched(change, now);
-            room = room.saturating_sub(1);
-        }
-        if let Ok(fact) = edges.probed.try_recv() {
-            state.probed(&fact, now);
-            room = room.saturating_sub(1);
-        }
-        if before == room {
-            break;
-        }
+        let facts = [
+            edges.written.try_recv().map(|end| state.written(end, now)),
+            edges.tunnel.try_recv().map(|event| state.tunnel(event, now)),
+            edges.watched.try_recv().map(|change| state.watched(change, now)),
+            edges.probed.try_recv().map(|fact| state.probed(&fact, now)),
+        ];
+        taken = facts.iter().flatten().count();
+        room = room.saturating_sub(taken);
     }
 }
 

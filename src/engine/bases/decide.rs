@@ -80,7 +80,9 @@ impl State {
             state.becomes(reachability, now);
         }
         self.report_reachability(id, reachability, out);
-        self.told_shared(told);
+        for uid in told {
+            self.pods.get_mut(&uid).into_iter().for_each(|pod| pod.told_shared = true);
+        }
         self.report_metaspace(id, out);
         self.report_pod_cidr(id, out);
         self.report_without_zones(id, out);

@@ -33,13 +33,6 @@ impl State {
         }
     }
 
-    /// These Pods were told that they share a name.
-    pub(super) fn told_shared(&mut self, pods: Vec<PodUid>) {
-        for uid in pods {
-            self.pods.get_mut(&uid).into_iter().for_each(|pod| pod.told_shared = true);
-        }
-    }
-
     /// Tells of what was done to the Node: once.
     pub(super) fn report_pod_cidr(&mut self, id: &BaseId, out: &mut Vec<Effect>) {
         let Some(state) = self.bases.get_mut(id) else { return };

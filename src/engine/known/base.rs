@@ -60,7 +60,7 @@ impl BaseState {
         Self {
             base,
             via,
-            node: NodeState::new(node),
+            node: NodeState { name: node, ..NodeState::default() },
             registration: Registration::default(),
             lease: Tracked::default(),
             lease_due: None,

@@ -19,7 +19,7 @@ pub(in crate::engine) enum NodeWrite {
 }
 
 /// What is known about a Node.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in crate::engine) struct NodeState {
     pub(in crate::engine) name: String,
     pub(in crate::engine) object: Tracked<Packed<Node>, NodeWrite>,
@@ -42,21 +42,6 @@ pub(in crate::engine) struct NodeState {
 }
 
 impl NodeState {
-    pub(in crate::engine) fn new(name: String) -> Self {
-        Self {
-            name,
-            object: Tracked::default(),
-            pod_cidr: None,
-            told_pod_cidr: false,
-            adopts: false,
-            refresh_at: None,
-            said: None,
-            pressure: None,
-            reported_metaspace: false,
-            not_ready_since: None,
-        }
-    }
-
     /// The base has too little metaspace.
     pub(in crate::engine) fn has_low_metaspace(&self) -> bool {
         self.pressure.as_ref().is_some_and(|said| said.low)
