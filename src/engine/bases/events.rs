@@ -124,8 +124,8 @@ impl PodState {
 impl State {
     /// Whether nothing was ordered for a Pod, and another Pod on the base has a module of it.
     pub(super) fn shares_a_module(&self, id: &BaseId, pod: &PodUid) -> bool {
-        let fresh = |own: &&Box<PodState>| !own.commanded && own.pod.containers().iter().any(|c| !c.history.has_run);
-        let Some(own) = self.pods.get(pod).filter(fresh) else { return false };
+        let fresh = |own: &&PodState| !own.commanded && own.pod.containers().iter().any(|c| !c.history.has_run);
+        let Some(own) = self.pods.get(pod).map(Box::as_ref).filter(fresh) else { return false };
         let mut others = self.pods_of(id).filter(|other| other.pod.uid != *pod).flat_map(|other| other.pod.modules());
         others.any(|other| own.pod.modules().any(|module| module.id == other.id))
     }

@@ -123,7 +123,7 @@ impl State {
                     state.asked_before_its_node = false;
                 }
                 if reply.command == Command::SWITCH && matches!(reply.answer, Answer::Failed(_)) {
-                    state.refuses_switches();
+                    state.refuses_switch = true;
                 }
                 let took = state.base.replied(reply);
                 took.into_iter().for_each(|took| self.needs.learn(took));

@@ -45,8 +45,9 @@ pub(in crate::engine) struct BaseState {
     pub(in crate::engine) reported_reachability: Option<Reachability>,
     /// It was reachable for a time, at some time.
     was_here: bool,
-    /// It could not switch from one version to another, though nothing stood in its way; only one over HTTP is told to.
-    refuses_switch: bool,
+    /// It could not switch from one version to another, though nothing stood in its way: it is told in the way of bases
+    /// that know no switch, as all over MQTT are.
+    pub(in crate::engine) refuses_switch: bool,
     /// Tells the ledger that is on record, and the one that is being written or waits for it.
     pub(in crate::engine) saved_mark: u64,
     pub(in crate::engine) noted_mark: u64,
@@ -91,11 +92,6 @@ impl BaseState {
             Via::Mqtt if !connected => self.base.connection_lost(now),
             Via::Mqtt | Via::Http => self.base.connection_back(now),
         }
-    }
-
-    /// It could not carry out a switch, though nothing stood in its way: it is told in the way of bases that know none.
-    pub(in crate::engine) fn refuses_switches(&mut self) {
-        self.refuses_switch = true;
     }
 
     /// It may be another JVM.
