@@ -138,8 +138,7 @@ impl State {
             if via == Via::Mqtt && !self.connected {
                 base.connection_lost(now);
             }
-            let pods = self.index.comes_home(id);
-            let mut state = BaseState::new(base, via, self.topics.node_name(id), pods, now);
+            let mut state = BaseState::new(base, via, self.topics.node_name(id), now);
             if self.begun.is_some()
                 && let Some(ledger) = self.record.take(id)
             {
@@ -165,7 +164,6 @@ impl State {
             self.pictures.forget(id);
             self.metrics.standing.metaspace.set_base(id.as_str(), None);
             self.waiting_for_trials.remove(id);
-            self.index.loses_home(id, state.pods);
             self.record.forget(id, state.base.ledger, today(), now);
             self.schedule.clear(&Task::Base(id.clone()));
             self.schedule.wake(&Task::Record, now);

@@ -56,7 +56,7 @@ impl State {
         let Some(state) = self.bases.get_mut(id) else {
             return self.let_go_of_terminating(id, now, out);
         };
-        let mut pods: Vec<_> = state.pods.iter().filter_map(|uid| self.pods.get(uid)).map(|p| &p.pod).collect();
+        let mut pods: Vec<_> = self.index.of_base(id).filter_map(|uid| self.pods.get(uid)).map(|p| &p.pod).collect();
         let first_seen = |pod: &Pod| self.pods.get(&pod.uid).map(|p| (p.commanded, p.first_seen));
         let mut rejected = reject_beyond(&mut pods, self.config.max_pods, first_seen);
         let (told, held) = share_names(&mut pods, &self.pods, self.config.shared_module_names, out);

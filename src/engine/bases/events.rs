@@ -189,7 +189,7 @@ impl State {
         now: Instant,
         out: &mut Vec<Effect>,
     ) {
-        for uid in self.bases.get(id).into_iter().flat_map(|state| &state.pods) {
+        for uid in self.index.of_base(id) {
             let Some(pod) = self.pods.get_mut(uid).filter(|pod| pod.pod.is_live()) else { continue };
             let Some(spec) = pod.pod.modules().find(|m| specs.contains(m)) else { continue };
             let (reason, message) = if switch {

@@ -18,7 +18,7 @@ impl State {
         if self.surroundings.has_zone_per_base() {
             return;
         }
-        for uid in self.bases.get(id).into_iter().flat_map(|state| &state.pods) {
+        for uid in self.index.of_base(id) {
             let Some(pod) = self.pods.get_mut(uid) else { continue };
             if !std::mem::take(&mut pod.spreads_over_zones) {
                 continue;

@@ -79,8 +79,8 @@ impl State {
                 }
                 if state.registration.registers(&mut state.base, info, no_address, now) {
                     // Their statuses name its address.
-                    for uid in state.pods.clone() {
-                        if let Some(pod) = self.pods.get_mut(&uid) {
+                    for uid in self.index.of_base(id) {
+                        if let Some(pod) = self.pods.get_mut(uid) {
                             pod.said = None;
                         }
                     }

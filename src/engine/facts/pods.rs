@@ -80,7 +80,7 @@ impl State {
                 // What its status shows was told by an earlier process.
                 let told = object.status.as_ref().is_some_and(|status| status.container_statuses.is_some());
                 self.references.wanted(&uid, references(&object), told, now, &mut self.schedule);
-                self.index.joins(&uid, &pod.workload.uid);
+                self.index.comes(&uid, &base, &pod.workload.uid);
                 let state = PodState {
                     reported: Reported::from_status(&object, &pod.not_done),
                     failures: Failures::of_earlier(&object),
@@ -108,10 +108,6 @@ impl State {
             let deleting = deleting.is_some();
             let (revision, trace) = (workload.revision, trace.as_deref());
             debug!(%base, pod = name, trace, revision, deleting, terminal, "Pod seen");
-        }
-        match self.bases.get_mut(&base) {
-            Some(state) => drop(state.pods.insert(uid)),
-            None => self.index.is_homeless(&base, &uid),
         }
         self.dirty.insert(base);
     }
@@ -146,7 +142,7 @@ impl State {
 
     /// The base's address is known now, or is another one: environments may name it.
     pub(super) fn view_pods_of(&mut self, id: &BaseId) {
-        let uids: Vec<_> = self.bases.get(id).into_iter().flat_map(|b| b.pods.iter().cloned()).collect();
+        let uids: Vec<_> = self.index.of_base(id).cloned().collect();
         uids.iter().for_each(|uid| self.view_again(uid));
     }
 
@@ -160,24 +156,14 @@ impl State {
 
     /// The Pods of a base.
     pub(in crate::engine) fn pods_of<'a>(&'a self, id: &BaseId) -> impl Iterator<Item = &'a PodState> {
-        let uids = self.bases.get(id).into_iter().flat_map(|state| &state.pods).chain(self.index.homeless_of(id));
-        uids.filter_map(|uid| self.pods.get(uid).map(Box::as_ref))
+        self.index.of_base(id).filter_map(|uid| self.pods.get(uid).map(Box::as_ref))
     }
 
     fn forget_pod(&mut self, uid: &PodUid) {
         self.base_pods.gone(uid);
         if let Some(state) = self.pods.remove(uid) {
             self.references.user_gone(uid);
-            self.index.leaves(uid, &state.pod.workload.uid);
-            match self.bases.get_mut(&state.base) {
-                Some(base) => {
-                    base.pods.remove(uid);
-                    if base.pods.is_empty() {
-                        base.pods.clear(); // else it keeps the room for more
-                    }
-                }
-                None => self.index.homeless_gone(&state.base, uid),
-            }
+            self.index.goes(uid, &state.base, &state.pod.workload.uid);
             self.dirty.insert(state.base);
         }
     }

@@ -33,7 +33,8 @@ impl State {
         info!(bases = self.bases.len(), pods = self.pods.len(), "watches have delivered, starting");
         // Bases that are away without a Node are looked for too: what modulet installed there is still its own.
         // So are those whose Node is gone and that still have Pods: they may have been told to install them.
-        let homeless: Vec<_> = self.index.homeless().take(HOMELESS).cloned().collect();
+        let homeless = self.index.bases().filter(|id| !self.bases.contains_key(*id));
+        let homeless: Vec<_> = homeless.take(HOMELESS).cloned().collect();
         let away: Vec<_> = self.record.departed().chain(&homeless).cloned().collect();
         for id in &away {
             self.base_mut(id, now);

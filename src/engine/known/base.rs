@@ -1,13 +1,10 @@
 //! What is known of a base.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{super::record::mark, node::NodeState, registration::Registration};
 use crate::{
-    domain::{Base, Ledger, Link, Metaspace, MetaspaceRules, Needs, PodUid, Reachability},
+    domain::{Base, Ledger, Link, Metaspace, MetaspaceRules, Needs, Reachability},
     k8s::memory_pressure,
     metrics::BaseMetaspace,
     planning::Tracked,
@@ -36,7 +33,6 @@ pub(in crate::engine) struct BaseState {
     /// It asked for its baseline, and has no Node yet.
     pub(in crate::engine) asked_before_its_node: bool,
     pub(in crate::engine) created: Instant,
-    pub(in crate::engine) pods: BTreeSet<PodUid>,
     /// When its last list came, for the latency of the statuses that follow.
     pub(in crate::engine) listed_at: Option<Instant>,
     pub(in crate::engine) reachability: Option<Reachability>,
@@ -57,7 +53,7 @@ pub(in crate::engine) struct BaseState {
 
 impl BaseState {
     /// A base that is known from now on.
-    pub(in crate::engine) fn new(base: Base, via: Via, node: String, pods: BTreeSet<PodUid>, now: Instant) -> Self {
+    pub(in crate::engine) fn new(base: Base, via: Via, node: String, now: Instant) -> Self {
         Self {
             base,
             via,
@@ -70,7 +66,6 @@ impl BaseState {
             loaded_classes: None,
             asked_before_its_node: false,
             created: now,
-            pods,
             listed_at: None,
             reachability: None,
             reachability_since: now,
