@@ -3,13 +3,13 @@
 
 use std::time::Instant;
 
-use k8s_openapi::api::core::v1::Toleration;
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, Toleration};
 
-use super::{daemon_sets::as_pod, state::State};
+use super::state::State;
 use crate::{
     controllers::rollout::Kind,
     domain::{BaseId, ModuleSpec},
-    k8s::{MEMORY_PRESSURE_TAINT, Sources, admits, pod_from},
+    k8s::{MEMORY_PRESSURE_TAINT, admits, pod_from},
 };
 
 /// Taints that say that a base is away, or has no metaspace left: the one that asks is not, and is a new JVM.
@@ -48,21 +48,21 @@ impl State {
             Some((Kind::DaemonSet, template, set.metadata.clone()))
         });
         let peers = self.peers.templates(&self.config.env).map(|(template, meta)| (Kind::Deployment, template, meta));
-        let ip = state.base.info.as_ref().and_then(|info| info.ip.as_deref());
-        let sources = Sources {
-            referred: &self.references.known,
-            ip,
-            urls: &self.config.module_urls,
-            probes: &self.config.probes,
-        };
         daemons
             .chain(peers)
             .filter(|(_, template, _)| template.spec.as_ref().is_some_and(|spec| admits(spec, &node)))
             .filter(|(kind, template, meta)| self.comes_without_a_batch(*kind, template, meta))
             .flat_map(|(_, template, meta)| {
-                let pod = pod_from(&as_pod(&template, meta.namespace), &self.revisions, &sources);
+                let pod = pod_from(&as_pod(template, meta.namespace), &self.revisions, &self.sources(id));
                 pod.modules().filter(|m| m.unresolved.is_none()).cloned().collect::<Vec<_>>()
             })
             .collect()
     }
+}
+
+/// The Pod that a template makes.
+fn as_pod(template: PodTemplateSpec, namespace: Option<String>) -> Pod {
+    let mut metadata = template.metadata.unwrap_or_default();
+    metadata.namespace = namespace;
+    Pod { metadata, spec: template.spec, status: None }
 }

@@ -1,11 +1,8 @@
 //! `DaemonSet`s whose Pods are modules.
 
-use k8s_openapi::api::{
-    apps::v1::DaemonSet,
-    core::v1::{Pod, PodTemplateSpec},
-};
+use k8s_openapi::api::apps::v1::DaemonSet;
 
-use crate::{api::Seen, k8s::component, planning::Listing};
+use crate::{api::Seen, k8s::is_module, planning::Listing};
 
 /// `DaemonSet`s whose Pods are modules.
 #[derive(Debug, Default)]
@@ -22,29 +19,14 @@ impl DaemonSets {
 
     /// A fact from the watch.
     pub(super) fn seen(&mut self, seen: Seen<DaemonSet>) {
-        match seen {
-            Seen::Applied(set) => {
-                self.listing.has(set.metadata.uid.clone());
-                self.all.retain(|s| s.metadata.uid != set.metadata.uid);
-                let modules =
-                    set.spec.as_ref().is_some_and(|s| component(&as_pod(&s.template, None)) == Some("module"));
-                if modules && set.metadata.deletion_timestamp.is_none() {
-                    self.all.push(set);
-                }
-            }
-            Seen::Gone(set) => self.all.retain(|s| s.metadata.uid != set.metadata.uid),
-            Seen::ListBegins => self.listing.begins(),
-            Seen::ListEnds => {
-                let gone = self.listing.ends(self.all.iter().map(|set| set.metadata.uid.clone()));
-                self.all.retain(|set| !gone.contains(&set.metadata.uid));
-            }
+        let known = || self.all.iter().map(|set| set.metadata.uid.clone());
+        let gone = self.listing.gone(&seen, |set| Some(set.metadata.uid.clone()), known);
+        self.all.retain(|set| !gone.contains(&set.metadata.uid));
+        let Seen::Applied(set) = seen else { return };
+        self.all.retain(|known| known.metadata.uid != set.metadata.uid);
+        let modules = set.spec.as_ref().is_some_and(|spec| is_module(&spec.template));
+        if modules && set.metadata.deletion_timestamp.is_none() {
+            self.all.push(set);
         }
     }
-}
-
-/// The Pod that a template makes.
-pub(super) fn as_pod(template: &PodTemplateSpec, namespace: Option<String>) -> Pod {
-    let mut metadata = template.metadata.clone().unwrap_or_default();
-    metadata.namespace = namespace;
-    Pod { metadata, spec: template.spec.clone(), status: None }
 }

@@ -1,12 +1,13 @@
 //! The one place where effects are carried out: nothing else has an edge in its hands.
 
+use std::time::Instant;
+
 use tokio::sync::mpsc;
 
 use super::state::State;
 use crate::{
     api::{EventSink, Read, Reader, ReportSink, Watched, WriteError, Writer, Written},
-    domain::{BaseId, ProbeFact},
-    metrics::Metrics,
+    domain::ProbeFact,
     planning::{Effect, Lane},
     probes::Prober,
     tunnel::{self, Sender, Via},
@@ -64,58 +65,7 @@ impl Commands {
     }
 }
 
-/// What an edge did not take, since its queue was full.
-#[derive(Debug)]
-pub(super) enum NotTaken {
-    /// Commands to this base are lost.
-    Command(BaseId),
-    /// What is to be probed on this base is lost.
-    Probes(BaseId),
-    /// This write has failed.
-    Write(Written),
-}
-
 impl Edges {
-    /// Carries them out, in order. Returns what was not taken.
-    pub(super) fn carry_out(&self, effects: impl IntoIterator<Item = Effect>, metrics: &Metrics) -> Vec<NotTaken> {
-        let mut not_taken = Vec::new();
-        for effect in effects {
-            match effect {
-                Effect::Tell(via, base, command) => {
-                    let Some(commands) = self.commands.of(via) else { continue };
-                    if !commands.send(base.clone(), command) {
-                        metrics.overflow("commands");
-                        not_taken.push(NotTaken::Command(base));
-                    }
-                }
-                Effect::Probe(order) => {
-                    let base = order.base.clone();
-                    if !self.prober.send(order) {
-                        metrics.overflow("probes");
-                        not_taken.push(NotTaken::Probes(base));
-                    }
-                }
-                Effect::Write(lane, key, request) => {
-                    let writer = self.lane(lane);
-                    if !writer.submit(key.clone(), request) {
-                        metrics.overflow(writer.name());
-                        let result = Err(WriteError::Unreachable("the queue of writes is full".to_owned()));
-                        not_taken.push(NotTaken::Write(Written { key, result }));
-                    }
-                }
-                Effect::Note(note) => self.events.note(note),
-                Effect::Report(report) => {
-                    if let Some(reports) = &self.reports {
-                        reports.report(report);
-                    }
-                }
-                // One that finds no room is asked for again, as one whose answer is lost.
-                Effect::Read(reference) => drop(self.reader.read(reference)),
-            }
-        }
-        not_taken
-    }
-
     fn lane(&self, lane: Lane) -> &Writer {
         match lane {
             Lane::Status => &self.writer,
@@ -144,14 +94,46 @@ impl Edges {
 
 impl State {
     /// Decides on all that there is to decide on, and has it done.
-    pub(super) fn turn(&mut self, edges: &Edges, now: std::time::Instant) {
+    pub(super) fn turn(&mut self, edges: &Edges, now: Instant) {
         let mut effects = self.plan(now);
         self.notes.pace(&mut effects, &self.metrics, now);
-        for end in edges.carry_out(effects, &self.metrics.clone()) {
-            match end {
-                NotTaken::Command(base) => self.commands_lost(&base, now),
-                NotTaken::Probes(base) => self.probes_lost(&base, now),
-                NotTaken::Write(end) => self.written(end, now),
+        self.carry_out(effects, edges, now);
+    }
+
+    /// Carries them out, in order. What an edge does not take, since its queue is full, is lost or has failed.
+    pub(super) fn carry_out(&mut self, effects: Vec<Effect>, edges: &Edges, now: Instant) {
+        for effect in effects {
+            match effect {
+                Effect::Tell(via, base, command) => {
+                    let Some(commands) = edges.commands.of(via) else { continue };
+                    if !commands.send(base.clone(), command) {
+                        self.metrics.overflow("commands");
+                        self.commands_lost(&base, now);
+                    }
+                }
+                Effect::Probe(order) => {
+                    let base = order.base.clone();
+                    if !edges.prober.send(order) {
+                        self.metrics.overflow("probes");
+                        self.probes_lost(&base, now);
+                    }
+                }
+                Effect::Write(lane, key, request) => {
+                    let writer = edges.lane(lane);
+                    if !writer.submit(key.clone(), request) {
+                        self.metrics.overflow(writer.name());
+                        let result = Err(WriteError::Unreachable("the queue of writes is full".to_owned()));
+                        self.written(Written { key, result }, now);
+                    }
+                }
+                Effect::Note(note) => edges.events.note(note),
+                Effect::Report(report) => {
+                    if let Some(reports) = &edges.reports {
+                        reports.report(report);
+                    }
+                }
+                // One that finds no room is asked for again, as one whose answer is lost.
+                Effect::Read(reference) => drop(edges.reader.read(reference)),
             }
         }
     }

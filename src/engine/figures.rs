@@ -101,8 +101,8 @@ impl State {
         let (mut low, mut fullest) = (0_usize, 0_u64);
         // What another leader wrote and asked for before counts from then on.
         let since = |at: Option<Instant>, known: Instant| {
-            let from = at.unwrap_or_else(|| self.begun_at.map_or(known, |begun| begun.max(known)));
-            if self.begun { now.saturating_duration_since(from) } else { Duration::ZERO }
+            let Some(begun) = self.begun else { return Duration::ZERO };
+            now.saturating_duration_since(at.unwrap_or(begun.max(known)))
         };
         for base in self.bases.values() {
             let state = base.state(now);
@@ -116,7 +116,7 @@ impl State {
             }
             low = low.saturating_add(usize::from(base.node.has_low_metaspace()));
             fullest = fullest.max(base.base.metaspace().0.map_or(0, Metaspace::percent));
-            with_cidr = with_cidr.saturating_add(usize::from(base.pod_cidr().is_some()));
+            with_cidr = with_cidr.saturating_add(usize::from(base.node.pod_cidr.is_some()));
         }
         for (phase, name) in PHASES {
             self.metrics.set_rollouts(name, self.rollouts.phases().filter(|is| *is == phase).count());

@@ -5,9 +5,9 @@
 //! edge.
 
 mod admission;
-mod base_pods;
 mod baseline;
 mod bases;
+mod controllers;
 mod daemon_sets;
 mod effects;
 mod facts;
@@ -15,7 +15,6 @@ mod figures;
 mod intruders;
 mod known;
 mod notes;
-mod peers;
 mod pictures;
 mod record;
 mod references;
@@ -76,7 +75,7 @@ pub async fn run(
     let mut figures_at = Instant::now();
     loop {
         // Before all is known nothing is decided, however much is due.
-        let due = state.schedule.next().filter(|_| state.begun);
+        let due = state.schedule.next().filter(|_| state.begun.is_some());
         let timer = due.map_or(figures_at, |at| at.min(figures_at));
         tokio::select! {
             _ = stop.changed() => break,
@@ -99,7 +98,7 @@ pub async fn run(
         if state.begin(now) {
             state.turn(&edges, now);
         }
-        readiness.watches.store(state.begun || !leads && state.is_warm(), Ordering::Relaxed);
+        readiness.watches.store(state.begun.is_some() || !leads && state.is_warm(), Ordering::Relaxed);
         readiness.leads.store(leads, Ordering::Relaxed);
         let without_broker = config.mqtt.is_none() && config.http_tunnel.is_some();
         readiness.broker.store(state.connected || without_broker, Ordering::Relaxed);
@@ -114,35 +113,23 @@ pub async fn run(
 
 /// Takes in what else has come meanwhile.
 fn take_in(state: &mut State, edges: &mut Edges) {
-    let mut room = BATCH;
-    while room > 0 {
+    let (mut room, mut taken) = (BATCH, 1);
+    while room > 0 && taken > 0 {
         let now = Instant::now();
-        let before = room;
-        if let Ok(end) = edges.written.try_recv() {
-            state.written(end, now);
-            room = room.saturating_sub(1);
-        }
-        if let Ok(event) = edges.tunnel.try_recv() {
-            state.tunnel(event, now);
-            room = room.saturating_sub(1);
-        }
-        if let Ok(change) = edges.watched.try_recv() {
-            state.watched(change, now);
-            room = room.saturating_sub(1);
-        }
-        if let Ok(fact) = edges.probed.try_recv() {
-            state.probed(&fact, now);
-            room = room.saturating_sub(1);
-        }
-        if before == room {
-            break;
-        }
+        let facts = [
+            edges.written.try_recv().map(|end| state.written(end, now)),
+            edges.tunnel.try_recv().map(|event| state.tunnel(event, now)),
+            edges.watched.try_recv().map(|change| state.watched(change, now)),
+            edges.probed.try_recv().map(|fact| state.probed(&fact, now)),
+        ];
+        taken = facts.iter().flatten().count();
+        room = room.saturating_sub(taken);
     }
 }
 
 /// Saves what a restart would lose.
 async fn farewell(state: &mut State, edges: &mut Edges) {
-    if !state.begun {
+    if state.begun.is_none() {
         return; // a standby has nothing
     }
     let answered = async {
@@ -175,35 +162,33 @@ impl State {
     fn plan(&mut self, now: Instant) -> Vec<Effect> {
         let mut out = std::mem::take(&mut self.fact_notes);
         self.see_revisions(now);
-        let (mut peers, mut references, mut rollouts, mut base_pods) = (false, false, false, false);
+        let mut due = Vec::new();
         while let Some(task) = self.schedule.due(now) {
             match task {
                 Task::Base(base) => drop(self.dirty.insert(base)),
-                Task::BasePods => base_pods = true,
-                Task::Peers => peers = true,
-                Task::Rollouts => rollouts = true,
-                Task::References => references = true,
-                Task::Record => {} // looked at below, whatever the reason for this turn
+                of_all => due.push(of_all),
             }
         }
-        self.plan_rollouts(rollouts, now, &mut out);
+        self.plan_rollouts(due.contains(&Task::Rollouts), now, &mut out);
         self.base_pods.touched(self.dirty.iter(), now, &mut self.schedule);
         for id in std::mem::take(&mut self.dirty) {
             let started = Instant::now();
             self.plan_base(&id, now, &mut out);
             self.metrics.observe_step(started.elapsed());
-            self.show_planned(&id, now);
+            if self.untaken_pictures.is_some() {
+                self.take_picture(&id, now); // somebody looks
+            }
         }
-        if references {
+        if due.contains(&Task::References) {
             self.references.plan(now, &mut self.schedule, &mut out);
         }
-        if peers {
+        if due.contains(&Task::Peers) {
             self.plan_peers(now, &mut out);
         }
-        if base_pods {
+        if due.contains(&Task::BasePods) {
             self.plan_base_pods(now, &mut out);
         }
-        self.plan_record(now, &mut out);
+        self.plan_record(now, &mut out); // whatever the reason for this turn
         self.take_pictures(now);
         out
     }
@@ -219,18 +204,16 @@ impl State {
 
     /// Saves every ledger that is not on record. Returns how many are still to come.
     fn save_ledgers(&mut self, edges: &Edges, now: Instant) -> usize {
-        let changed = self.bases.iter().filter(|(_, s)| s.ledger_mark() != s.noted_mark);
-        let changed: Vec<_> = changed.map(|(id, _)| id.clone()).collect();
-        for id in changed {
-            if let Some(state) = self.bases.get_mut(&id) {
-                state.noted_mark = state.ledger_mark();
-                self.record.changed(&id, &state.base.ledger, true, now);
+        for (id, state) in &mut self.bases {
+            let mark = state.ledger_mark();
+            if std::mem::replace(&mut state.noted_mark, mark) != mark {
+                self.record.changed(id, &state.base.ledger, true, now);
             }
         }
         let left = self.record.hurry(now);
         let mut out = Vec::new();
         self.plan_record(now, &mut out);
-        drop(edges.carry_out(out, &self.metrics));
+        self.carry_out(out, edges, now);
         left
     }
 }

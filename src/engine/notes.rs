@@ -30,13 +30,14 @@ const OTHERS_EVERY: Duration = Duration::from_millis(100);
 pub(super) struct Notes {
     subjects: HashMap<Subject, Pace>,
     others: Pace,
-    /// When those were forgotten last that have been quiet.
-    forgot: Option<Instant>,
+    /// How often those are forgotten that have been quiet.
+    forgets: Pace,
 }
 
 impl Default for Notes {
     fn default() -> Self {
-        Self { subjects: HashMap::new(), others: Pace::new(OTHERS, OTHERS_EVERY), forgot: None }
+        let (others, forgets) = (Pace::new(OTHERS, OTHERS_EVERY), Pace::new(1, FORGET_EVERY));
+        Self { subjects: HashMap::new(), others, forgets }
     }
 }
 
@@ -55,8 +56,7 @@ impl Notes {
 
     fn admits(&mut self, subject: &Subject, now: Instant) -> bool {
         let full = self.subjects.len() >= SUBJECTS && !self.subjects.contains_key(subject);
-        if full && self.forgot.is_none_or(|at| now.saturating_duration_since(at) >= FORGET_EVERY) {
-            self.forgot = Some(now);
+        if full && self.forgets.try_take(now) {
             self.subjects.retain(|_, pace| !pace.is_full(now));
         }
         let room = self.subjects.len() < SUBJECTS;

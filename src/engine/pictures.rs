@@ -12,13 +12,6 @@ use crate::{
 const AT_EACH_TURN: usize = 250;
 
 impl State {
-    /// Somebody looks: bases that were planned are shown as they are now.
-    pub(super) fn show_planned(&self, id: &BaseId, now: Instant) {
-        if self.untaken_pictures.is_some() {
-            self.take_picture(id, now);
-        }
-    }
-
     /// Takes the pictures that are missing, or lets all go when nobody looks.
     pub(super) fn take_pictures(&mut self, now: Instant) {
         if !self.pictures.are_wanted(now) {
@@ -35,7 +28,8 @@ impl State {
         self.pictures.taken(all);
     }
 
-    fn take_picture(&self, id: &BaseId, now: Instant) {
+    /// Shows the base as it is now.
+    pub(super) fn take_picture(&self, id: &BaseId, now: Instant) {
         let Some(state) = self.bases.get(id) else { return self.pictures.forget(id) };
         let mut waiting = Vec::new();
         for pod in self.pods_of(id) {

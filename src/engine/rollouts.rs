@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::PodTemplateSpec, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use super::{
-    known::{PodState, Template, Waits, is_required},
+    known::{PodState, Waits, is_required},
     state::State,
 };
 use crate::{
@@ -20,16 +20,6 @@ use crate::{
 };
 
 impl State {
-    /// What a Pod made from that waits for on the base.
-    pub(super) fn held_back(&self, template: &Template, base: &BaseId) -> Option<Arc<str>> {
-        self.rollouts.waits(template.workload.as_ref(), template.revision.as_deref(), base, template.required)
-    }
-
-    /// Whether what it runs stays, though it is deleted, for its successor.
-    pub(super) fn lingers(&self, template: &Template) -> bool {
-        self.rollouts.lingers(template.workload.as_ref())
-    }
-
     /// Whether a base may have the modules of a workload's template before its Pod is there.
     pub(super) fn comes_without_a_batch(&self, kind: Kind, template: &PodTemplateSpec, of: &ObjectMeta) -> bool {
         let text = |field: &Option<String>| Arc::from(field.as_deref().unwrap_or_default());
@@ -60,18 +50,12 @@ impl State {
 
     /// Pods may come, or have to wait.
     fn see_gates(&mut self) {
-        let changed: Vec<_> = self
-            .pods
-            .values()
-            .filter_map(|p| {
-                let (awaits, lingers) = (self.held_back(&p.template, &p.base), self.lingers(&p.template));
-                (awaits != p.pod.held_back || lingers != p.pod.lingers).then(|| (p.pod.uid.clone(), awaits, lingers))
-            })
-            .collect();
-        for (uid, awaits, lingers) in changed {
-            let Some(pod) = self.pods.get_mut(&uid) else { continue };
-            (pod.pod.held_back, pod.pod.lingers) = (awaits, lingers);
-            self.dirty.insert(pod.base.clone());
+        for state in self.pods.values_mut() {
+            let (held_back, lingers) = state.template.gates(&self.rollouts, &state.base);
+            if held_back != state.pod.held_back || lingers != state.pod.lingers {
+                (state.pod.held_back, state.pod.lingers) = (held_back, lingers);
+                self.dirty.insert(state.base.clone());
+            }
         }
     }
 

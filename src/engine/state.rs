@@ -62,10 +62,8 @@ pub(super) struct State {
     pub(super) connected: bool,
     /// Watches whose first list has been delivered.
     pub(super) synced: HashSet<usize>,
-    /// Everything that is wanted and remembered was known once: decisions are made from then on.
-    pub(super) begun: bool,
-    /// When that was.
-    pub(super) begun_at: Option<Instant>,
+    /// When everything that is wanted and remembered was known: decisions are made from then on.
+    pub(super) begun: Option<Instant>,
     pub(super) listing_pods: Listing<PodUid>,
     pub(super) listing_nodes: Listing<BaseId>,
     pub(super) admission: Admission,
@@ -115,8 +113,7 @@ impl State {
             dirty: HashSet::new(),
             schedule: Schedule::default(),
             connected: false,
-            begun: false,
-            begun_at: None,
+            begun: None,
             listing_pods: Listing::default(),
             listing_nodes: Listing::default(),
             admission: Admission::default(),
@@ -141,9 +138,8 @@ impl State {
             if via == Via::Mqtt && !self.connected {
                 base.connection_lost(now);
             }
-            let pods = self.index.comes_home(id);
-            let mut state = BaseState::new(base, via, self.topics.node_name(id), pods, now);
-            if self.begun
+            let mut state = BaseState::new(base, via, self.topics.node_name(id), now);
+            if self.begun.is_some()
                 && let Some(ledger) = self.record.take(id)
             {
                 state.restore(ledger);
@@ -168,7 +164,6 @@ impl State {
             self.pictures.forget(id);
             self.metrics.standing.metaspace.set_base(id.as_str(), None);
             self.waiting_for_trials.remove(id);
-            self.index.loses_home(id, state.pods);
             self.record.forget(id, state.base.ledger, today(), now);
             self.schedule.clear(&Task::Base(id.clone()));
             self.schedule.wake(&Task::Record, now);

@@ -9,6 +9,7 @@ pub(super) struct Surroundings {
     /// An ordinary Node has a zone. It stays so for as long as this process lives, also when that Node goes: zones that
     /// come and go with an autoscaler's Nodes would move other people's Pods.
     pub(super) zoned: bool,
+    /// The version that Nodes say; no watch tells it.
     pub(super) kubelet_version: Option<String>,
     /// That Nodes of bases are given Pod CIDRs is in the log.
     pub(super) told_pod_cidrs: bool,
@@ -19,11 +20,6 @@ impl Surroundings {
         Self { zone_per_base, zoned: false, kubelet_version: None, told_pod_cidrs: false }
     }
 
-    /// Whether all is known that Nodes depend on, and that no watch tells.
-    pub(super) fn are_known(&self) -> bool {
-        self.kubelet_version.is_some()
-    }
-
     /// Whether a base is a zone of its own. Where ordinary Nodes have zones that would stop hard spreads of other
     /// people's Pods, for no Pod of theirs may go to the bases' zones.
     pub(super) fn has_zone_per_base(&self) -> bool {
@@ -32,11 +28,6 @@ impl Surroundings {
             ZonePerBase::True => true,
             ZonePerBase::False => false,
         }
-    }
-
-    /// The version that Nodes say.
-    pub(super) fn kubelet_version(&self) -> &str {
-        self.kubelet_version.as_deref().unwrap_or_default()
     }
 }
 

@@ -34,13 +34,10 @@ pub struct Schedule {
 impl Schedule {
     /// Looks at it again at `at`, or earlier where that was asked already.
     pub fn wake(&mut self, task: &Task, at: Instant) {
-        match self.by_task.get(task) {
-            Some(known) if *known <= at => {}
-            _ => {
-                self.clear(task);
-                self.by_task.insert(task.clone(), at);
-                self.order.insert((at, task.clone()));
-            }
+        if self.by_task.get(task).is_none_or(|known| at < *known) {
+            self.clear(task);
+            self.by_task.insert(task.clone(), at);
+            self.order.insert((at, task.clone()));
         }
     }
 

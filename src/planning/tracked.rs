@@ -16,8 +16,7 @@ const BURST: u32 = 20;
 /// And then one in this time.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// The object's resource version. Those of one kind are ordered: an older one is from before our own write. One that
-/// can't be read counts as the newest.
+/// The object's resource version. One that can't be read counts as the newest.
 pub fn version(meta: &ObjectMeta) -> u64 {
     meta.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX)
 }

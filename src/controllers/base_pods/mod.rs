@@ -35,17 +35,12 @@ const SETTLES: Duration = Duration::from_secs(5);
 /// Pods that are kept. A base has one.
 const MOST: usize = 20_000;
 
-/// What is kept of a base's own Pod.
-#[derive(Debug)]
-struct OwnPod {
-    namespace: Arc<str>,
-    condition: Option<Condition>,
-}
-
 /// One Pod with the gate.
 #[derive(Debug)]
 struct BasePod {
-    object: Tracked<OwnPod, Condition>,
+    /// What it says.
+    condition: Tracked<Option<Condition>, Condition>,
+    namespace: Arc<str>,
     /// Its name and address.
     at: At,
     /// Bases that said to be here.
@@ -93,10 +88,10 @@ impl BasePods {
         if self.by_uid.get(&uid).is_some_and(|known| known.at != at) {
             self.gone(&uid);
         }
-        let object = OwnPod { namespace: Arc::from(namespace.as_str()), condition: Condition::of(pod) };
+        let condition = Condition::of(pod);
         let is_full = self.by_uid.len() >= MOST;
         match self.by_uid.get_mut(&uid) {
-            Some(known) => drop(known.object.observed(object, version(&pod.metadata))),
+            Some(known) => drop(known.condition.observed(condition, version(&pod.metadata))),
             None if is_full => {
                 if !std::mem::replace(&mut self.told_of_bound, true) {
                     warn!(most = MOST, "there are more Pods with the readiness gate than are kept");
@@ -104,8 +99,8 @@ impl BasePods {
                 return;
             }
             None => {
-                let (bases, found) = (BTreeSet::new(), None);
-                let pod = BasePod { object: Tracked::of(object), at: at.clone(), bases, found };
+                let (condition, namespace) = (Tracked::of(condition), Arc::from(namespace.as_str()));
+                let pod = BasePod { condition, namespace, at: at.clone(), bases: BTreeSet::new(), found: None };
                 self.by_uid.insert(uid.clone(), pod);
                 self.came = true;
             }
@@ -158,14 +153,14 @@ impl BasePods {
         let Some(pod) = self.by_uid.get_mut(uid) else { return };
         match result {
             Ok(outcome) => {
-                let condition = pod.object.succeeded(outcome.resource_version);
-                pod.object.object_mut().into_iter().for_each(|object| object.condition.clone_from(&condition));
+                let condition = pod.condition.succeeded(outcome.resource_version);
+                pod.condition.object_mut().into_iter().for_each(|known| known.clone_from(&condition));
             }
             // Another Pod has the name, or none: the watch will say so.
-            Err(error) if error.is_gone() || error.is_conflict() => drop(pod.object.failed(now)),
+            Err(error) if error.is_gone() || error.is_conflict() => drop(pod.condition.failed(now)),
             Err(error) => {
-                pod.object.failed(now);
-                if error.is_about_it() && pod.object.reports_failure() {
+                pod.condition.failed(now);
+                if error.is_about_it() && pod.condition.reports_failure() {
                     warn!(pod = &*pod.at.0, %error, "cannot write to a base's own Pod whether its modules are there, trying again");
                 }
             }
@@ -207,8 +202,7 @@ impl BasePod {
             self.found = None; // nobody knows: what was said stands, as on a Node that is away
             return None;
         }
-        let object = self.object.object()?;
-        let says = object.condition.as_ref();
+        let says = self.condition.object()?.as_ref();
         let is_true = says.is_some_and(|says| says.is_true);
         let modules = answering.iter().map(|base| (facts.modules_of)(base, !is_true));
         let modules = modules.reduce(Modules::and).unwrap_or_default();
@@ -225,18 +219,18 @@ impl BasePod {
         }
         // Where it is not True already, that something is missing is told at once.
         let settled = if is_true == wanted.is_true { now } else { since.later(SETTLES) };
-        let at = self.object.next_write(now)?.max(settled);
+        let at = self.condition.next_write(now)?.max(settled);
         if at > now {
             return Some(looks.map_or(at, |looks| looks.min(at)));
         }
-        let (namespace, name) = (&object.namespace, &self.at.0);
+        let (namespace, name) = (&self.namespace, &self.at.0);
         let request = condition::patch(namespace, name, uid, &wanted, says, facts.wall);
         if is_true != wanted.is_true || says.is_none() {
             let (complete, why) = (wanted.is_true, &wanted.message);
             info!(pod = %name, %namespace, complete, why, "a base's own Pod");
         }
         out.push(Effect::Write(Lane::Status, Key::BasePod(uid.clone()), request));
-        self.object.write(wanted, now);
+        self.condition.write(wanted, now);
         looks
     }
 }

@@ -6,7 +6,7 @@ mod facts;
 mod surplus;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fmt::Write as _,
     time::{Duration, Instant},
 };
@@ -36,7 +36,7 @@ const COLLECTS: Duration = Duration::from_millis(200);
 const MARKS: Duration = Duration::from_millis(50);
 
 /// A Deployment with the label that asks for it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Peer {
     /// The Deployment, and the number that the write on its way gives it.
     object: Tracked<Deployment, i32>,
@@ -45,7 +45,7 @@ struct Peer {
     contest: Contest,
     marks: Marks,
     /// Which watches show it: each looks for one of the labels.
-    shown_by: [bool; WATCHES],
+    shown_by: BTreeSet<usize>,
 }
 
 /// Watches of Deployments.
@@ -75,34 +75,13 @@ impl Peers {
     /// A fact from the watch with this number.
     pub fn seen(&mut self, watch: usize, seen: Seen<Deployment>, now: Instant, schedule: &mut Schedule) {
         let Some(listing) = self.listings.get_mut(watch) else { return };
-        match seen {
-            Seen::Applied(object) => {
-                let uid = object.metadata.uid.clone().unwrap_or_default();
-                listing.has(uid.clone());
-                let version = version(&object.metadata);
-                match self.by_uid.get_mut(&uid) {
-                    Some(peer) => drop(peer.object.observed(object, version)),
-                    None => {
-                        let object = Tracked::of(object);
-                        let (contest, marks) = (Contest::default(), Marks::default());
-                        let peer = Peer { object, replicas: None, contest, marks, shown_by: [false; WATCHES] };
-                        self.by_uid.insert(uid.clone(), peer);
-                    }
-                }
-                if let Some(shown) = self.by_uid.get_mut(&uid).and_then(|peer| peer.shown_by.get_mut(watch)) {
-                    *shown = true;
-                }
-            }
-            Seen::Gone(object) => {
-                let uid = object.metadata.uid.unwrap_or_default();
-                self.by_uid.retain(|known, peer| *known != uid || peer.is_still_shown(watch));
-            }
-            Seen::ListBegins => listing.begins(),
-            Seen::ListEnds => {
-                for gone in listing.ends(self.by_uid.keys().cloned()) {
-                    self.by_uid.retain(|known, peer| *known != gone || peer.is_still_shown(watch));
-                }
-            }
+        let gone = listing.gone(&seen, |object| object.metadata.uid.clone(), || self.by_uid.keys().cloned());
+        self.by_uid.retain(|uid, peer| !gone.contains(uid) || peer.is_still_shown(watch));
+        if let Seen::Applied(object) = seen {
+            let version = version(&object.metadata);
+            let peer = self.by_uid.entry(object.metadata.uid.clone().unwrap_or_default()).or_default();
+            peer.object.observed(object, version);
+            peer.shown_by.insert(watch);
         }
         self.changed(now, schedule);
     }
@@ -154,10 +133,8 @@ impl Peers {
 impl Peer {
     /// This watch shows it no more. Says whether another one does.
     fn is_still_shown(&mut self, watch: usize) -> bool {
-        if let Some(shown) = self.shown_by.get_mut(watch) {
-            *shown = false;
-        }
-        self.shown_by.contains(&true)
+        self.shown_by.remove(&watch);
+        !self.shown_by.is_empty()
     }
 
     /// Returns when to look again.

@@ -114,19 +114,11 @@ impl Rollouts {
 
     /// A fact from the watch of `ModuleRollout`s.
     pub fn seen(&mut self, seen: Seen<ModuleRollout>, now: Instant, schedule: &mut Schedule) {
-        match seen {
-            Seen::Applied(object) => {
-                let uid = object.metadata.uid.clone().unwrap_or_default();
-                self.listing.has(uid.clone());
-                self.applied(uid, object);
-            }
-            Seen::Gone(object) => drop(self.by_uid.remove(&object.metadata.uid.unwrap_or_default())),
-            Seen::ListBegins => self.listing.begins(),
-            Seen::ListEnds => {
-                for gone in self.listing.ends(self.by_uid.keys().cloned()) {
-                    self.by_uid.remove(&gone);
-                }
-            }
+        for gone in self.listing.gone(&seen, |object| object.metadata.uid.clone(), || self.by_uid.keys().cloned()) {
+            self.by_uid.remove(&gone);
+        }
+        if let Seen::Applied(object) = seen {
+            self.applied(object.metadata.uid.clone().unwrap_or_default(), object);
         }
         self.elect();
         self.release();

@@ -17,60 +17,46 @@ use crate::{api::Seen, k8s::is_module, planning::Schedule};
 impl Rollouts {
     /// A fact from the watch of Deployments.
     pub fn deployment_seen(&mut self, seen: Seen<Deployment>, now: Instant, schedule: &mut Schedule) {
-        match seen {
-            Seen::Applied(object) => {
-                let Some(name) = named(Kind::Deployment, &object.metadata) else { return };
-                let ends = object.metadata.deletion_timestamp.is_some();
-                let Some(spec) = object.spec.filter(|spec| is_module(&spec.template) && !ends) else {
-                    return self.workload_gone(Some(name), now, schedule);
-                };
-                let facts = WorkloadFacts {
-                    uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
-                    replicas: Some(spec.replicas.map_or(1, |replicas| usize::try_from(replicas).unwrap_or(0))),
-                    min_ready_seconds: seconds(spec.min_ready_seconds),
-                    suits: deployment_suits(&name.namespace, &name.name, &spec),
-                };
-                self.listing_deployments.has(name.clone());
-                self.workload(name, facts, now, schedule);
-            }
-            Seen::Gone(object) => self.workload_gone(named(Kind::Deployment, &object.metadata), now, schedule),
-            Seen::ListBegins => self.listing_deployments.begins(),
-            Seen::ListEnds => {
-                let known = self.workloads.keys().filter(|name| name.kind == Kind::Deployment).cloned();
-                for gone in self.listing_deployments.ends(known) {
-                    self.workload_gone(Some(gone), now, schedule);
-                }
-            }
+        let name_of = |object: &Deployment| named(Kind::Deployment, &object.metadata);
+        let known = || self.workloads.keys().filter(|name| name.kind == Kind::Deployment).cloned();
+        for gone in self.listing_deployments.gone(&seen, name_of, known) {
+            self.workload_gone(&gone, now, schedule);
         }
+        let Seen::Applied(object) = seen else { return };
+        let Some(name) = name_of(&object) else { return };
+        let ends = object.metadata.deletion_timestamp.is_some();
+        let Some(spec) = object.spec.filter(|spec| is_module(&spec.template) && !ends) else {
+            return self.workload_gone(&name, now, schedule);
+        };
+        let facts = WorkloadFacts {
+            uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
+            replicas: Some(spec.replicas.map_or(1, |replicas| usize::try_from(replicas).unwrap_or(0))),
+            min_ready_seconds: seconds(spec.min_ready_seconds),
+            suits: deployment_suits(&name.namespace, &name.name, &spec),
+        };
+        self.workload(name, facts, now, schedule);
     }
 
     /// A fact from the watch of `DaemonSet`s.
     pub fn daemon_set_seen(&mut self, seen: &Seen<DaemonSet>, now: Instant, schedule: &mut Schedule) {
-        match seen {
-            Seen::Applied(object) => {
-                let Some(name) = named(Kind::DaemonSet, &object.metadata) else { return };
-                let ends = object.metadata.deletion_timestamp.is_some();
-                let Some(spec) = object.spec.as_ref().filter(|spec| is_module(&spec.template) && !ends) else {
-                    return self.workload_gone(Some(name), now, schedule);
-                };
-                let facts = WorkloadFacts {
-                    uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
-                    replicas: None,
-                    min_ready_seconds: seconds(spec.min_ready_seconds),
-                    suits: daemon_set_suits(&name.namespace, &name.name, spec),
-                };
-                self.listing_daemon_sets.has(name.clone());
-                self.workload(name, facts, now, schedule);
-            }
-            Seen::Gone(object) => self.workload_gone(named(Kind::DaemonSet, &object.metadata), now, schedule),
-            Seen::ListBegins => self.listing_daemon_sets.begins(),
-            Seen::ListEnds => {
-                let known = self.workloads.keys().filter(|name| name.kind == Kind::DaemonSet).cloned();
-                for gone in self.listing_daemon_sets.ends(known) {
-                    self.workload_gone(Some(gone), now, schedule);
-                }
-            }
+        let name_of = |object: &DaemonSet| named(Kind::DaemonSet, &object.metadata);
+        let known = || self.workloads.keys().filter(|name| name.kind == Kind::DaemonSet).cloned();
+        for gone in self.listing_daemon_sets.gone(seen, name_of, known) {
+            self.workload_gone(&gone, now, schedule);
         }
+        let Seen::Applied(object) = seen else { return };
+        let Some(name) = name_of(object) else { return };
+        let ends = object.metadata.deletion_timestamp.is_some();
+        let Some(spec) = object.spec.as_ref().filter(|spec| is_module(&spec.template) && !ends) else {
+            return self.workload_gone(&name, now, schedule);
+        };
+        let facts = WorkloadFacts {
+            uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
+            replicas: None,
+            min_ready_seconds: seconds(spec.min_ready_seconds),
+            suits: daemon_set_suits(&name.namespace, &name.name, spec),
+        };
+        self.workload(name, facts, now, schedule);
     }
 
     fn workload(&mut self, name: WorkloadName, facts: WorkloadFacts, now: Instant, schedule: &mut Schedule) {
@@ -84,8 +70,8 @@ impl Rollouts {
         }
     }
 
-    fn workload_gone(&mut self, name: Option<WorkloadName>, now: Instant, schedule: &mut Schedule) {
-        if name.is_some_and(|name| self.workloads.remove(&name).is_some() && self.has(&name)) {
+    fn workload_gone(&mut self, name: &WorkloadName, now: Instant, schedule: &mut Schedule) {
+        if self.workloads.remove(name).is_some() && self.has(name) {
             self.release();
             self.touched(now, schedule);
         }

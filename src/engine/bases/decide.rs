@@ -50,7 +50,7 @@ impl State {
         let Some(state) = self.bases.get_mut(id) else {
             return self.let_go_of_terminating(id, now, out);
         };
-        let mut pods: Vec<_> = state.pods.iter().filter_map(|uid| self.pods.get(uid)).map(|p| &p.pod).collect();
+        let mut pods: Vec<_> = self.index.of_base(id).filter_map(|uid| self.pods.get(uid)).map(|p| &p.pod).collect();
         let first_seen = |pod: &Pod| self.pods.get(&pod.uid).map(|p| (p.commanded, p.first_seen));
         let mut rejected = reject_beyond(&mut pods, self.config.max_pods, first_seen);
         let (told, held) = share_names(&mut pods, &self.pods, self.config.shared_module_names, out);
@@ -74,7 +74,9 @@ impl State {
             state.becomes(reachability, now);
         }
         self.report_reachability(id, reachability, out);
-        self.told_shared(told);
+        for uid in told {
+            self.pods.get_mut(&uid).into_iter().for_each(|pod| pod.told_shared = true);
+        }
         self.report_metaspace(id, out);
         self.report_pod_cidr(id, out);
         self.report_without_zones(id, out);
@@ -89,7 +91,10 @@ impl State {
         self.plan_probes(id, &mut plan, now, out);
         self.plan_statuses(id, &plan.pods, now, out);
         rejected.iter().for_each(|outcome| self.plan_status(id, outcome, now, out));
-        self.plan_deletions(id, &plan, reachability, now, out);
+        self.plan_deletions(id, &plan, now, out);
+        if reachability == Reachability::Dead {
+            self.let_go_of_terminating(id, now, out);
+        }
         if overdue && self.suspicion.heard {
             // It would be given up but for the suspicion: looked at again when that may have ended.
             self.schedule.wake_base(id, now.later(std::time::Duration::from_secs(1)));
@@ -107,25 +112,11 @@ impl State {
         terminating.iter().for_each(|uid| self.plan_deletion(uid, now, out));
     }
 
-    fn plan_deletions(
-        &mut self,
-        id: &BaseId,
-        plan: &Plan,
-        reachability: Reachability,
-        now: Instant,
-        out: &mut Vec<Effect>,
-    ) {
-        for uid in &plan.finished {
-            self.plan_deletion(uid, now, out);
-        }
+    fn plan_deletions(&mut self, id: &BaseId, plan: &Plan, now: Instant, out: &mut Vec<Effect>) {
+        plan.finished.iter().for_each(|uid| self.plan_deletion(uid, now, out));
         // What was superseded by whom must be on record before the Pod that shows it goes.
         if !plan.expired.is_empty() && self.bases.get(id).is_some_and(|state| state.is_recorded()) {
-            for uid in &plan.expired {
-                self.plan_deletion(uid, now, out);
-            }
-        }
-        if reachability == Reachability::Dead {
-            self.let_go_of_terminating(id, now, out);
+            plan.expired.iter().for_each(|uid| self.plan_deletion(uid, now, out));
         }
     }
 

@@ -45,14 +45,10 @@ impl PodState {
         Some(Effect::Note(Note { trace: self.pod.trace.clone(), ..Note::of(subject, warning, reason, message) }))
     }
 
-    /// Whether the container's module was active before anything was ordered for this Pod.
-    fn found_running(&self, container: usize) -> bool {
-        !self.commanded && self.pod.containers().get(container).is_some_and(|c| !c.history.has_run)
-    }
-
-    /// Whether both have a module.
-    fn shares_a_module_with(&self, other: &Self) -> bool {
-        self.pod.uid != other.pod.uid && self.pod.modules().any(|own| other.pod.modules().any(|m| m.id == own.id))
+    /// What a container is called: by its module, where it is one.
+    fn called(&self, container: usize) -> String {
+        let named = self.pod.containers().get(container);
+        named.map_or_else(String::new, |c| c.module().map_or_else(|| c.name.clone(), |module| module.id.to_string()))
     }
 
     /// Tells what has changed since the last time. Returns what its Deployment is to be told too: that what its template
@@ -76,11 +72,11 @@ impl PodState {
             if self.reported.containers.get(index) == reported.containers.get(index) {
                 continue;
             }
-            let named = self.pod.containers().get(index);
-            let module =
-                named.map_or_else(String::new, |c| c.module().map_or_else(|| c.name.clone(), |m| m.id.to_string()));
+            let module = self.called(index);
+            // It was active before anything was ordered for this Pod.
+            let found = !self.commanded && self.pod.containers().get(index).is_some_and(|c| !c.history.has_run);
             let (warning, reason, message) = match container {
-                ContainerOutcome::Active { .. } if shares && self.found_running(index) => {
+                ContainerOutcome::Active { .. } if shares && found => {
                     let message = format!(
                         "{module} is active on the base, where it was running before: it was not started anew, also not for \
                          other args or env. To have it restarted, let the old Pod go first (maxSurge 0)"
@@ -118,11 +114,8 @@ impl PodState {
     /// Has those failures reported to hooks that were not yet.
     pub(super) fn report_failures(&mut self, node: &str, outcome: &PodOutcome, out: &mut Vec<Effect>) {
         for Failure { container, reason, message } in self.failures.new_of(outcome) {
-            let module = container.and_then(|index| self.pod.containers().get(index)).map_or_else(String::new, |c| {
-                c.module().map_or_else(|| c.name.clone(), |module| module.id.to_string())
-            });
-            let (trace, pod) = (self.pod.trace.clone(), self.pod.name.clone());
-            let node = node.to_owned();
+            let module = container.map_or_else(String::new, |index| self.called(index));
+            let (node, trace, pod) = (node.to_owned(), self.pod.trace.clone(), self.pod.name.clone());
             out.push(Effect::Report(Report { node, pod, module, reason, message, trace }));
         }
     }
@@ -131,9 +124,10 @@ impl PodState {
 impl State {
     /// Whether nothing was ordered for a Pod, and another Pod on the base has a module of it.
     pub(super) fn shares_a_module(&self, id: &BaseId, pod: &PodUid) -> bool {
-        let fresh = |pod: &&PodState| !pod.commanded && pod.pod.containers().iter().any(|c| !c.history.has_run);
-        let pod = self.pods.get(pod).map(Box::as_ref).filter(fresh);
-        pod.is_some_and(|pod| self.pods_of(id).any(|other| pod.shares_a_module_with(other)))
+        let fresh = |own: &&PodState| !own.commanded && own.pod.containers().iter().any(|c| !c.history.has_run);
+        let Some(own) = self.pods.get(pod).map(Box::as_ref).filter(fresh) else { return false };
+        let mut others = self.pods_of(id).filter(|other| other.pod.uid != *pod).flat_map(|other| other.pod.modules());
+        others.any(|other| own.pod.modules().any(|module| module.id == other.id))
     }
 
     /// Tells a Pod's Deployment, once for each revision of its template.
@@ -195,9 +189,8 @@ impl State {
         now: Instant,
         out: &mut Vec<Effect>,
     ) {
-        let uids: Vec<_> = self.bases.get(id).into_iter().flat_map(|state| state.pods.iter().cloned()).collect();
-        for uid in uids {
-            let Some(pod) = self.pods.get_mut(&uid).filter(|pod| pod.pod.is_live()) else { continue };
+        for uid in self.index.of_base(id) {
+            let Some(pod) = self.pods.get_mut(uid).filter(|pod| pod.pod.is_live()) else { continue };
             let Some(spec) = pod.pod.modules().find(|m| specs.contains(m)) else { continue };
             let (reason, message) = if switch {
                 (Reason::Switching, format!("{} has started; switching to it", spec.id))

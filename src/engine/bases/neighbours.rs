@@ -5,31 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use tracing::warn;
 
 use crate::{
-    api::{Note, Subject},
     config::SharedModuleNames,
     domain::{BaseId, ContainerOutcome, Phase, Pod, PodOutcome, PodUid, Reason},
-    engine::{
-        known::{BaseState, PodState},
-        state::State,
-    },
+    engine::{known::PodState, state::State},
     k8s::names,
     planning::Effect,
 };
-
-/// A Pod that uses a module name which a Pod of another namespace uses on the same base.
-struct Shared {
-    /// The one that came later.
-    later: PodUid,
-    earlier: PodUid,
-    name: String,
-}
-
-impl BaseState {
-    /// Addresses were taken from the cluster's pool for Pods of this Node.
-    pub(in crate::engine) fn pod_cidr(&self) -> Option<&str> {
-        self.node.pod_cidr.as_deref()
-    }
-}
 
 impl State {
     /// Tells Pods that were to be spread over zones that this has no effect.
@@ -37,11 +18,11 @@ impl State {
         if self.surroundings.has_zone_per_base() {
             return;
         }
-        let uids: Vec<_> =
-            self.pods_of(id).filter(|pod| pod.spreads_over_zones).map(|pod| pod.pod.uid.clone()).collect();
-        for uid in uids {
-            let Some(pod) = self.pods.get_mut(&uid) else { continue };
-            pod.spreads_over_zones = false;
+        for uid in self.index.of_base(id) {
+            let Some(pod) = self.pods.get_mut(uid) else { continue };
+            if !std::mem::take(&mut pod.spreads_over_zones) {
+                continue;
+            }
             let message = format!(
                 "it is to be spread over {}, and bases have no zone of their own here (MODULET_ZONE_PER_BASE): that \
                  does not keep it apart from others on one base; use the topologyKey {}",
@@ -52,27 +33,19 @@ impl State {
         }
     }
 
-    /// These Pods were told that they share a name.
-    pub(super) fn told_shared(&mut self, pods: Vec<PodUid>) {
-        for uid in pods {
-            self.pods.get_mut(&uid).into_iter().for_each(|pod| pod.told_shared = true);
-        }
-    }
-
     /// Tells of what was done to the Node: once.
     pub(super) fn report_pod_cidr(&mut self, id: &BaseId, out: &mut Vec<Effect>) {
         let Some(state) = self.bases.get_mut(id) else { return };
-        let Some(cidr) = state.pod_cidr().filter(|_| !state.told_pod_cidr).map(str::to_owned) else { return };
-        state.told_pod_cidr = true;
+        let Some(cidr) = state.node.pod_cidr.as_deref().filter(|_| !state.node.told_pod_cidr) else { return };
         let message = format!(
             "the Node was given the Pod CIDR {cidr}, which a base never uses: one for each base empties the cluster's \
              pool; switch the allocation of CIDRs off, or make it large enough for all bases"
         );
-        let subject = Subject::Node(state.node.name.clone());
         if !std::mem::replace(&mut self.surroundings.told_pod_cidrs, true) {
             warn!(base = %id, cidr, "Nodes of bases are given Pod CIDRs, which they never use; see the metric modulet_nodes_with_pod_cidr");
         }
-        out.push(Effect::Note(Note::of(subject, true, "PodCIDRAssigned", message)));
+        out.push(state.note(true, "PodCIDRAssigned", message));
+        state.node.told_pod_cidr = true;
     }
 }
 
@@ -89,8 +62,8 @@ pub(super) fn share_names(
         let has_run = pod.containers().iter().any(|container| container.history.has_run);
         has_run || states.get(&pod.uid).is_some_and(|state| state.commanded)
     };
-    for Shared { later, earlier, name } in shared(pods, has_begun) {
-        let (Some(later), Some(earlier)) = (states.get(&later), states.get(&earlier)) else { continue };
+    for (later, earlier, name) in shared(pods, has_begun) {
+        let (Some(later), Some(earlier)) = (states.get(&later.uid), states.get(&earlier.uid)) else { continue };
         if option == SharedModuleNames::Refuse && !has_begun(&later.pod) {
             let message = format!(
                 "Pod {} has the module name {name} on this base, and names are not shared between namespaces \
@@ -121,9 +94,9 @@ fn namespace(pod: &Pod) -> &str {
     pod.name.split_once('/').map_or("", |(namespace, _)| namespace)
 }
 
-/// For each Pod that shares a name, the first one of another namespace that has it. What has begun comes before what
-/// has not, and then what is older.
-fn shared(pods: &[&Pod], has_begun: impl Fn(&Pod) -> bool) -> Vec<Shared> {
+/// For each Pod that shares a name, the first one of another namespace that has it, and the name. What has begun comes
+/// before what has not, and then what is older.
+fn shared<'p>(pods: &[&'p Pod], has_begun: impl Fn(&Pod) -> bool) -> Vec<(&'p Pod, &'p Pod, &'p str)> {
     let mut live: Vec<_> = pods.iter().copied().filter(|pod| pod.is_live()).collect();
     let Some(first) = live.first().map(|pod| namespace(pod)) else { return Vec::new() };
     if live.iter().all(|pod| namespace(pod) == first) {
@@ -135,10 +108,7 @@ fn shared(pods: &[&Pod], has_begun: impl Fn(&Pod) -> bool) -> Vec<Shared> {
         let names = || pod.modules().map(|module| module.id.name.as_str());
         let of_another = |holder: &&&Pod| namespace(holder) != namespace(pod);
         let shares = names().find_map(|name| Some((name, holders.get(name).filter(of_another)?)));
-        if let Some((name, holder)) = shares {
-            let (later, earlier) = (pod.uid.clone(), holder.uid.clone());
-            found.push(Shared { later, earlier, name: name.to_owned() });
-        }
+        found.extend(shares.map(|(name, holder)| (pod, *holder, name)));
         for name in names() {
             holders.entry(name).or_insert(pod);
         }

@@ -48,7 +48,7 @@ impl BaseState {
 impl State {
     /// Plans what the base's Node needs next.
     pub(super) fn plan_node(&mut self, id: &BaseId, now: Instant, out: &mut Vec<Effect>) {
-        let config = std::sync::Arc::clone(&self.config);
+        let config = &self.config;
         let Some(state) = self.bases.get_mut(id) else { return };
         let reachability = state.base.reachability(now);
         if let Some(at) = state.info_from_health(now) {
@@ -79,7 +79,7 @@ impl State {
             pressure: state.node.pressure.as_ref(),
             java_version: health.and_then(|h| h.java_version.as_deref()),
             max_pods: config.max_pods,
-            kubelet_version: self.surroundings.kubelet_version(),
+            kubelet_version: self.surroundings.kubelet_version.as_deref().unwrap_or_default(),
             kubelet: config.kubelet.as_ref().map(|kubelet| &kubelet.endpoint),
             zone_per_base: self.surroundings.has_zone_per_base(),
             env_taint: config.env_taint,

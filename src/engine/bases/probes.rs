@@ -1,14 +1,13 @@
 //! What is asked of the containers on a base: said anew when it changes.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use crate::{
     domain::{BaseId, Later, Plan, ProbeOrder},
-    engine::state::{State, WITHOUT_ROOM},
+    engine::{
+        record::mark,
+        state::{State, WITHOUT_ROOM},
+    },
     planning::Effect,
 };
 
@@ -27,10 +26,8 @@ impl State {
         }
         let address: Arc<str> = address.unwrap_or_default().into();
         let busy = state.base.is_at_work(now);
-        let mut hasher = DefaultHasher::new();
-        (&address, busy).hash(&mut hasher);
-        targets.iter().for_each(|target| (&target.pod, &target.container, target.run).hash(&mut hasher));
-        let mark = if targets.is_empty() { 0 } else { hasher.finish().max(1) };
+        let asked: Vec<_> = targets.iter().map(|target| (&target.pod, &target.container, target.run)).collect();
+        let mark = if asked.is_empty() { 0 } else { mark(&(&address, busy, asked)).max(1) };
         if std::mem::replace(&mut state.probed_mark, mark) != mark {
             out.push(Effect::Probe(ProbeOrder { base: id.clone(), address, busy, targets }));
         }

@@ -61,7 +61,7 @@ impl State {
         let ranges = self.config.base_addresses.clone();
         self.tell_refusal(id, &message);
         self.heard_somebody(now);
-        let (connected, begun) = (self.connected, self.begun);
+        let (connected, begun) = (self.connected, self.begun.is_some());
         let Some(state) = self.base_mut(id, now) else { return };
         let was_at_rest = state.via == via && state.base.liveness.is_at_rest();
         state.is_heard_via(via, connected, now);
@@ -81,8 +81,7 @@ impl State {
                 }
                 if state.registration.registers(&mut state.base, info, no_address, now) {
                     // Their statuses name its address.
-                    let pods = state.pods.clone();
-                    for uid in &pods {
+                    for uid in self.index.of_base(id) {
                         if let Some(pod) = self.pods.get_mut(uid) {
                             pod.said = None;
                         }
@@ -133,7 +132,7 @@ impl State {
                     state.asked_before_its_node = false;
                 }
                 if reply.command == Command::SWITCH && matches!(reply.answer, Answer::Failed(_)) {
-                    state.refuses_switches();
+                    state.refuses_switch = true;
                 }
                 let took = state.base.replied(reply);
                 took.into_iter().for_each(|took| self.needs.learn(took));
@@ -153,7 +152,7 @@ impl State {
     /// A base that could not do what it was told says why.
     fn tell_refusal(&self, id: &BaseId, message: &Message) {
         let Message::Reply(Reply { command, module, answer: Answer::Failed(error), .. }) = message else { return };
-        if self.begun {
+        if self.begun.is_some() {
             let trace = module.as_ref().and_then(|module| self.trace_of(id, module));
             let module = module.as_ref().map(ToString::to_string);
             warn!(base = %id, command, module, trace, error, "the base refused a command");

@@ -6,4 +6,3 @@ mod objects;
 mod pods;
 mod probes;
 mod start;
-mod surroundings;

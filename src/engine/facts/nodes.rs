@@ -104,34 +104,27 @@ impl BaseState {
 
 impl State {
     pub(super) fn node_seen(&mut self, seen: Seen<Node>, now: Instant) {
-        match seen {
-            Seen::Applied(object) => {
-                let name = object.metadata.name.clone().unwrap_or_default();
-                let Some(id) = self.topics.base_of(&name) else { return };
-                self.listing_nodes.has(id.clone());
-                let ranges = self.config.base_addresses.clone();
-                let known = self.bases.get(&id).is_some_and(|s| s.node.object.exists() || s.node.adopts);
-                if self.begun && !known && !is_by_modulet(&object) {
-                    self.record.made_by_another(&name);
-                }
-                if let Some(state) = self.base_mut(&id, now) {
-                    state.node_observed(object, &ranges, now);
-                }
-                self.view_pods_of(&id);
-                self.dirty.insert(id);
-            }
-            Seen::Gone(object) => {
-                if let Some(id) = object.metadata.name.as_deref().and_then(|name| self.topics.base_of(name)) {
-                    self.node_gone(&id);
-                }
-            }
-            Seen::ListBegins => self.listing_nodes.begins(),
-            Seen::ListEnds => {
-                let known = self.bases.iter().filter(|(_, state)| state.node.object.exists());
-                let gone = self.listing_nodes.ends(known.map(|(id, _)| id.clone()));
-                gone.iter().for_each(|id| self.node_gone(id));
-            }
+        let id_of = |object: &Node| self.topics.base_of(object.metadata.name.as_deref()?);
+        let known = || {
+            let with_node = self.bases.iter().filter(|(_, state)| state.node.object.exists());
+            with_node.map(|(id, _)| id.clone())
+        };
+        for id in self.listing_nodes.gone(&seen, id_of, known) {
+            self.node_gone(&id);
         }
+        let Seen::Applied(object) = seen else { return };
+        let name = object.metadata.name.clone().unwrap_or_default();
+        let Some(id) = self.topics.base_of(&name) else { return };
+        let ranges = self.config.base_addresses.clone();
+        let known = self.bases.get(&id).is_some_and(|s| s.node.object.exists() || s.node.adopts);
+        if self.begun.is_some() && !known && !is_by_modulet(&object) {
+            self.record.made_by_another(&name);
+        }
+        if let Some(state) = self.base_mut(&id, now) {
+            state.node_observed(object, &ranges, now);
+        }
+        self.view_pods_of(&id);
+        self.dirty.insert(id);
     }
 
     fn node_gone(&mut self, id: &BaseId) {

@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
+use tracing::info;
+
 use crate::{
     api::{Key, Read, Seen, Watched, Written},
     engine::{references::Users, state::State},
-    k8s::Reference,
+    k8s::{Reference, kubelet_version, names},
     planning::Task,
 };
 
@@ -31,8 +33,16 @@ impl State {
             Watched::Deployment(watch, seen) => self.peers.seen(watch, *seen, now, &mut self.schedule),
             Watched::Rollout(seen) => self.rollouts.seen(*seen, now, &mut self.schedule),
             Watched::Workload(seen) => self.rollouts.deployment_seen(*seen, now, &mut self.schedule),
-            Watched::ZonedNode(seen) => self.zoned_node_seen(&seen),
-            Watched::ApiServer(version) => self.api_server_seen(version.as_deref()),
+            Watched::ZonedNode(seen) => {
+                if matches!(seen, Seen::Applied(_)) && !std::mem::replace(&mut self.surroundings.zoned, true) {
+                    info!("ordinary Nodes have zones: bases have none of their own ({})", names::ZONE);
+                    self.look_at_all_nodes();
+                }
+            }
+            Watched::ApiServer(version) => {
+                self.surroundings.kubelet_version = Some(kubelet_version(version.as_deref()));
+                self.look_at_all_nodes();
+            }
             Watched::ReplicaSet(watch, seen) => match seen {
                 Seen::Applied(set) => self.revisions_changed |= self.revisions.replica_set(watch, &set.metadata),
                 Seen::Gone(set) => self.revisions.replica_set_gone(watch, &set.metadata),
@@ -47,6 +57,14 @@ impl State {
                 Seen::ListBegins => self.revisions.controller_revisions_begin(watch),
                 Seen::ListEnds => self.revisions.controller_revisions_end(watch),
             },
+        }
+    }
+
+    /// What all Nodes should say may be something else now.
+    fn look_at_all_nodes(&mut self) {
+        for (id, state) in &mut self.bases {
+            state.node.said = None;
+            self.dirty.insert(id.clone());
         }
     }
 
@@ -93,8 +111,7 @@ impl State {
     /// An object that environments refer to was read.
     pub(in crate::engine) fn reference_read(&mut self, read: Read, now: Instant) {
         if let Reference::Template(namespace, replica_set) = &read.reference {
-            let Read { referred, .. } = &read;
-            return self.rollouts.template_read(namespace, replica_set, referred, now, &mut self.schedule);
+            return self.rollouts.template_read(namespace, replica_set, &read.referred, now, &mut self.schedule);
         }
         let reference = read.reference.clone();
         let Users { changed, missed } = self.references.read(read, now, &mut self.schedule);

@@ -36,23 +36,13 @@ impl State {
     }
 
     pub(super) fn pod_seen(&mut self, seen: Seen<core::Pod>, now: Instant) {
-        match seen {
-            Seen::Applied(object) => {
-                if let Some(uid) = &object.metadata.uid {
-                    self.listing_pods.has(Arc::from(uid.as_str()));
-                }
-                self.pod_applied(object, now);
-            }
-            Seen::Gone(object) => {
-                if let Some(uid) = &object.metadata.uid {
-                    self.forget_pod(&Arc::from(uid.as_str()));
-                }
-            }
-            Seen::ListBegins => self.listing_pods.begins(),
-            Seen::ListEnds => {
-                let gone = self.listing_pods.ends(self.pods.keys().cloned().chain(self.base_pods.uids()));
-                gone.iter().for_each(|uid| self.forget_pod(uid));
-            }
+        let uid_of = |object: &core::Pod| object.metadata.uid.as_deref().map(Arc::from);
+        let known = || self.pods.keys().cloned().chain(self.base_pods.uids());
+        for uid in self.listing_pods.gone(&seen, uid_of, known) {
+            self.forget_pod(&uid);
+        }
+        if let Seen::Applied(object) = seen {
+            self.pod_applied(object, now);
         }
     }
 
@@ -63,11 +53,11 @@ impl State {
             // An ordinary Node's Pod: it may be a base itself. Or one of another environment's base.
             return self.base_pods.seen(&object, now, &mut self.schedule);
         };
-        let pod = self.view(&object, &base);
+        let template = Box::new(Template::of(&object.metadata));
+        let pod = self.view(&object, &template, &base);
         let uid = pod.uid.clone();
         let version = version(&object.metadata);
         let owner = Owner::of(&object.metadata);
-        let template = Box::new(Template::of(&object.metadata));
         let cost = object.metadata.annotations.as_ref().and_then(|all| all.get(names::DELETION_COST));
         let deletion_cost = cost.map(|cost| cost.as_str().into());
         match self.pods.get_mut(&uid) {
@@ -90,7 +80,7 @@ impl State {
                 // What its status shows was told by an earlier process.
                 let told = object.status.as_ref().is_some_and(|status| status.container_statuses.is_some());
                 self.references.wanted(&uid, references(&object), told, now, &mut self.schedule);
-                self.index.joins(&uid, &pod.workload.uid);
+                self.index.comes(&uid, &base, &pod.workload.uid);
                 let state = PodState {
                     reported: Reported::from_status(&object, &pod.not_done),
                     failures: Failures::of_earlier(&object),
@@ -119,29 +109,28 @@ impl State {
             let (revision, trace) = (workload.revision, trace.as_deref());
             debug!(%base, pod = name, trace, revision, deleting, terminal, "Pod seen");
         }
-        match self.bases.get_mut(&base) {
-            Some(state) => drop(state.pods.insert(uid)),
-            None => self.index.is_homeless(&base, &uid),
-        }
         self.dirty.insert(base);
     }
 
     /// The Pod as the core sees it, with what is known now.
-    fn view(&self, object: &core::Pod, base: &BaseId) -> Pod {
+    fn view(&self, object: &core::Pod, template: &Template, base: &BaseId) -> Pod {
+        let mut pod = pod_from(object, &self.revisions, &self.sources(base));
+        (pod.held_back, pod.lingers) = template.gates(&self.rollouts, base);
+        pod
+    }
+
+    /// What its modules are made from beyond the Pod.
+    pub(in crate::engine) fn sources(&self, base: &BaseId) -> Sources<'_> {
         let ip = self.bases.get(base).and_then(|b| b.base.info.as_ref()).and_then(|i| i.ip.as_deref());
         let (urls, probes) = (&self.config.module_urls, &self.config.probes);
-        let mut pod =
-            pod_from(object, &self.revisions, &Sources { referred: &self.references.known, ip, urls, probes });
-        let template = Template::of(&object.metadata);
-        (pod.held_back, pod.lingers) = (self.held_back(&template, base), self.lingers(&template));
-        pod
+        Sources { referred: &self.references.known, ip, urls, probes }
     }
 
     /// Something that a Pod's view depends on has changed.
     pub(super) fn view_again(&mut self, uid: &PodUid) {
         let Some(state) = self.pods.get(uid) else { return };
         let Some(object) = state.shown() else { return };
-        let pod = self.view(&object, &state.base);
+        let pod = self.view(&object, &state.template, &state.base);
         self.index.moves(uid, &state.pod.workload.uid, &pod.workload.uid);
         if let Some(state) = self.pods.get_mut(uid)
             && state.see(pod)
@@ -153,7 +142,7 @@ impl State {
 
     /// The base's address is known now, or is another one: environments may name it.
     pub(super) fn view_pods_of(&mut self, id: &BaseId) {
-        let uids: Vec<_> = self.bases.get(id).into_iter().flat_map(|b| b.pods.iter().cloned()).collect();
+        let uids: Vec<_> = self.index.of_base(id).cloned().collect();
         uids.iter().for_each(|uid| self.view_again(uid));
     }
 
@@ -167,24 +156,14 @@ impl State {
 
     /// The Pods of a base.
     pub(in crate::engine) fn pods_of<'a>(&'a self, id: &BaseId) -> impl Iterator<Item = &'a PodState> {
-        let uids = self.bases.get(id).into_iter().flat_map(|state| &state.pods).chain(self.index.homeless_of(id));
-        uids.filter_map(|uid| self.pods.get(uid).map(Box::as_ref))
+        self.index.of_base(id).filter_map(|uid| self.pods.get(uid).map(Box::as_ref))
     }
 
     fn forget_pod(&mut self, uid: &PodUid) {
         self.base_pods.gone(uid);
         if let Some(state) = self.pods.remove(uid) {
             self.references.user_gone(uid);
-            self.index.leaves(uid, &state.pod.workload.uid);
-            match self.bases.get_mut(&state.base) {
-                Some(base) => {
-                    base.pods.remove(uid);
-                    if base.pods.is_empty() {
-                        base.pods.clear(); // else it keeps the room for more
-                    }
-                }
-                None => self.index.homeless_gone(&state.base, uid),
-            }
+            self.index.goes(uid, &state.base, &state.pod.workload.uid);
             self.dirty.insert(state.base);
         }
     }

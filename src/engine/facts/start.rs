@@ -18,22 +18,23 @@ impl State {
     /// Whether all is known that a standby knows: the rest is read when it leads.
     pub(in crate::engine) fn is_warm(&self) -> bool {
         let watches = (0..Watched::COUNT).filter(|watch| !Watched::WITH_THE_LEAD.contains(watch));
-        watches.into_iter().all(|watch| self.synced.contains(&watch)) && self.surroundings.are_known()
+        watches.into_iter().all(|watch| self.synced.contains(&watch)) && self.surroundings.kubelet_version.is_some()
     }
 
     /// Nothing is decided before all that is wanted and remembered is known. Returns whether it is.
     pub(in crate::engine) fn begin(&mut self, now: Instant) -> bool {
-        let synced = self.synced.len() == Watched::COUNT && self.surroundings.are_known();
-        if !synced || std::mem::replace(&mut self.begun, true) {
+        let synced = self.synced.len() == Watched::COUNT && self.surroundings.kubelet_version.is_some();
+        if !synced || self.begun.is_some() {
             return synced;
         }
-        self.begun_at = Some(now);
+        self.begun = Some(now);
         // Before the first base is told anything.
         self.schedule.wake(&Task::Rollouts, now);
         info!(bases = self.bases.len(), pods = self.pods.len(), "watches have delivered, starting");
         // Bases that are away without a Node are looked for too: what modulet installed there is still its own.
         // So are those whose Node is gone and that still have Pods: they may have been told to install them.
-        let homeless: Vec<_> = self.index.homeless().take(HOMELESS).cloned().collect();
+        let homeless = self.index.bases().filter(|id| !self.bases.contains_key(*id));
+        let homeless: Vec<_> = homeless.take(HOMELESS).cloned().collect();
         let away: Vec<_> = self.record.departed().chain(&homeless).cloned().collect();
         for id in &away {
             self.base_mut(id, now);
@@ -61,7 +62,7 @@ impl State {
 
     /// What the base lists and the process before this one ordered is ours.
     pub(super) fn claim_orders_of_former_process(&mut self, id: &BaseId, now: Instant) {
-        let Some(state) = self.bases.get_mut(id).filter(|_| self.begun) else { return };
+        let Some(state) = self.bases.get_mut(id).filter(|_| self.begun.is_some()) else { return };
         let Some(list) = state.base.modules() else { return };
         let ours = self.record.ordered.listed(id, list.map(|m| &m.id), &state.base.ledger, now);
         ours.iter().for_each(|module| state.base.ledger.install(module));

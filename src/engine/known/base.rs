@@ -1,13 +1,10 @@
 //! What is known of a base.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{super::record::mark, node::NodeState, registration::Registration};
 use crate::{
-    domain::{Base, Ledger, Link, Metaspace, MetaspaceRules, Needs, PodUid, Reachability},
+    domain::{Base, Ledger, Link, Metaspace, MetaspaceRules, Needs, Reachability},
     k8s::memory_pressure,
     metrics::BaseMetaspace,
     planning::Tracked,
@@ -33,12 +30,9 @@ pub(in crate::engine) struct BaseState {
     pub(in crate::engine) health: Option<Health>,
     /// Classes that its JVM has loaded.
     pub(in crate::engine) loaded_classes: Option<u64>,
-    /// That its Node has a Pod CIDR was told.
-    pub(in crate::engine) told_pod_cidr: bool,
     /// It asked for its baseline, and has no Node yet.
     pub(in crate::engine) asked_before_its_node: bool,
     pub(in crate::engine) created: Instant,
-    pub(in crate::engine) pods: BTreeSet<PodUid>,
     /// When its last list came, for the latency of the statuses that follow.
     pub(in crate::engine) listed_at: Option<Instant>,
     pub(in crate::engine) reachability: Option<Reachability>,
@@ -47,7 +41,9 @@ pub(in crate::engine) struct BaseState {
     pub(in crate::engine) reported_reachability: Option<Reachability>,
     /// It was reachable for a time, at some time.
     was_here: bool,
-    switching: Switching,
+    /// It could not switch from one version to another, though nothing stood in its way: it is told in the way of bases
+    /// that know no switch, as all over MQTT are.
+    pub(in crate::engine) refuses_switch: bool,
     /// Tells the ledger that is on record, and the one that is being written or waits for it.
     pub(in crate::engine) saved_mark: u64,
     pub(in crate::engine) noted_mark: u64,
@@ -55,32 +51,21 @@ pub(in crate::engine) struct BaseState {
     pub(in crate::engine) probed_mark: u64,
 }
 
-/// Whether a base over HTTP can be told to switch from one version to another.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Switching {
-    #[default]
-    Offered,
-    /// It could not, though nothing stood in its way.
-    Refused,
-}
-
 impl BaseState {
     /// A base that is known from now on.
-    pub(in crate::engine) fn new(base: Base, via: Via, node: String, pods: BTreeSet<PodUid>, now: Instant) -> Self {
+    pub(in crate::engine) fn new(base: Base, via: Via, node: String, now: Instant) -> Self {
         Self {
             base,
             via,
-            node: NodeState::new(node),
+            node: NodeState { name: node, ..NodeState::default() },
             registration: Registration::default(),
             lease: Tracked::default(),
             lease_due: None,
             lease_renewed: None,
             health: None,
             loaded_classes: None,
-            told_pod_cidr: false,
             asked_before_its_node: false,
             created: now,
-            pods,
             listed_at: None,
             reachability: None,
             reachability_since: now,
@@ -89,7 +74,7 @@ impl BaseState {
             saved_mark: mark(&Ledger::default()),
             noted_mark: mark(&Ledger::default()),
             probed_mark: 0,
-            switching: Switching::default(),
+            refuses_switch: false,
         }
     }
 
@@ -104,14 +89,9 @@ impl BaseState {
         }
     }
 
-    /// It could not carry out a switch, though nothing stood in its way: it is told in the way of bases that know none.
-    pub(in crate::engine) fn refuses_switches(&mut self) {
-        self.switching = Switching::Refused;
-    }
-
     /// It may be another JVM.
     pub(in crate::engine) fn may_be_new(&mut self) {
-        self.switching = Switching::default();
+        self.refuses_switch = false;
         self.base.may_be_new();
     }
 
@@ -124,7 +104,7 @@ impl BaseState {
                 suspected,
                 commands_at_a_time: self.workers(),
                 loss_is_told: true,
-                offers_switch: self.switching == Switching::Offered,
+                offers_switch: !self.refuses_switch,
             },
         }
     }

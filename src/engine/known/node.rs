@@ -19,12 +19,14 @@ pub(in crate::engine) enum NodeWrite {
 }
 
 /// What is known about a Node.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(in crate::engine) struct NodeState {
     pub(in crate::engine) name: String,
     pub(in crate::engine) object: Tracked<Packed<Node>, NodeWrite>,
     /// What was taken from the cluster's pool for its Pods.
     pub(in crate::engine) pod_cidr: Option<Box<str>>,
+    /// That it has one was told.
+    pub(in crate::engine) told_pod_cidr: bool,
     /// A Node of that name is there, but without our labels: it is given them.
     pub(in crate::engine) adopts: bool,
     /// When its status is written again, though nothing has changed.
@@ -40,20 +42,6 @@ pub(in crate::engine) struct NodeState {
 }
 
 impl NodeState {
-    pub(in crate::engine) fn new(name: String) -> Self {
-        Self {
-            name,
-            object: Tracked::default(),
-            pod_cidr: None,
-            adopts: false,
-            refresh_at: None,
-            said: None,
-            pressure: None,
-            reported_metaspace: false,
-            not_ready_since: None,
-        }
-    }
-
     /// The base has too little metaspace.
     pub(in crate::engine) fn has_low_metaspace(&self) -> bool {
         self.pressure.as_ref().is_some_and(|said| said.low)
@@ -68,11 +56,6 @@ impl NodeState {
     pub(in crate::engine) fn former_ledger(&self) -> Option<Ledger> {
         let annotations = self.shown()?.metadata.annotations?;
         serde_json::from_str(annotations.get(names::LEDGER)?).ok().filter(|ledger| *ledger != Ledger::default())
-    }
-
-    /// What it should say may be something else now.
-    pub(in crate::engine) fn look_again(&mut self) {
-        self.said = None;
     }
 
     /// Where it is.

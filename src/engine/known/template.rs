@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{
-    controllers::rollout::{Kind, WorkloadName},
+    controllers::rollout::{Kind, Rollouts, WorkloadName},
+    domain::BaseId,
     k8s::{made_by, names},
 };
 
@@ -13,10 +14,10 @@ use crate::{
 /// workload, so that no Pod is taken for one that need not wait.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::engine) struct Template {
-    pub(in crate::engine) workload: Option<WorkloadName>,
+    workload: Option<WorkloadName>,
     pub(in crate::engine) revision: Option<Arc<str>>,
     /// It is not to come where nobody releases it.
-    pub(in crate::engine) required: bool,
+    required: bool,
 }
 
 impl Template {
@@ -27,6 +28,13 @@ impl Template {
         let namespace = pod.namespace.as_deref().unwrap_or_default().into();
         let workload = WorkloadName { namespace, kind, name: name.into() };
         Self { workload: Some(workload), revision: Some(revision.into()), required }
+    }
+
+    /// What a Pod made from it waits for on the base; and whether what it runs stays, though it is deleted, for its
+    /// successor.
+    pub(in crate::engine) fn gates(&self, rollouts: &Rollouts, base: &BaseId) -> (Option<Arc<str>>, bool) {
+        let workload = self.workload.as_ref();
+        (rollouts.waits(workload, self.revision.as_deref(), base, self.required), rollouts.lingers(workload))
     }
 }
 

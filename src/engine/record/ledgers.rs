@@ -9,13 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::object;
 use crate::{
     api::Request,
     domain::BaseId,
-    k8s::{Saved, ledger_entry, ledgers_name},
+    k8s::{Saved, ledger_entry, ledgers_name, record_object},
     planning::Tracked,
 };
 
@@ -190,7 +189,7 @@ impl Ledgers {
         }
         let name = ledgers_name(env, number);
         shard.object.write(marks, now);
-        let request = object::write(env, path, &name, &entries, exists);
+        let request = write(env, path, &name, &entries, exists);
         Some((name, request))
     }
 
@@ -251,6 +250,15 @@ impl Ledgers {
     /// How many objects there are.
     pub(super) fn len(&self) -> usize {
         self.shards.len()
+    }
+}
+
+/// Writes these entries of an object of the record that exists, or makes it of them.
+pub(super) fn write(env: &str, path: &str, name: &str, entries: &BTreeMap<String, Value>, exists: bool) -> Request {
+    if exists {
+        Request::merge_patch(format!("{path}/{name}"), &json!({ "data": entries }))
+    } else {
+        Request::create(path.to_owned(), &record_object(env, name, entries))
     }
 }
 

@@ -8,7 +8,6 @@
 
 mod departed;
 mod ledgers;
-mod object;
 mod ordered;
 mod rival;
 #[cfg(test)]
@@ -24,9 +23,8 @@ use std::{
 use k8s_openapi::api::core::v1::ConfigMap;
 use tracing::{info, warn};
 
-use departed::Departed;
-use ledgers::{COLLECTS, Ledgers};
-use object::write;
+use departed::{Departed, expire, keep};
+use ledgers::{COLLECTS, Ledgers, write};
 use ordered::OrderedSet;
 use rival::Rival;
 
@@ -53,9 +51,9 @@ pub(super) struct Record {
     pub(super) ordered: OrderedSet,
     ledgers: Ledgers,
     departed: Departed,
-    /// Why the API server lets us write nothing. Then modules are ordered all the same: better a leftover after a
-    /// death of this process than none at all.
-    refused: Option<String>,
+    /// The API server lets us write nothing. Then modules are ordered all the same: better a leftover after a death of
+    /// this process than none at all.
+    refused: bool,
     warned_full: bool,
     foreign: Option<Foreign>,
 }
@@ -83,7 +81,7 @@ impl Record {
             ordered: OrderedSet::default(),
             ledgers: Ledgers::default(),
             departed: Departed::default(),
-            refused: None,
+            refused: false,
             warned_full: false,
             foreign: None,
         }
@@ -92,22 +90,14 @@ impl Record {
     /// A fact from the watch. The first list is what the process before this one left; from then on this process is
     /// the one who writes.
     pub(super) fn seen(&mut self, seen: Seen<ConfigMap>, now: Instant) {
-        match seen {
-            Seen::Applied(object) => {
-                let name = object.metadata.name.clone().unwrap_or_default();
-                self.applied(&object, &name, now);
-                self.listing.has(name);
-            }
-            Seen::Gone(object) => self.lost(object.metadata.name.as_deref().unwrap_or_default(), now),
-            Seen::ListBegins => self.listing.begins(),
-            Seen::ListEnds => {
-                let known =
-                    (0..self.ledgers.len()).map(|n| ledgers_name(&self.env, n)).chain([ordered_name(&self.env)]);
-                let lost = self.listing.ends(known);
-                if std::mem::replace(&mut self.synced, true) {
-                    lost.iter().for_each(|name| self.lost(name, now));
-                }
-            }
+        let known = || (0..self.ledgers.len()).map(|n| ledgers_name(&self.env, n)).chain([ordered_name(&self.env)]);
+        let lost = self.listing.gone(&seen, |object| object.metadata.name.clone(), known);
+        let is_first_list = matches!(seen, Seen::ListEnds) && !std::mem::replace(&mut self.synced, true);
+        for name in lost.iter().filter(|_| !is_first_list) {
+            self.lost(name, now);
+        }
+        if let Seen::Applied(object) = seen {
+            self.applied(&object, object.metadata.name.as_deref().unwrap_or_default(), now);
         }
     }
 
@@ -122,7 +112,7 @@ impl Record {
             return;
         }
         let version = version(&object.metadata);
-        if *name == ordered_name(&self.env) {
+        if name == ordered_name(&self.env) {
             self.ordered.object.observed((), version);
             if self.synced {
                 self.rival.observed(object, now);
@@ -134,7 +124,7 @@ impl Record {
             let first = !self.synced;
             for (base, saved, bytes) in ledgers_in(object).filter(|_| first) {
                 self.ledgers.restore(number, base.clone(), bytes);
-                self.departed.restore(base, saved);
+                self.departed.insert(base, saved);
             }
         }
     }
@@ -150,10 +140,10 @@ impl Record {
     /// All watches have delivered: these bases may have been told something by a process before this one.
     pub(super) fn begin(&mut self, bases: impl Iterator<Item = BaseId>, today: i64, now: Instant) {
         self.ordered.expect_reports(bases, now);
-        for base in &self.departed.expire(today) {
+        for base in &expire(&mut self.departed, today) {
             self.ledgers.changed(base, || 0, now.later(COLLECTS));
         }
-        let (orders, away) = (self.ordered.len(), self.departed.bases().count());
+        let (orders, away) = (self.ordered.len(), self.departed.len());
         if orders > 0 || away > 0 {
             info!(orders, away, "the process before this one left orders, and ledgers of bases that are away");
         }
@@ -161,12 +151,12 @@ impl Record {
 
     /// Bases that are known from here only.
     pub(super) fn departed(&self) -> impl Iterator<Item = &BaseId> {
-        self.departed.bases()
+        self.departed.keys()
     }
 
     /// The ledger of a base that was not known otherwise until now.
     pub(super) fn take(&mut self, base: &BaseId) -> Option<Ledger> {
-        self.departed.take(base)
+        self.departed.remove(base).map(|saved| saved.ledger)
     }
 
     /// A base is forgotten; its ledger is kept for when it comes back.
@@ -179,7 +169,7 @@ impl Record {
         if ledger == Ledger::default() {
             return;
         }
-        if let Some(forgotten) = self.departed.keep(base, ledger, today) {
+        if let Some(forgotten) = keep(&mut self.departed, base, ledger, today) {
             self.ledgers.changed(&forgotten, || 0, now);
         }
         self.ledgers.changed(base, || 0, now);
@@ -200,7 +190,7 @@ impl Record {
             warn!(modules = self.ordered.len(), "so many modules are being installed that others wait");
         }
         self.warned_full &= self.ordered.is_full();
-        if self.refused.is_some() { installs.to_vec() } else { on_record }
+        if self.refused { installs.to_vec() } else { on_record }
     }
 
     /// A base's ledger is another than the one on record. `urgent`: a death now would lose what nobody else knows.
@@ -261,7 +251,7 @@ impl Record {
         let number = ledgers_number(&self.env, name);
         let error = match result {
             Ok(Outcome { resource_version }) => {
-                if self.refused.take().is_some() {
+                if std::mem::take(&mut self.refused) {
                     info!(name, "the record can be written again");
                 }
                 return match number {
@@ -272,11 +262,10 @@ impl Record {
             Err(error) => error,
         };
         let forbidden = matches!(&error, WriteError::Refused { code: 401 | 403, .. });
-        if forbidden && self.refused.is_none() {
+        if forbidden && !std::mem::replace(&mut self.refused, true) {
             warn!(name, %error, "modulet may not write its record: modules are installed all the same, but what is \
                                  installed is not known to the next process where its Pod is gone; grant create and \
                                  patch of configmaps in its namespace");
-            self.refused = Some(error.to_string());
         }
         // A conflict on the way to create it means that it is there: our answer was lost, or it came with the watch.
         match number {
@@ -294,6 +283,6 @@ impl Record {
     /// At the end: everything is to be written now. Returns how many ledgers are not on record.
     pub(super) fn hurry(&mut self, now: Instant) -> usize {
         self.ledgers.hurry(now);
-        if self.refused.is_some() { 0 } else { self.ledgers.unsaved() }
+        if self.refused { 0 } else { self.ledgers.unsaved() }
     }
 }

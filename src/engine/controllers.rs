@@ -1,4 +1,4 @@
-//! Bases' own Pods: what they see of the engine's state.
+//! What the plans for peer Deployments and for bases' own Pods see of the engine's state.
 
 use std::{
     collections::HashSet,
@@ -10,7 +10,10 @@ use jiff::Timestamp;
 
 use super::state::State;
 use crate::{
-    controllers::base_pods::{BasePodFacts, Claim, Modules},
+    controllers::{
+        base_pods::{BasePodFacts, Claim, Modules},
+        peers::{PeerFacts, PeerNode, PeerPod},
+    },
     domain::{BaseId, Content, Later, Pod, Reachability},
     planning::Effect,
 };
@@ -19,6 +22,29 @@ use crate::{
 const BASELINE: Duration = Duration::from_secs(60);
 
 impl State {
+    /// Counts the bases for peer Deployments.
+    pub(super) fn plan_peers(&mut self, now: Instant, out: &mut Vec<Effect>) {
+        let nodes: Vec<_> = self
+            .bases
+            .iter()
+            .filter_map(|(base, state)| {
+                let node = state.node.object.object()?;
+                Some(PeerNode { base, node, not_ready_since: state.node.not_ready_since })
+            })
+            .collect();
+        let (pods, index) = (&self.pods, &self.index);
+        let pods_of = |workload: &str| {
+            let of = index.of_workload(workload).filter_map(|uid| pods.get(uid)).filter(|p| p.pod.is_live());
+            of.map(|p| {
+                let deletion_cost = p.deletion_cost.as_deref();
+                PeerPod { uid: &p.pod.uid, name: &p.pod.name, base: &p.base, deletion_cost }
+            })
+            .collect()
+        };
+        let facts = PeerFacts { env: &self.config.env, nodes: &nodes, pods_of: &pods_of };
+        self.peers.plan(&facts, now, &mut self.schedule, out);
+    }
+
     /// Has bases' own Pods told whether all modules are there.
     pub(super) fn plan_base_pods(&mut self, now: Instant, out: &mut Vec<Effect>) {
         let mut base_pods = std::mem::take(&mut self.base_pods);
