@@ -7,7 +7,7 @@ use k8s_openapi::api::{
 };
 use serde_json::{Value, json};
 
-use super::{NodeWriter, Ready, admits, names};
+use super::{NodeWriter, Ready, admits, names, pod::component_in};
 use crate::domain::{BaseInfo, Reachability};
 
 /// Taints of states that pass: their controller has daemons tolerate these, or they are gone the next minute.
@@ -69,9 +69,7 @@ pub fn intruder(set: &DaemonSet, base: &Node) -> Option<Intruder> {
 
 /// Whether Pods of a template are modules.
 pub fn is_module(template: &PodTemplateSpec) -> bool {
-    let labels = template.metadata.as_ref().and_then(|m| m.labels.as_ref());
-    let component = labels.and_then(|l| l.get(names::COMPONENT).or_else(|| l.get(names::COMPONENT_OLD)));
-    component.is_some_and(|component| component == "module")
+    template.metadata.as_ref().and_then(component_in) == Some("module")
 }
 
 /// The Node without what passes: a cordon and the taints of Kubernetes' own controllers keep no daemon out for long.
@@ -111,7 +109,7 @@ fn keeps_away(template: &PodSpec) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::merge::json_merge, *};
 
     const NAME: &str = "vnode.base.dev";
 
@@ -147,16 +145,6 @@ mod tests {
         json_merge(&mut object, &patch);
         set = serde_json::from_value(object).unwrap();
         set
-    }
-
-    fn json_merge(object: &mut Value, patch: &Value) {
-        let (Some(into), Some(patch)) = (object.as_object_mut(), patch.as_object()) else {
-            *object = patch.clone();
-            return;
-        };
-        for (key, value) in patch {
-            json_merge(into.entry(key).or_insert_with(|| json!({})), value);
-        }
     }
 
     #[test]

@@ -10,21 +10,19 @@ use crate::domain::printable;
 pub(super) fn expand(text: &str, envs: &BTreeMap<String, String>, what: &str) -> Result<String, String> {
     let mut out = Bounded(String::new());
     let mut rest = text;
+    // Behind the last bracket that closes there is no reference any more: one look for it is enough.
+    let from_last_bracket = text.len().saturating_sub(text.rfind(')').unwrap_or(0));
     let expanded = loop {
         let Some((before, behind)) = rest.split_once('$') else { break out.push(rest) };
         let reference = rest.get(before.len()..).unwrap_or(rest);
-        rest = behind;
-        let (part, after) = if let Some(after) = rest.strip_prefix('$') {
+        let inner = behind.strip_prefix('(').filter(|inner| inner.len() >= from_last_bracket);
+        let (part, after) = if let Some(after) = behind.strip_prefix('$') {
             ("$", after)
-        } else if let Some(inner) = rest.strip_prefix('(') {
-            // Without a closing bracket there is no reference any more: one look is enough.
-            let Some((name, after)) = inner.split_once(')') else {
-                break out.push(before).and_then(|()| out.literal(rest));
-            };
+        } else if let Some((name, after)) = inner.and_then(|inner| inner.split_once(')')) {
             let unknown = reference.get(..reference.len().saturating_sub(after.len())).unwrap_or(reference);
             (envs.get(name).map_or(unknown, String::as_str), after)
         } else {
-            ("$", rest)
+            ("$", behind)
         };
         if out.push(before).and_then(|()| out.push(part)).is_none() {
             break None;
@@ -44,13 +42,5 @@ impl Bounded {
     fn push(&mut self, part: &str) -> Option<()> {
         let fits = part.len() <= limits::VALUE_MAX.saturating_sub(self.0.len());
         fits.then(|| self.0.push_str(part))
-    }
-
-    /// What comes behind a `$` and has no references in it, but `$$` may be there.
-    fn literal(&mut self, rest: &str) -> Option<()> {
-        self.push("$")?;
-        let mut parts = rest.split("$$");
-        self.push(parts.next().unwrap_or_default())?;
-        parts.try_for_each(|part| self.push("$").and_then(|()| self.push(part)))
     }
 }

@@ -154,12 +154,11 @@ impl StatusWriter<'_> {
                 let message = &text(message);
                 let old_message = old_state.and_then(|s| s.waiting.as_ref()).map(|w| &w.message);
                 let failed = matches!(reason, Reason::InstallFailed | Reason::ModuleMismatch);
-                if let Some(running) = was_running {
+                let again = restarts > status.restart_count || old_message != Some(message);
+                if was_running.is_some() || failed && again {
                     let message = message.as_deref().unwrap_or_default();
-                    status.last_state = Some(self.ended(reason.as_str(), message, running.started_at.clone(), 1));
-                } else if failed && (restarts > status.restart_count || old_message != Some(message)) {
-                    status.last_state =
-                        Some(self.ended(reason.as_str(), message.as_deref().unwrap_or_default(), None, 1));
+                    let started_at = was_running.and_then(|running| running.started_at.clone());
+                    status.last_state = Some(self.ended(reason.as_str(), message, started_at, 1));
                 }
                 status.restart_count = restarts;
                 let waiting =
