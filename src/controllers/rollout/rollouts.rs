@@ -7,9 +7,8 @@ use std::{
 };
 
 use super::{
-    facts::{RolloutFacts, WorkloadFacts, WorkloadName, kind_of},
+    facts::{Kind, RolloutFacts, Suits, WorkloadFacts, WorkloadName},
     one::Rollout,
-    suitable::Suits,
     turn::Memory,
 };
 use crate::{
@@ -34,21 +33,13 @@ pub struct Rollouts {
     pub(super) by_workload: HashMap<WorkloadName, String>,
     pub(super) workloads: HashMap<WorkloadName, WorkloadFacts>,
     pub(super) listing: Listing<String>,
-    pub(super) listing_deployments: Listing<WorkloadName>,
-    pub(super) listing_daemon_sets: Listing<WorkloadName>,
+    pub(super) listing_workloads: BTreeMap<Kind, Listing<WorkloadName>>,
     pub(super) releases: HashMap<WorkloadName, Option<Release>>,
     pub(super) changed: bool,
     /// How long facts about bases are collected.
     pub(super) collects: Duration,
     /// Events that the next plan takes along.
     pub(super) told: Vec<Effect>,
-}
-
-/// What a plan for releases says beyond its effects.
-#[derive(Debug, Default)]
-pub struct Planned {
-    /// Pods of a `DaemonSet` that make room.
-    pub makes_room: Vec<PodUid>,
 }
 
 impl Rollouts {
@@ -135,7 +126,11 @@ impl Rollouts {
 
     fn applied(&mut self, uid: String, object: ModuleRollout) {
         let of = &object.spec.workload_ref;
-        let Some(kind) = kind_of(&of.kind) else { return };
+        let kind = match of.kind.as_str() {
+            "Deployment" => Kind::Deployment,
+            "DaemonSet" => Kind::DaemonSet,
+            _ => return,
+        };
         let version = version(&object.metadata);
         if let Some(known) = self.by_uid.get_mut(&uid) {
             known.object.observed(object, version);
@@ -159,15 +154,16 @@ impl Rollouts {
         self.by_workload = all.into_iter().map(|(uid, rollout)| (rollout.workload.clone(), uid.clone())).collect();
     }
 
-    /// Decides on each of them. `facts_of` tells of a workload's bases, by its uid.
+    /// Decides on each of them. `facts_of` tells of a workload's bases, by its uid. Returns Pods of `DaemonSet`s that
+    /// make room.
     pub fn plan<'a>(
         &mut self,
         facts_of: &dyn Fn(&WorkloadName, Option<WorkloadFacts>) -> RolloutFacts<'a>,
         now: Instant,
         schedule: &mut Schedule,
         out: &mut Vec<Effect>,
-    ) -> Planned {
-        let mut planned = Planned::default();
+    ) -> Vec<PodUid> {
+        let mut makes_room = Vec::new();
         out.append(&mut self.told);
         let elders = self.elders();
         let (mut bases, mut under_way) = (0_u32, false);
@@ -176,9 +172,9 @@ impl Rollouts {
             let wake = if counts == Some(uid) {
                 let facts = facts_of(&rollout.workload, self.workloads.get(&rollout.workload).cloned());
                 bases = bases.saturating_add(u32::try_from(facts.bases.len()).unwrap_or(u32::MAX));
-                rollout.plan(uid, &facts, now, &mut planned, out)
+                rollout.plan(&facts, now, &mut makes_room, out)
             } else {
-                rollout.stands_back(uid, elders.get(uid).map_or("", String::as_str), now, out)
+                rollout.stands_back(elders.get(uid).map_or("", String::as_str), now, out)
             };
             wake.into_iter().for_each(|at| schedule.wake(&Task::Rollouts, at));
             under_way |= rollout.is_under_way();
@@ -186,7 +182,7 @@ impl Rollouts {
         let each = COLLECTS.saturating_add(COLLECTS_PER_BASE.saturating_mul(bases)).min(COLLECTS_AT_MOST);
         self.collects = if under_way { each } else { COLLECTS_AT_MOST };
         self.release();
-        planned
+        makes_room
     }
 
     /// For each that does not count, the name of the one that does.

@@ -5,18 +5,7 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-/// Whether a workload can be released in batches.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Suits {
-    /// Base by base: each has a Pod of the new revision from the start.
-    ByBase,
-    /// By number: its new Pods come as the scheduler has it, so many at a time.
-    ByCount(usize),
-    /// As it is, going on would break the promise: its new revisions are held. What to do about it.
-    Held(String),
-    /// It cannot be held: releases are as without a `ModuleRollout`. What to do about it.
-    Refused(String),
-}
+use super::{facts::Suits, order::size_of};
 
 /// A Deployment keeps its old Pods until the new ones are Ready if it may not have fewer.
 pub(super) fn deployment_suits(namespace: &str, name: &str, spec: &DeploymentSpec) -> Suits {
@@ -46,14 +35,8 @@ pub(super) fn deployment_suits(namespace: &str, name: &str, spec: &DeploymentSpe
         ));
     }
     let replicas = spec.replicas.map_or(1, |replicas| usize::try_from(replicas).unwrap_or(0));
-    let surge = match rolling.and_then(|r| r.max_surge.as_ref()) {
-        Some(IntOrString::Int(number)) => usize::try_from(*number).unwrap_or(0),
-        Some(IntOrString::String(text)) => {
-            let per_cent: usize = text.trim_end_matches('%').parse().unwrap_or(25);
-            replicas.saturating_mul(per_cent).div_ceil(100)
-        }
-        None => replicas.div_ceil(4),
-    };
+    let surge = rolling.and_then(|r| r.max_surge.as_ref());
+    let surge = surge.map_or(replicas.div_ceil(4), |surge| size_of(surge, replicas));
     if surge >= replicas { Suits::ByBase } else { Suits::ByCount(surge.max(1)) }
 }
 

@@ -1,11 +1,10 @@
 //! What a release says of itself.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::requests::Word;
 use crate::k8s::rollout::{ModuleRollout, ModuleRolloutStatus, Phase};
-
-const SUITABLE: &str = "WorkloadSuitable";
 
 /// There is no workload, or it has no revision yet.
 pub(super) fn without_workload(status: &mut ModuleRolloutStatus, object: &ModuleRollout) {
@@ -19,11 +18,11 @@ pub(super) fn without_workload(status: &mut ModuleRolloutStatus, object: &Module
     };
 }
 
-/// Notes whether the workload suits; `say` makes a condition of it.
-pub(super) fn suits(status: &mut ModuleRolloutStatus, why_not: Option<&str>) {
+/// Notes whether the workload suits.
+pub(super) fn suits(status: &mut ModuleRolloutStatus, why_not: Option<&str>, wall: Timestamp) {
     let (is, reason) = if why_not.is_none() { ("True", "Suitable") } else { ("False", "NotSuitable") };
     let message = why_not.unwrap_or("it can be released in batches").to_owned();
-    put(status, SUITABLE, is, reason, message);
+    put(status, "WorkloadSuitable", is, reason, message, wall);
 }
 
 /// Applied again after it was rolled back.
@@ -42,7 +41,7 @@ fn command(object: &ModuleRollout, word: Word, revision: &str) -> String {
 }
 
 /// The sentence, the numbers as texts, and the conditions.
-pub(super) fn say(status: &mut ModuleRolloutStatus, object: &ModuleRollout, steps: usize, wall: jiff::Timestamp) {
+pub(super) fn say(status: &mut ModuleRolloutStatus, object: &ModuleRollout, steps: usize, wall: Timestamp) {
     let revision = status.revision.clone().unwrap_or_default();
     let (bases, step) = (status.bases, status.step);
     let under_way = step > 0 && status.phase != Some(Phase::Idle);
@@ -109,28 +108,22 @@ pub(super) fn say(status: &mut ModuleRolloutStatus, object: &ModuleRollout, step
     let progressing = matches!(status.phase, Some(Phase::Progressing | Phase::RollingBack));
     let paused = matches!(status.phase, Some(Phase::Paused | Phase::Waiting));
     for (kind, is) in [("Ready", ready), ("Progressing", progressing), ("Paused", paused)] {
-        put(status, kind, said(is), &phase, String::new());
-    }
-    for condition in &mut status.conditions {
-        condition.observed_generation = status.observed_generation;
-        if condition.last_transition_time.0 == jiff::Timestamp::UNIX_EPOCH {
-            condition.last_transition_time = Time(wall);
-        }
+        put(status, kind, said(is), &phase, String::new(), wall);
     }
 }
 
-/// The condition says that now; since when is filled in where that is new.
-fn put(status: &mut ModuleRolloutStatus, kind: &str, is: &str, reason: &str, message: String) {
+/// The condition says that now, and since `wall` where that is new.
+fn put(status: &mut ModuleRolloutStatus, kind: &str, is: &str, reason: &str, message: String, wall: Timestamp) {
     let before = status.conditions.iter().position(|c| c.type_ == kind);
     let since = before.and_then(|at| status.conditions.get(at)).filter(|c| c.status == is);
-    let since = since.map_or(Time(jiff::Timestamp::UNIX_EPOCH), |c| c.last_transition_time.clone());
+    let since = since.map_or(Time(wall), |c| c.last_transition_time.clone());
     let condition = Condition {
         type_: kind.to_owned(),
         status: is.to_owned(),
         reason: reason.to_owned(),
         message,
         last_transition_time: since,
-        observed_generation: None,
+        observed_generation: status.observed_generation,
     };
     match before.and_then(|at| status.conditions.get_mut(at)) {
         Some(known) => *known = condition,

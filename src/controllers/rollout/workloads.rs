@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use k8s_openapi::{
+    Metadata,
     api::apps::v1::{DaemonSet, Deployment},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -16,59 +17,57 @@ use crate::{api::Seen, k8s::is_module, planning::Schedule};
 
 impl Rollouts {
     /// A fact from the watch of Deployments.
-    pub fn deployment_seen(&mut self, seen: Seen<Deployment>, now: Instant, schedule: &mut Schedule) {
-        match seen {
-            Seen::Applied(object) => {
-                let Some(name) = named(Kind::Deployment, &object.metadata) else { return };
-                let ends = object.metadata.deletion_timestamp.is_some();
-                let Some(spec) = object.spec.filter(|spec| is_module(&spec.template) && !ends) else {
-                    return self.workload_gone(Some(name), now, schedule);
-                };
-                let facts = WorkloadFacts {
-                    uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
-                    replicas: Some(spec.replicas.map_or(1, |replicas| usize::try_from(replicas).unwrap_or(0))),
-                    min_ready_seconds: seconds(spec.min_ready_seconds),
-                    suits: deployment_suits(&name.namespace, &name.name, &spec),
-                };
-                self.listing_deployments.has(name.clone());
-                self.workload(name, facts, now, schedule);
-            }
-            Seen::Gone(object) => self.workload_gone(named(Kind::Deployment, &object.metadata), now, schedule),
-            Seen::ListBegins => self.listing_deployments.begins(),
-            Seen::ListEnds => {
-                let known = self.workloads.keys().filter(|name| name.kind == Kind::Deployment).cloned();
-                for gone in self.listing_deployments.ends(known) {
-                    self.workload_gone(Some(gone), now, schedule);
-                }
-            }
-        }
+    pub fn deployment_seen(&mut self, seen: &Seen<Deployment>, now: Instant, schedule: &mut Schedule) {
+        let facts = |name: &WorkloadName, object: &Deployment| {
+            let spec = object.spec.as_ref().filter(|spec| is_module(&spec.template))?;
+            Some(WorkloadFacts {
+                uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
+                replicas: Some(spec.replicas.map_or(1, |replicas| usize::try_from(replicas).unwrap_or(0))),
+                min_ready_seconds: seconds(spec.min_ready_seconds),
+                suits: deployment_suits(&name.namespace, &name.name, spec),
+            })
+        };
+        self.workload_seen(Kind::Deployment, seen, facts, now, schedule);
     }
 
     /// A fact from the watch of `DaemonSet`s.
     pub fn daemon_set_seen(&mut self, seen: &Seen<DaemonSet>, now: Instant, schedule: &mut Schedule) {
+        let facts = |name: &WorkloadName, object: &DaemonSet| {
+            let spec = object.spec.as_ref().filter(|spec| is_module(&spec.template))?;
+            Some(WorkloadFacts {
+                uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
+                replicas: None,
+                min_ready_seconds: seconds(spec.min_ready_seconds),
+                suits: daemon_set_suits(&name.namespace, &name.name, spec),
+            })
+        };
+        self.workload_seen(Kind::DaemonSet, seen, facts, now, schedule);
+    }
+
+    fn workload_seen<K: Metadata<Ty = ObjectMeta>>(
+        &mut self,
+        kind: Kind,
+        seen: &Seen<K>,
+        facts: impl Fn(&WorkloadName, &K) -> Option<WorkloadFacts>,
+        now: Instant,
+        schedule: &mut Schedule,
+    ) {
+        let listing = self.listing_workloads.entry(kind).or_default();
         match seen {
             Seen::Applied(object) => {
-                let Some(name) = named(Kind::DaemonSet, &object.metadata) else { return };
-                let ends = object.metadata.deletion_timestamp.is_some();
-                let Some(spec) = object.spec.as_ref().filter(|spec| is_module(&spec.template) && !ends) else {
-                    return self.workload_gone(Some(name), now, schedule);
+                let name = named(kind, object.metadata());
+                let is_there = object.metadata().deletion_timestamp.is_none();
+                let Some(facts) = facts(&name, object).filter(|_| is_there) else {
+                    return self.workload_gone(&name, now, schedule);
                 };
-                let facts = WorkloadFacts {
-                    uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
-                    replicas: None,
-                    min_ready_seconds: seconds(spec.min_ready_seconds),
-                    suits: daemon_set_suits(&name.namespace, &name.name, spec),
-                };
-                self.listing_daemon_sets.has(name.clone());
+                listing.has(name.clone());
                 self.workload(name, facts, now, schedule);
             }
-            Seen::Gone(object) => self.workload_gone(named(Kind::DaemonSet, &object.metadata), now, schedule),
-            Seen::ListBegins => self.listing_daemon_sets.begins(),
+            Seen::Gone(object) => self.workload_gone(&named(kind, object.metadata()), now, schedule),
+            Seen::ListBegins => listing.begins(),
             Seen::ListEnds => {
-                let known = self.workloads.keys().filter(|name| name.kind == Kind::DaemonSet).cloned();
-                for gone in self.listing_daemon_sets.ends(known) {
-                    self.workload_gone(Some(gone), now, schedule);
-                }
+                let known = self.workloads.keys().filter(|name| name.kind == kind).cloned();
+                listing.ends(known).iter().for_each(|gone| self.workload_gone(gone, now, schedule));
             }
         }
     }
@@ -84,17 +83,17 @@ impl Rollouts {
         }
     }
 
-    fn workload_gone(&mut self, name: Option<WorkloadName>, now: Instant, schedule: &mut Schedule) {
-        if name.is_some_and(|name| self.workloads.remove(&name).is_some() && self.has(&name)) {
+    fn workload_gone(&mut self, name: &WorkloadName, now: Instant, schedule: &mut Schedule) {
+        if self.workloads.remove(name).is_some() && self.has(name) {
             self.release();
             self.touched(now, schedule);
         }
     }
 }
 
-fn named(kind: Kind, meta: &ObjectMeta) -> Option<WorkloadName> {
-    let namespace = meta.namespace.as_deref().unwrap_or_default().into();
-    Some(WorkloadName { namespace, kind, name: meta.name.as_deref()?.into() })
+fn named(kind: Kind, meta: &ObjectMeta) -> WorkloadName {
+    let text = |field: &Option<String>| field.as_deref().unwrap_or_default().into();
+    WorkloadName { namespace: text(&meta.namespace), kind, name: text(&meta.name) }
 }
 
 fn seconds(min_ready: Option<i32>) -> u64 {

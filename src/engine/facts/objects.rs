@@ -30,7 +30,7 @@ impl State {
             }
             Watched::Deployment(watch, seen) => self.peers.seen(watch, *seen, now, &mut self.schedule),
             Watched::Rollout(seen) => self.rollouts.seen(*seen, now, &mut self.schedule),
-            Watched::Workload(seen) => self.rollouts.deployment_seen(*seen, now, &mut self.schedule),
+            Watched::Workload(seen) => self.rollouts.deployment_seen(&seen, now, &mut self.schedule),
             Watched::ZonedNode(seen) => self.zoned_node_seen(&seen),
             Watched::ApiServer(version) => self.api_server_seen(version.as_deref()),
             Watched::ReplicaSet(watch, seen) => match seen {
