@@ -132,9 +132,8 @@ fn port(port: &IntOrString, container: &core::Container) -> Result<u16, &'static
     let number = match port {
         IntOrString::Int(number) => Some(*number),
         IntOrString::String(name) => {
-            let ports = container.ports.iter().flatten();
-            let named = ports.into_iter().find(|p| p.name.as_ref() == Some(name)).map(|p| p.container_port);
-            named.or_else(|| name.parse().ok())
+            let named = container.ports.iter().flatten().find(|p| p.name.as_ref() == Some(name));
+            named.map(|p| p.container_port).or_else(|| name.parse().ok())
         }
     };
     number.and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0).ok_or("no port of the container has that name")

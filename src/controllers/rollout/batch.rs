@@ -14,10 +14,8 @@ impl<'a> Turn<'a, '_> {
     pub(super) fn goes_on(&mut self) -> bool {
         let settled = self.is_settled();
         let last_step = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
-        if self.is_deleted() || self.status.step >= last_step {
-            self.status.step = last_step;
-        }
-        self.status.step = self.status.step.max(1);
+        let step = if self.is_deleted() { last_step } else { self.status.step };
+        self.status.step = step.min(last_step).max(1);
         let index = usize::try_from(self.status.step.saturating_sub(1)).unwrap_or(0);
         let Some(step) = self.steps.get(index).cloned() else { return false };
         let is_last = self.status.step == last_step;
@@ -52,7 +50,7 @@ impl<'a> Turn<'a, '_> {
             self.completes();
             return false;
         }
-        match step.pause.filter(|_| !self.status.confirmed_all && !self.is_deleted()) {
+        match step.pause {
             None => self.next_step(),
             Some(pause) => {
                 self.status.phase = Some(Phase::Waiting);

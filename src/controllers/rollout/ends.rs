@@ -31,7 +31,6 @@ impl Rollouts {
                 }
             }
         }
-        self.release();
         self.touched(now, schedule);
     }
 

@@ -20,17 +20,15 @@ pub(super) fn without_workload(status: &mut ModuleRolloutStatus, object: &Module
 
 /// Notes whether the workload suits.
 pub(super) fn suits(status: &mut ModuleRolloutStatus, why_not: Option<&str>, wall: Timestamp) {
-    let (is, reason) = if why_not.is_none() { ("True", "Suitable") } else { ("False", "NotSuitable") };
+    let reason = if why_not.is_none() { "Suitable" } else { "NotSuitable" };
     let message = why_not.unwrap_or("it can be released in batches").to_owned();
-    put(status, "WorkloadSuitable", is, reason, message, wall);
+    put(status, "WorkloadSuitable", why_not.is_none(), reason, message, wall);
 }
 
 /// Applied again after it was rolled back.
 pub(super) fn rejected(object: &ModuleRollout, revision: &str) -> String {
-    format!(
-        "{revision} was rolled back, and is held though it was applied again; {}",
-        command(object, Word::Retry, revision)
-    )
+    let retry = command(object, Word::Retry, revision);
+    format!("{revision} was rolled back, and is held though it was applied again; {retry}")
 }
 
 /// How to say a word.
@@ -53,23 +51,17 @@ pub(super) fn say(status: &mut ModuleRolloutStatus, object: &ModuleRollout, step
             let failed = if bases.failed > 0 { format!(", {} failed", bases.failed) } else { String::new() };
             (Some("bases"), format!("{batch}: {} of {} bases have {revision}{failed}", bases.done, bases.total))
         }
-        Some(Phase::Waiting) if status.pause_seconds_left.is_none() => (
-            Some("confirmation"),
-            format!(
-                "{batch} done; {} bases wait for confirmation: {}",
-                bases.left,
-                command(object, Word::Confirm, &revision)
-            ),
-        ),
         Some(Phase::Waiting) => {
-            let seconds = status.pause_seconds_left.unwrap_or_default();
-            (
-                Some("time"),
-                format!(
-                    "{batch} done; the next one begins within {seconds} s, or now: {}",
-                    command(object, Word::Confirm, &revision)
-                ),
-            )
+            let command = command(object, Word::Confirm, &revision);
+            match status.pause_seconds_left {
+                None => {
+                    let left = bases.left;
+                    (Some("confirmation"), format!("{batch} done; {left} bases wait for confirmation: {command}"))
+                }
+                Some(seconds) => {
+                    (Some("time"), format!("{batch} done; the next one begins within {seconds} s, or now: {command}"))
+                }
+            }
         }
         Some(Phase::Paused) => {
             let first = status.failures.first();
@@ -94,26 +86,23 @@ pub(super) fn say(status: &mut ModuleRolloutStatus, object: &ModuleRollout, step
             }
         }
         Some(Phase::Completed) => (None, format!("every base has {revision}")),
-        Some(Phase::Idle) => match status.message.take().filter(|_| status.stable_revision.is_none()) {
-            Some(message) => (None, message),
-            None => (None, format!("every base has {revision}, or is about to")),
-        },
+        Some(Phase::Idle) => (None, format!("every base has {revision}, or is about to")),
         Some(Phase::Blocked) | None => (Some("decision"), status.message.take().unwrap_or_default()),
     };
     status.waiting_for = waiting_for.map(str::to_owned);
-    status.message = Some(message.clone());
-    let said = |yes: bool| if yes { "True" } else { "False" };
+    status.message = Some(message);
     let phase = format!("{:?}", status.phase.unwrap_or(Phase::Idle));
     let ready = matches!(status.phase, Some(Phase::Idle | Phase::Completed));
     let progressing = matches!(status.phase, Some(Phase::Progressing | Phase::RollingBack));
     let paused = matches!(status.phase, Some(Phase::Paused | Phase::Waiting));
     for (kind, is) in [("Ready", ready), ("Progressing", progressing), ("Paused", paused)] {
-        put(status, kind, said(is), &phase, String::new(), wall);
+        put(status, kind, is, &phase, String::new(), wall);
     }
 }
 
 /// The condition says that now, and since `wall` where that is new.
-fn put(status: &mut ModuleRolloutStatus, kind: &str, is: &str, reason: &str, message: String, wall: Timestamp) {
+fn put(status: &mut ModuleRolloutStatus, kind: &str, is: bool, reason: &str, message: String, wall: Timestamp) {
+    let is = if is { "True" } else { "False" };
     let before = status.conditions.iter().position(|c| c.type_ == kind);
     let since = before.and_then(|at| status.conditions.get(at)).filter(|c| c.status == is);
     let since = since.map_or(Time(wall), |c| c.last_transition_time.clone());

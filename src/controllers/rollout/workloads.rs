@@ -77,7 +77,6 @@ impl Rollouts {
             let is_released = self.has(&name);
             self.workloads.insert(name, facts);
             if is_released {
-                self.release();
                 self.touched(now, schedule);
             }
         }
@@ -85,7 +84,6 @@ impl Rollouts {
 
     fn workload_gone(&mut self, name: &WorkloadName, now: Instant, schedule: &mut Schedule) {
         if self.workloads.remove(name).is_some() && self.has(name) {
-            self.release();
             self.touched(now, schedule);
         }
     }

@@ -139,17 +139,12 @@ fn version_of(container: &core::Container) -> Option<&str> {
     env.and_then(|e| e.value.as_deref()).filter(|v| !v.is_empty())
 }
 
-/// The version that a container asks for, or its Pod for all its containers.
-pub(super) fn wanted_version<'p>(pod: &'p core::Pod, container: &'p core::Container) -> Option<&'p str> {
-    let label = || pod.metadata.labels.as_ref()?.get(names::MODULE_VERSION).map(String::as_str);
-    version_of(container).or_else(label).filter(|v| !v.is_empty())
-}
-
 fn module(pod: &core::Pod, container: &core::Container, sources: &Sources<'_>) -> Result<ModuleSpec, String> {
     if controller_of(&pod.metadata).is_some_and(|o| o.kind == "Job" && o.api_version.starts_with("batch/")) {
         return Err(NEVER_COMPLETES.to_owned());
     }
-    let version = wanted_version(pod, container).ok_or_else(|| {
+    let label = || pod.metadata.labels.as_ref()?.get(names::MODULE_VERSION).map(String::as_str);
+    let version = version_of(container).or_else(label).filter(|v| !v.is_empty()).ok_or_else(|| {
         format!(
             "container {} has no module version: set its env {} or the Pod's label {}",
             printable(&container.name, limits::QUOTE_MAX),
@@ -246,12 +241,9 @@ fn waits_for<'p>(
 /// The longest `lifecycle.preStop.sleep` of its containers.
 fn pre_stop_sleep(pod: &core::Pod) -> Duration {
     let containers = pod.spec.iter().flat_map(|s| &s.containers);
-    let seconds = containers
-        .filter_map(|c| c.lifecycle.as_ref()?.pre_stop.as_ref()?.sleep.as_ref())
-        .map(|s| s.seconds)
-        .max()
-        .unwrap_or(0);
-    limits::wait(seconds)
+    let sleeps = containers.filter_map(|c| c.lifecycle.as_ref()?.pre_stop.as_ref()?.sleep.as_ref());
+    limits::wait(sleeps.map(|s| s.seconds).max().unwrap_or(0))
 }
+
 #[cfg(test)]
 mod tests;

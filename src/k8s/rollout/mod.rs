@@ -10,9 +10,7 @@ mod status;
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-pub use spec::{
-    Batches, FailureAction, FailurePolicy, JoinedBases, ModuleRollout, ModuleRolloutSpec, Pause, Step, WorkloadRef,
-};
+pub use spec::{FailureAction, JoinedBases, ModuleRollout, ModuleRolloutSpec, Step};
 pub use status::{BaseCounts, MAX_FAILURES, ModuleRolloutStatus, Phase, RolloutFailure};
 
 /// The CRD of `ModuleRollout`, as it is applied.
