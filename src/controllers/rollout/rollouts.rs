@@ -107,11 +107,7 @@ impl Rollouts {
     /// A fact from the watch of `ModuleRollout`s.
     pub fn seen(&mut self, seen: Seen<ModuleRollout>, now: Instant, schedule: &mut Schedule) {
         match seen {
-            Seen::Applied(object) => {
-                let uid = object.metadata.uid.clone().unwrap_or_default();
-                self.listing.has(uid.clone());
-                self.applied(uid, object);
-            }
+            Seen::Applied(object) => self.applied(object),
             Seen::Gone(object) => drop(self.by_uid.remove(&object.metadata.uid.unwrap_or_default())),
             Seen::ListBegins => self.listing.begins(),
             Seen::ListEnds => {
@@ -125,7 +121,9 @@ impl Rollouts {
         schedule.wake(&Task::Rollouts, now.later(COLLECTS));
     }
 
-    fn applied(&mut self, uid: String, object: ModuleRollout) {
+    fn applied(&mut self, object: ModuleRollout) {
+        let uid = object.metadata.uid.clone().unwrap_or_default();
+        self.listing.has(uid.clone());
         let of = &object.spec.workload_ref;
         let kind = match of.kind.as_str() {
             "Deployment" => Kind::Deployment,

@@ -1,9 +1,6 @@
 //! Whether a workload can be released in batches.
 
-use k8s_openapi::{
-    api::apps::v1::{DaemonSetSpec, DeploymentSpec},
-    apimachinery::pkg::util::intstr::IntOrString,
-};
+use k8s_openapi::api::apps::v1::{DaemonSetSpec, DeploymentSpec};
 
 use super::{facts::Suits, order::size_of};
 
@@ -24,11 +21,7 @@ pub(super) fn deployment_suits(namespace: &str, name: &str, spec: &DeploymentSpe
         ));
     }
     let rolling = strategy.and_then(|s| s.rolling_update.as_ref());
-    let is_zero = |value: &IntOrString| match value {
-        IntOrString::Int(number) => *number == 0,
-        IntOrString::String(text) => text.trim_end_matches('%') == "0",
-    };
-    if !rolling.and_then(|r| r.max_unavailable.as_ref()).is_some_and(is_zero) {
+    if rolling.and_then(|r| r.max_unavailable.as_ref()).is_none_or(|unavailable| size_of(unavailable, 100) > 0) {
         return Suits::Held(format!(
             "its maxUnavailable is not 0, so old Pods go before their bases have had their turn: {}",
             patch(all_at_once)

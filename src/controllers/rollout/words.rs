@@ -103,9 +103,8 @@ pub(super) fn say(status: &mut ModuleRolloutStatus, object: &ModuleRollout, step
 /// The condition says that now, and since `wall` where that is new.
 fn put(status: &mut ModuleRolloutStatus, kind: &str, is: bool, reason: &str, message: String, wall: Timestamp) {
     let is = if is { "True" } else { "False" };
-    let before = status.conditions.iter().position(|c| c.type_ == kind);
-    let since = before.and_then(|at| status.conditions.get(at)).filter(|c| c.status == is);
-    let since = since.map_or(Time(wall), |c| c.last_transition_time.clone());
+    let known = status.conditions.iter_mut().find(|c| c.type_ == kind);
+    let since = known.as_deref().filter(|c| c.status == is).map_or(Time(wall), |c| c.last_transition_time.clone());
     let condition = Condition {
         type_: kind.to_owned(),
         status: is.to_owned(),
@@ -114,7 +113,7 @@ fn put(status: &mut ModuleRolloutStatus, kind: &str, is: bool, reason: &str, mes
         last_transition_time: since,
         observed_generation: status.observed_generation,
     };
-    match before.and_then(|at| status.conditions.get_mut(at)) {
+    match known {
         Some(known) => *known = condition,
         None => status.conditions.push(condition),
     }
