@@ -18,18 +18,14 @@ pub fn admits(spec: &PodSpec, node: &Node) -> bool {
     let name = node.metadata.name.as_deref().unwrap_or_default();
     spec.node_name.as_deref().is_none_or(|wanted| wanted == name)
         && spec.node_selector.iter().flatten().all(|(key, value)| labels.get(key) == Some(value))
-        && affinity_admits(spec, labels, name)
+        // Terms are alternatives; without any, nothing matches (Kubernetes convention).
+        && required_terms(spec).is_none_or(|terms| terms.iter().any(|term| term_matches(term, labels, name)))
         && tolerates(spec, node)
 }
 
-fn affinity_admits(spec: &PodSpec, labels: &BTreeMap<String, String>, name: &str) -> bool {
-    let required = spec
-        .affinity
-        .as_ref()
-        .and_then(|a| a.node_affinity.as_ref())
-        .and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
-    // Terms are alternatives; without any, nothing matches (Kubernetes convention).
-    required.is_none_or(|r| r.node_selector_terms.iter().any(|term| term_matches(term, labels, name)))
+pub(super) fn required_terms(spec: &PodSpec) -> Option<&[NodeSelectorTerm]> {
+    let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
+    Some(&affinity.required_during_scheduling_ignored_during_execution.as_ref()?.node_selector_terms)
 }
 
 fn term_matches(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, name: &str) -> bool {

@@ -7,7 +7,7 @@ use k8s_openapi::api::{
 };
 use serde_json::{Value, json};
 
-use super::{NodeWriter, Ready, admits, names, pod::component_in};
+use super::{NodeWriter, Ready, admission::required_terms, admits, names, pod::component_in};
 use crate::domain::{BaseInfo, Reachability};
 
 /// Taints of states that pass: their controller has daemons tolerate these, or they are gone the next minute.
@@ -84,8 +84,6 @@ fn settled(node: &Node) -> Node {
 
 /// Terms are alternatives, so each of them has to say it. A merge patch replaces the list.
 fn keeps_away(template: &PodSpec) -> Value {
-    let affinity = template.affinity.as_ref().and_then(|a| a.node_affinity.as_ref());
-    let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
     let no_base = || json!({ "key": names::TYPE, "operator": "NotIn", "values": [names::TYPE_VIRTUAL] });
     let with = |term: &NodeSelectorTerm| {
         let expressions = term.match_expressions.iter().flatten().map(|e| json!(e)).chain([no_base()]);
@@ -99,9 +97,9 @@ fn keeps_away(template: &PodSpec) -> Value {
     let says = |term: &&NodeSelectorTerm| {
         term.match_expressions.iter().flatten().next().is_some() || term.match_fields.iter().flatten().next().is_some()
     };
-    let terms: Vec<_> = required.map_or_else(
+    let terms: Vec<_> = required_terms(template).map_or_else(
         || vec![json!({ "matchExpressions": [no_base()] })],
-        |required| required.node_selector_terms.iter().filter(says).map(with).collect(),
+        |terms| terms.iter().filter(says).map(with).collect(),
     );
     let required = json!({ "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": terms } });
     json!({ "spec": { "template": { "spec": { "affinity": { "nodeAffinity": required } } } } })
