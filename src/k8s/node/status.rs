@@ -213,15 +213,16 @@ fn rfc3339(time: Timestamp) -> String {
 fn is_current(node: &Node, wanted: &Value) -> bool {
     let status = json!(node.status);
     let wanted_of = |list: &str| wanted[list].as_array().into_iter().flatten();
-    let there_of = |list: &str| status[list].as_array().map_or(&[][..], Vec::as_slice);
-    let same = |of: &str, name: &str| status[of][name] == wanted[of][name];
+    let there_of = |list: &str| status.get(list).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let same = |of: &str, name: &str| status.get(of).and_then(|s| s.get(name)) == wanted[of].get(name);
     let resources = |of: &str| wanted[of].as_object().is_none_or(|all| all.keys().all(|name| same(of, name)));
     let says = |there: &Value, wanted: &Value| {
         ["type", "status", "reason", "message"].iter().all(|field| there[field] == wanted[field])
     };
     resources("capacity")
         && resources("allocatable")
-        && wanted["daemonEndpoints"]["kubeletEndpoint"]["Port"] == json!(kubelet_port(node))
+        && wanted.pointer("/daemonEndpoints/kubeletEndpoint/Port").and_then(Value::as_i64)
+            == kubelet_port(node).map(i64::from)
         && wanted_of("addresses").all(|wanted| there_of("addresses").contains(wanted))
         && ["osImage", "operatingSystem", "kubeletVersion", "containerRuntimeVersion"]
             .iter()
