@@ -76,7 +76,7 @@ pub fn ordered_entry(ordered: &Ordered) -> (String, Value) {
         let not_ours: Vec<_> = not_ours.iter().map(BaseId::as_str).collect();
         json!([id.name, id.version, not_ours])
     });
-    (ORDERED.to_owned(), json!(Value::from_iter(lines).to_string()))
+    (ORDERED.to_owned(), json!(lines.collect::<Value>().to_string()))
 }
 
 /// The entry for the process that writes.
