@@ -105,7 +105,7 @@ impl NodeWriter<'_> {
     }
 
     /// The part of the status that is ours. Conditions merge by type; those of others stay.
-    pub(super) fn status(&self, node: Option<&Node>, ready: Ready) -> Value {
+    pub fn status(&self, node: Option<&Node>, ready: Ready) -> Value {
         let capacity = BTreeMap::from([
             ("cpu", quantity(PLENTY_OF_CORES)),
             ("ephemeral-storage", quantity(PLENTY_OF_BYTES)),
