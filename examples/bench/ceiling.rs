@@ -167,7 +167,8 @@ impl Meter {
         })
         .await?;
         self.run("node status", |n| {
-            let status = with_node(n, "1.0.1", |node| node.status(None, Ready::from(Reachability::Online)));
+            let status =
+                with_node(n, "1.0.1", |node| Ready::from(Reachability::Online).map(|ready| node.status(None, ready)));
             let path = format!("/api/v1/nodes/ceiling-{n}/status");
             Write::new(Method::PATCH, path, STRATEGIC, json!({ "status": status }))
         })

@@ -81,8 +81,9 @@ async fn rounds(stage: &Stage) -> Result<BTreeMap<(&'static str, &'static str), 
             let turn = round * 2 + step;
             let node_status = move |n: usize| {
                 let version = format!("1.0.{}", turn + 1);
-                let status =
-                    ceiling::with_node(n, &version, |node| node.status(None, Ready::from(Reachability::Online)));
+                let status = ceiling::with_node(n, &version, |node| {
+                    Ready::from(Reachability::Online).map(|ready| node.status(None, ready))
+                });
                 json!({ "apiVersion": "v1", "kind": "Node", "status": status })
             };
             let node = ways.entry(("Node", way)).or_default();

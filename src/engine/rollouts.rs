@@ -39,9 +39,9 @@ impl State {
             let labels_of = |base: &BaseId| state.labels_of(base);
             let facts_of =
                 |name: &WorkloadName, workload: Option<WorkloadFacts>| state.rollout_facts(name, workload, &labels_of);
-            let planned = rollouts.plan(&facts_of, now, &mut schedule, out);
+            let makes_room = rollouts.plan(&facts_of, now, &mut schedule, out);
             (self.rollouts, self.schedule) = (rollouts, schedule);
-            planned.makes_room.iter().for_each(|uid| self.plan_deletion(uid, now, out));
+            makes_room.iter().for_each(|uid| self.plan_deletion(uid, now, out));
         }
         if self.rollouts.take_changed() {
             self.see_gates();

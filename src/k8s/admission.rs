@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration},
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 
 /// What the scheduler sees in `spec.unschedulable`.
@@ -18,46 +18,38 @@ pub fn admits(spec: &PodSpec, node: &Node) -> bool {
     let name = node.metadata.name.as_deref().unwrap_or_default();
     spec.node_name.as_deref().is_none_or(|wanted| wanted == name)
         && spec.node_selector.iter().flatten().all(|(key, value)| labels.get(key) == Some(value))
-        && affinity_admits(spec, labels, name)
+        // Terms are alternatives; without any, nothing matches (Kubernetes convention).
+        && required_terms(spec).is_none_or(|terms| terms.iter().any(|term| term_matches(term, labels, name)))
         && tolerates(spec, node)
 }
 
-fn affinity_admits(spec: &PodSpec, labels: &BTreeMap<String, String>, name: &str) -> bool {
-    let required = spec
-        .affinity
-        .as_ref()
-        .and_then(|a| a.node_affinity.as_ref())
-        .and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
-    // Terms are alternatives; without any, nothing matches (Kubernetes convention).
-    required.is_none_or(|r| r.node_selector_terms.iter().any(|term| term_matches(term, labels, name)))
+pub(super) fn required_terms(spec: &PodSpec) -> Option<&[NodeSelectorTerm]> {
+    let affinity = spec.affinity.as_ref()?.node_affinity.as_ref()?;
+    Some(&affinity.required_during_scheduling_ignored_during_execution.as_ref()?.node_selector_terms)
 }
 
 fn term_matches(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, name: &str) -> bool {
     let expressions = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();
-    let field = |r: &NodeSelectorRequirement| r.key == "metadata.name" && requirement_matches(r, Some(name));
+    let is = |r: &NodeSelectorRequirement, value| matches(&r.operator, r.values.as_deref(), value);
     !(expressions.is_empty() && fields.is_empty())
-        && expressions.iter().all(|r| requirement_matches(r, labels.get(&r.key).map(String::as_str)))
-        && fields.iter().all(field)
+        && expressions.iter().all(|r| is(r, labels.get(&r.key).map(String::as_str)))
+        && fields.iter().all(|r| r.key == "metadata.name" && is(r, Some(name)))
 }
 
 /// Whether a label selector matches these labels. An empty one matches all.
 pub fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    let expressions = selector.match_expressions.iter().flatten().cloned();
-    let mut expressions = expressions.map(|e| {
-        let LabelSelectorRequirement { key, operator, values } = e;
-        NodeSelectorRequirement { key, operator, values }
-    });
+    let mut expressions = selector.match_expressions.iter().flatten();
     selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value))
-        && expressions.all(|r| requirement_matches(&r, labels.get(&r.key).map(String::as_str)))
+        && expressions.all(|r| matches(&r.operator, r.values.as_deref(), labels.get(&r.key).map(String::as_str)))
 }
 
-fn requirement_matches(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
-    let values = requirement.values.as_deref().unwrap_or_default();
+fn matches(operator: &str, values: Option<&[String]>, value: Option<&str>) -> bool {
+    let values = values.unwrap_or_default();
     let among = |v: &str| values.iter().any(|x| x == v);
     let number = |text: &str| text.parse::<i64>().ok();
     let limit = || values.first().and_then(|v| number(v));
-    match requirement.operator.as_str() {
+    match operator {
         "In" => value.is_some_and(among),
         "NotIn" => !value.is_some_and(among),
         "Exists" => value.is_some(),

@@ -7,7 +7,7 @@ use k8s_openapi::api::{
 };
 use serde_json::{Value, json};
 
-use super::{NodeWriter, Ready, admits, names};
+use super::{NodeWriter, Ready, admission::required_terms, admits, names, pod::component_in};
 use crate::domain::{BaseInfo, Reachability};
 
 /// Taints of states that pass: their controller has daemons tolerate these, or they are gone the next minute.
@@ -69,9 +69,7 @@ pub fn intruder(set: &DaemonSet, base: &Node) -> Option<Intruder> {
 
 /// Whether Pods of a template are modules.
 pub fn is_module(template: &PodTemplateSpec) -> bool {
-    let labels = template.metadata.as_ref().and_then(|m| m.labels.as_ref());
-    let component = labels.and_then(|l| l.get(names::COMPONENT).or_else(|| l.get(names::COMPONENT_OLD)));
-    component.is_some_and(|component| component == "module")
+    template.metadata.as_ref().and_then(component_in) == Some("module")
 }
 
 /// The Node without what passes: a cordon and the taints of Kubernetes' own controllers keep no daemon out for long.
@@ -86,8 +84,6 @@ fn settled(node: &Node) -> Node {
 
 /// Terms are alternatives, so each of them has to say it. A merge patch replaces the list.
 fn keeps_away(template: &PodSpec) -> Value {
-    let affinity = template.affinity.as_ref().and_then(|a| a.node_affinity.as_ref());
-    let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
     let no_base = || json!({ "key": names::TYPE, "operator": "NotIn", "values": [names::TYPE_VIRTUAL] });
     let with = |term: &NodeSelectorTerm| {
         let expressions = term.match_expressions.iter().flatten().map(|e| json!(e)).chain([no_base()]);
@@ -101,9 +97,9 @@ fn keeps_away(template: &PodSpec) -> Value {
     let says = |term: &&NodeSelectorTerm| {
         term.match_expressions.iter().flatten().next().is_some() || term.match_fields.iter().flatten().next().is_some()
     };
-    let terms: Vec<_> = required.map_or_else(
+    let terms: Vec<_> = required_terms(template).map_or_else(
         || vec![json!({ "matchExpressions": [no_base()] })],
-        |required| required.node_selector_terms.iter().filter(says).map(with).collect(),
+        |terms| terms.iter().filter(says).map(with).collect(),
     );
     let required = json!({ "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": terms } });
     json!({ "spec": { "template": { "spec": { "affinity": { "nodeAffinity": required } } } } })
@@ -111,7 +107,7 @@ fn keeps_away(template: &PodSpec) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::merge::json_merge, *};
 
     const NAME: &str = "vnode.base.dev";
 
@@ -147,16 +143,6 @@ mod tests {
         json_merge(&mut object, &patch);
         set = serde_json::from_value(object).unwrap();
         set
-    }
-
-    fn json_merge(object: &mut Value, patch: &Value) {
-        let (Some(into), Some(patch)) = (object.as_object_mut(), patch.as_object()) else {
-            *object = patch.clone();
-            return;
-        };
-        for (key, value) in patch {
-            json_merge(into.entry(key).or_insert_with(|| json!({})), value);
-        }
     }
 
     #[test]

@@ -70,8 +70,7 @@ impl MemoryPressure {
 
 /// What the Node says of metaspace, where it does.
 pub fn node_says_of_metaspace(node: &Node) -> Option<MemoryPressure> {
-    let mut conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    let condition = conditions.find(|c| c.type_ == "MemoryPressure")?;
+    let condition = node.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == "MemoryPressure")?;
     let low = condition.status == "True";
     let message = condition.message.clone()?;
     let said = MemoryPressure { low, message };

@@ -36,10 +36,12 @@ impl ProbeRules {
 /// The probes of a container that are done; `ip` is the base's address. None: it has none of them.
 pub(super) fn probes(container: &core::Container, rules: &ProbeRules, ip: Option<&str>) -> Option<Arc<Probes>> {
     let done = |probe: &Option<core::Probe>| probe.as_ref().and_then(|p| read(p, container, rules, ip).ok());
-    let (startup, readiness, liveness) =
-        (done(&container.startup_probe), done(&container.readiness_probe), done(&container.liveness_probe));
-    let some = startup.is_some() || readiness.is_some() || liveness.is_some();
-    some.then(|| Arc::new(Probes { startup, readiness, liveness }))
+    let probes = Probes {
+        startup: done(&container.startup_probe),
+        readiness: done(&container.readiness_probe),
+        liveness: done(&container.liveness_probe),
+    };
+    (probes != Probes::default()).then(|| Arc::new(probes))
 }
 
 /// Probes of a container that are not done: which, and why.
@@ -90,8 +92,8 @@ fn read(
     Ok(Probe {
         action,
         initial_delay: limits::wait(probe.initial_delay_seconds.unwrap_or(0).into()),
-        period: seconds(probe.period_seconds, 10, limits::WAIT_MAX),
-        timeout: seconds(probe.timeout_seconds, 1, limits::PROBE_TIMEOUT_MAX),
+        period: Duration::from_secs(count(probe.period_seconds, 10).into()).min(limits::WAIT_MAX),
+        timeout: Duration::from_secs(count(probe.timeout_seconds, 1).into()).min(limits::PROBE_TIMEOUT_MAX),
         success_threshold: count(probe.success_threshold, 1),
         failure_threshold: count(probe.failure_threshold, 3),
     })
@@ -130,17 +132,11 @@ fn port(port: &IntOrString, container: &core::Container) -> Result<u16, &'static
     let number = match port {
         IntOrString::Int(number) => Some(*number),
         IntOrString::String(name) => {
-            let ports = container.ports.iter().flatten();
-            let named = ports.into_iter().find(|p| p.name.as_ref() == Some(name)).map(|p| p.container_port);
-            named.or_else(|| name.parse().ok())
+            let named = container.ports.iter().flatten().find(|p| p.name.as_ref() == Some(name));
+            named.map(|p| p.container_port).or_else(|| name.parse().ok())
         }
     };
     number.and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0).ok_or("no port of the container has that name")
-}
-
-fn seconds(seconds: Option<i32>, default: u64, most: Duration) -> Duration {
-    let some = seconds.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
-    Duration::from_secs(some.unwrap_or(default)).min(most)
 }
 
 fn count(count: Option<i32>, default: u32) -> u32 {

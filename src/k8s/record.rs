@@ -72,8 +72,11 @@ pub fn foreign_format(object: &ConfigMap) -> Option<&str> {
 
 /// The entry for these ordered modules.
 pub fn ordered_entry(ordered: &Ordered) -> (String, Value) {
-    let lines: Vec<_> = ordered.iter().map(|(id, not_ours)| json!([id.name, id.version, texts(not_ours)])).collect();
-    (ORDERED.to_owned(), json!(json!(lines).to_string()))
+    let lines = ordered.iter().map(|(id, not_ours)| {
+        let not_ours: Vec<_> = not_ours.iter().map(BaseId::as_str).collect();
+        json!([id.name, id.version, not_ours])
+    });
+    (ORDERED.to_owned(), json!(lines.collect::<Value>().to_string()))
 }
 
 /// The entry for the process that writes.
@@ -84,10 +87,6 @@ pub fn writer_entry(me: &str) -> (String, Value) {
 /// Who wrote an object last, if it says so.
 pub fn writer_of(object: &ConfigMap) -> Option<&str> {
     object.data.as_ref()?.get(WRITER).map(String::as_str)
-}
-
-fn texts(bases: &BTreeSet<BaseId>) -> Vec<&str> {
-    bases.iter().map(BaseId::as_str).collect()
 }
 
 /// The entry for a base; null takes it away.

@@ -27,14 +27,14 @@ type ReplicaSet = (Workload, Option<Arc<str>>, Option<Arc<str>>);
 #[derive(Debug, Default)]
 pub struct Revisions {
     /// With the name of its Deployment and the hash of its template.
-    replica_sets: Listed<String, ReplicaSet>,
+    pub replica_sets: Listed<String, ReplicaSet>,
     /// (uid of the owner, what the Pod's label says) → revision.
-    controller_revisions: Listed<(String, String), i64>,
+    pub controller_revisions: Listed<(String, String), i64>,
 }
 
 /// What several watches of one kind show. What is not in a new list of its watch is gone.
 #[derive(Debug)]
-struct Listed<K, V> {
+pub struct Listed<K, V> {
     by_watch: BTreeMap<usize, HashMap<K, V>>,
     listing: BTreeMap<usize, HashMap<K, V>>,
 }
@@ -70,11 +70,13 @@ impl<K: Clone + Eq + Hash, V: Clone + PartialEq> Listed<K, V> {
         self.by_watch.values().find_map(|all| all.get(key))
     }
 
-    fn begin(&mut self, watch: usize) {
+    /// The watch with this number lists all of them anew.
+    pub fn begin(&mut self, watch: usize) {
         self.listing.insert(watch, HashMap::new());
     }
 
-    fn end(&mut self, watch: usize) {
+    /// It has: those that were not among them are gone.
+    pub fn end(&mut self, watch: usize) {
         if let Some(listed) = self.listing.remove(&watch) {
             self.by_watch.insert(watch, listed);
         }
@@ -124,26 +126,6 @@ impl Revisions {
         }
     }
 
-    /// The watch with this number lists all replica sets anew.
-    pub fn replica_sets_begin(&mut self, watch: usize) {
-        self.replica_sets.begin(watch);
-    }
-
-    /// It has: those that were not among them are gone.
-    pub fn replica_sets_end(&mut self, watch: usize) {
-        self.replica_sets.end(watch);
-    }
-
-    /// The watch with this number lists all controller revisions anew.
-    pub fn controller_revisions_begin(&mut self, watch: usize) {
-        self.controller_revisions.begin(watch);
-    }
-
-    /// It has: those that were not among them are gone.
-    pub fn controller_revisions_end(&mut self, watch: usize) {
-        self.controller_revisions.end(watch);
-    }
-
     /// How many are remembered.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
@@ -154,9 +136,8 @@ impl Revisions {
 
     /// A controller revision (of a `DaemonSet` or `StatefulSet`) was seen. Returns whether that is news.
     pub fn controller_revision(&mut self, watch: usize, object: &ControllerRevision) -> bool {
-        let keys = revision_keys(&object.metadata);
         let mut news = false;
-        for key in keys {
+        for key in revision_keys(&object.metadata) {
             news |= self.controller_revisions.insert(watch, key, object.revision);
         }
         news
@@ -246,10 +227,10 @@ mod tests {
         assert!(revisions.replica_set(1, &set("both")));
         assert!(!revisions.replica_set(1, &set("both")), "no news");
         for _ in 0..3 {
-            revisions.replica_sets_begin(0);
+            revisions.replica_sets.begin(0);
             assert_eq!(revisions.len(), 4, "until the list is complete");
             revisions.replica_set(0, &set("b"));
-            revisions.replica_sets_end(0);
+            revisions.replica_sets.end(0);
             assert_eq!(revisions.len(), 2);
             assert!(revisions.replica_sets.get("both").is_some());
             for uid in ["a", "both"] {

@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 
 use super::{
-    facts::{BaseFacts, PodIs},
+    facts::{BaseFacts, PodIs, Suits},
     order::{in_order, is_selected, size_of},
-    suitable::Suits,
     turn::{ALL, Turn},
 };
 use crate::k8s::rollout::{FailureAction, Phase, Step};
@@ -15,10 +14,8 @@ impl<'a> Turn<'a, '_> {
     pub(super) fn goes_on(&mut self) -> bool {
         let settled = self.is_settled();
         let last_step = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
-        if self.is_deleted() || self.status.step >= last_step {
-            self.status.step = last_step;
-        }
-        self.status.step = self.status.step.max(1);
+        let step = if self.is_deleted() { last_step } else { self.status.step };
+        self.status.step = step.min(last_step).max(1);
         let index = usize::try_from(self.status.step.saturating_sub(1)).unwrap_or(0);
         let Some(step) = self.steps.get(index).cloned() else { return false };
         let is_last = self.status.step == last_step;
@@ -37,7 +34,7 @@ impl<'a> Turn<'a, '_> {
             self.fails();
             return false;
         }
-        let passed: HashSet<_> = failed.iter().map(|(base, ..)| *base).collect();
+        let passed: HashSet<_> = failed.iter().map(|(base, _)| *base).collect();
         let is_over =
             |base: &&&BaseFacts<'_>| self.is_done(base) || passed.contains(base.base) || self.is_skipped(base.base);
         let released: Vec<_> = members.iter().filter(|base| self.is_released(base.base)).collect();
@@ -46,15 +43,14 @@ impl<'a> Turn<'a, '_> {
             self.memory.progress = Some(((self.status.step, over), self.now));
         }
         if !settled || !complete || over < released.len() {
-            let deadline = self.deadline();
-            deadline.filter(|at| *at > self.now).into_iter().for_each(|at| self.wake_at(at));
+            self.deadline().into_iter().for_each(|at| self.wake_at(at));
             return false;
         }
         if is_last {
             self.completes();
             return false;
         }
-        match step.pause.filter(|_| !self.status.confirmed_all && !self.is_deleted()) {
+        match step.pause {
             None => self.next_step(),
             Some(pause) => {
                 self.status.phase = Some(Phase::Waiting);
@@ -108,7 +104,7 @@ impl<'a> Turn<'a, '_> {
     /// Tells as many bases of the batch at once as there may be at work.
     pub(super) fn open(&mut self) {
         let members = self.members();
-        let failed: HashSet<_> = self.failed(&members).into_iter().map(|(base, ..)| base.clone()).collect();
+        let failed: HashSet<_> = self.failed(&members).into_iter().map(|(base, _)| base.clone()).collect();
         let mut released: Vec<_> =
             in_order(&members, &HashSet::new()).into_iter().filter(|base| self.is_released(base.base)).collect();
         // A base that is away for a time keeps its turn.
@@ -125,9 +121,8 @@ impl<'a> Turn<'a, '_> {
             self.memory.opened.contains(base.base) && !is_over
         };
         let at_work = released.iter().filter(is_at_work).count();
-        let waiting: Vec<_> = released.iter().filter(|base| !self.memory.opened.contains(base.base)).collect();
-        let next = waiting.into_iter().take(most.saturating_sub(at_work)).map(|base| base.base.clone());
-        let next: Vec<_> = next.collect();
+        let waiting = released.iter().filter(|base| !self.memory.opened.contains(base.base));
+        let next: Vec<_> = waiting.take(most.saturating_sub(at_work)).map(|base| base.base.clone()).collect();
         self.memory.opened.extend(next);
         if self.is_daemon_set() {
             released.retain(|base| self.memory.opened.contains(base.base));
@@ -154,7 +149,6 @@ impl<'a> Turn<'a, '_> {
         self.status.released.clear();
         self.status.rejected_revision = None;
         self.memory.opened.clear();
-        (self.status.confirmed_all, self.status.pause_seconds_left) = (false, None);
         self.forget();
     }
 }

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use super::{
-    objects::note,
     one::{Rollout, Write},
     rollouts::Rollouts,
     words,
+    writes::note,
 };
 use crate::{
     api::{Key, Outcome, Request, WriteError},
@@ -31,7 +31,6 @@ impl Rollouts {
                 }
             }
         }
-        self.release();
         self.touched(now, schedule);
     }
 

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::suitable::Suits;
 use crate::domain::{BaseId, PodUid};
 
 /// Names a workload.
@@ -52,6 +51,19 @@ pub struct WorkloadFacts {
     pub min_ready_seconds: u64,
     /// Whether it can be released in batches.
     pub suits: Suits,
+}
+
+/// Whether a workload can be released in batches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Suits {
+    /// Base by base: each has a Pod of the new revision from the start.
+    ByBase,
+    /// By number: its new Pods come as the scheduler has it, so many at a time.
+    ByCount(usize),
+    /// As it is, going on would break the promise: its new revisions are held. What to do about it.
+    Held(String),
+    /// It cannot be held: releases are as without a `ModuleRollout`. What to do about it.
+    Refused(String),
 }
 
 /// A base with Pods of the workload.
@@ -106,14 +118,5 @@ impl BaseFacts<'_> {
     /// Another revision's Pod is on it, also one that goes.
     pub(super) fn has_another_than(&self, revision: &str) -> bool {
         self.pods.iter().map(|pod| &pod.revision).chain(&self.going).any(|other| &**other != revision)
-    }
-}
-
-/// What kind of workload is meant.
-pub(super) fn kind_of(kind: &str) -> Option<Kind> {
-    match kind {
-        "Deployment" => Some(Kind::Deployment),
-        "DaemonSet" => Some(Kind::DaemonSet),
-        _ => None,
     }
 }

@@ -4,11 +4,9 @@
 //! follows from it: whoever leads next goes on from there.
 
 mod batch;
-mod counts;
 mod decide;
 mod ends;
 mod facts;
-mod objects;
 mod one;
 mod order;
 mod phases;
@@ -23,4 +21,4 @@ mod workloads;
 mod writes;
 
 pub use facts::{BaseFacts, Kind, PodFacts, PodIs, RolloutFacts, WorkloadFacts, WorkloadName};
-pub use rollouts::{Planned, Rollouts};
+pub use rollouts::Rollouts;

@@ -56,12 +56,11 @@ impl Rollout {
         let current = self.current.clone().filter(|_| under_way);
         let released = status.released.iter().map(|(revision, bases)| {
             let is_current = status.revision.as_ref() == Some(revision) && !returns;
-            let named = || bases.iter().filter(|base| *base != ALL).map(|base| BaseId::new(base.as_str()));
-            let all = bases.iter().any(|base| base == ALL);
-            let open: BTreeSet<BaseId> = match (is_current, all) {
-                (true, false) => named().filter(|base| self.memory.opened.contains(base)).collect(),
-                (_, true) => self.memory.opened.clone(),
-                (false, false) => named().collect(),
+            let named = bases.iter().map(|base| BaseId::new(base.as_str()));
+            let open: BTreeSet<_> = if bases.iter().any(|base| base == ALL) {
+                self.memory.opened.clone()
+            } else {
+                named.filter(|base| !is_current || self.memory.opened.contains(base)).collect()
             };
             (Arc::from(revision.as_str()), open)
         });

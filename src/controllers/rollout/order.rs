@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr
 use super::facts::{BaseFacts, RolloutFacts};
 use crate::{domain::BaseId, k8s::selects};
 
-/// How many bases a step is for, of so many.
+/// How many of so many a number or a per cent is.
 pub(super) fn size_of(replicas: &IntOrString, total: usize) -> usize {
     match replicas {
         IntOrString::Int(number) => usize::try_from(*number).unwrap_or(0).min(total),

@@ -39,7 +39,6 @@ impl Turn<'_, '_> {
             self.makes_room_for_the_way_back();
         }
         self.status.step = 0;
-        (self.status.confirmed_all, self.status.pause_seconds_left) = (false, None);
         self.status.skipped.clear();
         self.forget();
     }
@@ -58,7 +57,9 @@ impl Turn<'_, '_> {
         self.make_room(others.into_iter().take(most.saturating_sub(at_work)));
     }
 
+    /// What was said and seen about one release is not about another.
     pub(super) fn forget(&mut self) {
+        (self.status.confirmed_all, self.status.pause_seconds_left) = (false, None);
         self.memory.forgiven.clear();
         (self.memory.progress, self.memory.pause_until) = (None, None);
     }
@@ -131,10 +132,9 @@ impl Turn<'_, '_> {
         self.memory.opened.clear();
         self.status.phase = Some(Phase::Progressing);
         self.status.step = 1;
-        (self.status.confirmed_all, self.status.pause_seconds_left) = (false, None);
         self.status.skipped.clear();
         self.forget();
-        self.memory.ready_since.retain(|_, _| false);
+        self.memory.ready_since.clear();
         self.observe();
     }
 
@@ -144,45 +144,41 @@ impl Turn<'_, '_> {
         let rejected = self.status.rejected_revision.as_deref() == Some(&*revision);
         let ignored = match request.word {
             _ if request.revision != revision => {
-                Some(format!("it is about {}, and {revision} is being released", request.revision))
+                format!("it is about {}, and {revision} is being released", request.revision)
             }
-            Word::Confirm if phase == Some(Phase::Waiting) => {
-                self.next_step();
-                None
-            }
+            Word::Confirm if phase == Some(Phase::Waiting) => return self.next_step(),
             Word::ConfirmAll if !rejected => {
                 self.status.confirmed_all = true;
                 if phase == Some(Phase::Waiting) {
                     self.next_step();
                 }
-                None
+                return;
             }
             Word::Abort if !rejected => {
                 self.status.rejected_revision = Some(revision);
                 self.status.phase = Some(Phase::RollingBack);
-                None
+                return;
             }
             Word::Retry if rejected => {
                 self.status.rejected_revision = None;
-                self.begins();
-                None
+                return self.begins();
             }
             Word::Retry if phase == Some(Phase::Paused) => {
                 self.forgives();
                 self.status.phase = Some(Phase::Progressing);
-                None
+                return;
             }
             Word::Skip if phase == Some(Phase::Paused) => {
-                let failed: Vec<_> = self.failed(&self.members()).into_iter().map(|(base, ..)| base.clone()).collect();
-                self.status.skipped.extend(failed.iter().map(ToString::to_string));
+                let failed = self.failed(&self.members());
+                self.status.skipped.extend(failed.into_iter().map(|(base, _)| base.to_string()));
                 self.status.phase = Some(Phase::Progressing);
-                None
+                return;
             }
-            Word::Confirm => Some("no batch waits for a confirmation".to_owned()),
-            Word::Retry | Word::Skip => Some("the release is not paused by a failure".to_owned()),
-            Word::ConfirmAll | Word::Abort => Some("the revision was rolled back".to_owned()),
+            Word::Confirm => "no batch waits for a confirmation".to_owned(),
+            Word::Retry | Word::Skip => "the release is not paused by a failure".to_owned(),
+            Word::ConfirmAll | Word::Abort => "the revision was rolled back".to_owned(),
         };
-        self.out.ignored = ignored.map(|why| format!("{}={}: {why}", request.word.annotation(), request.revision));
+        self.out.ignored = Some(format!("{}={}: {ignored}", request.word.annotation(), request.revision));
     }
 
     pub(super) fn forgives(&mut self) {

@@ -7,9 +7,8 @@ use std::{
 };
 
 use super::{
-    facts::{RolloutFacts, WorkloadFacts, WorkloadName, kind_of},
+    facts::{Kind, RolloutFacts, Suits, WorkloadFacts, WorkloadName},
     one::Rollout,
-    suitable::Suits,
     turn::Memory,
 };
 use crate::{
@@ -30,12 +29,11 @@ const COLLECTS_AT_MOST: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub struct Rollouts {
     pub(super) by_uid: BTreeMap<String, Rollout>,
-    /// The one that counts for a workload: the eldest.
-    pub(super) by_workload: HashMap<WorkloadName, String>,
+    /// Uid and name of the one that counts for a workload: the eldest.
+    pub(super) by_workload: HashMap<WorkloadName, (String, String)>,
     pub(super) workloads: HashMap<WorkloadName, WorkloadFacts>,
     pub(super) listing: Listing<String>,
-    pub(super) listing_deployments: Listing<WorkloadName>,
-    pub(super) listing_daemon_sets: Listing<WorkloadName>,
+    pub(super) listing_workloads: BTreeMap<Kind, Listing<WorkloadName>>,
     pub(super) releases: HashMap<WorkloadName, Option<Release>>,
     pub(super) changed: bool,
     /// How long facts about bases are collected.
@@ -44,16 +42,10 @@ pub struct Rollouts {
     pub(super) told: Vec<Effect>,
 }
 
-/// What a plan for releases says beyond its effects.
-#[derive(Debug, Default)]
-pub struct Planned {
-    /// Pods of a `DaemonSet` that make room.
-    pub makes_room: Vec<PodUid>,
-}
-
 impl Rollouts {
     /// Something that releases depend on has changed.
-    pub fn touched(&mut self, now: Instant, schedule: &mut Schedule) {
+    pub(super) fn touched(&mut self, now: Instant, schedule: &mut Schedule) {
+        self.release();
         if !self.by_uid.is_empty() {
             schedule.wake(&Task::Rollouts, now.later(COLLECTS));
         }
@@ -118,16 +110,21 @@ impl Rollouts {
             self.by_uid.remove(&gone);
         }
         if let Seen::Applied(object) = seen {
-            self.applied(object.metadata.uid.clone().unwrap_or_default(), object);
+            self.applied(object);
         }
         self.elect();
         self.release();
         schedule.wake(&Task::Rollouts, now.later(COLLECTS));
     }
 
-    fn applied(&mut self, uid: String, object: ModuleRollout) {
+    fn applied(&mut self, object: ModuleRollout) {
+        let uid = object.metadata.uid.clone().unwrap_or_default();
         let of = &object.spec.workload_ref;
-        let Some(kind) = kind_of(&of.kind) else { return };
+        let kind = match of.kind.as_str() {
+            "Deployment" => Kind::Deployment,
+            "DaemonSet" => Kind::DaemonSet,
+            _ => return,
+        };
         let version = version(&object.metadata);
         if let Some(known) = self.by_uid.get_mut(&uid) {
             known.object.observed(object, version);
@@ -143,34 +140,34 @@ impl Rollouts {
 
     /// Of two for one workload the elder one counts.
     fn elect(&mut self) {
-        let mut all: Vec<_> = self.by_uid.iter().collect();
-        all.sort_by_key(|(uid, rollout)| {
-            let created = rollout.object.object().and_then(|o| o.metadata.creation_timestamp.clone());
-            (std::cmp::Reverse(created.map(|at| at.0)), std::cmp::Reverse((*uid).clone()))
-        });
-        self.by_workload = all.into_iter().map(|(uid, rollout)| (rollout.workload.clone(), uid.clone())).collect();
+        let all = self.by_uid.values().filter_map(|r| Some((&r.workload, &r.object.object()?.metadata)));
+        let mut all: Vec<_> = all.collect();
+        all.sort_by_key(|(_, meta)| meta.creation_timestamp.as_ref().map(|at| at.0));
+        let text = |field: &Option<String>| field.clone().unwrap_or_default();
+        let eldest_last = all.into_iter().rev();
+        self.by_workload = eldest_last.map(|(of, meta)| (of.clone(), (text(&meta.uid), text(&meta.name)))).collect();
     }
 
-    /// Decides on each of them. `facts_of` tells of a workload's bases, by its uid.
+    /// Decides on each of them. `facts_of` tells of a workload's bases, by its uid. Returns Pods of `DaemonSet`s that
+    /// make room.
     pub fn plan<'a>(
         &mut self,
         facts_of: &dyn Fn(&WorkloadName, Option<WorkloadFacts>) -> RolloutFacts<'a>,
         now: Instant,
         schedule: &mut Schedule,
         out: &mut Vec<Effect>,
-    ) -> Planned {
-        let mut planned = Planned::default();
+    ) -> Vec<PodUid> {
+        let mut makes_room = Vec::new();
         out.append(&mut self.told);
-        let elders = self.elders();
         let (mut bases, mut under_way) = (0_u32, false);
         for (uid, rollout) in &mut self.by_uid {
-            let counts = self.by_workload.get(&rollout.workload);
-            let wake = if counts == Some(uid) {
+            let Some((elder, name)) = self.by_workload.get(&rollout.workload) else { continue };
+            let wake = if elder == uid {
                 let facts = facts_of(&rollout.workload, self.workloads.get(&rollout.workload).cloned());
                 bases = bases.saturating_add(u32::try_from(facts.bases.len()).unwrap_or(u32::MAX));
-                rollout.plan(uid, &facts, now, &mut planned, out)
+                rollout.plan(&facts, now, &mut makes_room, out)
             } else {
-                rollout.stands_back(uid, elders.get(uid).map_or("", String::as_str), now, out)
+                rollout.stands_back(name, now, out)
             };
             wake.into_iter().for_each(|at| schedule.wake(&Task::Rollouts, at));
             under_way |= rollout.is_under_way();
@@ -178,21 +175,12 @@ impl Rollouts {
         let each = COLLECTS.saturating_add(COLLECTS_PER_BASE.saturating_mul(bases)).min(COLLECTS_AT_MOST);
         self.collects = if under_way { each } else { COLLECTS_AT_MOST };
         self.release();
-        planned
-    }
-
-    /// For each that does not count, the name of the one that does.
-    fn elders(&self) -> HashMap<String, String> {
-        let elder = |(uid, rollout): (&String, &Rollout)| {
-            let elder = self.by_workload.get(&rollout.workload).filter(|elder| *elder != uid)?;
-            Some((uid.clone(), self.by_uid.get(elder)?.object.object()?.metadata.name.clone()?))
-        };
-        self.by_uid.iter().filter_map(elder).collect()
+        makes_room
     }
 
     /// Who may come now, by what is written.
-    pub(super) fn release(&mut self) {
-        let of = |(workload, uid): (&WorkloadName, &String)| {
+    fn release(&mut self) {
+        let of = |(workload, (uid, _)): (&WorkloadName, &(String, String))| {
             let rollout = self.by_uid.get(uid)?;
             let refused = self.workloads.get(workload).is_some_and(|facts| matches!(facts.suits, Suits::Refused(_)));
             Some((workload.clone(), rollout.release(self.workloads.contains_key(workload)).filter(|_| !refused)))

@@ -1,22 +1,8 @@
 //! Whether a workload can be released in batches.
 
-use k8s_openapi::{
-    api::apps::v1::{DaemonSetSpec, DeploymentSpec},
-    apimachinery::pkg::util::intstr::IntOrString,
-};
+use k8s_openapi::api::apps::v1::{DaemonSetSpec, DeploymentSpec};
 
-/// Whether a workload can be released in batches.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Suits {
-    /// Base by base: each has a Pod of the new revision from the start.
-    ByBase,
-    /// By number: its new Pods come as the scheduler has it, so many at a time.
-    ByCount(usize),
-    /// As it is, going on would break the promise: its new revisions are held. What to do about it.
-    Held(String),
-    /// It cannot be held: releases are as without a `ModuleRollout`. What to do about it.
-    Refused(String),
-}
+use super::{facts::Suits, order::size_of};
 
 /// A Deployment keeps its old Pods until the new ones are Ready if it may not have fewer.
 pub(super) fn deployment_suits(namespace: &str, name: &str, spec: &DeploymentSpec) -> Suits {
@@ -35,25 +21,15 @@ pub(super) fn deployment_suits(namespace: &str, name: &str, spec: &DeploymentSpe
         ));
     }
     let rolling = strategy.and_then(|s| s.rolling_update.as_ref());
-    let is_zero = |value: &IntOrString| match value {
-        IntOrString::Int(number) => *number == 0,
-        IntOrString::String(text) => text.trim_end_matches('%') == "0",
-    };
-    if !rolling.and_then(|r| r.max_unavailable.as_ref()).is_some_and(is_zero) {
+    if rolling.and_then(|r| r.max_unavailable.as_ref()).is_none_or(|unavailable| size_of(unavailable, 100) > 0) {
         return Suits::Held(format!(
             "its maxUnavailable is not 0, so old Pods go before their bases have had their turn: {}",
             patch(all_at_once)
         ));
     }
     let replicas = spec.replicas.map_or(1, |replicas| usize::try_from(replicas).unwrap_or(0));
-    let surge = match rolling.and_then(|r| r.max_surge.as_ref()) {
-        Some(IntOrString::Int(number)) => usize::try_from(*number).unwrap_or(0),
-        Some(IntOrString::String(text)) => {
-            let per_cent: usize = text.trim_end_matches('%').parse().unwrap_or(25);
-            replicas.saturating_mul(per_cent).div_ceil(100)
-        }
-        None => replicas.div_ceil(4),
-    };
+    let surge = rolling.and_then(|r| r.max_surge.as_ref());
+    let surge = surge.map_or(replicas.div_ceil(4), |surge| size_of(surge, replicas));
     if surge >= replicas { Suits::ByBase } else { Suits::ByCount(surge.max(1)) }
 }
 

@@ -6,13 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    facts::{BaseFacts, PodIs, RolloutFacts, WorkloadFacts},
-    suitable::Suits,
-};
+use super::facts::{BaseFacts, PodIs, RolloutFacts, Suits, WorkloadFacts};
 use crate::{
     domain::{BaseId, Later, PodUid},
-    k8s::rollout::{ModuleRollout, ModuleRolloutStatus, Step},
+    k8s::rollout::{ModuleRollout, ModuleRolloutStatus, RolloutFailure, Step},
 };
 
 /// Pods of a new revision that are not all bound are waited for as long as more come, and for so long after.
@@ -58,12 +55,13 @@ pub(super) struct Turn<'a, 'f> {
     pub(super) memory: &'a mut Memory,
     pub(super) status: ModuleRolloutStatus,
     pub(super) now: Instant,
-    pub(super) out: &'a mut Decision,
+    pub(super) out: Decision,
 }
 
 impl<'a> Turn<'a, '_> {
+    /// Looks again then, unless that time has come.
     pub(super) fn wake_at(&mut self, at: Instant) {
-        self.out.wake = Some(self.out.wake.map_or(at, |wake| wake.min(at)));
+        self.out.wake = self.out.wake.into_iter().chain((at > self.now).then_some(at)).min();
     }
 
     pub(super) fn is_deleted(&self) -> bool {
@@ -126,10 +124,7 @@ impl<'a> Turn<'a, '_> {
         self.memory.ready_since.retain(|base, _| ready.contains(base));
         for base in ready {
             let since = *self.memory.ready_since.entry(base).or_insert(self.now);
-            let done = self.done_at(since);
-            if done > self.now {
-                self.wake_at(done);
-            }
+            self.wake_at(self.done_at(since));
         }
         let bound = self.members().len();
         if self.memory.bound.is_none_or(|(before, _)| before != bound) {
@@ -146,7 +141,7 @@ impl<'a> Turn<'a, '_> {
             _ => replicas,
         };
         let settles = since.later(SETTLES);
-        if bound < expected && settles > self.now {
+        if bound < expected {
             self.wake_at(settles);
         }
         bound >= expected || settles <= self.now
@@ -172,8 +167,8 @@ impl<'a> Turn<'a, '_> {
         self.status.skipped.iter().any(|skipped| skipped == base.as_str())
     }
 
-    /// Bases on which it failed, with a word and a sentence.
-    pub(super) fn failed(&self, members: &[&'a BaseFacts<'a>]) -> Vec<(&'a BaseId, &'a BaseFacts<'a>, String, String)> {
+    /// Bases on which it failed, and how.
+    pub(super) fn failed(&self, members: &[&'a BaseFacts<'a>]) -> Vec<(&'a BaseId, RolloutFailure)> {
         let late = self.deadline().is_some_and(|at| at <= self.now);
         let mut failed = Vec::new();
         for base in members.iter().filter(|base| self.is_released(base.base) && !self.is_skipped(base.base)) {
@@ -192,7 +187,7 @@ impl<'a> Turn<'a, '_> {
             };
             let forgiven = self.memory.forgiven.get(base.base);
             if forgiven.is_none_or(|(tried, until)| *tried != tries || *until <= self.now) {
-                failed.push((base.base, *base, reason, message));
+                failed.push((base.base, RolloutFailure { base: base.node.to_owned(), reason, message }));
             }
         }
         failed

@@ -1,11 +1,10 @@
 //! What a release says of itself.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::requests::Word;
 use crate::k8s::rollout::{ModuleRollout, ModuleRolloutStatus, Phase};
-
-const SUITABLE: &str = "WorkloadSuitable";
 
 /// There is no workload, or it has no revision yet.
 pub(super) fn without_workload(status: &mut ModuleRolloutStatus, object: &ModuleRollout) {
@@ -19,19 +18,17 @@ pub(super) fn without_workload(status: &mut ModuleRolloutStatus, object: &Module
     };
 }
 
-/// Notes whether the workload suits; `say` makes a condition of it.
-pub(super) fn suits(status: &mut ModuleRolloutStatus, why_not: Option<&str>) {
-    let (is, reason) = if why_not.is_none() { ("True", "Suitable") } else { ("False", "NotSuitable") };
+/// Notes whether the workload suits.
+pub(super) fn suits(status: &mut ModuleRolloutStatus, why_not: Option<&str>, wall: Timestamp) {
+    let reason = if why_not.is_none() { "Suitable" } else { "NotSuitable" };
     let message = why_not.unwrap_or("it can be released in batches").to_owned();
-    put(status, SUITABLE, is, reason, message);
+    put(status, "WorkloadSuitable", why_not.is_none(), reason, message, wall);
 }
 
 /// Applied again after it was rolled back.
 pub(super) fn rejected(object: &ModuleRollout, revision: &str) -> String {
-    format!(
-        "{revision} was rolled back, and is held though it was applied again; {}",
-        command(object, Word::Retry, revision)
-    )
+    let retry = command(object, Word::Retry, revision);
+    format!("{revision} was rolled back, and is held though it was applied again; {retry}")
 }
 
 /// How to say a word.
@@ -42,7 +39,7 @@ fn command(object: &ModuleRollout, word: Word, revision: &str) -> String {
 }
 
 /// The sentence, the numbers as texts, and the conditions.
-pub(super) fn say(status: &mut ModuleRolloutStatus, object: &ModuleRollout, steps: usize, wall: jiff::Timestamp) {
+pub(super) fn say(status: &mut ModuleRolloutStatus, object: &ModuleRollout, steps: usize, wall: Timestamp) {
     let revision = status.revision.clone().unwrap_or_default();
     let (bases, step) = (status.bases, status.step);
     let under_way = step > 0 && status.phase != Some(Phase::Idle);
@@ -54,23 +51,17 @@ pub(super) fn say(status: &mut ModuleRolloutStatus, object: &ModuleRollout, step
             let failed = if bases.failed > 0 { format!(", {} failed", bases.failed) } else { String::new() };
             (Some("bases"), format!("{batch}: {} of {} bases have {revision}{failed}", bases.done, bases.total))
         }
-        Some(Phase::Waiting) if status.pause_seconds_left.is_none() => (
-            Some("confirmation"),
-            format!(
-                "{batch} done; {} bases wait for confirmation: {}",
-                bases.left,
-                command(object, Word::Confirm, &revision)
-            ),
-        ),
         Some(Phase::Waiting) => {
-            let seconds = status.pause_seconds_left.unwrap_or_default();
-            (
-                Some("time"),
-                format!(
-                    "{batch} done; the next one begins within {seconds} s, or now: {}",
-                    command(object, Word::Confirm, &revision)
-                ),
-            )
+            let command = command(object, Word::Confirm, &revision);
+            match status.pause_seconds_left {
+                None => {
+                    let left = bases.left;
+                    (Some("confirmation"), format!("{batch} done; {left} bases wait for confirmation: {command}"))
+                }
+                Some(seconds) => {
+                    (Some("time"), format!("{batch} done; the next one begins within {seconds} s, or now: {command}"))
+                }
+            }
         }
         Some(Phase::Paused) => {
             let first = status.failures.first();
@@ -95,44 +86,34 @@ pub(super) fn say(status: &mut ModuleRolloutStatus, object: &ModuleRollout, step
             }
         }
         Some(Phase::Completed) => (None, format!("every base has {revision}")),
-        Some(Phase::Idle) => match status.message.take().filter(|_| status.stable_revision.is_none()) {
-            Some(message) => (None, message),
-            None => (None, format!("every base has {revision}, or is about to")),
-        },
+        Some(Phase::Idle) => (None, format!("every base has {revision}, or is about to")),
         Some(Phase::Blocked) | None => (Some("decision"), status.message.take().unwrap_or_default()),
     };
     status.waiting_for = waiting_for.map(str::to_owned);
-    status.message = Some(message.clone());
-    let said = |yes: bool| if yes { "True" } else { "False" };
+    status.message = Some(message);
     let phase = format!("{:?}", status.phase.unwrap_or(Phase::Idle));
     let ready = matches!(status.phase, Some(Phase::Idle | Phase::Completed));
     let progressing = matches!(status.phase, Some(Phase::Progressing | Phase::RollingBack));
     let paused = matches!(status.phase, Some(Phase::Paused | Phase::Waiting));
     for (kind, is) in [("Ready", ready), ("Progressing", progressing), ("Paused", paused)] {
-        put(status, kind, said(is), &phase, String::new());
-    }
-    for condition in &mut status.conditions {
-        condition.observed_generation = status.observed_generation;
-        if condition.last_transition_time.0 == jiff::Timestamp::UNIX_EPOCH {
-            condition.last_transition_time = Time(wall);
-        }
+        put(status, kind, is, &phase, String::new(), wall);
     }
 }
 
-/// The condition says that now; since when is filled in where that is new.
-fn put(status: &mut ModuleRolloutStatus, kind: &str, is: &str, reason: &str, message: String) {
-    let before = status.conditions.iter().position(|c| c.type_ == kind);
-    let since = before.and_then(|at| status.conditions.get(at)).filter(|c| c.status == is);
-    let since = since.map_or(Time(jiff::Timestamp::UNIX_EPOCH), |c| c.last_transition_time.clone());
+/// The condition says that now, and since `wall` where that is new.
+fn put(status: &mut ModuleRolloutStatus, kind: &str, is: bool, reason: &str, message: String, wall: Timestamp) {
+    let is = if is { "True" } else { "False" };
+    let known = status.conditions.iter_mut().find(|c| c.type_ == kind);
+    let since = known.as_deref().filter(|c| c.status == is).map_or(Time(wall), |c| c.last_transition_time.clone());
     let condition = Condition {
         type_: kind.to_owned(),
         status: is.to_owned(),
         reason: reason.to_owned(),
         message,
         last_transition_time: since,
-        observed_generation: None,
+        observed_generation: status.observed_generation,
     };
-    match before.and_then(|at| status.conditions.get_mut(at)) {
+    match known {
         Some(known) => *known = condition,
         None => status.conditions.push(condition),
     }

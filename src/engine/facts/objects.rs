@@ -32,7 +32,7 @@ impl State {
             }
             Watched::Deployment(watch, seen) => self.peers.seen(watch, *seen, now, &mut self.schedule),
             Watched::Rollout(seen) => self.rollouts.seen(*seen, now, &mut self.schedule),
-            Watched::Workload(seen) => self.rollouts.deployment_seen(*seen, now, &mut self.schedule),
+            Watched::Workload(seen) => self.rollouts.deployment_seen(&seen, now, &mut self.schedule),
             Watched::ZonedNode(seen) => {
                 if matches!(seen, Seen::Applied(_)) && !std::mem::replace(&mut self.surroundings.zoned, true) {
                     info!("ordinary Nodes have zones: bases have none of their own ({})", names::ZONE);
@@ -46,16 +46,16 @@ impl State {
             Watched::ReplicaSet(watch, seen) => match seen {
                 Seen::Applied(set) => self.revisions_changed |= self.revisions.replica_set(watch, &set.metadata),
                 Seen::Gone(set) => self.revisions.replica_set_gone(watch, &set.metadata),
-                Seen::ListBegins => self.revisions.replica_sets_begin(watch),
-                Seen::ListEnds => self.revisions.replica_sets_end(watch),
+                Seen::ListBegins => self.revisions.replica_sets.begin(watch),
+                Seen::ListEnds => self.revisions.replica_sets.end(watch),
             },
             Watched::ControllerRevision(watch, seen) => match *seen {
                 Seen::Applied(revision) => {
                     self.revisions_changed |= self.revisions.controller_revision(watch, &revision);
                 }
                 Seen::Gone(revision) => self.revisions.controller_revision_gone(watch, &revision),
-                Seen::ListBegins => self.revisions.controller_revisions_begin(watch),
-                Seen::ListEnds => self.revisions.controller_revisions_end(watch),
+                Seen::ListBegins => self.revisions.controller_revisions.begin(watch),
+                Seen::ListEnds => self.revisions.controller_revisions.end(watch),
             },
         }
     }

@@ -3,7 +3,6 @@
 //! Not possible: `resourceFieldRef` (a module has no resources of its own), `fileKeyRef` (no
 //! volumes), and the variables of Services.
 
-mod expand;
 mod reference;
 
 use std::{
@@ -15,7 +14,6 @@ use k8s_openapi::api::core::v1 as core;
 
 use super::{ModuleUrls, ProbeRules, limits, names};
 use crate::domain::printable;
-use expand::expand;
 pub use reference::{Reference, Referred, references};
 
 /// Where values come from.
@@ -45,17 +43,13 @@ pub(super) fn environment(
     container: &core::Container,
     sources: &Sources<'_>,
 ) -> Result<(BTreeMap<String, String>, Vec<String>), String> {
-    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let mut envs = BTreeMap::new();
     let mut room = Room(limits::ENVIRONMENT_MAX);
     for from in container.env_from.iter().flatten() {
-        let (reference, optional) = match (&from.config_map_ref, &from.secret_ref) {
-            (Some(r), _) => (Reference::ConfigMap(namespace.clone(), r.name.clone()), r.optional),
-            (_, Some(r)) => (Reference::Secret(namespace.clone(), r.name.clone()), r.optional),
-            (None, None) => continue,
-        };
+        let Some((reference, needed)) = Reference::of_all(namespace, from) else { continue };
         let prefix = from.prefix.as_deref().unwrap_or_default();
-        for (key, value) in sources.data(&reference, optional)?.into_iter().flatten() {
+        for (key, value) in sources.data(&reference, needed)?.into_iter().flatten() {
             room.take(prefix)?;
             room.take(key)?;
             room.take(value)?;
@@ -66,7 +60,7 @@ pub(super) fn environment(
         room.take(&env.name)?;
         let value = match &env.value_from {
             None => Some(Cow::Owned(expand(env.value.as_deref().unwrap_or_default(), &envs, &env.name)?)),
-            Some(source) => value_from(pod, &namespace, &env.name, source, sources)?,
+            Some(source) => value_from(pod, namespace, &env.name, source, sources)?,
         };
         if let Some(value) = value {
             room.take(&value)?;
@@ -98,6 +92,46 @@ impl Room {
     }
 }
 
+/// `$(NAME)` becomes the variable's value, `$$` becomes `$`, and what is not known stays as it is
+/// (Kubernetes convention for `env` and `args`). `what` is named where the outcome would be too long.
+fn expand(text: &str, envs: &BTreeMap<String, String>, what: &str) -> Result<String, String> {
+    let mut out = Bounded(String::new());
+    let mut rest = text;
+    // Behind the last bracket that closes there is no reference any more: one look for it is enough.
+    let from_last_bracket = text.len().saturating_sub(text.rfind(')').unwrap_or(0));
+    let expanded = loop {
+        let Some((before, behind)) = rest.split_once('$') else { break out.push(rest) };
+        let reference = rest.get(before.len()..).unwrap_or(rest);
+        let inner = behind.strip_prefix('(').filter(|inner| inner.len() >= from_last_bracket);
+        let (part, after) = if let Some(after) = behind.strip_prefix('$') {
+            ("$", after)
+        } else if let Some((name, after)) = inner.and_then(|inner| inner.split_once(')')) {
+            let unknown = reference.get(..reference.len().saturating_sub(after.len())).unwrap_or(reference);
+            (envs.get(name).map_or(unknown, String::as_str), after)
+        } else {
+            ("$", behind)
+        };
+        if out.push(before).and_then(|()| out.push(part)).is_none() {
+            break None;
+        }
+        rest = after;
+    };
+    expanded.map(|()| out.0).ok_or_else(|| {
+        let what = printable(what, limits::QUOTE_MAX);
+        format!("a value ({what}) has more than {} bytes once its $(...) are replaced", limits::VALUE_MAX)
+    })
+}
+
+/// A text that does not grow beyond [`limits::VALUE_MAX`].
+struct Bounded(String);
+
+impl Bounded {
+    fn push(&mut self, part: &str) -> Option<()> {
+        let fits = part.len() <= limits::VALUE_MAX.saturating_sub(self.0.len());
+        fits.then(|| self.0.push_str(part))
+    }
+}
+
 fn value_from<'a>(
     pod: &'a core::Pod,
     namespace: &str,
@@ -106,20 +140,13 @@ fn value_from<'a>(
     sources: &Sources<'a>,
 ) -> Result<Option<Cow<'a, str>>, String> {
     let name = printable(name, limits::QUOTE_MAX);
-    let by_key = |reference: Reference, key: &str, optional: Option<bool>| {
-        let value = sources.data(&reference, optional)?.and_then(|data| data.get(key));
-        match value {
-            None if optional != Some(true) => {
-                Err(format!("{reference} has no key {}, which env {name} asks for", printable(key, limits::QUOTE_MAX)))
-            }
-            value => Ok(value.map(Cow::from)),
+    if let Some((reference, key, needed)) = Reference::of_one(namespace, source) {
+        let value = sources.data(&reference, needed)?.and_then(|data| data.get(key));
+        if value.is_none() && needed {
+            let key = printable(key, limits::QUOTE_MAX);
+            return Err(format!("{reference} has no key {key}, which env {name} asks for"));
         }
-    };
-    if let Some(r) = &source.config_map_key_ref {
-        return by_key(Reference::ConfigMap(namespace.to_owned(), r.name.clone()), &r.key, r.optional);
-    }
-    if let Some(r) = &source.secret_key_ref {
-        return by_key(Reference::Secret(namespace.to_owned(), r.name.clone()), &r.key, r.optional);
+        return Ok(value.map(Cow::from));
     }
     if let Some(field) = &source.field_ref {
         return downward(pod, &field.field_path, sources).map(Some).ok_or_else(|| {
@@ -162,17 +189,13 @@ fn subscript<'p>(path: &'p str, prefix: &str) -> Option<&'p str> {
 }
 
 impl<'a> Sources<'a> {
-    fn data(
-        &self,
-        reference: &Reference,
-        optional: Option<bool>,
-    ) -> Result<Option<&'a BTreeMap<String, String>>, String> {
+    fn data(&self, reference: &Reference, needed: bool) -> Result<Option<&'a BTreeMap<String, String>>, String> {
         if !names::is_object_name(reference.name()) {
             return Err(format!("{reference} can't exist: that is no name for an object"));
         }
         match self.referred.get(reference) {
             Some(Referred::Data(data)) => Ok(Some(data)),
-            Some(Referred::Missing) if optional == Some(true) => Ok(None),
+            Some(Referred::Missing) if !needed => Ok(None),
             Some(Referred::Missing) => Err(format!("{reference} does not exist")),
             Some(Referred::Unreadable(why)) => Err(format!("{reference} can't be read: {why}")),
             None => Err(format!("reading {reference}")),

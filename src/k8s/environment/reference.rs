@@ -19,6 +19,26 @@ pub enum Reference {
 }
 
 impl Reference {
+    /// Whose entries all become variables, and whether the container cannot do without.
+    pub(super) fn of_all(namespace: &str, from: &core::EnvFromSource) -> Option<(Self, bool)> {
+        let namespace = namespace.to_owned();
+        match (&from.config_map_ref, &from.secret_ref) {
+            (Some(r), _) => Some((Self::ConfigMap(namespace, r.name.clone()), r.optional != Some(true))),
+            (None, Some(r)) => Some((Self::Secret(namespace, r.name.clone()), r.optional != Some(true))),
+            (None, None) => None,
+        }
+    }
+
+    /// Whose entry of which key becomes a variable, and whether the container cannot do without.
+    pub(super) fn of_one<'s>(namespace: &str, source: &'s core::EnvVarSource) -> Option<(Self, &'s str, bool)> {
+        let namespace = namespace.to_owned();
+        match (&source.config_map_key_ref, &source.secret_key_ref) {
+            (Some(r), _) => Some((Self::ConfigMap(namespace, r.name.clone()), &r.key, r.optional != Some(true))),
+            (None, Some(r)) => Some((Self::Secret(namespace, r.name.clone()), &r.key, r.optional != Some(true))),
+            (None, None) => None,
+        }
+    }
+
     pub(super) fn name(&self) -> &str {
         match self {
             Self::ConfigMap(_, name) | Self::Secret(_, name) | Self::Template(_, name) => name,
@@ -62,27 +82,14 @@ pub enum Referred {
 /// All objects that the Pod's environments refer to, and whether it cannot do without. A name that no object can have is not
 /// looked for: the API server does not check it, and it would become part of a path.
 pub fn references(pod: &core::Pod) -> BTreeMap<Reference, bool> {
-    let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let mut found = BTreeMap::new();
-    let mut refers = |reference: Reference, optional: Option<bool>| {
-        *found.entry(reference).or_insert(false) |= optional != Some(true);
-    };
     for container in pod.spec.iter().flat_map(|s| &s.containers) {
-        for source in container.env_from.iter().flatten() {
-            if let Some(r) = &source.config_map_ref {
-                refers(Reference::ConfigMap(namespace.clone(), r.name.clone()), r.optional);
-            }
-            if let Some(r) = &source.secret_ref {
-                refers(Reference::Secret(namespace.clone(), r.name.clone()), r.optional);
-            }
-        }
-        for source in container.env.iter().flatten().filter_map(|e| e.value_from.as_ref()) {
-            if let Some(r) = &source.config_map_key_ref {
-                refers(Reference::ConfigMap(namespace.clone(), r.name.clone()), r.optional);
-            }
-            if let Some(r) = &source.secret_key_ref {
-                refers(Reference::Secret(namespace.clone(), r.name.clone()), r.optional);
-            }
+        let all = container.env_from.iter().flatten().filter_map(|from| Reference::of_all(namespace, from));
+        let sources = container.env.iter().flatten().filter_map(|env| env.value_from.as_ref());
+        let one = sources.filter_map(|source| Reference::of_one(namespace, source));
+        for (reference, needed) in all.chain(one.map(|(reference, _, needed)| (reference, needed))) {
+            *found.entry(reference).or_insert(false) |= needed;
         }
     }
     found.retain(|reference, _| names::is_object_name(reference.name()));

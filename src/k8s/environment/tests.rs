@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{expand::expand, *};
+use super::*;
 
 fn pod(container: &Value) -> core::Pod {
     serde_json::from_value(json!({

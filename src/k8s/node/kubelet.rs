@@ -1,7 +1,6 @@
 //! Where the API of a kubelet is served for a base's Node.
 
 use k8s_openapi::api::core::v1::Node;
-use serde_json::{Value, json};
 
 use super::super::names;
 
@@ -12,13 +11,6 @@ pub struct KubeletEndpoint {
     pub address: String,
     /// The port there.
     pub port: u16,
-}
-
-impl KubeletEndpoint {
-    /// What a Node's status says of it.
-    pub(super) fn daemon_endpoints(&self) -> Value {
-        json!({ "kubeletEndpoint": { "Port": self.port } })
-    }
 }
 
 /// The port that a Node says its kubelet has.
@@ -38,6 +30,8 @@ pub fn base_address(node: &Node) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn node(port: i32, annotation: Option<&str>) -> Node {

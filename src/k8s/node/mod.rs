@@ -1,8 +1,6 @@
 //! A base as a Node.
 
-mod compare;
 mod kubelet;
-mod ready;
 mod status;
 
 use std::collections::BTreeMap;
@@ -13,10 +11,8 @@ use serde_json::{Map, Value, json};
 
 use super::{MemoryPressure, names};
 use crate::domain::BaseInfo;
-use compare::{node_is_current, take_back};
 pub use kubelet::{KubeletEndpoint, base_address};
-pub use ready::{Ready, node_says_ready, node_says_stopped};
-pub use status::{is_by_modulet, kubelet_version};
+pub use status::{Ready, is_by_modulet, kubelet_version, node_says_ready, node_says_stopped};
 
 /// What the Go controller calls its tunnels.
 const MQTT_TUNNEL: &str = "mqtt_tunnel_provider";
@@ -134,25 +130,19 @@ impl NodeWriter<'_> {
                 "annotations": self.annotations(),
             },
             "spec": { "taints": self.taints() },
-            "status": self.status(None, Some(ready)),
+            "status": self.status(None, ready),
         })
     }
 
-    /// What brings an existing Node up to date.
+    /// What brings an existing Node up to date. Its status waits until the base has told what fits on it.
     pub fn patches(&self, node: &Node, ready: Option<Ready>, capacity_known: bool) -> NodePatches {
-        let mut wanted = self.status(Some(node), ready);
-        if !capacity_known && let Some(fields) = wanted.as_object_mut() {
-            fields.retain(|key, _| ["conditions", "addresses", "daemonEndpoints"].contains(&key.as_str()));
-        }
-        take_back(node, &mut wanted);
-        let differs = ready.is_some() && capacity_known && !node_is_current(node, &wanted);
-        let status = differs.then(|| json!({ "metadata": { "uid": node.metadata.uid }, "status": wanted }));
+        let status = ready.filter(|_| capacity_known).and_then(|ready| self.status_patch(node, ready));
         NodePatches { metadata: self.metadata_patch(node), status }
     }
 
     /// A patch of labels, annotation and taints, if any of ours is missing or different.
     /// Taints are one list to the API, so the resource version guards the others in it.
-    pub fn metadata_patch(&self, node: &Node) -> Option<Value> {
+    fn metadata_patch(&self, node: &Node) -> Option<Value> {
         let mut metadata = Map::new();
         let empty = BTreeMap::new();
         let has = node.metadata.labels.as_ref().unwrap_or(&empty);
@@ -163,17 +153,16 @@ impl NodeWriter<'_> {
             let value = has.get(*key).filter(|value| *key != names::ZONE || *value == self.name);
             value.is_some() && !wanted.contains_key(key)
         });
-        let left = left.map(|key| (key, Value::Null)).collect::<Vec<_>>();
         // A zone that somebody else gave it stays.
         let differs = |key: &str, value: &String| match has.get(key) {
             Some(there) => key != names::ZONE && there != value,
             None => true,
         };
         let labels: BTreeMap<_, _> = wanted
-            .into_iter()
+            .iter()
             .filter(|(key, value)| differs(key, value))
-            .map(|(key, value)| (key, Value::String(value)))
-            .chain(left)
+            .map(|(key, value)| (*key, json!(value)))
+            .chain(left.map(|key| (key, Value::Null)))
             .collect();
         if !labels.is_empty() {
             metadata.insert("labels".into(), json!(labels));
@@ -184,13 +173,12 @@ impl NodeWriter<'_> {
         }
         let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
         let wanted = self.taints();
-        let missing = wanted.iter().any(|w| !taints.iter().any(|t| is_taint(t, w)));
-        let is_ours = |t: &Taint| t.key == names::TAINT_VIRTUAL_NODE || t.key == names::TAINT_ENV;
-        let left = taints.iter().any(|t| is_ours(t) && !wanted.iter().any(|w| is_taint(t, w)));
+        let is_ours = |t: &&Taint| t.key == names::TAINT_VIRTUAL_NODE || t.key == names::TAINT_ENV;
+        let (ours, foreign): (Vec<_>, Vec<_>) = taints.iter().partition(is_ours);
+        let has = |w: &Value| ours.iter().any(|t| is_taint(t, w));
         let mut patch = Map::new();
-        if missing || left {
-            let foreign = taints.iter().filter(|t| !is_ours(t));
-            let all: Vec<Value> = foreign.map(|t| json!(t)).chain(wanted.iter().cloned()).collect();
+        if ours.len() != wanted.len() || !wanted.iter().all(has) {
+            let all: Vec<Value> = foreign.into_iter().map(|t| json!(t)).chain(wanted).collect();
             patch.insert("spec".into(), json!({ "taints": all }));
             metadata.insert("resourceVersion".into(), json!(node.metadata.resource_version));
         }

@@ -1,16 +1,20 @@
-//! The status of a base's Node.
+//! The status of a base's Node: what it should say, whether it does, and what Nodes say of their bases.
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use serde_json::{Value, json};
 
 use super::{
     super::{METASPACE_ENOUGH, METASPACE_LOW, names},
-    NodeWriter, Ready,
-    compare::{quantity, rfc3339},
+    NodeWriter,
+    kubelet::kubelet_port,
 };
+use crate::domain::Reachability;
 
+/// Reason of the Ready condition where a base said that it goes away.
+const STOPPED: &str = "BaseStopped";
 /// Conditions that a kubelet writes.
 const OUR_CONDITIONS: [&str; 5] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure", NETWORK];
 /// Controllers of routes and of Pod networks write it too: where one does, it is left to them.
@@ -23,6 +27,33 @@ const BASE_NETWORK: &str = "BaseNetwork";
 const PLENTY_OF_CORES: u64 = 100_000;
 /// The same for memory and storage, in bytes.
 const PLENTY_OF_BYTES: u64 = 100_000_000_000_000;
+
+/// The Ready condition of a Node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// True, False or Unknown.
+    pub status: &'static str,
+    /// One CamelCase word.
+    pub reason: &'static str,
+    /// For people.
+    pub message: &'static str,
+}
+
+impl Ready {
+    /// What reachability means for the Node; none while it is not known.
+    pub fn from(reachability: Reachability) -> Option<Self> {
+        Some(match reachability {
+            Reachability::Unknown => return None,
+            Reachability::Online => Self { status: "True", reason: "BaseReady", message: "the base answers" },
+            Reachability::Stopped => {
+                Self { status: "False", reason: STOPPED, message: "the base said that it goes away" }
+            }
+            Reachability::Unreachable | Reachability::Dead => {
+                Self { status: "Unknown", reason: "BaseUnreachable", message: "the base does not answer" }
+            }
+        })
+    }
+}
 
 /// The kubelet's version as tools read it: a semantic version with the API server's numbers, for they compare these.
 pub fn kubelet_version(api_server: Option<&str>) -> String {
@@ -39,6 +70,20 @@ pub fn kubelet_version(api_server: Option<&str>) -> String {
 pub fn is_by_modulet(node: &Node) -> bool {
     let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
     info.is_some_and(|info| info.kubelet_version.contains("modulet-v"))
+}
+
+fn condition<'n>(node: &'n Node, type_: &str) -> Option<&'n NodeCondition> {
+    node.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == type_)
+}
+
+/// Whether the Node says that its base went away by its own word.
+pub fn node_says_stopped(node: &Node) -> bool {
+    condition(node, "Ready").is_some_and(|c| c.reason.as_deref() == Some(STOPPED))
+}
+
+/// Whether the Node's Ready condition is True.
+pub fn node_says_ready(node: &Node) -> bool {
+    condition(node, "Ready").is_some_and(|c| c.status == "True")
 }
 
 /// A Node's condition that we write.
@@ -60,38 +105,38 @@ impl NodeWriter<'_> {
     }
 
     /// The part of the status that is ours. Conditions merge by type; those of others stay.
-    pub fn status(&self, node: Option<&Node>, ready: Option<Ready>) -> Value {
+    pub fn status(&self, node: Option<&Node>, ready: Ready) -> Value {
         let capacity = BTreeMap::from([
             ("cpu", quantity(PLENTY_OF_CORES)),
             ("ephemeral-storage", quantity(PLENTY_OF_BYTES)),
             ("memory", quantity(self.max_metaspace.unwrap_or(PLENTY_OF_BYTES))),
             ("pods", quantity(self.max_pods.into())),
         ]);
-        let mut status = json!({
+        json!({
             "capacity": capacity,
             "allocatable": capacity,
-            "addresses": self.addresses(),
+            "addresses": self.addresses(node),
+            "daemonEndpoints": self.kubelet.map(|kubelet| json!({ "kubeletEndpoint": { "Port": kubelet.port } })),
             "nodeInfo": self.node_info(),
             "conditions": self.conditions(node, ready),
-        });
-        if let Some((kubelet, fields)) = self.kubelet.zip(status.as_object_mut()) {
-            fields.insert("daemonEndpoints".to_owned(), kubelet.daemon_endpoints());
-        }
-        status
+        })
     }
 
-    fn addresses(&self) -> Vec<Value> {
-        if let Some(kubelet) = self.kubelet {
+    fn addresses(&self, node: Option<&Node>) -> Vec<Value> {
+        let (ip, host) = match self.kubelet {
             // Alone: an API server takes the first of those it prefers, and only this one leads to a kubelet.
-            return vec![json!({ "type": "InternalIP", "address": kubelet.address })];
-        }
-        let mut addresses = Vec::new();
-        if let Some(ip) = &self.info.ip {
-            addresses.push(json!({ "type": "InternalIP", "address": ip }));
-        }
-        // Not the base's host name: whoever takes it for a Node's would mean another machine.
-        addresses.push(json!({ "type": "Hostname", "address": self.name }));
-        addresses
+            Some(kubelet) => (Some(kubelet.address.as_str()), None),
+            // Not the base's host name: whoever takes it for a Node's would mean another machine.
+            None => (self.info.ip.as_deref(), Some(self.name)),
+        };
+        let there = node.and_then(|node| node.status.as_ref()?.addresses.as_deref()).unwrap_or_default();
+        let ours = [("InternalIP", ip), ("Hostname", host)].into_iter();
+        ours.filter_map(|(kind, address)| match address {
+            Some(address) => Some(json!({ "type": kind, "address": address })),
+            // Ours and not wanted any more; what others put there stays.
+            None => there.iter().any(|a| a.type_ == kind).then(|| json!({ "type": kind, "$patch": "delete" })),
+        })
+        .collect()
     }
 
     fn node_info(&self) -> Value {
@@ -110,10 +155,8 @@ impl NodeWriter<'_> {
         })
     }
 
-    fn conditions(&self, node: Option<&Node>, ready: Option<Ready>) -> Vec<Value> {
-        let old = |type_: &str| -> Option<&NodeCondition> {
-            node?.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == type_)
-        };
+    fn conditions(&self, node: Option<&Node>, ready: Ready) -> Vec<Value> {
+        let old = |type_: &str| condition(node?, type_);
         let condition = |type_: &str, status: &str, reason: &str, message: &str| {
             let since = old(type_).filter(|c| c.status == status).and_then(|c| c.last_transition_time.as_ref());
             let since = since.map_or(self.now, |t| t.0);
@@ -139,9 +182,50 @@ impl NodeWriter<'_> {
         if !old(NETWORK).is_some_and(is_of_others) {
             conditions.push(condition(NETWORK, "False", BASE_NETWORK, "modules use the base's network"));
         }
-        if let Some(ready) = ready {
-            conditions.push(condition("Ready", ready.status, ready.reason, ready.message));
-        }
+        conditions.push(condition("Ready", ready.status, ready.reason, ready.message));
         conditions
     }
+
+    /// A patch that has the status say all that it should, times aside; none where it does.
+    pub(super) fn status_patch(&self, node: &Node, ready: Ready) -> Option<Value> {
+        let wanted = self.status(Some(node), ready);
+        (!is_current(node, &wanted)).then(|| json!({ "metadata": { "uid": node.metadata.uid }, "status": wanted }))
+    }
+}
+
+/// As the API server writes it back (`1k`, not `1000`), so that what was written compares equal to what is read.
+fn quantity(mut number: u64) -> String {
+    let mut suffixes = ["", "k", "M", "G", "T", "P", "E"].into_iter();
+    let mut suffix = suffixes.next();
+    while number != 0 && number.is_multiple_of(1000) {
+        number /= 1000;
+        suffix = suffixes.next();
+    }
+    format!("{number}{}", suffix.unwrap_or_default())
+}
+
+/// Times in the API have whole seconds.
+fn rfc3339(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Whether the Node's status says all that `wanted` does, times aside.
+fn is_current(node: &Node, wanted: &Value) -> bool {
+    let status = json!(node.status);
+    let wanted_of = |list: &str| wanted[list].as_array().into_iter().flatten();
+    let there_of = |list: &str| status.get(list).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let same = |of: &str, name: &str| status.get(of).and_then(|s| s.get(name)) == wanted[of].get(name);
+    let resources = |of: &str| wanted[of].as_object().is_none_or(|all| all.keys().all(|name| same(of, name)));
+    let says = |there: &Value, wanted: &Value| {
+        ["type", "status", "reason", "message"].iter().all(|field| there[field] == wanted[field])
+    };
+    resources("capacity")
+        && resources("allocatable")
+        && wanted.pointer("/daemonEndpoints/kubeletEndpoint/Port").and_then(Value::as_i64)
+            == kubelet_port(node).map(i64::from)
+        && wanted_of("addresses").all(|wanted| there_of("addresses").contains(wanted))
+        && ["osImage", "operatingSystem", "kubeletVersion", "containerRuntimeVersion"]
+            .iter()
+            .all(|name| same("nodeInfo", name))
+        && wanted_of("conditions").all(|wanted| there_of("conditions").iter().any(|there| says(there, wanted)))
 }

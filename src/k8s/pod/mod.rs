@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use super::{
     Owner, Revisions,
@@ -23,7 +23,11 @@ const NEVER_COMPLETES: &str = "a module runs until its Pod is deleted, so a Job 
 
 /// What the Pod's component label says: `module`, something else, or nothing.
 pub fn component(pod: &core::Pod) -> Option<&str> {
-    let labels = pod.metadata.labels.as_ref()?;
+    component_in(&pod.metadata)
+}
+
+pub(super) fn component_in(pod: &ObjectMeta) -> Option<&str> {
+    let labels = pod.labels.as_ref()?;
     labels.get(names::COMPONENT).or_else(|| labels.get(names::COMPONENT_OLD)).map(String::as_str)
 }
 
@@ -48,6 +52,9 @@ pub fn pod_from(pod: &core::Pod, revisions: &Revisions, sources: &Sources<'_>) -
     let grace = grace.map_or(DEFAULT_GRACE, limits::wait);
     let annotation = |name| meta.annotations.as_ref().and_then(|annotations| annotations.get(name));
     let says = |name, what: &str| annotation(name).is_some_and(|said| said == what);
+    let has = |condition: &str, is: fn(&core::PodCondition) -> bool| {
+        status.iter().flat_map(|s| s.conditions.iter().flatten()).any(|c| c.type_ == condition && is(c))
+    };
     Pod {
         uid: Arc::from(meta.uid.as_deref().unwrap_or_default()),
         name: format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default()),
@@ -58,14 +65,15 @@ pub fn pod_from(pod: &core::Pod, revisions: &Revisions, sources: &Sources<'_>) -
             // `kubectl delete --grace-period` may leave less time than the Pod asks for, as with a kubelet.
             pre_stop_sleep(pod).min(meta.deletion_grace_period_seconds.map_or(grace, limits::wait))
         }),
-        evicted: is_evicted(status),
+        // Kubernetes convention: the taint manager deletes Pods of a Node that is away, and says so in a condition.
+        evicted: has("DisruptionTarget", |c| c.reason.as_deref() == Some("DeletionByTaintManager")),
         terminal,
         superseded: terminal && status.and_then(|s| s.reason.as_deref()) == Some(names::BIZ_DEACTIVATE),
         grace,
         drain: pre_stop_sleep(pod).min(grace),
         replaces: says(names::UPDATE, "replace"),
         ignores_metaspace: says(names::METASPACE, "ignore"),
-        shown_ready: is_shown_ready(status),
+        shown_ready: has("Ready", |c| c.status == "True"),
         held_back: None,
         lingers: false,
         not_done: not_done_on_a_base(pod, sources),
@@ -78,18 +86,6 @@ pub fn pod_from(pod: &core::Pod, revisions: &Revisions, sources: &Sources<'_>) -
 fn trace(pod: &core::Pod) -> Option<Arc<str>> {
     let id = pod.metadata.labels.as_ref()?.get(names::TRACE).filter(|id| !id.is_empty())?;
     Some(Arc::from(&*printable(id, limits::TRACE_MAX)))
-}
-
-/// Kubernetes convention: the taint manager deletes Pods of a Node that is away, and says so in a condition.
-fn is_evicted(status: Option<&core::PodStatus>) -> bool {
-    let mut conditions = status.iter().flat_map(|s| s.conditions.iter().flatten());
-    conditions.any(|c| c.type_ == "DisruptionTarget" && c.reason.as_deref() == Some("DeletionByTaintManager"))
-}
-
-/// What whoever sends requests sees.
-fn is_shown_ready(status: Option<&core::PodStatus>) -> bool {
-    let mut conditions = status.iter().flat_map(|s| s.conditions.iter().flatten());
-    conditions.any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 fn content(pod: &core::Pod, sources: &Sources<'_>) -> Content {
@@ -143,17 +139,12 @@ fn version_of(container: &core::Container) -> Option<&str> {
     env.and_then(|e| e.value.as_deref()).filter(|v| !v.is_empty())
 }
 
-/// The version that a container asks for, or its Pod for all its containers.
-pub(super) fn wanted_version<'p>(pod: &'p core::Pod, container: &'p core::Container) -> Option<&'p str> {
-    let label = || pod.metadata.labels.as_ref()?.get(names::MODULE_VERSION).map(String::as_str);
-    version_of(container).or_else(label).filter(|v| !v.is_empty())
-}
-
 fn module(pod: &core::Pod, container: &core::Container, sources: &Sources<'_>) -> Result<ModuleSpec, String> {
     if controller_of(&pod.metadata).is_some_and(|o| o.kind == "Job" && o.api_version.starts_with("batch/")) {
         return Err(NEVER_COMPLETES.to_owned());
     }
-    let version = wanted_version(pod, container).ok_or_else(|| {
+    let label = || pod.metadata.labels.as_ref()?.get(names::MODULE_VERSION).map(String::as_str);
+    let version = version_of(container).or_else(label).filter(|v| !v.is_empty()).ok_or_else(|| {
         format!(
             "container {} has no module version: set its env {} or the Pod's label {}",
             printable(&container.name, limits::QUOTE_MAX),
@@ -250,12 +241,9 @@ fn waits_for<'p>(
 /// The longest `lifecycle.preStop.sleep` of its containers.
 fn pre_stop_sleep(pod: &core::Pod) -> Duration {
     let containers = pod.spec.iter().flat_map(|s| &s.containers);
-    let seconds = containers
-        .filter_map(|c| c.lifecycle.as_ref()?.pre_stop.as_ref()?.sleep.as_ref())
-        .map(|s| s.seconds)
-        .max()
-        .unwrap_or(0);
-    limits::wait(seconds)
+    let sleeps = containers.filter_map(|c| c.lifecycle.as_ref()?.pre_stop.as_ref()?.sleep.as_ref());
+    limits::wait(sleeps.map(|s| s.seconds).max().unwrap_or(0))
 }
+
 #[cfg(test)]
 mod tests;

@@ -3,13 +3,17 @@
 //! The types are the truth: the CRD in the chart is made from them (see [`definition`]).
 
 mod batches;
-mod definition;
 mod schema;
 mod spec;
 mod status;
 
-pub use definition::definition;
-pub use spec::{
-    Batches, FailureAction, FailurePolicy, JoinedBases, ModuleRollout, ModuleRolloutSpec, Pause, Step, WorkloadRef,
-};
+use kube::CustomResourceExt;
+use serde_json::Value;
+
+pub use spec::{FailureAction, JoinedBases, ModuleRollout, ModuleRolloutSpec, Step};
 pub use status::{BaseCounts, MAX_FAILURES, ModuleRolloutStatus, Phase, RolloutFailure};
+
+/// The CRD of `ModuleRollout`, as it is applied.
+pub fn definition() -> Value {
+    serde_json::to_value(ModuleRollout::crd()).unwrap_or_default()
+}

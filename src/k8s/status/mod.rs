@@ -58,25 +58,25 @@ impl StatusWriter<'_> {
                 _ => None,
             });
         }
-        let (containers_ready, why) = containers_ready(outcome, pod);
+        let why = why_not_ready(outcome, pod);
         let gates = pod.spec.iter().filter_map(|s| s.readiness_gates.as_ref()).flatten();
         let closed: Vec<_> = gates
             .map(|g| g.condition_type.as_str())
             .filter(|gate| !old.conditions.iter().flatten().any(|c| c.type_ == **gate && c.status == "True"))
             .collect();
-        let (ready, why_not_ready) = match (containers_ready, closed.is_empty()) {
+        let (ready, why_so) = match &why {
             _ if never_runs && is_of_a_daemon_set(pod) => {
                 (true, Some((Reason::NotAModule.as_str(), COUNTED.to_owned())))
             }
-            (true, false) => {
+            None if !closed.is_empty() => {
                 (false, Some(("ReadinessGatesNotReady", format!("readiness gates not open: {}", closed.join(", ")))))
             }
-            _ => (containers_ready, why.clone()),
+            why => (why.is_none(), why.clone()),
         };
         let conditions = status.conditions.get_or_insert_default();
         self.condition(conditions, "Initialized", true, None);
-        self.condition(conditions, "ContainersReady", containers_ready, why);
-        self.condition(conditions, "Ready", ready, why_not_ready);
+        self.condition(conditions, "ContainersReady", why.is_none(), why);
+        self.condition(conditions, "Ready", ready, why_so);
         status.observed_generation = pod.metadata.generation.or(old.observed_generation);
         status
     }
@@ -101,17 +101,13 @@ impl StatusWriter<'_> {
 
     fn containers(&self, pod: &Pod, outcome: &PodOutcome) -> Vec<ContainerStatus> {
         let specs = pod.spec.iter().flat_map(|s| &s.containers);
+        let known = pod.status.as_ref().and_then(|s| s.container_statuses.as_deref()).unwrap_or_default();
         // A Pod that is no module has one outcome for all its containers.
         let outcomes = outcome.containers.iter().chain(outcome.containers.first().into_iter().cycle());
         specs
             .zip(outcomes)
             .map(|(spec, outcome)| {
-                let old = pod
-                    .status
-                    .iter()
-                    .filter_map(|s| s.container_statuses.as_ref())
-                    .flatten()
-                    .find(|s| s.name == spec.name);
+                let old = known.iter().find(|s| s.name == spec.name);
                 let image = without_credentials(spec.image.as_deref().unwrap_or_default());
                 let mut status = ContainerStatus {
                     name: spec.name.clone(),
@@ -154,12 +150,11 @@ impl StatusWriter<'_> {
                 let message = &text(message);
                 let old_message = old_state.and_then(|s| s.waiting.as_ref()).map(|w| &w.message);
                 let failed = matches!(reason, Reason::InstallFailed | Reason::ModuleMismatch);
-                if let Some(running) = was_running {
+                let again = restarts > status.restart_count || old_message != Some(message);
+                if was_running.is_some() || failed && again {
                     let message = message.as_deref().unwrap_or_default();
-                    status.last_state = Some(self.ended(reason.as_str(), message, running.started_at.clone(), 1));
-                } else if failed && (restarts > status.restart_count || old_message != Some(message)) {
-                    status.last_state =
-                        Some(self.ended(reason.as_str(), message.as_deref().unwrap_or_default(), None, 1));
+                    let started_at = was_running.and_then(|running| running.started_at.clone());
+                    status.last_state = Some(self.ended(reason.as_str(), message, started_at, 1));
                 }
                 status.restart_count = restarts;
                 let waiting =
@@ -214,21 +209,22 @@ fn is_of_a_daemon_set(pod: &Pod) -> bool {
     controller_of(&pod.metadata).is_some_and(|o| o.kind == "DaemonSet" && o.api_version.starts_with("apps/"))
 }
 
-fn containers_ready(outcome: &PodOutcome, pod: &Pod) -> (bool, Option<(&'static str, String)>) {
+/// Why its containers are not Ready; none where they are.
+fn why_not_ready(outcome: &PodOutcome, pod: &Pod) -> Option<(&'static str, String)> {
     if outcome.ready() {
-        return (true, None);
+        return None;
     }
     if outcome.rejected.is_some() {
-        return (false, Some(("PodFailed", String::new())));
+        return Some(("PodFailed", String::new()));
     }
     if outcome.phase == Phase::Failed {
-        return (false, Some((names::BIZ_DEACTIVATE, "a newer version of its module took over".to_owned())));
+        return Some((names::BIZ_DEACTIVATE, "a newer version of its module took over".to_owned()));
     }
     if !outcome.reachable {
-        return (false, Some(("BaseUnreachable", "the base does not answer".to_owned())));
+        return Some(("BaseUnreachable", "the base does not answer".to_owned()));
     }
     if let Some(message) = &outcome.leaving {
-        return (false, Some((Reason::Replacing.as_str(), message.clone())));
+        return Some((Reason::Replacing.as_str(), message.clone()));
     }
     let waiting = outcome.containers.iter().find_map(|c| match c {
         ContainerOutcome::Waiting { reason, message, .. } => Some(format!("{}: {message}", reason.as_str())),
@@ -240,7 +236,7 @@ fn containers_ready(outcome: &PodOutcome, pod: &Pod) -> (bool, Option<(&'static 
     };
     // A kubelet's words.
     let says = waiting.unwrap_or_else(|| format!("containers with unready status: [{}]", unready().join(" ")));
-    (false, Some(("ContainersNotReady", says)))
+    Some(("ContainersNotReady", says))
 }
 
 /// A strategic merge patch of a Pod's status: conditions of other writers stay, and the uid makes

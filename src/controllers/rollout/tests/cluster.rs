@@ -121,7 +121,7 @@ impl Cluster {
             },
         });
         let object = serde_json::from_value(object).unwrap();
-        self.rollouts.deployment_seen(Seen::Applied(object), self.now, &mut self.schedule);
+        self.rollouts.deployment_seen(&Seen::Applied(object), self.now, &mut self.schedule);
     }
 
     fn show(&mut self) {

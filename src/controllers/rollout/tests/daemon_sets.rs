@@ -6,8 +6,7 @@ use serde_json::json;
 
 use super::super::{
     decide::decide,
-    facts::{BaseFacts, PodFacts, PodIs, RolloutFacts, WorkloadFacts},
-    suitable::Suits,
+    facts::{BaseFacts, PodFacts, PodIs, RolloutFacts, Suits, WorkloadFacts},
     turn::{Decision, Memory},
 };
 use crate::{
