@@ -30,7 +30,7 @@ use tower::{
 };
 use tracing::info;
 
-use super::{Proxies, proxy::Proxy, sent::Sent};
+use super::{Proxies, gated::Sent, proxy::Proxy};
 use crate::{renewed::Rotating, tls::TlsError};
 
 /// A watch is asked for anew after so many seconds, from where it was. This is also how long it can take to notice that
