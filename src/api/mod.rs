@@ -15,7 +15,6 @@ mod reader;
 mod report;
 mod reports;
 mod request;
-mod version;
 mod watch;
 mod writer;
 
