@@ -17,12 +17,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// above what is understood (`codec::MAX_PAYLOAD`): one such message must not keep us from all bases.
 const MAX_PACKET: usize = 256 * 1024 * 1024;
 
-/// A user name or a password.
-#[derive(Clone, Default)]
+/// A user name or a password; empty where there is none.
+#[derive(Clone)]
 pub enum Secret {
-    /// There is none.
-    #[default]
-    None,
     /// As it was given.
     Text(String),
     /// The first line of this file.
@@ -32,7 +29,6 @@ pub enum Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::None => f.write_str("None"),
             Self::Text(_) => f.write_str("Text"),
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
         }
@@ -43,7 +39,6 @@ impl Secret {
     /// What it is now.
     fn now(&self) -> Result<String, MqttError> {
         match self {
-            Self::None => Ok(String::new()),
             Self::Text(text) => Ok(text.clone()),
             Self::File(path) => {
                 let text = String::from_utf8(read(path)?).map_err(|_| MqttError::NotText { path: path.clone() })?;
