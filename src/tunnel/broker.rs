@@ -3,7 +3,9 @@
 
 use std::{error::Error, fmt, path::PathBuf, time::Duration};
 
-use rumqttc::{AsyncClient, EventLoop, MqttOptions, TlsConfiguration, Transport};
+use rumqttc::{
+    AsyncClient, ConnectionError, EventLoop, MqttOptions, Packet, SubscribeReasonCode, TlsConfiguration, Transport,
+};
 
 use super::{
     encode::MAX_COMMAND,
@@ -118,6 +120,30 @@ pub(super) fn client(options: MqttOptions) -> (AsyncClient, EventLoop) {
     network.set_connection_timeout(5);
     eventloop.set_network_options(network);
     (client, eventloop)
+}
+
+/// Waits for what the broker answers. Until then nothing else is looked at.
+pub(super) async fn answer<T>(
+    eventloop: &mut EventLoop,
+    answer: impl Fn(Packet) -> Option<T>,
+) -> Result<T, ConnectionError> {
+    loop {
+        if let rumqttc::Event::Incoming(packet) = eventloop.poll().await?
+            && let Some(answer) = answer(packet)
+        {
+            return Ok(answer);
+        }
+    }
+}
+
+/// What it says of each subscription that was asked for.
+pub(super) fn granted(packet: Packet) -> Option<Vec<SubscribeReasonCode>> {
+    if let Packet::SubAck(ack) = packet { Some(ack.return_codes) } else { None }
+}
+
+/// That it takes the connection.
+pub(super) fn connected(packet: Packet) -> Option<()> {
+    matches!(packet, Packet::ConnAck(_)).then_some(())
 }
 
 /// An error in words, with what to do about it where the certificates are the reason.
