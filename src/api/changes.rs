@@ -24,19 +24,14 @@ pub enum Seen<K> {
     ListEnds,
 }
 
-/// What is no change of an object, but tells of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mark {
-    Begins,
-    Ends,
-}
-
 impl<K> Seen<K> {
-    fn mark(&self) -> Option<Mark> {
+    /// The same, whatever the object is.
+    fn what(&self) -> Seen<()> {
         match self {
-            Self::ListBegins => Some(Mark::Begins),
-            Self::ListEnds => Some(Mark::Ends),
-            Self::Applied(_) | Self::Gone(_) => None,
+            Self::Applied(_) => Seen::Applied(()),
+            Self::Gone(_) => Seen::Gone(()),
+            Self::ListBegins => Seen::ListBegins,
+            Self::ListEnds => Seen::ListEnds,
         }
     }
 }
@@ -78,33 +73,33 @@ impl Watched {
     /// The numbers of the watches that begin with the lead: Pods, the record, and how far releases are.
     pub const WITH_THE_LEAD: [usize; 3] = [0, 3, 5];
 
-    /// The number of the watch that it comes from, and the mark in the stream that it is.
-    fn mark(&self) -> (usize, Option<Mark>) {
+    /// The number of the watch that it comes from, and what it is.
+    fn what(&self) -> (usize, Seen<()>) {
         match self {
-            Self::Pod(seen) => (0, seen.mark()),
-            Self::Node(seen) => (1, seen.mark()),
-            Self::DaemonSet(seen) => (2, seen.mark()),
-            Self::Record(seen) => (3, seen.mark()),
+            Self::Pod(seen) => (0, seen.what()),
+            Self::Node(seen) => (1, seen.what()),
+            Self::DaemonSet(seen) => (2, seen.what()),
+            Self::Record(seen) => (3, seen.what()),
             // After the first one nothing more is looked at.
-            Self::ZonedNode(Seen::Applied(_)) => (Self::ZONES, Some(Mark::Ends)),
-            Self::ZonedNode(seen) => (Self::ZONES, seen.mark()),
-            Self::Rollout(seen) => (5, seen.mark()),
-            Self::Workload(seen) => (6, seen.mark()),
-            Self::ApiServer(_) => (Self::COUNT, None),
-            Self::ReplicaSet(watch, seen) => (Self::SINGLE + watch, seen.mark()),
-            Self::ControllerRevision(watch, seen) => (Self::SINGLE + LABELS.len() + watch, seen.mark()),
-            Self::Deployment(watch, seen) => (Self::SINGLE + 2 * LABELS.len() + watch, seen.mark()),
+            Self::ZonedNode(Seen::Applied(_)) => (Self::ZONES, Seen::ListEnds),
+            Self::ZonedNode(seen) => (Self::ZONES, seen.what()),
+            Self::Rollout(seen) => (5, seen.what()),
+            Self::Workload(seen) => (6, seen.what()),
+            Self::ApiServer(_) => (Self::COUNT, Seen::Applied(())),
+            Self::ReplicaSet(watch, seen) => (Self::SINGLE + watch, seen.what()),
+            Self::ControllerRevision(watch, seen) => (Self::SINGLE + LABELS.len() + watch, seen.what()),
+            Self::Deployment(watch, seen) => (Self::SINGLE + 2 * LABELS.len() + watch, seen.what()),
         }
     }
 
     /// Comes before every attempt to list, so it is no sign that the API server answers.
     pub(super) fn is_attempt(&self) -> bool {
-        self.mark().1 == Some(Mark::Begins)
+        matches!(self.what().1, Seen::ListBegins)
     }
 
     /// The number of the watch whose list is complete by this.
     pub fn completes(&self) -> Option<usize> {
-        let (watch, mark) = self.mark();
-        (mark == Some(Mark::Ends)).then_some(watch)
+        let (watch, what) = self.what();
+        matches!(what, Seen::ListEnds).then_some(watch)
     }
 }

@@ -9,12 +9,15 @@ use http::{HeaderValue, header::USER_AGENT};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
 use hyper_timeout::TimeoutConnector;
 use hyper_util::{
-    client::legacy::{
-        Client as HttpClient,
-        connect::{
-            HttpConnector,
-            proxy::{SocksV5, Tunnel},
+    client::{
+        legacy::{
+            Client as HttpClient,
+            connect::{
+                HttpConnector,
+                proxy::{SocksV5, Tunnel},
+            },
         },
+        proxy::matcher::Intercept,
     },
     rt::TokioExecutor,
 };
@@ -30,7 +33,7 @@ use tower::{
 };
 use tracing::info;
 
-use super::{Proxies, proxy::Proxy, sent::Sent};
+use super::{Proxies, gated::Sent};
 use crate::{renewed::Rotating, tls::TlsError};
 
 /// A watch is asked for anew after so many seconds, from where it was. This is also how long it can take to notice that
@@ -97,7 +100,7 @@ impl Clients {
         config.headers.push((USER_AGENT, HeaderValue::from_static(NAME)));
         let proxy = proxies.to(&config);
         if let Some(proxy) = &proxy {
-            info!(proxy = %proxy.at, server = %config.cluster_url, "the API server is reached through a proxy");
+            info!(proxy = %proxy.uri(), server = %config.cluster_url, "the API server is reached through a proxy");
         }
         let tls = tls(&config)?;
         let client = |silence| {
@@ -171,34 +174,32 @@ macro_rules! client {
     }};
 }
 
-fn through(config: &Config, tls: ClientConfig, proxy: Option<&Proxy>) -> Result<Client, ClientError> {
+fn through(config: &Config, tls: ClientConfig, proxy: Option<&Intercept>) -> Result<Client, ClientError> {
     let mut direct = HttpConnector::new();
     direct.enforce_http(false);
-    let Some(Proxy { at, authorization, login }) = proxy else {
-        return Ok(client!(config, tls, direct));
-    };
-    Ok(match at.scheme_str() {
-        Some("http") => client!(config, tls, tunnel(at, authorization.as_ref(), direct)),
+    let Some(proxy) = proxy else { return Ok(client!(config, tls, direct)) };
+    Ok(match proxy.uri().scheme_str() {
+        Some("http") => client!(config, tls, tunnel(proxy, direct)),
         Some("https") => {
             let to_proxy = ClientConfig::builder().with_platform_verifier();
             let to_proxy = to_proxy.map_err(|error| ClientError::Rustls(error.to_string()))?.with_no_client_auth();
             let to_proxy = HttpsConnectorBuilder::new().with_tls_config(to_proxy).https_only().enable_http1();
-            client!(config, tls, tunnel(at, authorization.as_ref(), to_proxy.wrap_connector(direct)))
+            client!(config, tls, tunnel(proxy, to_proxy.wrap_connector(direct)))
         }
         Some("socks5" | "socks5h") => {
-            let mut socks = SocksV5::new(at.clone(), direct);
-            if let Some((user, password)) = login {
-                socks = socks.with_auth(user.clone(), password.clone());
+            let mut socks = SocksV5::new(proxy.uri().clone(), direct);
+            if let Some((user, password)) = proxy.raw_auth() {
+                socks = socks.with_auth(user.to_owned(), password.to_owned());
             }
             client!(config, tls, socks)
         }
-        _ => return Err(ClientError::Proxy(at.clone())),
+        _ => return Err(ClientError::Proxy(proxy.uri().clone())),
     })
 }
 
-fn tunnel<C>(at: &http::Uri, authorization: Option<&HeaderValue>, connector: C) -> Tunnel<C> {
-    let tunnel = Tunnel::new(at.clone(), connector);
-    match authorization {
+fn tunnel<C>(proxy: &Intercept, connector: C) -> Tunnel<C> {
+    let tunnel = Tunnel::new(proxy.uri().clone(), connector);
+    match proxy.basic_auth() {
         Some(authorization) => tunnel.with_auth(authorization.clone()),
         None => tunnel,
     }

@@ -69,7 +69,7 @@ impl EventSink {
         metrics: Arc<Metrics>,
     ) -> Self {
         let (sink, notes) = Self::new(Arc::clone(&metrics));
-        let publisher = Arc::new(Publisher { client, instance, serial: AtomicU64::new(0), metrics });
+        let publisher = Publisher { client, instance, serial: AtomicU64::new(0), metrics };
         tasks.spawn("writer of events", async move {
             let notes = futures::stream::unfold((notes, statuses), |(mut notes, mut statuses)| async {
                 let next: Queued = notes.recv().await?;

@@ -1,6 +1,6 @@
 //! One watch, kept alive for ever.
 
-use std::sync::Arc;
+use std::{error::Error, sync::Arc};
 
 use futures::{StreamExt, stream::BoxStream};
 use kube::runtime::watcher;
@@ -59,7 +59,7 @@ pub(super) async fn forward(
                 metrics.watch_errors.inc();
                 let answer = Answer::of(&error);
                 let forbidden = matches!(answer, Answer::Refused(Some(403 | 404)));
-                let cause = words(error);
+                let cause = words(&error);
                 if let Some(nothing) = without.take_if(|_| forbidden) {
                     said.is_new(&cause);
                     warn!(what, "not allowed to watch, or not there; going on without");
@@ -84,25 +84,22 @@ pub(super) async fn forward(
 }
 
 /// What it says of an error, without all that the library knows of it.
-fn words(error: watcher::Error) -> String {
-    let status = match &error {
-        watcher::Error::WatchError(status) => Some(status),
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => match error {
-            kube::Error::Api(status) => Some(status),
-            _ => None,
-        },
-        watcher::Error::NoResourceVersion => None,
-    };
-    match status {
-        Some(status) => format!("{} ({})", status.message, status.code),
-        None => chain(&error),
+fn words(error: &watcher::Error) -> String {
+    match (error, of_client(error)) {
+        (watcher::Error::WatchError(status), _) | (_, Some(kube::Error::Api(status))) => {
+            format!("{} ({})", status.message, status.code)
+        }
+        _ => chain(error),
     }
 }
 
+/// The client's error, if that is what the watch's is of.
+fn of_client(error: &watcher::Error) -> Option<&kube::Error> {
+    error.source()?.downcast_ref()
+}
+
 /// An error and what each cause behind it adds: the libraries repeat the causes in their own words.
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -117,7 +114,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// What the API server answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     /// Nothing, or what it said broke off.
     Nothing,
@@ -129,17 +126,11 @@ enum Answer {
 
 impl Answer {
     fn of(error: &watcher::Error) -> Self {
-        let code = match error {
-            watcher::Error::WatchError(status) => Some(status.code),
-            watcher::Error::NoResourceVersion => None,
-            watcher::Error::InitialListFailed(error)
-            | watcher::Error::WatchStartFailed(error)
-            | watcher::Error::WatchFailed(error) => match error {
-                kube::Error::Api(status) => Some(status.code),
-                // A gateway's page, or the line of text with which the API server turns away whom it has no time for.
-                kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => None,
-                _ => return Self::Nothing,
-            },
+        let code = match (error, of_client(error)) {
+            (watcher::Error::WatchError(status), _) | (_, Some(kube::Error::Api(status))) => Some(status.code),
+            // A gateway's page, or the line of text with which the API server turns away whom it has no time for.
+            (_, None | Some(kube::Error::SerdeError(_) | kube::Error::FromUtf8(_))) => None,
+            _ => return Self::Nothing,
         };
         if code == Some(410) { Self::Expired } else { Self::Refused(code) }
     }
@@ -172,10 +163,10 @@ mod tests {
 
     #[test]
     fn an_error_is_said_in_the_words_of_the_api_server() {
-        assert_eq!(words(watcher::Error::InitialListFailed(refused(403))), "no (403)");
-        assert!(words(watcher::Error::WatchFailed(not_json())).starts_with("watch stream failed"));
+        assert_eq!(words(&watcher::Error::InitialListFailed(refused(403))), "no (403)");
+        assert!(words(&watcher::Error::WatchFailed(not_json())).starts_with("watch stream failed"));
         let twice = std::io::Error::other(std::io::Error::other("reset"));
-        let error = words(watcher::Error::WatchFailed(kube::Error::ReadEvents(twice)));
+        let error = words(&watcher::Error::WatchFailed(kube::Error::ReadEvents(twice)));
         assert_eq!(error.matches("reset").count(), 1, "{error}");
     }
 

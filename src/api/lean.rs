@@ -13,7 +13,7 @@ use k8s_openapi::{
         apps::v1::{ControllerRevision, DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, ReplicaSet},
         core::v1::{ConfigMap, Node, NodeSpec, NodeStatus, Pod, PodSpec, PodStatus},
     },
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
+    apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference, Time},
 };
 use kube::{Resource, core::PartialObjectMeta};
 use serde::{
@@ -80,48 +80,34 @@ impl<K: Watchable> Resource for Lean<K> {
 }
 
 /// Metadata without managed fields and the like.
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Deserialize)]
+#[serde(remote = "ObjectMeta", rename_all = "camelCase")]
 struct Meta {
     annotations: Option<BTreeMap<String, String>>,
     creation_timestamp: Option<Time>,
     deletion_grace_period_seconds: Option<i64>,
     deletion_timestamp: Option<Time>,
     finalizers: Option<Vec<String>>,
+    #[serde(skip)]
+    generate_name: Option<String>,
     generation: Option<i64>,
     labels: Option<BTreeMap<String, String>>,
+    #[serde(skip)]
+    managed_fields: Option<Vec<ManagedFieldsEntry>>,
     name: Option<String>,
     namespace: Option<String>,
     owner_references: Option<Vec<OwnerReference>>,
     resource_version: Option<String>,
+    #[serde(skip)]
+    self_link: Option<String>,
     uid: Option<String>,
-}
-
-impl From<Meta> for ObjectMeta {
-    fn from(meta: Meta) -> Self {
-        Self {
-            annotations: meta.annotations,
-            creation_timestamp: meta.creation_timestamp,
-            deletion_grace_period_seconds: meta.deletion_grace_period_seconds,
-            deletion_timestamp: meta.deletion_timestamp,
-            finalizers: meta.finalizers,
-            generation: meta.generation,
-            labels: meta.labels,
-            name: meta.name,
-            namespace: meta.namespace,
-            owner_references: meta.owner_references,
-            resource_version: meta.resource_version,
-            uid: meta.uid,
-            ..Self::default()
-        }
-    }
 }
 
 /// Metadata, what is wanted, and what is.
 #[derive(Deserialize)]
 pub struct Parts<Spec = IgnoredAny, Status = IgnoredAny> {
-    #[serde(default)]
-    metadata: Meta,
+    #[serde(default, with = "Meta")]
+    metadata: ObjectMeta,
     spec: Option<Spec>,
     status: Option<Status>,
 }
@@ -130,8 +116,7 @@ impl Watchable for Pod {
     type Parts = Parts<LeanPodSpec, PodStatus>;
 
     fn from_parts(parts: Self::Parts) -> Self {
-        let mut pod =
-            Self { metadata: parts.metadata.into(), spec: parts.spec.map(PodSpec::from), status: parts.status };
+        let mut pod = Self { metadata: parts.metadata, spec: parts.spec.map(PodSpec::from), status: parts.status };
         keep_wanted_annotations(&mut pod);
         pod
     }
@@ -141,7 +126,7 @@ impl Watchable for Node {
     type Parts = Parts<NodeSpec, NodeStatus>;
 
     fn from_parts(parts: Self::Parts) -> Self {
-        Self { metadata: parts.metadata.into(), spec: parts.spec, status: parts.status }
+        Self { metadata: parts.metadata, spec: parts.spec, status: parts.status }
     }
 }
 
@@ -149,7 +134,7 @@ impl Watchable for Deployment {
     type Parts = Parts<DeploymentSpec>;
 
     fn from_parts(parts: Self::Parts) -> Self {
-        let metadata = ObjectMeta { annotations: None, ..parts.metadata.into() };
+        let metadata = ObjectMeta { annotations: None, ..parts.metadata };
         Self { metadata, spec: parts.spec, status: None }
     }
 }
@@ -158,7 +143,7 @@ impl Watchable for DaemonSet {
     type Parts = Parts<DaemonSetSpec>;
 
     fn from_parts(parts: Self::Parts) -> Self {
-        let metadata = ObjectMeta { annotations: None, ..parts.metadata.into() };
+        let metadata = ObjectMeta { annotations: None, ..parts.metadata };
         Self { metadata, spec: parts.spec, status: None }
     }
 }
@@ -167,7 +152,7 @@ impl Watchable for PartialObjectMeta<ReplicaSet> {
     type Parts = Parts;
 
     fn from_parts(parts: Self::Parts) -> Self {
-        Self { metadata: parts.metadata.into(), ..Self::default() }
+        Self { metadata: parts.metadata, ..Self::default() }
     }
 }
 
@@ -175,15 +160,15 @@ impl Watchable for ModuleRollout {
     type Parts = Rollout;
 
     fn from_parts(parts: Self::Parts) -> Self {
-        Self { metadata: parts.metadata.into(), spec: parts.spec, status: parts.status }
+        Self { metadata: parts.metadata, spec: parts.spec, status: parts.status }
     }
 }
 
 /// A `ModuleRollout`.
 #[derive(Deserialize)]
 pub struct Rollout {
-    #[serde(default)]
-    metadata: Meta,
+    #[serde(default, with = "Meta")]
+    metadata: ObjectMeta,
     spec: ModuleRolloutSpec,
     status: Option<ModuleRolloutStatus>,
 }
@@ -193,9 +178,8 @@ impl Watchable for PartialObjectMeta<Node> {
     type Parts = Parts;
 
     fn from_parts(parts: Self::Parts) -> Self {
-        let meta = Meta { name: parts.metadata.name, labels: parts.metadata.labels, ..Meta::default() };
-        let resource_version = parts.metadata.resource_version;
-        Self { metadata: ObjectMeta { resource_version, ..meta.into() }, ..Self::default() }
+        let ObjectMeta { name, labels, resource_version, .. } = parts.metadata;
+        Self { metadata: ObjectMeta { name, labels, resource_version, ..ObjectMeta::default() }, ..Self::default() }
     }
 }
 
@@ -203,7 +187,7 @@ impl Watchable for ControllerRevision {
     type Parts = Revision;
 
     fn from_parts(parts: Self::Parts) -> Self {
-        Self { metadata: parts.metadata.into(), revision: parts.revision, data: None }
+        Self { metadata: parts.metadata, revision: parts.revision, data: None }
     }
 }
 
@@ -211,23 +195,23 @@ impl Watchable for ConfigMap {
     type Parts = Data;
 
     fn from_parts(parts: Self::Parts) -> Self {
-        Self { metadata: parts.metadata.into(), data: parts.data, ..Self::default() }
+        Self { metadata: parts.metadata, data: parts.data, ..Self::default() }
     }
 }
 
 /// Metadata and entries.
 #[derive(Deserialize)]
 pub struct Data {
-    #[serde(default)]
-    metadata: Meta,
+    #[serde(default, with = "Meta")]
+    metadata: ObjectMeta,
     data: Option<BTreeMap<String, String>>,
 }
 
 /// A revision of a template, without the template.
 #[derive(Deserialize)]
 pub struct Revision {
-    #[serde(default)]
-    metadata: Meta,
+    #[serde(default, with = "Meta")]
+    metadata: ObjectMeta,
     #[serde(default)]
     revision: i64,
 }

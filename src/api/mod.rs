@@ -15,8 +15,6 @@ mod reader;
 mod report;
 mod reports;
 mod request;
-mod sent;
-mod version;
 mod watch;
 mod writer;
 

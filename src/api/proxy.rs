@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderValue, Uri};
+use http::Uri;
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use kube::Config;
 
@@ -15,24 +15,6 @@ pub struct Proxies {
     http: String,
     https: String,
     no: String,
-}
-
-/// A proxy.
-#[derive(Debug, PartialEq)]
-pub(super) struct Proxy {
-    /// Where it is, without user and password.
-    pub(super) at: Uri,
-    /// What it is told of us, by HTTP.
-    pub(super) authorization: Option<HeaderValue>,
-    /// The same where it speaks SOCKS.
-    pub(super) login: Option<(String, String)>,
-}
-
-impl From<Intercept> for Proxy {
-    fn from(proxy: Intercept) -> Self {
-        let login = proxy.raw_auth().map(|(user, password)| (user.to_owned(), password.to_owned()));
-        Self { at: proxy.uri().clone(), authorization: proxy.basic_auth().cloned(), login }
-    }
 }
 
 impl Proxies {
@@ -49,8 +31,8 @@ impl Proxies {
         }
     }
 
-    /// The one to this cluster, if there is one.
-    pub(super) fn to(&self, cluster: &Config) -> Option<Proxy> {
+    /// The one to this cluster, if there is one. User and password are not in its URI.
+    pub(super) fn to(&self, cluster: &Config) -> Option<Intercept> {
         let server = &cluster.cluster_url;
         // What the library read from the variable is looked at again; what stands in the kubeconfig holds in any case.
         let of_kubeconfig =
@@ -61,7 +43,7 @@ impl Proxies {
             None if is_this_machine(server.host()?) => return None,
             None => matcher.http(self.http.clone()).https(self.https.clone()).no(self.exceptions_for(server)),
         };
-        matcher.build().intercept(server).map(Proxy::from)
+        matcher.build().intercept(server)
     }
 
     /// `NO_PROXY` as the library reads it: without `*.` and ports, where the port is the server's.
@@ -114,8 +96,8 @@ mod tests {
             ("::", None),
         ] {
             let found = proxies(https, "").to(&cluster("https://10.96.0.1"));
-            assert_eq!(found.map(|proxy| proxy.at.to_string()).as_deref(), at, "{https}");
-            assert_eq!(proxies(https, "").to(&cluster("http://10.96.0.1")), None, "{https} is not for http");
+            assert_eq!(found.map(|proxy| proxy.uri().to_string()).as_deref(), at, "{https}");
+            assert!(proxies(https, "").to(&cluster("http://10.96.0.1")).is_none(), "{https} is not for http");
         }
     }
 
@@ -155,18 +137,18 @@ mod tests {
         let mut config = cluster("https://127.0.0.1:6443");
         config.proxy_url = Some("http://other.example.com:8080".parse().unwrap());
         let found = proxies(PROXY, "*").to(&config).unwrap();
-        assert_eq!(found.at, "http://other.example.com:8080/");
+        assert_eq!(found.uri(), "http://other.example.com:8080/");
         config.proxy_url = Some(PROXY.parse().unwrap());
-        assert_eq!(proxies(PROXY, "*").to(&config), None);
+        assert!(proxies(PROXY, "*").to(&config).is_none());
     }
 
     #[test]
     fn user_and_password_are_kept_apart_from_what_is_logged() {
         let found = proxies("http://me:p%40ss@proxy.example.com:3128", "").to(&cluster("https://10.96.0.1")).unwrap();
-        assert_eq!(found.at, PROXY);
-        assert_eq!(found.authorization.unwrap(), "Basic bWU6cEBzcw==");
+        assert_eq!(found.uri(), PROXY);
+        assert_eq!(found.basic_auth().unwrap(), "Basic bWU6cEBzcw==");
         let found = proxies("socks5://me:p%40ss@proxy.example.com", "").to(&cluster("https://10.96.0.1")).unwrap();
-        assert_eq!(found.login, Some(("me".to_owned(), "p@ss".to_owned())));
-        assert_eq!(found.at.authority().unwrap(), "proxy.example.com");
+        assert_eq!(found.raw_auth(), Some(("me", "p@ss")));
+        assert_eq!(found.uri().authority().unwrap(), "proxy.example.com");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use k8s_openapi::api::{
     apps::v1::ReplicaSet,
     core::v1::{ConfigMap, Secret},
@@ -40,27 +40,22 @@ pub struct Reader {
 impl Reader {
     /// Starts reading on demand.
     pub fn start(tasks: &mut Tasks, client: Client, report: mpsc::Sender<Read>, metrics: Arc<Metrics>) -> Self {
-        let (reader, references) = Self::new();
+        let (reader, mut references) = Self::new();
         tasks.spawn("reader", async move {
-            let references = futures::stream::unfold(references, |mut rx| async {
-                rx.recv().await.map(|reference| (reference, rx))
-            });
-            references
-                .for_each_concurrent(PERMITS, |reference| {
-                    let (client, report, metrics) = (client.clone(), report.clone(), Arc::clone(&metrics));
-                    async move {
-                        let referred = match timeout(TIMEOUT, read(client, &reference)).await {
-                            Ok(Ok(referred)) => referred,
-                            Ok(Err(error)) => Referred::Unreadable(error.to_string()),
-                            Err(_) => Referred::Unreadable(format!("no answer in {TIMEOUT:?}")),
-                        };
-                        let unreadable = matches!(referred, Referred::Unreadable(_));
-                        metrics.written("reference_read", if unreadable { "refused" } else { "ok" });
-                        // The engine is gone only at the end.
-                        let _ = report.send(Read { reference, referred }).await;
-                    }
-                })
-                .await;
+            let references = stream::poll_fn(move |cx| references.poll_recv(cx));
+            let (client, metrics, report) = (&client, &metrics, &report);
+            let answer = |reference: Reference| async move {
+                let referred = match timeout(TIMEOUT, read(client.clone(), &reference)).await {
+                    Ok(Ok(referred)) => referred,
+                    Ok(Err(error)) => Referred::Unreadable(error.to_string()),
+                    Err(_) => Referred::Unreadable(format!("no answer in {TIMEOUT:?}")),
+                };
+                let unreadable = matches!(referred, Referred::Unreadable(_));
+                metrics.written("reference_read", if unreadable { "refused" } else { "ok" });
+                // The engine is gone only at the end.
+                let _ = report.send(Read { reference, referred }).await;
+            };
+            references.for_each_concurrent(PERMITS, answer).await;
         });
         reader
     }

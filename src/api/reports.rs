@@ -1,7 +1,7 @@
 //! Failures of modules, told to hooks: each once, and never in the engine's way.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -228,12 +228,10 @@ impl Reporter {
     }
 
     fn client(&self, origin: &Uri) -> Result<Client, super::ClientError> {
-        if let Some(client) = open(&self.clients).get(origin) {
-            return Ok(client.clone());
-        }
-        let client = elsewhere(origin.clone(), &self.proxies, self.patience)?;
-        open(&self.clients).insert(origin.clone(), client.clone());
-        Ok(client)
+        Ok(match open(&self.clients).entry(origin.clone()) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(new) => new.insert(elsewhere(origin.clone(), &self.proxies, self.patience)?).clone(),
+        })
     }
 }
 

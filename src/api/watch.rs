@@ -1,6 +1,10 @@
-//! Which objects are watched.
+//! What is watched: objects, and the API server's version.
 
-use std::{fmt::Debug, sync::Arc};
+use std::{
+    fmt::Debug,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{StreamExt, future, stream};
 use k8s_openapi::api::{
@@ -8,14 +12,15 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Node, Pod},
 };
 use kube::{Api, Client, core::PartialObjectMeta, runtime::watcher};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
+use tracing::warn;
 
 use super::{
     changes::{LABELS, Seen, Watched},
     client::WATCHES_FOR,
     forward::{Start, forward},
     lean::{Lean, Watchable},
-    version::version,
+    patience::{Failure, Patience},
 };
 use crate::{
     k8s::{names, rollout::ModuleRollout},
@@ -29,6 +34,9 @@ const WITH_THE_LEAD: [&str; 3] = [PODS, RECORD, ROLLOUTS];
 const PODS: &str = "Pods";
 const RECORD: &str = "ConfigMaps";
 const ROLLOUTS: &str = "ModuleRollouts";
+
+/// The version is asked for again and again, for the API server may be upgraded while we run.
+const VERSION_EVERY: Duration = Duration::from_secs(600);
 
 /// What is ours.
 #[derive(Clone, Copy, Debug)]
@@ -65,47 +73,47 @@ pub fn watch(
     };
 
     let bound = which().fields("spec.nodeName!=");
-    run(PODS, changes::<Pod>(client, bound, |seen| Watched::Pod(Box::new(seen))), None);
+    run(PODS, changes::<Pod>(Api::all(client.clone()), bound, |seen| Watched::Pod(Box::new(seen))), None);
 
     let virtual_nodes = which().labels(&format!("{}=vnode,{}={env}", names::COMPONENT, names::ENV));
-    run("Nodes", changes::<Node>(client, virtual_nodes, |seen| Watched::Node(Box::new(seen))), None);
+    run("Nodes", changes::<Node>(Api::all(client.clone()), virtual_nodes, |seen| Watched::Node(Box::new(seen))), None);
 
     // What is not needed for the main job: roles that were written for other controllers may not grant it.
     let ours = which().labels(&format!("{}={env}", names::RECORD));
     let wrap = |seen| Watched::Record(Box::new(seen));
-    let record = changes_in::<ConfigMap>(Api::namespaced(client.clone(), namespace), ours, wrap);
+    let record = changes::<ConfigMap>(Api::namespaced(client.clone(), namespace), ours, wrap);
     run(RECORD, record, Some(nothing(wrap)));
 
     for (index, label) in [names::STRATEGY, names::STRATEGY_OLD].into_iter().enumerate() {
         let peers = which().labels(&format!("{label}=peer"));
         let wrap = move |seen| Watched::Deployment(index, Box::new(seen));
-        run("Deployments", changes::<Deployment>(client, peers, wrap), Some(nothing(wrap)));
+        run("Deployments", changes::<Deployment>(Api::all(client.clone()), peers, wrap), Some(nothing(wrap)));
     }
 
     if zones {
         let with_zone = which().labels(&format!("{},{}!=vnode", names::ZONE, names::COMPONENT));
-        let changes = changes::<PartialObjectMeta<Node>>(client, with_zone, Watched::ZonedNode);
+        let changes = changes::<PartialObjectMeta<Node>>(Api::all(client.clone()), with_zone, Watched::ZonedNode);
         run("Nodes with zones", first_ordinary(changes), None);
     }
 
     // A cluster that has no such kind has none of them.
     let wrap = |seen| Watched::Rollout(Box::new(seen));
-    run(ROLLOUTS, changes::<ModuleRollout>(client, which(), wrap), Some(nothing(wrap)));
+    run(ROLLOUTS, changes::<ModuleRollout>(Api::all(client.clone()), which(), wrap), Some(nothing(wrap)));
 
     let wrap = |seen| Watched::Workload(Box::new(seen));
-    run("workloads", changes::<Deployment>(client, which(), wrap), Some(nothing(wrap)));
+    run("workloads", changes::<Deployment>(Api::all(client.clone()), which(), wrap), Some(nothing(wrap)));
 
     let wrap = |seen| Watched::DaemonSet(Box::new(seen));
-    run("DaemonSets", changes::<DaemonSet>(client, which(), wrap), Some(nothing(wrap)));
+    run("DaemonSets", changes::<DaemonSet>(Api::all(client.clone()), which(), wrap), Some(nothing(wrap)));
 
     for (index, label) in LABELS.into_iter().enumerate() {
         let modules = which().labels(&format!("{label}=module"));
         let wrap = move |seen| Watched::ReplicaSet(index, seen);
-        let sets = changes::<PartialObjectMeta<ReplicaSet>>(client, modules.clone(), wrap);
+        let sets = changes::<PartialObjectMeta<ReplicaSet>>(Api::all(client.clone()), modules.clone(), wrap);
         run("ReplicaSets", sets, Some(nothing(wrap)));
 
         let wrap = move |seen| Watched::ControllerRevision(index, Box::new(seen));
-        let revisions = changes::<ControllerRevision>(client, modules, wrap);
+        let revisions = changes::<ControllerRevision>(Api::all(client.clone()), modules, wrap);
         run("ControllerRevisions", revisions, Some(nothing(wrap)));
     }
 }
@@ -135,20 +143,8 @@ fn which() -> watcher::Config {
     watcher::Config::default().timeout(WATCHES_FOR)
 }
 
-/// All changes of these objects.
-fn changes<K>(
-    client: &Client,
-    which: watcher::Config,
-    wrap: impl Fn(Seen<K>) -> Watched + Copy + Send + 'static,
-) -> Start
-where
-    K: Watchable + Clone + Debug + Send + 'static,
-{
-    changes_in(Api::all(client.clone()), which, wrap)
-}
-
 /// All changes of these objects there.
-fn changes_in<K>(
+fn changes<K>(
     api: Api<Lean<K>>,
     which: watcher::Config,
     wrap: impl Fn(Seen<K>) -> Watched + Copy + Send + 'static,
@@ -176,6 +172,34 @@ fn seen<K>(event: watcher::Event<Lean<K>>) -> Seen<K> {
     }
 }
 
+/// Hands on the API server's version, and each other one, for as long as somebody takes it.
+async fn version(client: Client, to: mpsc::Sender<Watched>) {
+    let (mut patience, mut last) = (Patience::default(), None);
+    loop {
+        let version = match client.apiserver_version().await {
+            Ok(info) => Some(info.git_version),
+            // It answers, and does not tell: one can do without.
+            Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403 | 404) => None,
+            Err(error) => {
+                let failure = if matches!(error, kube::Error::Api(_)) { Failure::Refused } else { Failure::Silent };
+                sleep(patience.failed(failure, Instant::now())).await;
+                continue;
+            }
+        };
+        patience = Patience::default();
+        if last.as_ref() != Some(&version) {
+            if version.is_none() {
+                warn!("the API server does not tell its version; Nodes say v0.0.0");
+            }
+            last = Some(version.clone());
+            if to.send(Watched::ApiServer(version)).await.is_err() {
+                return;
+            }
+        }
+        sleep(VERSION_EVERY).await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -199,7 +223,7 @@ mod tests {
         assert!(matches!(seen.next().await, Some(Ok(Watched::ZonedNode(Seen::ListBegins)))));
         let Some(Ok(Watched::ZonedNode(Seen::Applied(node)))) = seen.next().await else { panic!("no Node") };
         assert_eq!(node.metadata.name.as_deref(), Some("n1"));
-        let more = tokio::time::timeout(std::time::Duration::from_millis(50), seen.next()).await;
+        let more = tokio::time::timeout(Duration::from_millis(50), seen.next()).await;
         assert!(more.is_err(), "it must neither show more nor end: {more:?}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use tokio::sync::{mpsc, watch};
 
 use super::{
@@ -71,7 +71,6 @@ pub struct Written {
 pub struct Writer {
     queue: mpsc::Sender<(Key, Request)>,
     name: &'static str,
-    capacity: usize,
     /// Writes that have not ended.
     open: watch::Sender<usize>,
 }
@@ -87,13 +86,11 @@ impl Writer {
         report: mpsc::Sender<Written>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (writer, requests) = Self::new(name, capacity);
+        let (writer, mut requests) = Self::new(name, capacity);
         let open = writer.open.clone();
         // All in one task: a write that panics must not be one that never ends, for then its key waits for ever.
         tasks.spawn(format!("writer of {name}"), async move {
-            let requests = futures::stream::unfold(requests, |mut requests| async {
-                requests.recv().await.map(|request| (request, requests))
-            });
+            let requests = stream::poll_fn(move |cx| requests.poll_recv(cx));
             let (client, open, metrics, report) = (&client, &open, &metrics, &report);
             let write = |(key, request): (Key, Request)| async move {
                 let result = client.perform(request).await;
@@ -110,7 +107,7 @@ impl Writer {
     /// A writer with room for `capacity` writes, and the end at which they come out.
     pub(crate) fn new(name: &'static str, capacity: usize) -> (Self, mpsc::Receiver<(Key, Request)>) {
         let (queue, requests) = mpsc::channel(capacity);
-        (Self { queue, name, capacity, open: watch::Sender::new(0) }, requests)
+        (Self { queue, name, open: watch::Sender::new(0) }, requests)
     }
 
     /// Hands a write over; false if there is no room, and nothing will come back.
@@ -135,7 +132,7 @@ impl Writer {
 
     /// Writes waiting.
     pub fn depth(&self) -> usize {
-        self.capacity - self.queue.capacity()
+        self.queue.max_capacity() - self.queue.capacity()
     }
 }
 

@@ -67,10 +67,9 @@ pub(super) struct MqttArgs {
 impl MqttArgs {
     /// What to connect to, if a tunnel is wanted.
     pub(super) fn config(self, client_id: &str, env: &str) -> Option<MqttConfig> {
-        let secret = |text: Option<String>, file: Option<PathBuf>| match (text, file) {
-            (_, Some(file)) => Secret::File(file),
-            (Some(text), None) => Secret::Text(text),
-            (None, None) => Secret::None,
+        let secret = |text: Option<String>, file: Option<PathBuf>| match file {
+            Some(file) => Secret::File(file),
+            None => Secret::Text(text.unwrap_or_default()),
         };
         let (ca, identity) = (self.mqtt_ca_path, self.mqtt_client_crt_path.zip(self.mqtt_client_key_path));
         let tls = self.mqtt_tls || ca.is_some() || identity.is_some();

@@ -42,8 +42,7 @@ impl AddressRanges {
     /// As [`address`], and it is in none of the ranges.
     pub fn address(&self, said: &str) -> Result<String, AddressError> {
         let ip = address(said)?;
-        let allowed = self.0.is_empty() || ip.parse().is_ok_and(|parsed| self.name(parsed));
-        if allowed { Ok(ip) } else { Err(AddressError::OutOfRange(ip)) }
+        if ip.parse().is_ok_and(|ip| self.allow(ip)) { Ok(ip) } else { Err(AddressError::OutOfRange(ip)) }
     }
 
     /// Whether a base may be there.

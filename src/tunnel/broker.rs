@@ -3,7 +3,9 @@
 
 use std::{error::Error, fmt, path::PathBuf, time::Duration};
 
-use rumqttc::{AsyncClient, EventLoop, MqttOptions, TlsConfiguration, Transport};
+use rumqttc::{
+    AsyncClient, ConnectionError, EventLoop, MqttOptions, Packet, SubscribeReasonCode, TlsConfiguration, Transport,
+};
 
 use super::{
     encode::MAX_COMMAND,
@@ -17,12 +19,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// above what is understood (`codec::MAX_PAYLOAD`): one such message must not keep us from all bases.
 const MAX_PACKET: usize = 256 * 1024 * 1024;
 
-/// A user name or a password.
-#[derive(Clone, Default)]
+/// A user name or a password; empty where there is none.
+#[derive(Clone)]
 pub enum Secret {
-    /// There is none.
-    #[default]
-    None,
     /// As it was given.
     Text(String),
     /// The first line of this file.
@@ -32,7 +31,6 @@ pub enum Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::None => f.write_str("None"),
             Self::Text(_) => f.write_str("Text"),
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
         }
@@ -43,7 +41,6 @@ impl Secret {
     /// What it is now.
     fn now(&self) -> Result<String, MqttError> {
         match self {
-            Self::None => Ok(String::new()),
             Self::Text(text) => Ok(text.clone()),
             Self::File(path) => {
                 let text = String::from_utf8(read(path)?).map_err(|_| MqttError::NotText { path: path.clone() })?;
@@ -123,6 +120,30 @@ pub(super) fn client(options: MqttOptions) -> (AsyncClient, EventLoop) {
     network.set_connection_timeout(5);
     eventloop.set_network_options(network);
     (client, eventloop)
+}
+
+/// Waits for what the broker answers. Until then nothing else is looked at.
+pub(super) async fn answer<T>(
+    eventloop: &mut EventLoop,
+    answer: impl Fn(Packet) -> Option<T>,
+) -> Result<T, ConnectionError> {
+    loop {
+        if let rumqttc::Event::Incoming(packet) = eventloop.poll().await?
+            && let Some(answer) = answer(packet)
+        {
+            return Ok(answer);
+        }
+    }
+}
+
+/// What it says of each subscription that was asked for.
+pub(super) fn granted(packet: Packet) -> Option<Vec<SubscribeReasonCode>> {
+    if let Packet::SubAck(ack) = packet { Some(ack.return_codes) } else { None }
+}
+
+/// That it takes the connection.
+pub(super) fn connected(packet: Packet) -> Option<()> {
+    matches!(packet, Packet::ConnAck(_)).then_some(())
 }
 
 /// An error in words, with what to do about it where the certificates are the reason.

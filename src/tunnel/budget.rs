@@ -188,10 +188,8 @@ impl Budgets {
     pub(super) fn logs(&mut self, base: &BaseId, now: Instant) -> Option<u64> {
         let account = self.account(base, now);
         account.unlogged = account.unlogged.saturating_add(1);
-        if account.logged.is_some_and(|at| now.saturating_duration_since(at) < LOGS_EVERY) {
-            return None;
-        }
-        if !self.may_log(now) {
+        let lately = account.logged.is_some_and(|at| now.saturating_duration_since(at) < LOGS_EVERY);
+        if lately || !self.may_log(now) {
             return None;
         }
         let account = self.account(base, now);

@@ -13,7 +13,11 @@ use rumqttc::{MqttOptions, Packet, QoS, SubscribeReasonCode};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::warn;
 
-use super::{Topics, broker::client, traffic::Books};
+use super::{
+    Topics,
+    broker::{answer, client, granted},
+    traffic::Books,
+};
 use crate::{
     domain::{Backoff, printable},
     metrics::Metrics,
@@ -92,17 +96,9 @@ impl Elsewhere<'_> {
         options.set_max_packet_size(PACKET_MAX, PACKET_MAX);
         let (client, mut eventloop) = client(options);
         client.try_subscribe(FILTER, QoS::AtMostOnce).map_err(|error| error.to_string())?;
-        let acknowledged = async {
-            loop {
-                match eventloop.poll().await {
-                    Ok(rumqttc::Event::Incoming(Packet::SubAck(ack))) => return Ok(ack),
-                    Ok(_) => {}
-                    Err(error) => return Err(error.to_string()),
-                }
-            }
-        };
-        let ack = timeout(SUBSCRIBES_WITHIN, acknowledged).await.map_err(|_| "no answer".to_owned())??;
-        if ack.return_codes.contains(&SubscribeReasonCode::Failure) {
+        let granted = timeout(SUBSCRIBES_WITHIN, answer(&mut eventloop, granted)).await;
+        let granted = granted.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())?;
+        if granted.contains(&SubscribeReasonCode::Failure) {
             return Err(format!("the broker refuses the subscription to {FILTER}"));
         }
         let until = Instant::now() + LISTENS;

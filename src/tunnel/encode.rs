@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::json;
 
 use crate::domain::{Command, ModuleSpec, Strategy};
 
@@ -17,13 +18,6 @@ struct RawInstall<'a> {
     args: &'a [String],
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     envs: &'a BTreeMap<String, String>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct RawUninstall<'a> {
-    biz_name: &'a str,
-    biz_version: &'a str,
 }
 
 fn raw_install(spec: &ModuleSpec, strategy: Strategy) -> RawInstall<'_> {
@@ -61,7 +55,7 @@ pub fn encode(command: &Command) -> Result<Vec<u8>, serde_json::Error> {
     match command {
         Command::Install(spec, strategy) => serde_json::to_vec(&raw_install(spec, *strategy)),
         Command::Switch(ModuleSpec { id, .. }) | Command::Uninstall(id) => {
-            serde_json::to_vec(&RawUninstall { biz_name: &id.name, biz_version: &id.version })
+            serde_json::to_vec(&json!({ "bizName": id.name, "bizVersion": id.version }))
         }
         Command::Baseline(specs) => {
             let elements: Vec<_> = specs.iter().map(|s| raw_install(s, Strategy::InstallOnly)).collect();

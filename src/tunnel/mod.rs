@@ -10,7 +10,6 @@ pub mod http;
 pub mod mqtt;
 mod outbox;
 pub mod probe;
-mod sender;
 #[cfg(test)]
 mod tests;
 mod topic;
@@ -20,10 +19,11 @@ mod trust;
 pub use address::{AddressError, AddressRanges, address};
 pub use codec::{CodecError, Health, Heartbeat, Message, Posted, decode, exchanged, posted};
 pub use encode::encode;
-pub use sender::Sender;
 pub use topic::{IdentityError, Kind, Topics};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc;
 
 use crate::domain::{BaseId, Command};
 
@@ -59,6 +59,31 @@ pub enum Event {
     Uncertain(BaseId),
     /// A base said something.
     Message(Via, BaseId, Message),
+}
+
+/// Commands waiting to be sent. Full: the engine takes them as perhaps lost and asks again.
+const QUEUE: usize = 16 * 1024;
+
+/// The sending half of a tunnel, as the engine has it.
+#[derive(Clone, Debug)]
+pub struct Sender(mpsc::Sender<(BaseId, Command)>);
+
+impl Sender {
+    /// A sender, and the end at which its commands come out.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<(BaseId, Command)>) {
+        let (sender, commands) = mpsc::channel(QUEUE);
+        (Self(sender), commands)
+    }
+
+    /// Hands a command over; false if there is no room, and the command is lost.
+    pub fn send(&self, base: BaseId, command: Command) -> bool {
+        self.0.try_send((base, command)).is_ok()
+    }
+
+    /// Commands waiting.
+    pub fn depth(&self) -> usize {
+        QUEUE - self.0.capacity()
+    }
 }
 
 /// What several tasks keep; one that panicked while it had it leaves it as it was.

@@ -7,6 +7,7 @@
 //! not subscribe again after a reconnect, and publishing between polls deadlocks on a full queue.
 
 use std::{
+    convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,8 +21,9 @@ use tracing::{debug, info, warn};
 
 use super::{
     Event, Kind, Sender, Topics,
-    broker::{client, words},
+    broker::{answer, client, connected, granted, words},
     elsewhere::{Elsewhere, Looks},
+    open,
     traffic::{Books, End, Traffic},
 };
 pub use super::{
@@ -93,13 +95,13 @@ impl Tunnel {
         let (books, mut failures) = (Books::default(), 0);
         while !self.events.is_closed() {
             let (why, closed) = match self.connection(&books).await {
-                End::Closed => return,
-                End::Lost { why, closed } => (why, closed),
+                Err(End::Closed) => return,
+                Err(End::Lost { why, closed }) => (why, closed),
             };
             if self.connected {
-                books.outbox().lost(closed, Instant::now());
+                open(&books.outbox).lost(closed, Instant::now());
             } else {
-                books.outbox().broker_was_away();
+                open(&books.outbox).broker_was_away();
             }
             self.drain();
             // One line for each cause; the metric tells the rest.
@@ -120,46 +122,30 @@ impl Tunnel {
     /// What waits was meant for a connection that is gone: the engine takes it as lost with it, and orders anew. It must
     /// not arrive beside that.
     fn drain(&mut self) {
-        let mut dropped = 0_usize;
-        while self.queue.try_recv().is_ok() {
-            dropped += 1;
-        }
+        let dropped = std::iter::from_fn(|| self.queue.try_recv().ok()).count();
         if dropped > 0 {
             debug!(dropped, "commands that waited for the lost connection are dropped");
         }
     }
 
-    async fn connection(&mut self, books: &Books) -> End {
+    async fn connection(&mut self, books: &Books) -> Result<Infallible, End> {
         // Who leads hears and commands, or neither.
         let leads = self.way.lead.leads();
         if leads {
             self.way.lead.acts().await;
         }
-        let options = match self.config.options() {
-            Ok(options) => options,
-            Err(error) => return End::lost(&error),
-        };
+        let options = self.config.options().map_err(|error| End::lost(&error))?;
         let (reader, mut said) = client(options.clone());
-        if let Err(end) = self.subscribe(&reader, &mut said).await {
-            return end;
-        }
+        self.subscribe(&reader, &mut said).await?;
         // Who does not lead may have to later.
-        let mut session = None;
-        if leads {
-            session = match gain(&self.config, &self.way.lead).await {
-                Ok(session) => Some(session),
-                Err(end) => return end,
-            };
-        }
+        let session = if leads { Some(gain(&self.config, &self.way.lead).await?) } else { None };
         info!(broker = self.broker, "connected to the broker");
         self.connected = true;
         self.said.clear();
         self.metrics.broker_connected.set(1);
         self.way.broker.send_replace(true);
         self.drain();
-        if self.events.send(Event::Connected).await.is_err() {
-            return End::Closed;
-        }
+        self.events.send(Event::Connected).await.map_err(|_| End::Closed)?;
         let traffic = Traffic { topics: &self.topics, events: &self.events, metrics: &self.metrics, books };
         let (topics, metrics) = (&self.topics, &self.metrics);
         let elsewhere = Elsewhere { topics, metrics, books, options, looks: &mut self.looks };
@@ -167,21 +153,18 @@ impl Tunnel {
         let command = async {
             let (client, mut acknowledged) = match session {
                 Some(session) => session,
-                None => match gain(config, lead).await {
-                    Ok(session) => session,
-                    Err(end) => return end,
-                },
+                None => gain(config, lead).await?,
             };
             tokio::select! {
                 end = traffic.read(&mut acknowledged) => end,
-                () = traffic.publish(&client, queue) => End::Closed,
+                () = traffic.publish(&client, queue) => Err(End::Closed),
             }
         };
         tokio::select! {
             end = traffic.read(&mut said) => end,
             end = command => end,
             // Ends when somebody is heard.
-            () = async { elsewhere.look().await; std::future::pending().await } => End::Closed,
+            () = async { elsewhere.look().await; std::future::pending().await } => Err(End::Closed),
         }
     }
 
@@ -190,13 +173,9 @@ impl Tunnel {
         let filters = self.topics.filters();
         let asked = filters.iter().map(|f| SubscribeFilter::new(f.clone(), QoS::AtLeastOnce));
         client.try_subscribe_many(asked).map_err(|error| End::lost(&error))?;
-        let ack = acknowledged(eventloop, "the subscription", |packet| match packet {
-            Packet::SubAck(ack) => Some(ack),
-            _ => None,
-        });
-        let ack = ack.await?;
+        let granted = acknowledged(eventloop, "the subscription", granted).await?;
         // The last two filters only serve to warn.
-        let refused = filters.iter().zip(&ack.return_codes).take(Kind::ALL.len());
+        let refused = filters.iter().zip(&granted).take(Kind::ALL.len());
         let refused: Vec<_> =
             refused.filter(|(_, code)| **code == SubscribeReasonCode::Failure).map(|(f, _)| f.as_str()).collect();
         if refused.is_empty() {
@@ -216,8 +195,7 @@ async fn gain(config: &MqttConfig, lead: &Lead) -> Result<(AsyncClient, EventLoo
     let mut options = config.options().map_err(|error| End::lost(&error))?;
     options.set_client_id(config.commands_id(lead.is_alone()));
     let (client, mut eventloop) = client(options);
-    let is_there = |packet| matches!(packet, Packet::ConnAck(_)).then_some(());
-    acknowledged(&mut eventloop, "the connection for commands", is_there).await?;
+    acknowledged(&mut eventloop, "the connection for commands", connected).await?;
     if lead.may_act() {
         Ok((client, eventloop))
     } else {
@@ -226,21 +204,8 @@ async fn gain(config: &MqttConfig, lead: &Lead) -> Result<(AsyncClient, EventLoo
 }
 
 /// Waits for the broker's answer, but not for ever.
-async fn acknowledged<T>(
-    eventloop: &mut EventLoop,
-    what: &str,
-    answer: impl Fn(Packet) -> Option<T>,
-) -> Result<T, End> {
-    let answered = async {
-        loop {
-            if let rumqttc::Event::Incoming(packet) = eventloop.poll().await?
-                && let Some(answer) = answer(packet)
-            {
-                return Ok::<_, rumqttc::ConnectionError>(answer);
-            }
-        }
-    };
-    match timeout(ANSWERS_WITHIN, answered).await {
+async fn acknowledged<T>(eventloop: &mut EventLoop, what: &str, said: impl Fn(Packet) -> Option<T>) -> Result<T, End> {
+    match timeout(ANSWERS_WITHIN, answer(eventloop, said)).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(End::lost(&words(&error))),
         Err(_) => Err(End::lost(&format!("no answer to {what} within {ANSWERS_WITHIN:?}"))),

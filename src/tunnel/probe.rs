@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     Topics,
-    broker::{MqttConfig, MqttError},
+    broker::{MqttConfig, answer, connected},
 };
 use crate::domain::printable;
 
@@ -96,21 +96,14 @@ pub async fn probe(config: &MqttConfig, topics: &Topics, listens: Duration) -> P
 }
 
 async fn hear(config: &MqttConfig, topics: &Topics, listens: Duration, seen: &mut Probe) -> Result<(), Refusal> {
-    let options = config.options().map_err(|error: MqttError| Refusal::File(error.to_string()))?;
+    let options = config.options().map_err(|error| Refusal::File(error.to_string()))?;
     let unreachable = |why: &dyn std::fmt::Display| Refusal::Unreachable(text(why));
     let reached = timeout(STEP, TcpStream::connect((config.host.as_str(), config.port))).await;
     drop(reached.map_err(|_| unreachable(&format!("no answer within {STEP:?}")))?.map_err(|e| unreachable(&e))?);
 
     let (client, mut eventloop) = AsyncClient::new(options, 16);
-    let connected = async {
-        loop {
-            if let rumqttc::Event::Incoming(Packet::ConnAck(_)) = eventloop.poll().await? {
-                return Ok::<_, ConnectionError>(());
-            }
-        }
-    };
-    let connected = timeout(STEP, connected).await;
-    connected
+    timeout(STEP, answer(&mut eventloop, connected))
+        .await
         .map_err(|_| Refusal::Odd(format!("no answer within {STEP:?}")))?
         .map_err(|error| refusal(error, seen.tls))?;
 
@@ -201,7 +194,7 @@ async fn say(config: &MqttConfig, topics: &Topics) -> Result<Vec<String>, String
         options.set_credentials(login.username, login.password);
     }
     let (client, mut eventloop) = v5::AsyncClient::new(options, 16);
-    let asked = topics.commands_to(&nobody());
+    let asked = topics.commands_to(&format!("modulet-check-{}", std::process::id()));
     for topic in &asked {
         // Not retained, and nobody listens there.
         let publish = client.try_publish(topic, v5::mqttbytes::QoS::AtLeastOnce, false, "{}");
@@ -223,11 +216,6 @@ async fn say(config: &MqttConfig, topics: &Topics) -> Result<Vec<String>, String
     let _ = client.try_disconnect();
     let _ = timeout(LEAVES_WITHIN, async { while eventloop.poll().await.is_ok() {} }).await;
     Ok(refused)
-}
-
-/// An identity that no base has.
-fn nobody() -> String {
-    format!("modulet-check-{}", std::process::id())
 }
 
 fn refusal(error: ConnectionError, tls: bool) -> Refusal {

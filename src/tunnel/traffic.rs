@@ -1,8 +1,9 @@
 //! What goes over the connection: commands out, messages in, and the books that are kept of both.
 
 use std::{
+    convert::Infallible,
     sync::{
-        Mutex, MutexGuard,
+        Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -63,18 +64,13 @@ impl End {
 /// What is remembered over connections.
 #[derive(Debug, Default)]
 pub(super) struct Books {
-    outbox: Mutex<Outbox>,
+    pub(super) outbox: Mutex<Outbox>,
     budgets: Mutex<Budgets>,
     /// Somebody of our environment was heard, whatever was said.
     heard: AtomicBool,
 }
 
 impl Books {
-    /// The outbox.
-    pub(super) fn outbox(&self) -> MutexGuard<'_, Outbox> {
-        open(&self.outbox)
-    }
-
     /// Whether anybody of our environment was heard since the start.
     pub(super) fn heard(&self) -> bool {
         self.heard.load(Ordering::Relaxed)
@@ -117,7 +113,7 @@ impl Traffic<'_> {
     fn prepare(&self, base: &BaseId, command: &Command) -> Result<Vec<u8>, String> {
         let (payload, now) = (payload(command)?, Instant::now());
         let what = Published::new(base, command, payload.len());
-        let mut outbox = self.books.outbox();
+        let mut outbox = open(&self.books.outbox);
         outbox.admits(&what, now).map_err(|refusal| refusal.to_string())?;
         outbox.handed(what, now);
         open(&self.books.budgets).asked(base, command, now);
@@ -125,17 +121,17 @@ impl Traffic<'_> {
     }
 
     /// Reads until the connection ends.
-    pub(super) async fn read(&self, eventloop: &mut EventLoop) -> End {
+    pub(super) async fn read(&self, eventloop: &mut EventLoop) -> Result<Infallible, End> {
         let mut reported = Instant::now();
         loop {
             let packet = match eventloop.poll().await {
                 Ok(rumqttc::Event::Incoming(packet)) => packet,
                 Ok(rumqttc::Event::Outgoing(Outgoing::Publish(packet))) => {
-                    self.books.outbox().written(packet);
+                    open(&self.books.outbox).written(packet);
                     continue;
                 }
                 Ok(rumqttc::Event::Outgoing(_)) => continue,
-                Err(error) => return End::of(&error),
+                Err(error) => return Err(End::of(&error)),
             };
             let event = match packet {
                 // What a broker keeps is from some other time: no sign of life.
@@ -145,21 +141,17 @@ impl Traffic<'_> {
                 }
                 Packet::Publish(message) => self.message(&message.topic, &message.payload, Instant::now()),
                 Packet::PubAck(ack) => {
-                    self.books.outbox().acknowledged(ack.pkid, Instant::now());
+                    open(&self.books.outbox).acknowledged(ack.pkid, Instant::now());
                     None
                 }
                 _ => None,
             };
             if reported.elapsed() >= ALIVE_EVERY {
                 reported = Instant::now();
-                if self.events.send(Event::Alive).await.is_err() {
-                    return End::Closed;
-                }
+                self.events.send(Event::Alive).await.map_err(|_| End::Closed)?;
             }
-            if let Some(event) = event
-                && self.events.send(event).await.is_err()
-            {
-                return End::Closed;
+            if let Some(event) = event {
+                self.events.send(event).await.map_err(|_| End::Closed)?;
             }
         }
     }

@@ -66,9 +66,8 @@ impl Gain {
 }
 
 /// What is known of the Lease.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 enum Known {
-    #[default]
     Nothing,
     /// It is not there; whether we saw it before.
     Absent {
@@ -80,7 +79,7 @@ enum Known {
 /// One replica's view.
 #[derive(Debug)]
 pub(super) struct Election {
-    hand: Hand,
+    pub(super) hand: Hand,
     known: Known,
     /// Since when the Lease is as it is, as far as we could see.
     unchanged_since: Moment,
@@ -105,11 +104,6 @@ impl Election {
             not_before: now,
             without_broker: None,
         }
-    }
-
-    /// Who we are, as the Lease says it.
-    pub(super) fn me(&self) -> &str {
-        &self.hand.me
     }
 
     /// The broker is there, or not.
@@ -150,7 +144,7 @@ impl Election {
             Known::Absent { deleted: true } if !self.leads && now < self.unchanged_since.later(Lead::LASTS) => {
                 Step::Wait(self.unchanged_since.later(Lead::LASTS))
             }
-            Known::Absent { .. } => Step::Create(Box::new(self.hand.write(None, self.held(now), wall))),
+            Known::Absent { .. } => Step::Create(self.hand.write(None, self.held(now), wall)),
             Known::Is(lease) if self.leads => self.keep(lease, now, wall),
             Known::Is(lease) => self.stand_by(lease, now, wall),
         }
@@ -163,12 +157,12 @@ impl Election {
         }
         let held = self.held(now);
         if held == (Wanted::Held { has_broker: false }) && Hand::claimed(lease).is_some_and(|by| by != self.hand.me) {
-            return Step::GiveUp(self.released(lease, wall));
+            return Step::GiveUp(self.hand.write(Some(lease), Wanted::Released, wall));
         }
         let due = self.renewed.later(RENEW_EVERY);
         let says_otherwise = Hand::says_it_has_broker(lease) != (held == Wanted::Held { has_broker: true });
         if now >= due || says_otherwise {
-            return self.replace(lease, held, wall);
+            return Step::Replace(self.hand.write(Some(lease), held, wall));
         }
         let tells = self.without_broker.map(|since| since.later(WITHOUT_BROKER)).filter(|at| *at > now);
         Step::Wait(tells.map_or(due, |at| at.min(due)))
@@ -181,20 +175,12 @@ impl Election {
         // Who gave it up for want of the broker did so for one who has it.
         let free = self.hand.is_predecessor(holder) || holder.is_empty() && !(yields && self.without_broker.is_some());
         if free || now >= expires {
-            return self.replace(lease, self.held(now), wall);
+            return Step::Replace(self.hand.write(Some(lease), self.held(now), wall));
         }
         if yields && self.without_broker.is_none() && Hand::claimed(lease).is_none() {
-            return self.replace(lease, Wanted::Claimed, wall);
+            return Step::Replace(self.hand.write(Some(lease), Wanted::Claimed, wall));
         }
         Step::Wait(expires)
-    }
-
-    fn replace(&self, lease: &Lease, wanted: Wanted, wall: Timestamp) -> Step {
-        Step::Replace(Box::new(self.hand.write(Some(lease), wanted, wall)))
-    }
-
-    fn released(&self, lease: &Lease, wall: Timestamp) -> Box<Lease> {
-        Box::new(self.hand.write(Some(lease), Wanted::Released, wall))
     }
 
     fn held(&self, now: Moment) -> Wanted {
@@ -205,7 +191,7 @@ impl Election {
     /// Gives it back; none if it is not ours.
     pub(super) fn release(&self, wall: Timestamp) -> Option<Box<Lease>> {
         match &self.known {
-            Known::Is(lease) if self.holds() => Some(self.released(lease, wall)),
+            Known::Is(lease) if self.holds() => Some(self.hand.write(Some(lease), Wanted::Released, wall)),
             _ => None,
         }
     }

@@ -42,6 +42,7 @@ pub(super) enum Wanted {
 /// Who writes it.
 #[derive(Clone, Debug)]
 pub(super) struct Hand {
+    /// Who we are, as the Lease says it.
     pub(super) me: String,
     pub(super) name: String,
     pub(super) namespace: String,
@@ -87,7 +88,7 @@ impl Hand {
     }
 
     /// The Lease as it is wanted, made of the one that is there.
-    pub(super) fn write(&self, known: Option<&Lease>, wanted: Wanted, now: Timestamp) -> Lease {
+    pub(super) fn write(&self, known: Option<&Lease>, wanted: Wanted, now: Timestamp) -> Box<Lease> {
         let mut lease = known.cloned().unwrap_or_else(|| Lease {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
@@ -132,7 +133,7 @@ impl Hand {
         // Who wrote what is the API server's business.
         lease.metadata.managed_fields = None;
         lease.spec = Some(spec);
-        lease
+        Box::new(lease)
     }
 }
 

@@ -8,7 +8,7 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
@@ -76,8 +76,7 @@ pub async fn elect(
     let marks = Marks::new(client.clone(), &namespace, pod.filter(|_| is_marked));
     let leases = Leases { api: Api::namespaced(client, &namespace), name: hand.name.clone(), said: Said::default() };
     let mut changes = leases.changes();
-    let mut this =
-        Holding { election: Election::new(hand, Moment::now()), leases, marks, lead, events, namespace, metrics };
+    let mut this = Holding { election: Election::new(hand, Moment::now()), leases, marks, lead, events, metrics };
     this.marks.put().await;
     loop {
         let now = Moment::now();
@@ -88,7 +87,8 @@ pub async fn elect(
                 Some(lease) = changes.next() => this.election.observed(lease, Moment::now()),
                 // Where there is no broker nobody tells anything, which must not be taken for news without end.
                 Ok(()) = broker.changed() => {}
-                () = told(&mut stop) => return this.release().await,
+                // Who could tell is gone only with the process.
+                () = stop.wait_for(|stop| *stop).map(drop) => return this.release().await,
             },
             Step::Lost(to) => return this.lost(&to),
             step => this.perform(step).await,
@@ -99,19 +99,12 @@ pub async fn elect(
     }
 }
 
-/// Waits until it is told to end.
-async fn told(stop: &mut watch::Receiver<bool>) {
-    // Who could tell is gone only with the process.
-    let _ = stop.wait_for(|stop| *stop).await;
-}
-
 struct Holding {
     election: Election,
     leases: Leases,
     marks: Marks,
     lead: Lead,
     events: EventSink,
-    namespace: String,
     metrics: Arc<Metrics>,
 }
 
@@ -160,10 +153,10 @@ impl Holding {
     fn gained(&mut self, gain: &Gain, uid: String) {
         let before = if let Gain::Expired(before) = gain { Some(before.as_str()) } else { None };
         self.marks.leads(before.map(replica_of));
-        let (lease, me, why) = (&self.leases.name, self.election.me(), gain.why());
+        let (Hand { name: lease, namespace, me, .. }, why) = (&self.election.hand, gain.why());
         info!(lease, me, before, "leading: {why}");
         // With the reason and the words of Kubernetes' own components.
-        let subject = Subject::Lease(self.namespace.clone(), lease.clone(), uid);
+        let subject = Subject::Lease(namespace.clone(), lease.clone(), uid);
         self.events.note(Note::of(subject, false, "LeaderElection", format!("{me} became leader: {why}")));
         self.metrics.leads.set(1);
         self.metrics.leader_changes.inc();

@@ -40,7 +40,7 @@ struct LeanAffinity {
     pod_anti_affinity: Option<LeanAntiAffinity>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct LeanAntiAffinity {
     required_during_scheduling_ignored_during_execution: Option<Vec<Term>>,
@@ -61,15 +61,11 @@ struct Term {
 
 /// One term for all that has to do with zones, whatever it was.
 fn zones(affinity: Option<LeanAffinity>, constraints: Option<Vec<Term>>) -> Option<Affinity> {
-    let apart = affinity.and_then(|affinity| affinity.pod_anti_affinity);
-    let (required, preferred) = apart
-        .map(|apart| {
-            let preferred = apart.preferred_during_scheduling_ignored_during_execution;
-            (apart.required_during_scheduling_ignored_during_execution, preferred)
-        })
-        .unwrap_or_default();
-    let terms = required.into_iter().flatten().chain(constraints.into_iter().flatten());
-    let mut terms = terms.chain(preferred.into_iter().flatten().filter_map(|weighted| weighted.pod_affinity_term));
+    let apart = affinity.and_then(|affinity| affinity.pod_anti_affinity).unwrap_or_default();
+    let required = apart.required_during_scheduling_ignored_during_execution.into_iter().flatten();
+    let preferred = apart.preferred_during_scheduling_ignored_during_execution.into_iter().flatten();
+    let preferred = preferred.filter_map(|weighted| weighted.pod_affinity_term);
+    let mut terms = required.chain(constraints.into_iter().flatten()).chain(preferred);
     terms.any(|term| term.topology_key.as_deref() == Some(names::ZONE)).then(|| {
         let term = PodAffinityTerm { topology_key: names::ZONE.to_owned(), ..PodAffinityTerm::default() };
         let required_during_scheduling_ignored_during_execution = Some(vec![term]);
@@ -121,15 +117,12 @@ impl From<LeanContainer> for Container {
     }
 }
 
-/// Every Pod has one of the API server's making.
-fn is_token(volume: &Volume) -> bool {
-    volume.name.starts_with("kube-api-access-")
-}
-
 impl From<LeanPodSpec> for PodSpec {
     fn from(spec: LeanPodSpec) -> Self {
         let containers = |some: Vec<LeanContainer>| some.into_iter().map(Container::from).collect();
         let volume = |v: Named| Volume { name: v.name, ..Volume::default() };
+        // Every Pod has one of the API server's making.
+        let is_token = |v: &Volume| v.name.starts_with("kube-api-access-");
         let ephemeral = |c: Named| EphemeralContainer { name: c.name, ..EphemeralContainer::default() };
         Self {
             affinity: zones(spec.affinity, spec.topology_spread_constraints),

@@ -5,14 +5,13 @@ use std::net::IpAddr;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
-    CodecError, Kind, Message,
-    health::{self, RawHealthData},
+    CodecError, Kind, Message, health,
     identity::{self, RawHeart, RawMetadata},
     list::RawList,
     reply::{self, RawResponse},
     text::{root_cause, text},
 };
-use crate::domain::{Answer, BaseId, Command, ModuleId, Reply};
+use crate::domain::{BaseId, Command, ModuleId, Reply};
 
 /// What a base posts.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,20 +33,18 @@ pub struct Posted {
 pub fn posted(kind: Kind, body: &[u8]) -> Result<Posted, CodecError> {
     if kind == Kind::QueryBaseline {
         let raw: RawMetadata = json(kind.as_str(), body)?;
-        let identity = raw.identity().ok_or(CodecError::Anonymous("queryBaseline"))?.to_owned();
-        let message = identity::query_baseline(&identity, raw)?;
+        let identity = raw.identity.clone().ok_or(CodecError::Anonymous("queryBaseline"))?;
+        let message = Message::QueryBaseline(identity::info(&identity, raw)?);
         return Ok(Posted { identity, address: None, port: None, message });
     }
     let raw: RawHeart = json(kind.as_str(), body)?;
-    let (identity, address) = raw.from();
-    let identity = identity.ok_or(CodecError::Anonymous("heartbeat"))?.to_owned();
-    let address = address.and_then(|said| said.parse().ok());
+    let identity = raw.base_metadata.as_ref().and_then(|metadata| metadata.identity.clone());
+    let identity = identity.ok_or(CodecError::Anonymous("heartbeat"))?;
+    let address = raw.local_ip.as_ref().and_then(|said| said.parse().ok());
     let port = raw.port.filter(|port| *port > 0);
-    let mut message = identity::heartbeat(&identity, raw)?;
-    if let Message::Heartbeat(beat) = &mut message {
-        beat.info.tunnel_port = port;
-    }
-    Ok(Posted { identity, address, port, message })
+    let mut beat = identity::heartbeat(&identity, raw)?;
+    beat.info.tunnel_port = port;
+    Ok(Posted { identity, address, port, message: Message::Heartbeat(beat) })
 }
 
 /// Reads a base's answer to a command.
@@ -57,8 +54,8 @@ pub fn posted(kind: Kind, body: &[u8]) -> Result<Posted, CodecError> {
 pub fn exchanged(base: &BaseId, command: &Command, body: &[u8]) -> Result<Message, CodecError> {
     let name = command.name();
     match command {
-        Command::QueryModules => Ok(Message::Modules(answered::<RawList>(base, name, body)?.into_modules())),
-        Command::QueryHealth => Ok(Message::Health(health::health_data(answered::<RawHealthData>(base, name, body)?))),
+        Command::QueryModules => Ok(Message::Modules(answered::<RawList>(base, name, body)?.0)),
+        Command::QueryHealth => Ok(Message::Health(health::health(answered(base, name, body)?))),
         Command::Install(spec, _) | Command::Switch(spec) => ended(base, name, &spec.id, body),
         Command::Uninstall(id) => ended(base, name, id, body),
         Command::Baseline(_) => {
@@ -71,8 +68,7 @@ pub fn exchanged(base: &BaseId, command: &Command, body: &[u8]) -> Result<Messag
 fn ended(base: &BaseId, name: &'static str, module: &ModuleId, body: &[u8]) -> Result<Message, CodecError> {
     is_from(base, name, body)?;
     let response = json::<RawResponse>(name, body)?;
-    let space = reply::space(&response);
-    let answer: Answer = reply::answer(response);
+    let (space, answer) = (reply::space(&response), reply::answer(response));
     Ok(Message::Reply(Reply { command: name, module: Some(module.clone()), answer, space }))
 }
 
@@ -114,6 +110,7 @@ fn json<'b, T: Deserialize<'b>>(what: &'static str, body: &'b [u8]) -> Result<T,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Answer;
 
     #[test]
     fn a_beat_over_http_names_the_port_of_commands_and_one_without_it_none() {

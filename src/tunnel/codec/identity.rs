@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{
-    CodecError, Heartbeat, Message,
+    CodecError, Heartbeat,
     text::{text, text_if_any},
 };
 use crate::{domain::BaseInfo, tunnel::address::address};
@@ -11,7 +11,7 @@ use crate::{domain::BaseInfo, tunnel::address::address};
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct RawMetadata {
-    identity: Option<String>,
+    pub(super) identity: Option<String>,
     name: Option<String>,
     version: Option<String>,
     cluster_name: Option<String>,
@@ -20,30 +20,16 @@ pub(super) struct RawMetadata {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RawHeart {
-    base_metadata: Option<RawMetadata>,
+    pub(super) base_metadata: Option<RawMetadata>,
     /// Bases up to 2.1.7.
     master_biz_info: Option<RawMaster>,
     network_info: Option<RawNetwork>,
     #[serde(rename = "localIP")]
-    local_ip: Option<String>,
+    pub(super) local_ip: Option<String>,
     local_host_name: Option<String>,
     state: Option<String>,
     /// Over HTTP: where commands go.
     pub(super) port: Option<u16>,
-}
-
-impl RawHeart {
-    /// Who it says that it is, and where.
-    pub(super) fn from(&self) -> (Option<&str>, Option<&str>) {
-        let identity = self.base_metadata.as_ref().and_then(|metadata| metadata.identity.as_deref());
-        (identity, self.local_ip.as_deref())
-    }
-}
-
-impl RawMetadata {
-    pub(super) fn identity(&self) -> Option<&str> {
-        self.identity.as_deref()
-    }
 }
 
 #[derive(Deserialize, Default)]
@@ -64,7 +50,7 @@ struct RawNetwork {
     local_host_name: Option<String>,
 }
 
-pub(super) fn heartbeat(identity: &str, raw: RawHeart) -> Result<Message, CodecError> {
+pub(super) fn heartbeat(identity: &str, raw: RawHeart) -> Result<Heartbeat, CodecError> {
     let metadata = match (raw.base_metadata, raw.master_biz_info) {
         (Some(metadata), _) => metadata,
         (None, Some(master)) => RawMetadata { name: master.name, version: master.version, ..RawMetadata::default() },
@@ -82,14 +68,10 @@ pub(super) fn heartbeat(identity: &str, raw: RawHeart) -> Result<Message, CodecE
     // Every other word than "activated" means that the base serves no longer (as the Go controller reads it);
     // none at all comes from bases up to 2.1.5, which say it by beating.
     let going_away = raw.state.is_some_and(|s| !s.eq_ignore_ascii_case("activated"));
-    Ok(Message::Heartbeat(Heartbeat { info, no_address, going_away, out_of_turn: false }))
+    Ok(Heartbeat { info, no_address, going_away, out_of_turn: false })
 }
 
-pub(super) fn query_baseline(identity: &str, raw: RawMetadata) -> Result<Message, CodecError> {
-    Ok(Message::QueryBaseline(info(identity, raw)?))
-}
-
-fn info(identity: &str, raw: RawMetadata) -> Result<Option<BaseInfo>, CodecError> {
+pub(super) fn info(identity: &str, raw: RawMetadata) -> Result<Option<BaseInfo>, CodecError> {
     if let Some(inside) = raw.identity.filter(|inside| inside != identity) {
         return Err(CodecError::ForeignIdentity { inside: inside.chars().take(80).collect() });
     }

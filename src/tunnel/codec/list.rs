@@ -14,27 +14,9 @@ use crate::domain::{ListedModule, ModuleState};
 /// A list with more entries is refused, and not read to its end. A base has up to a thousand modules.
 const MAX_MODULES: usize = 10_000;
 
-/// The list of bases up to 2.1.6.
-#[derive(Deserialize)]
-pub(super) struct OldList {
-    data: Option<RawList>,
-}
-
-impl OldList {
-    pub(super) fn into_modules(self) -> Vec<ListedModule> {
-        self.data.unwrap_or_default().into_modules()
-    }
-}
-
 /// A bounded list.
 #[derive(Default)]
-pub(super) struct RawList(Vec<ListedModule>);
-
-impl RawList {
-    pub(super) fn into_modules(self) -> Vec<ListedModule> {
-        self.0
-    }
-}
+pub(super) struct RawList(pub(super) Vec<ListedModule>);
 
 impl<'de> Deserialize<'de> for RawList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::{Kind, address::AddressError};
 use crate::domain::{BaseInfo, ListedModule, Reply};
 pub use exchange::{Posted, exchanged, posted};
-use list::{OldList, RawList};
+use list::RawList;
 
 /// Payloads above this are refused unread. A real list of 1,000 modules is about 200 kB.
 pub(super) const MAX_PAYLOAD: usize = 4 * 1024 * 1024;
@@ -112,20 +112,23 @@ pub fn decode(identity: &str, kind: Kind, payload: &[u8]) -> Result<Message, Cod
     if payload.len() > MAX_PAYLOAD {
         return Err(CodecError::TooLarge(payload.len()));
     }
-    match kind {
-        Kind::Heart => identity::heartbeat(identity, data(kind, payload)?),
-        Kind::QueryBaseline => identity::query_baseline(identity, data(kind, payload)?),
-        Kind::Health => Ok(Message::Health(health::health(data(kind, payload)?))),
-        Kind::SimpleBiz => Ok(Message::Modules(data::<RawList>(kind, payload)?.into_modules())),
-        Kind::Biz => Ok(Message::Modules(data::<OldList>(kind, payload)?.into_modules())),
-        Kind::BizOperation => Ok(Message::Reply(reply::reply(data(kind, payload)?))),
+    Ok(match kind {
+        Kind::Heart => Message::Heartbeat(identity::heartbeat(identity, data(kind, payload)?)?),
+        Kind::QueryBaseline => Message::QueryBaseline(identity::info(identity, data(kind, payload)?)?),
+        Kind::Health => Message::Health(data::<Inner<_>>(kind, payload)?.data.map(health::health).unwrap_or_default()),
+        Kind::SimpleBiz => Message::Modules(data::<RawList>(kind, payload)?.0),
+        Kind::Biz => Message::Modules(data::<Inner<RawList>>(kind, payload)?.data.unwrap_or_default().0),
+        Kind::BizOperation => Message::Reply(reply::reply(data(kind, payload)?)),
         Kind::BatchInstallBizResponse => {
-            let mut reply = reply::reply(data(kind, payload)?);
-            reply.command = "baseline";
-            reply.module = None;
-            Ok(Message::Reply(reply))
+            Message::Reply(Reply { command: "baseline", module: None, ..reply::reply(data(kind, payload)?) })
         }
-    }
+    })
+}
+
+/// Health, and lists of bases up to 2.1.6, are data in data.
+#[derive(Deserialize)]
+struct Inner<T> {
+    data: Option<T>,
 }
 
 fn data<'p, T: Deserialize<'p>>(kind: Kind, payload: &'p [u8]) -> Result<T, CodecError> {

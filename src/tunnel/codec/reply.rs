@@ -57,8 +57,7 @@ pub(super) fn reply(raw: RawReply) -> Reply {
     let Some(response) = raw.response else {
         return Reply { command, module, answer: Answer::Failed("the base gave no reason".to_owned()), space: None };
     };
-    let space = space(&response);
-    Reply { command, module, answer: answer(response), space }
+    Reply { command, module, space: space(&response), answer: answer(response) }
 }
 
 /// By how much metaspace grew meanwhile.

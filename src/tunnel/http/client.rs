@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::body::Bytes;
-use http::{Method, Request, header::CONTENT_TYPE};
+use http::{Request, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
@@ -71,7 +71,7 @@ pub(super) struct Client {
     commands: Arc<Semaphore>,
     questions: Arc<Semaphore>,
     /// Questions that are open: a base is not asked the same twice at a time (bases build their health in one place).
-    asked: Arc<Mutex<HashSet<(BaseId, &'static str)>>>,
+    asked: Mutex<HashSet<(BaseId, &'static str)>>,
 }
 
 impl Client {
@@ -89,12 +89,12 @@ impl Client {
             http,
             commands: Arc::new(Semaphore::new(COMMANDS)),
             questions: Arc::new(Semaphore::new(QUESTIONS)),
-            asked: Arc::default(),
+            asked: Mutex::default(),
         }
     }
 
     /// Runs until nobody sends commands or wants answers any more. Exchanges are bounded by their permits.
-    pub(super) async fn run(self, mut queue: mpsc::Receiver<(BaseId, Command)>) {
+    pub(super) async fn run(self: Arc<Self>, mut queue: mpsc::Receiver<(BaseId, Command)>) {
         let mut exchanges = JoinSet::new();
         loop {
             tokio::select! {
@@ -108,7 +108,7 @@ impl Client {
         }
     }
 
-    async fn begin(&self, base: BaseId, command: Command, exchanges: &mut JoinSet<()>) {
+    async fn begin(self: &Arc<Self>, base: BaseId, command: Command, exchanges: &mut JoinSet<()>) {
         let payload = match payload(&command) {
             Ok(payload) => payload,
             Err(why) => {
@@ -135,105 +135,95 @@ impl Client {
             }
             return;
         };
-        let question = is_question.then(|| Open::new(&self.asked, &base, command.name()));
+        let question = is_question.then(|| Open::new(self, &base, command.name()));
         if matches!(question, Some(None)) {
             return; // the answer to the first is on its way
         }
         debug!(%base, %at, command = command.name(), bytes = payload.len(), "sending");
         self.metrics.command_sent(command.name());
-        let (http, events, metrics) = (self.http.clone(), self.events.clone(), Arc::clone(&self.metrics));
-        let lead = self.lead.clone();
+        let client = Arc::clone(self);
         exchanges.spawn(async move {
             let (_permit, _question) = (permit, question);
-            let event = exchange(&http, &lead, at, &command, payload).await;
-            let event = told(&base, &command, event, &metrics);
-            if let Some(event) = event {
-                let _ = events.send(event).await;
+            let answer = client.exchange(at, &command, payload).await;
+            if let Some(event) = client.told(&base, &command, answer) {
+                let _ = client.events.send(event).await;
             }
         });
+    }
+
+    /// What the engine is told of an exchange.
+    fn told(&self, base: &BaseId, command: &Command, answer: Result<Bytes, ExchangeError>) -> Option<Event> {
+        let name = command.name();
+        let uncertain = || (!command.is_question()).then(|| Event::Uncertain(base.clone()));
+        match answer {
+            Ok(body) => match codec::exchanged(base, command, &body) {
+                Ok(message) => {
+                    self.metrics.message_received(name);
+                    Some(Event::Message(Via::Http, base.clone(), message))
+                }
+                // A truncated answer is as good as none, and the command may have been carried out.
+                Err(error) => {
+                    self.metrics.message_refused("malformed");
+                    warn!(%base, command = name, %error, "answer refused");
+                    uncertain()
+                }
+            },
+            Err(error) => {
+                debug!(%base, command = name, %error, "no answer");
+                uncertain()
+            }
+        }
+    }
+
+    async fn exchange(&self, at: SocketAddr, command: &Command, payload: Vec<u8>) -> Result<Bytes, ExchangeError> {
+        let within = if command.is_question() { QUESTION } else { COMMAND };
+        let payload = Bytes::from(payload);
+        let tries = async {
+            let mut pauses = REFUSED.iter();
+            loop {
+                // No broker takes this way to a base away from whoever led before.
+                if !self.lead.may_act() {
+                    return Err(ExchangeError::NotSent("this replica does not lead at the moment".to_owned()));
+                }
+                match once(&self.http, at, command.name(), payload.clone()).await {
+                    Err(ExchangeError::NotSent(why)) => match pauses.next() {
+                        Some(pause) => sleep(*pause).await,
+                        None => return Err(ExchangeError::NotSent(why)),
+                    },
+                    other => return other,
+                }
+            }
+        };
+        timeout(within, tries)
+            .await
+            .unwrap_or_else(|_| Err(ExchangeError::Unanswered(format!("no answer within {} s", within.as_secs()))))
     }
 }
 
 /// A question that is open, until it is dropped.
 struct Open {
-    asked: Arc<Mutex<HashSet<(BaseId, &'static str)>>>,
+    client: Arc<Client>,
     question: (BaseId, &'static str),
 }
 
 impl Open {
     /// None if it is open already.
-    fn new(asked: &Arc<Mutex<HashSet<(BaseId, &'static str)>>>, base: &BaseId, name: &'static str) -> Option<Self> {
+    fn new(client: &Arc<Client>, base: &BaseId, name: &'static str) -> Option<Self> {
         let question = (base.clone(), name);
-        let fresh = open(asked).insert(question.clone());
-        fresh.then(|| Self { asked: Arc::clone(asked), question })
+        let fresh = open(&client.asked).insert(question.clone());
+        fresh.then(|| Self { client: Arc::clone(client), question })
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        open(&self.asked).remove(&self.question);
+        open(&self.client.asked).remove(&self.question);
     }
-}
-
-/// What the engine is told of an exchange.
-fn told(base: &BaseId, command: &Command, answer: Result<Bytes, ExchangeError>, metrics: &Metrics) -> Option<Event> {
-    let name = command.name();
-    let uncertain = || (!command.is_question()).then(|| Event::Uncertain(base.clone()));
-    match answer {
-        Ok(body) => match codec::exchanged(base, command, &body) {
-            Ok(message) => {
-                metrics.message_received(name);
-                Some(Event::Message(Via::Http, base.clone(), message))
-            }
-            // A truncated answer is as good as none, and the command may have been carried out.
-            Err(error) => {
-                metrics.message_refused("malformed");
-                warn!(%base, command = name, %error, "answer refused");
-                uncertain()
-            }
-        },
-        Err(error) => {
-            debug!(%base, command = name, %error, "no answer");
-            uncertain()
-        }
-    }
-}
-
-async fn exchange(
-    http: &Http,
-    lead: &Lead,
-    at: SocketAddr,
-    command: &Command,
-    payload: Vec<u8>,
-) -> Result<Bytes, ExchangeError> {
-    let within = if command.is_question() { QUESTION } else { COMMAND };
-    let payload = Bytes::from(payload);
-    let tries = async {
-        let mut pauses = REFUSED.iter();
-        loop {
-            // No broker takes this way to a base away from whoever led before.
-            if !lead.may_act() {
-                return Err(ExchangeError::NotSent("this replica does not lead at the moment".to_owned()));
-            }
-            match once(http, at, command.name(), payload.clone()).await {
-                Err(ExchangeError::NotSent(why)) => match pauses.next() {
-                    Some(pause) => sleep(*pause).await,
-                    None => return Err(ExchangeError::NotSent(why)),
-                },
-                other => return other,
-            }
-        }
-    };
-    timeout(within, tries)
-        .await
-        .unwrap_or_else(|_| Err(ExchangeError::Unanswered(format!("no answer within {} s", within.as_secs()))))
 }
 
 async fn once(http: &Http, at: SocketAddr, path: &str, payload: Bytes) -> Result<Bytes, ExchangeError> {
     let unanswered = |error: &dyn std::fmt::Display| ExchangeError::Unanswered(error.to_string());
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(format!("http://{at}/{path}"))
+    let request = Request::post(format!("http://{at}/{path}"))
         .header(CONTENT_TYPE, "application/json")
         .body(Full::new(payload))
         .map_err(|error| ExchangeError::NotSent(error.to_string()))?;

@@ -12,7 +12,11 @@ mod door;
 mod secret;
 mod server;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
 use tokio::{net::TcpListener, sync::mpsc};
 
@@ -86,8 +90,8 @@ pub fn start(
     let contacts = Arc::new(Contacts::new(listener.ranges));
     let (commands, queue) = Sender::new();
     let client = Client::new(Arc::clone(&contacts), events.clone(), Arc::clone(&metrics), lead);
-    let server = Server::new(topics, contacts, listener.door, events, metrics);
-    tasks.spawn("HTTP tunnel, commands", client.run(queue));
+    let server = Server { topics, contacts, door: listener.door, events, metrics, budgets: Mutex::default() };
+    tasks.spawn("HTTP tunnel, commands", Arc::new(client).run(queue));
     tasks.spawn("HTTP tunnel, heartbeats", server.run(listener.socket));
     commands
 }

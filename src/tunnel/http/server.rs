@@ -10,7 +10,7 @@ use std::{
 use axum::{
     Router,
     body::Bytes,
-    extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, State},
+    extract::{DefaultBodyLimit, FromRequestParts, State},
     http::{
         StatusCode,
         header::{CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE},
@@ -48,25 +48,15 @@ const OPENS_WITHIN: Duration = Duration::from_secs(3);
 
 /// Listens.
 pub(super) struct Server {
-    topics: Topics,
-    contacts: Arc<Contacts>,
-    door: Door,
-    events: mpsc::Sender<Event>,
-    metrics: Arc<Metrics>,
-    budgets: Mutex<Budgets>,
+    pub(super) topics: Topics,
+    pub(super) contacts: Arc<Contacts>,
+    pub(super) door: Door,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) budgets: Mutex<Budgets>,
 }
 
 impl Server {
-    pub(super) fn new(
-        topics: Topics,
-        contacts: Arc<Contacts>,
-        door: Door,
-        events: mpsc::Sender<Event>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self { topics, contacts, door, events, metrics, budgets: Mutex::default() }
-    }
-
     /// Serves until nobody wants events any more.
     pub(super) async fn run(self, listener: TcpListener) {
         let (events, permits, server) = (self.events.clone(), Arc::new(Semaphore::new(CONNECTIONS)), Arc::new(self));
@@ -84,7 +74,7 @@ impl Server {
             match accepted {
                 Ok((stream, from)) => match server.door.place(from.ip()) {
                     Ok(place) => {
-                        let router = router.clone().layer(axum::Extension(ConnectInfo(from)));
+                        let router = router.clone().layer(axum::Extension(from));
                         let server = Arc::clone(&server);
                         tokio::spawn(async move {
                             let _inside = (permit, place);
@@ -170,6 +160,11 @@ impl Server {
         self.metrics.message_received(kind.as_str());
         Ok((base, message))
     }
+
+    async fn tell(&self, base: BaseId, message: Message) -> Result<(), StatusCode> {
+        let told = self.events.send(Event::Message(Via::Http, base, message)).await;
+        told.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
+    }
 }
 
 /// Whether somebody takes connections there.
@@ -190,8 +185,8 @@ impl FromRequestParts<Arc<Server>> for Caller {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, server: &Arc<Server>) -> Result<Self, Response> {
-        let from = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let ConnectInfo(from) = *from.ok_or_else(|| StatusCode::INTERNAL_SERVER_ERROR.into_response())?;
+        let from: Option<&SocketAddr> = parts.extensions.get();
+        let from = *from.ok_or_else(|| StatusCode::INTERNAL_SERVER_ERROR.into_response())?;
         server.door.admits(&parts.headers).map(|()| Self(from)).map_err(|why| {
             server.refuse(why.reason(), from, &why);
             // A JVM that has an answer to this gives it at once.
@@ -201,28 +196,27 @@ impl FromRequestParts<Arc<Server>> for Caller {
     }
 }
 
-async fn heartbeat(State(server): State<Arc<Server>>, Caller(from): Caller, body: Bytes) -> Response {
-    match server.read(Kind::Heart, from, &body).await {
-        Ok((base, message)) => match server.events.send(Event::Message(Via::Http, base, message)).await {
-            Ok(()) => "SUCCESS".into_response(),
-            Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-        },
-        Err(status) => status.into_response(),
-    }
+async fn heartbeat(
+    State(server): State<Arc<Server>>,
+    Caller(from): Caller,
+    body: Bytes,
+) -> Result<&'static str, StatusCode> {
+    let (base, message) = server.read(Kind::Heart, from, &body).await?;
+    server.tell(base, message).await?;
+    Ok("SUCCESS")
 }
 
-async fn query_baseline(State(server): State<Arc<Server>>, Caller(from): Caller, body: Bytes) -> Response {
-    let (base, message) = match server.read(Kind::QueryBaseline, from, &body).await {
-        Ok(read) => read,
-        Err(status) => return status.into_response(),
-    };
+async fn query_baseline(
+    State(server): State<Arc<Server>>,
+    Caller(from): Caller,
+    body: Bytes,
+) -> Result<impl IntoResponse, StatusCode> {
+    let (base, message) = server.read(Kind::QueryBaseline, from, &body).await?;
     let waits = server.contacts.waits(&base);
-    if server.events.send(Event::Message(Via::Http, base, message)).await.is_err() {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
-    }
+    server.tell(base, message).await?;
     let baseline = match timeout(BASELINE_WITHIN, waits).await {
         Ok(Ok(baseline)) => baseline,
         _ => b"[]".to_vec(),
     };
-    ([(CONTENT_TYPE, "application/json")], baseline).into_response()
+    Ok(([(CONTENT_TYPE, "application/json")], baseline))
 }

@@ -32,8 +32,8 @@ fn config(port: u16) -> MqttConfig {
     MqttConfig {
         host: "127.0.0.1".to_owned(),
         port,
-        username: Secret::None,
-        password: Secret::None,
+        username: Secret::Text(String::new()),
+        password: Secret::Text(String::new()),
         client_id: "modulet".to_owned(),
         commands_id: "commands".to_owned(),
         tls: None,
