@@ -10,16 +10,16 @@ mod judge;
 mod look;
 mod rights;
 
-use std::{io::ErrorKind, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use crate::{
     config::Config,
-    tunnel::{AddressRanges, Topics, http, probe},
+    tunnel::{Topics, http, probe},
 };
 pub use args::{CheckArgs, Subcommand};
 
 use args::Output;
-use facts::{Closed, Heartbeats};
+use facts::Heartbeats;
 use finding::Report;
 
 /// Looks, says what was seen, and returns the exit code: 0 all well, 1 something will not work, 2 could not look.
@@ -43,30 +43,14 @@ pub async fn run(config: &Config, args: &CheckArgs) -> ExitCode {
     let (mut facts, broker) = tokio::join!(look::look(config, args.service_account.as_ref()), broker);
     facts.broker = broker;
     facts.heartbeats = match &config.http_tunnel {
-        Some(tunnel) => Some(heartbeats(tunnel).await),
+        // The port is open for a moment only.
+        Some(tunnel) => Some(Heartbeats { tunnel: tunnel.clone(), opened: http::listen(tunnel).await.map(drop) }),
         None => None,
     };
-    let report = Report::new(judge::all(&facts));
+    let report = Report(judge::all(&facts));
     match args.output {
         Output::Text => print!("{}", report.text(args.strict)),
         Output::Json => println!("{}", report.json(args.strict)),
     }
     ExitCode::from(report.exit_code(args.strict))
-}
-
-/// Opens the port for a moment.
-async fn heartbeats(tunnel: &http::HttpConfig) -> Heartbeats {
-    let opened = http::listen(tunnel).await.map(drop).map_err(|error| match error {
-        http::HttpError::File(why) => Closed::File(why.to_string()),
-        http::HttpError::Port { source, .. } if source.kind() == ErrorKind::AddrInUse => Closed::InUse,
-        http::HttpError::Port { source, .. } => Closed::Port(source.to_string()),
-    });
-    Heartbeats {
-        port: tunnel.port,
-        opened,
-        ranges: tunnel.ranges != AddressRanges::default(),
-        secret: tunnel.secret.is_some(),
-        tls: tunnel.tls.is_some(),
-        certificates: tunnel.tls.as_ref().is_some_and(|tls| tls.clients.is_some()),
-    }
 }
