@@ -9,12 +9,10 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, time::sleep};
 use tracing::{info, warn};
 
+use super::questions::{self, answered};
 use crate::said::Said;
 
 /// Where the API server says it (Kubernetes convention).
@@ -26,7 +24,6 @@ const KEY: &str = "client-ca-file";
 const EVERY: Duration = Duration::from_secs(60);
 /// While they are not known.
 const AGAIN: Duration = Duration::from_secs(5);
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The authorities as they were read last.
 #[derive(Clone)]
@@ -84,8 +81,7 @@ async fn read_again_and_again(client: Client, to: watch::Sender<Option<Arc<dyn C
 
 async fn read(client: &Client) -> Result<String, Unknown> {
     let maps = Api::<ConfigMap>::namespaced(client.clone(), NAMESPACE);
-    let map = timeout(TIMEOUT, maps.get(NAME)).await.map_err(|_| Unknown::Read(format!("no answer in {TIMEOUT:?}")))?;
-    let map = map.map_err(|error| Unknown::Read(error.to_string()))?;
+    let map = answered(questions::WITHIN, maps.get(NAME)).await.map_err(Unknown::Read)?;
     map.data.unwrap_or_default().remove(KEY).ok_or(Unknown::Missing)
 }
 

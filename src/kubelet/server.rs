@@ -25,19 +25,10 @@ use super::{
 use crate::serving::{ACCEPT_AGAIN, HEAD_WITHIN, serve};
 
 /// Connections at a time; more wait in the system's queue.
-const CONNECTIONS: usize = 512;
+pub(super) const CONNECTIONS: usize = 512;
 
-/// Serves for ever.
+/// Serves for ever, at most so many connections at a time.
 pub(super) async fn run(
-    socket: TcpListener,
-    certificate: Certificate,
-    authorities: Authorities,
-    kubelet: Arc<Kubelet>,
-) {
-    serve_at_most(CONNECTIONS, socket, certificate, authorities, kubelet).await;
-}
-
-async fn serve_at_most(
     most: usize,
     socket: TcpListener,
     certificate: Certificate,
@@ -130,7 +121,7 @@ mod tests {
 
     fn certificate() -> Certificate {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        Certificate::new("127.0.0.1", &Source::Files(fixture("good.crt"), fixture("good.key"))).unwrap()
+        Certificate::new([127, 0, 0, 1].into(), &Source::Files(fixture("good.crt"), fixture("good.key"))).unwrap()
     }
 
     async fn connects(to: SocketAddr) -> TlsStream<TcpStream> {
@@ -161,7 +152,7 @@ mod tests {
         let clients = Clients::new(cluster, &Proxies::default()).unwrap();
         let (authorities, _reads) = Authorities::new(clients.requests.clone());
         let kubelet = Kubelet::new(clients, Topics::new("dev"), Vec::new(), Arc::new(Metrics::new()));
-        let server = tokio::spawn(serve_at_most(3, socket, certificate, authorities, Arc::new(kubelet)));
+        let server = tokio::spawn(run(3, socket, certificate, authorities, Arc::new(kubelet)));
         let mut open = [connects(to).await, connects(to).await, connects(to).await];
         let waits = tokio::spawn(connects(to));
         // It would have been served long since: all this is done by one thread.
