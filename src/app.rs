@@ -231,11 +231,9 @@ impl Parts {
 pub(crate) async fn cluster(config: &Config) -> anyhow::Result<kube::Config> {
     match &config.kubeconfig {
         Some(path) => {
-            let kubeconfig =
-                Kubeconfig::read_from(path).with_context(|| format!("cannot use the kubeconfig {}", path.display()))?;
-            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-                .await
-                .with_context(|| format!("cannot use the kubeconfig {}", path.display()))
+            let options = KubeConfigOptions::default();
+            let named = async { kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await };
+            named.await.with_context(|| format!("cannot use the kubeconfig {}", path.display()))
         }
         None => {
             kube::Config::infer().await.context("no cluster: set KUBECONFIG, or run in a Pod with a service account")

@@ -1,6 +1,5 @@
 //! The command line and the environment.
 
-mod base_pods;
 mod http_tunnel;
 mod kubelet;
 mod metaspace;
@@ -23,9 +22,8 @@ use crate::{
     telemetry::LogFormat,
     tunnel::{AddressRanges, http::HttpConfig, mqtt::MqttConfig},
 };
-use base_pods::BasePodArgs;
 use http_tunnel::HttpTunnelArgs;
-use kubelet::KubeletArgs;
+use kubelet::{KubeletArgs, parse_namespace};
 use metaspace::MetaspaceArgs;
 use mqtt::MqttArgs;
 use probes::ProbeArgs;
@@ -73,8 +71,9 @@ pub struct Args {
     #[command(flatten)]
     kubelet: KubeletArgs,
 
-    #[command(flatten)]
-    base_pods: BasePodArgs,
+    /// Namespaces, comma-separated, in which a base's own Pod with the readiness gate modulet.koupleless.io/modules-ready is told whether its modules are Ready [default: none]
+    #[arg(long, env = "MODULET_BASE_POD_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE,…", value_parser = parse_namespace)]
+    base_pod_namespaces: Vec<String>,
 
     /// Address for /healthz, /readyz and /metrics, and, from the loopback address only, /debug/bases
     #[arg(long, env = "MODULET_HTTP_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
@@ -204,8 +203,6 @@ pub struct Config {
     /// Name of this controller.
     pub client_id: String,
     /// Tells this process from all others, also from one with the same client id.
-    pub instance: String,
-    /// That without its name.
     pub process: String,
     /// Lead only while no other replica does.
     pub leader_election: bool,
@@ -250,7 +247,6 @@ pub struct Config {
 impl From<Args> for Config {
     fn from(args: Args) -> Self {
         let client_id = args.client_id.unwrap_or_else(random_id);
-        let process = random_id();
         let mqtt = args.mqtt.config(&client_id, &args.env);
         let base_addresses = AddressRanges::new(args.base_addresses);
         let http_tunnel = args.http_tunnel.config(&base_addresses);
@@ -260,14 +256,13 @@ impl From<Args> for Config {
             env: args.env,
             kubelet: args.kubelet.config(&args.namespace),
             namespace: args.namespace,
-            instance: format!("{client_id}/{process}"),
-            process,
+            process: random_id(),
             client_id,
             leader_election: args.leader_election,
             pod_name: args.pod_name,
             mqtt,
             http_tunnel,
-            base_pod_namespaces: args.base_pods.base_pod_namespaces,
+            base_pod_namespaces: args.base_pod_namespaces,
             http_address: args.http_address,
             log: args.log,
             log_format: args.log_format,
