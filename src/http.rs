@@ -58,12 +58,12 @@ pub struct Readiness {
     /// The broker is connected.
     pub broker: AtomicBool,
     /// There is no tunnel to any base, and none will come.
-    pub no_tunnel: AtomicBool,
+    pub no_tunnel: bool,
 }
 
 impl Readiness {
     fn missing(&self) -> Vec<&'static str> {
-        let tunnel = if self.no_tunnel.load(Ordering::Relaxed) {
+        let tunnel = if self.no_tunnel {
             "a tunnel to the bases, and none is switched on (ENABLE_MQTT_TUNNEL=false)"
         } else {
             "MQTT broker"

@@ -12,9 +12,11 @@ mod rights;
 
 use std::{process::ExitCode, time::Duration};
 
+use futures::future::OptionFuture;
+
 use crate::{
     config::Config,
-    tunnel::{Topics, http, probe},
+    tunnel::{Topics, http, mqtt::MqttConfig, probe},
 };
 pub use args::{CheckArgs, Subcommand};
 
@@ -27,19 +29,13 @@ pub async fn run(config: &Config, args: &CheckArgs) -> ExitCode {
     // rustls wants to be told which cryptography to use; a second call changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let topics = Topics::new(&config.env);
-    let broker = async {
-        match &config.mqtt {
-            // Another session than that of the controller, which may be running.
-            Some(mqtt) => {
-                let mqtt = crate::tunnel::mqtt::MqttConfig {
-                    client_id: format!("{}-check-{}", mqtt.client_id, std::process::id()),
-                    ..mqtt.clone()
-                };
-                Some(probe::probe(&mqtt, &topics, Duration::from_secs(args.listen)).await)
-            }
-            None => None,
-        }
-    };
+    // Another session than that of the controller, which may be running.
+    let mqtt = config.mqtt.clone().map(|mqtt| MqttConfig {
+        client_id: format!("{}-check-{}", mqtt.client_id, std::process::id()),
+        ..mqtt
+    });
+    let listens = Duration::from_secs(args.listen);
+    let broker = OptionFuture::from(mqtt.as_ref().map(|mqtt| probe::probe(mqtt, &topics, listens)));
     let (mut facts, broker) = tokio::join!(look::look(config, args.service_account.as_ref()), broker);
     facts.broker = broker;
     facts.heartbeats = match &config.http_tunnel {

@@ -31,10 +31,9 @@ pub(super) enum Scope {
 impl Right {
     /// As in `kubectl auth can-i`.
     pub(super) fn name(&self) -> String {
-        let group = if self.group.is_empty() { String::new() } else { format!(".{}", self.group) };
-        let (resource, sub) = self.resource.split_once('/').map_or((self.resource, ""), |(r, s)| (r, s));
-        let sub = if sub.is_empty() { String::new() } else { format!("/{sub}") };
-        format!("{} {resource}{group}{sub}", self.verb)
+        let dot = if self.group.is_empty() { "" } else { "." };
+        let (resource, sub) = self.resource.split_at(self.resource.find('/').unwrap_or(self.resource.len()));
+        format!("{} {resource}{dot}{}{sub}", self.verb, self.group)
     }
 }
 

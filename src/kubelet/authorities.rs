@@ -54,15 +54,13 @@ impl Authorities {
 async fn read_again_and_again(client: Client, to: watch::Sender<Option<Arc<dyn ClientCertVerifier>>>) {
     let (mut said, mut last) = (Said::default(), String::new());
     loop {
-        let read = read(&client).await.and_then(|text| {
-            let changed = text != last;
-            let verifier = if changed { Some(verifier(&text)?) } else { None };
-            Ok((text, verifier))
+        let changed = read(&client).await.and_then(|text| {
+            if text == last { Ok(None) } else { Ok(Some((verifier(&text)?, text))) }
         });
-        match read {
-            Ok((text, verifier)) => {
+        match changed {
+            Ok(changed) => {
                 said.clear();
-                if let Some(verifier) = verifier {
+                if let Some((verifier, text)) = changed {
                     info!("the authorities of clients of the kubelet API are known");
                     last = text;
                     to.send_replace(Some(verifier));

@@ -61,7 +61,7 @@ struct Tls(Option<Made>);
 struct Made {
     own: Arc<dyn ResolvesServerCert>,
     clients: Arc<dyn ClientCertVerifier>,
-    config: Arc<ServerConfig>,
+    acceptor: TlsAcceptor,
 }
 
 impl Tls {
@@ -69,16 +69,16 @@ impl Tls {
     fn with(&mut self, own: Arc<dyn ResolvesServerCert>, clients: Arc<dyn ClientCertVerifier>) -> TlsAcceptor {
         let same = |made: &&Made| Arc::ptr_eq(&made.own, &own) && Arc::ptr_eq(&made.clients, &clients);
         if let Some(made) = self.0.as_ref().filter(same) {
-            return TlsAcceptor::from(Arc::clone(&made.config));
+            return made.acceptor.clone();
         }
         let builder = ServerConfig::builder().with_client_cert_verifier(Arc::clone(&clients));
         let mut config = builder.with_cert_resolver(Arc::clone(&own));
         // A session that goes on would outlive the certificates that it began with.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        let config = Arc::new(config);
-        self.0 = Some(Made { own, clients, config: Arc::clone(&config) });
-        TlsAcceptor::from(config)
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        self.0 = Some(Made { own, clients, acceptor: acceptor.clone() });
+        acceptor
     }
 }
 
