@@ -2,21 +2,19 @@
 
 mod http_tunnel;
 mod kubelet;
-mod metaspace;
 mod mqtt;
-mod probes;
 mod reports;
 mod words;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum, builder::Resettable};
+use clap::{CommandFactory, FromArgMatches, Parser, builder::Resettable};
 use ipnet::IpNet;
 
 use crate::{
     api::Hooks,
     check::Subcommand,
-    domain::Settings,
+    domain::{MetaspaceRules, Settings},
     k8s::{ModuleUrls, ProbeRules, UrlPrefix},
     kubelet::KubeletConfig,
     telemetry::LogFormat,
@@ -24,11 +22,9 @@ use crate::{
 };
 use http_tunnel::HttpTunnelArgs;
 use kubelet::{KubeletArgs, parse_namespace};
-use metaspace::MetaspaceArgs;
 use mqtt::MqttArgs;
-use probes::ProbeArgs;
 use reports::ReportArgs;
-pub use words::SharedModuleNames;
+pub use words::{SharedModuleNames, ZonePerBase};
 use words::{parse_client_id, parse_env, random_id};
 
 /// The kubelet for modules: makes every Koupleless base a Kubernetes Node and every module a Pod on it.
@@ -37,6 +33,7 @@ use words::{parse_client_id, parse_env, random_id};
 /// beside it; a flag wins over its variable.
 #[derive(Debug, Parser)]
 #[command(version, about)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one option")]
 pub struct Args {
     /// Kubeconfig file. Without it: the service account of the Pod it runs in, else ~/.kube/config
     #[arg(long, env = "KUBECONFIG", value_name = "FILE", hide_env_values = true)]
@@ -142,30 +139,31 @@ pub struct Args {
     )]
     shared_module_names: SharedModuleNames,
 
-    #[command(flatten)]
-    metaspace: MetaspaceArgs,
+    /// Share of its limit in percent above which a base's metaspace is low: its Node is under memory pressure until it is 10 below that
+    #[arg(long, env = "MODULET_METASPACE_LOW", default_value_t = 95, value_name = "PERCENT", value_parser = clap::value_parser!(u64).range(50..=100))]
+    metaspace_low: u64,
 
-    #[command(flatten)]
-    probes: ProbeArgs,
+    /// Whether a module that will not fit into what is left of its base's metaspace waits. Off: it is installed all the same
+    #[arg(long, env = "MODULET_METASPACE_WAIT", default_value_t = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    metaspace_wait: bool,
+
+    /// Whether metrics have metaspace and classes of each base: four series for each
+    #[arg(long, env = "MODULET_METRICS_PER_BASE", default_value_t = false, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    metrics_per_base: bool,
+
+    /// Whether the startup, readiness and liveness probes of module Pods are done, as by a kubelet. Off: an Event names them
+    #[arg(long, env = "MODULET_PROBES", default_value_t = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    probes: bool,
+
+    /// Hosts, comma-separated, that a probe may name beside the base's address; *: all. Whoever may create Pods can have modulet connect to them
+    #[arg(long, env = "MODULET_PROBE_HOSTS", value_delimiter = ',', value_name = "HOST,…")]
+    probe_hosts: Vec<String>,
 
     #[command(flatten)]
     reports: ReportArgs,
 
     #[command(subcommand)]
     command: Option<Subcommand>,
-}
-
-/// Whether each base is a zone of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ZonePerBase {
-    /// While no ordinary Node has a zone.
-    Auto,
-    /// Always.
-    #[value(aliases = ["yes", "on", "1", "y", "t"])]
-    True,
-    /// Never.
-    #[value(aliases = ["no", "off", "0", "n", "f"])]
-    False,
 }
 
 impl Args {
@@ -270,8 +268,8 @@ impl From<Args> for Config {
             zone_per_base: args.zone_per_base,
             env_taint: args.env_taint,
             module_urls: ModuleUrls::new(args.module_urls),
-            probes: args.probes.rules(),
-            metrics_per_base: args.metaspace.metrics_per_base,
+            probes: ProbeRules { on: args.probes, hosts: args.probe_hosts },
+            metrics_per_base: args.metrics_per_base,
             base_addresses,
             shared_module_names: args.shared_module_names,
             hooks: args.reports.hooks(),
@@ -281,7 +279,7 @@ impl From<Args> for Config {
                 dead_after: Duration::from_secs(args.dead_after),
                 superseded_ttl: Duration::from_secs(args.superseded_ttl),
                 list_every: Duration::from_secs(args.list_every),
-                metaspace: args.metaspace.rules(),
+                metaspace: MetaspaceRules { low_above: args.metaspace_low, waits: args.metaspace_wait },
                 ..Settings::default()
             },
         }

@@ -45,8 +45,8 @@ pub(super) fn router(kubelet: Arc<Kubelet>) -> Router {
 async fn known_only(State(kubelet): State<Arc<Kubelet>>, mut request: Request, next: Next) -> Response {
     let endpoint = endpoint(request.uri().path());
     let certified = request.extensions().get().and_then(|ByCertificate(user)| user.clone());
-    let token = token_of(request.headers()).map(str::to_owned);
-    let response = match kubelet.user(certified, token).await {
+    let user = kubelet.user(certified, token_of(request.headers())).await;
+    let response = match user {
         Ok(user) => {
             request.extensions_mut().insert(user);
             next.run(request).await

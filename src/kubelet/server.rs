@@ -3,10 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::Extension;
-use rustls::{
-    ServerConfig,
-    server::{NoServerSessionStorage, ResolvesServerCert, danger::ClientCertVerifier},
-};
+use rustls::server::{ResolvesServerCert, danger::ClientCertVerifier};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -22,7 +19,7 @@ use super::{
     routes::router,
     service::Kubelet,
 };
-use crate::serving::{ACCEPT_AGAIN, HEAD_WITHIN, serve};
+use crate::serving::{self, ACCEPT_AGAIN, HEAD_WITHIN};
 
 /// Connections at a time; more wait in the system's queue.
 pub(super) const CONNECTIONS: usize = 512;
@@ -71,12 +68,7 @@ impl Tls {
         if let Some(made) = self.0.as_ref().filter(same) {
             return made.acceptor.clone();
         }
-        let builder = ServerConfig::builder().with_client_cert_verifier(Arc::clone(&clients));
-        let mut config = builder.with_cert_resolver(Arc::clone(&own));
-        // A session that goes on would outlive the certificates that it began with.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = TlsAcceptor::from(Arc::new(serving::tls(Arc::clone(&own), Arc::clone(&clients))));
         self.0 = Some(Made { own, clients, acceptor: acceptor.clone() });
         acceptor
     }
@@ -91,7 +83,7 @@ async fn connection(tls: TlsAcceptor, stream: TcpStream, from: SocketAddr, route
     // They were verified when the connection was made.
     let user = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).and_then(user_of);
     let router = router.layer(Extension(ByCertificate(user)));
-    if let Err(error) = serve(stream, router).await {
+    if let Err(error) = serving::serve(stream, router).await {
         debug!(%from, %error, "a connection to the kubelet API ended");
     }
 }

@@ -42,12 +42,12 @@ impl Kubelet {
     }
 
     /// By the certificate of the connection, else by a token. Nobody is served without a name.
-    pub(super) async fn user(&self, certified: Option<UserInfo>, token: Option<String>) -> Result<UserInfo, Refused> {
+    pub(super) async fn user(&self, certified: Option<UserInfo>, token: Option<&str>) -> Result<UserInfo, Refused> {
         if let Some(user) = certified {
             return Ok(user);
         }
         let token = token.ok_or(Refused::Unauthorized)?;
-        self.reviews.user(&token).await?.ok_or(Refused::Unauthorized)
+        self.reviews.user(token).await?.ok_or(Refused::Unauthorized)
     }
 
     /// That a user may do one of these to a Node; empty: to all Nodes.
