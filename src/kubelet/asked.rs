@@ -146,7 +146,7 @@ impl Asking {
         let Place { namespace, secret: name } = &self.place;
         let secrets = Api::<Secret>::namespaced(self.client.clone(), namespace);
         let secret = in_time("read the Secret", secrets.get_opt(name)).await?;
-        let kept = Kept::of(secret.ok_or_else(|| Waits::NoSecret(format!("{namespace}/{name}")))?);
+        let kept = Kept(secret.ok_or_else(|| Waits::NoSecret(format!("{namespace}/{name}")))?);
         let now = jiff::Timestamp::now().as_second();
         if let Some(Usable { pair, renewed_at }) = kept.usable(self.address, now) {
             self.show(pair);
@@ -171,7 +171,7 @@ impl Asking {
     async fn write(&self, patch: Value) -> Result<Kept, Waits> {
         let Place { namespace, secret: name } = &self.place;
         let (secrets, patch) = (Api::<Secret>::namespaced(self.client.clone(), namespace), Patch::Merge(patch));
-        in_time("write the Secret", secrets.patch(name, &PatchParams::default(), &patch)).await.map(Kept::of)
+        in_time("write the Secret", secrets.patch(name, &PatchParams::default(), &patch)).await.map(Kept)
     }
 
     async fn ask(&self, next: &Next, kept: &Kept, now: i64) -> Result<(), Waits> {

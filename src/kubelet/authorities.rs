@@ -26,8 +26,7 @@ const EVERY: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// The authorities as they were read last.
-#[derive(Clone)]
-pub(super) struct Authorities(watch::Receiver<Option<Arc<dyn ClientCertVerifier>>>);
+pub(super) struct Authorities(watch::Receiver<Arc<dyn ClientCertVerifier>>);
 
 /// Why they cannot be known.
 #[derive(Debug, thiserror::Error)]
@@ -39,19 +38,19 @@ enum Unknown {
 }
 
 impl Authorities {
-    /// Nothing is known yet. The future reads them, for ever.
+    /// Nothing is known yet, and while it is not no certificate is asked for. The future reads them, for ever.
     pub(super) fn new(client: Client) -> (Self, impl Future<Output = ()>) {
-        let (sender, receiver) = watch::channel(None);
+        let (sender, receiver) = watch::channel(WebPkiClientVerifier::no_client_auth());
         (Self(receiver), read_again_and_again(client, sender))
     }
 
-    /// What looks at a client's certificate, if it shows one. While no authority is known none is asked for.
+    /// What looks at a client's certificate, if it shows one.
     pub(super) fn now(&self) -> Arc<dyn ClientCertVerifier> {
-        self.0.borrow().clone().unwrap_or_else(WebPkiClientVerifier::no_client_auth)
+        Arc::clone(&self.0.borrow())
     }
 }
 
-async fn read_again_and_again(client: Client, to: watch::Sender<Option<Arc<dyn ClientCertVerifier>>>) {
+async fn read_again_and_again(client: Client, to: watch::Sender<Arc<dyn ClientCertVerifier>>) {
     let (mut said, mut last) = (Said::default(), String::new());
     loop {
         let changed = read(&client).await.and_then(|text| {
@@ -63,7 +62,7 @@ async fn read_again_and_again(client: Client, to: watch::Sender<Option<Arc<dyn C
                 if let Some((verifier, text)) = changed {
                     info!("the authorities of clients of the kubelet API are known");
                     last = text;
-                    to.send_replace(Some(verifier));
+                    to.send_replace(verifier);
                 }
             }
             Err(error) => {
@@ -72,8 +71,7 @@ async fn read_again_and_again(client: Client, to: watch::Sender<Option<Arc<dyn C
                 }
             }
         }
-        let known = to.borrow().is_some();
-        sleep(if known { EVERY } else { AGAIN }).await;
+        sleep(if last.is_empty() { AGAIN } else { EVERY }).await;
     }
 }
 
