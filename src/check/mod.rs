@@ -29,10 +29,10 @@ pub async fn run(config: &Config, args: &CheckArgs) -> ExitCode {
     // rustls wants to be told which cryptography to use; a second call changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let topics = Topics::new(&config.env);
-    // Another session than that of the controller, which may be running.
-    let mqtt = config.mqtt.clone().map(|mqtt| MqttConfig {
-        client_id: format!("{}-check-{}", mqtt.client_id, std::process::id()),
-        ..mqtt
+    let mqtt = config.mqtt.as_ref().map(|mqtt| {
+        // Another session than that of the controller, which may be running.
+        let client_id = format!("{}-check-{}", mqtt.client_id, std::process::id());
+        MqttConfig { client_id, ..mqtt.clone() }
     });
     let listens = Duration::from_secs(args.listen);
     let broker = OptionFuture::from(mqtt.as_ref().map(|mqtt| probe::probe(mqtt, &topics, listens)));

@@ -53,9 +53,9 @@ impl Authorities {
 async fn read_again_and_again(client: Client, to: watch::Sender<Arc<dyn ClientCertVerifier>>) {
     let (mut said, mut last) = (Said::default(), String::new());
     loop {
-        let changed = read(&client).await.and_then(|text| {
-            if text == last { Ok(None) } else { Ok(Some((verifier(&text)?, text))) }
-        });
+        let changed = read(&client)
+            .await
+            .and_then(|text| if text == last { Ok(None) } else { Ok(Some((verifier(&text)?, text))) });
         match changed {
             Ok(changed) => {
                 said.clear();

@@ -91,7 +91,8 @@ mod tests {
             assert_eq!(made.keys_match(), Ok(()));
         }
         let fixture = |name: &str| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/certificates").join(name);
-        let files = |key: &str| Certificate::new([10, 96, 0, 7].into(), &Source::Files(fixture("good.crt"), fixture(key)));
+        let files =
+            |key: &str| Certificate::new([10, 96, 0, 7].into(), &Source::Files(fixture("good.crt"), fixture(key)));
         assert!(files("good.key").is_ok());
         let error = files("self-signed.key").unwrap_err();
         assert!(error.to_string().contains("self-signed.key"), "{error}");

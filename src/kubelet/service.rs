@@ -57,7 +57,8 @@ impl Kubelet {
                 return Ok(());
             }
         }
-        let Action { verb, subresource } = actions.last().copied().unwrap_or(Action { verb: "get", subresource: "proxy" });
+        let Action { verb, subresource } =
+            actions.last().copied().unwrap_or(Action { verb: "get", subresource: "proxy" });
         let user = printable(user.username.as_deref().unwrap_or_default(), 200).into_owned();
         Err(Refused::Forbidden { user, verb, subresource, node: node.to_owned() })
     }

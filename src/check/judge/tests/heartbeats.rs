@@ -42,7 +42,12 @@ fn who_may_beat_is_said_and_a_port_for_everybody_is_warned_of() {
     assert_eq!(exit(&facts), (0, 1));
     let tls = Tls { certificate: "/crt".into(), key: "/key".into(), clients: Some("/ca".into()) };
     let all = HttpConfig { secret: Some("/secret".into()), tls: Some(tls), ..tunnel() };
-    finds(&with(all, Ok(())), SECTION, Level::Ok, &["ranges", "and carries the secret and has a certificate", "over TLS"]);
+    finds(
+        &with(all, Ok(())),
+        SECTION,
+        Level::Ok,
+        &["ranges", "and carries the secret and has a certificate", "over TLS"],
+    );
 }
 
 #[test]
