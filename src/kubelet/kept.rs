@@ -119,8 +119,12 @@ fn usable(certificate: &str, key: &str, address: IpAddr, now: i64) -> Option<Usa
     let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>().ok()?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).ok()?;
     let (_, parsed) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
+    let own = match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    };
     let names = parsed.subject_alternative_name().ok().flatten()?;
-    let is_for_us = names.value.general_names.contains(&GeneralName::IPAddress(address.as_octets()));
+    let is_for_us = names.value.general_names.contains(&GeneralName::IPAddress(&own));
     let (from, to) = (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
     let fifth = to.saturating_sub(from) / 5;
     let renewed_at = from.saturating_add(fifth.saturating_mul(RENEWED_AFTER));
