@@ -112,8 +112,8 @@ pub(super) fn all(http: bool, kubelet: bool, certificate: bool) -> Vec<Right> {
         .chain([&FOR_RECORD]);
     let mut all = Vec::new();
     for &(group, resources, verbs, scope, without) in rules {
-        for resource in resources {
-            all.extend(verbs.iter().map(|verb| Right { verb, group, resource, scope, without }));
+        for &resource in resources {
+            all.extend(verbs.iter().map(|&verb| Right { verb, group, resource, scope, without }));
         }
     }
     all
