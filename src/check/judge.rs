@@ -47,7 +47,7 @@ fn rights(facts: &Facts) -> Result<Vec<Finding>, Finding> {
     // Rights that are missing, by what is not done without them.
     let mut missing = BTreeMap::<_, Vec<String>>::new();
     for (right, granted) in &facts.rights {
-        if !seen(RIGHTS, granted)? {
+        if !*seen(RIGHTS, granted)? {
             let place = match right.scope {
                 Scope::Cluster => "",
                 Scope::Leases => " in kube-node-lease",
