@@ -1,8 +1,9 @@
 //! Builds every part, joins them, and takes them down in order.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use anyhow::Context;
+use futures::future::OptionFuture;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::{
     net::TcpListener,
@@ -52,10 +53,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // rustls wants to be told which cryptography to use; a second call changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let listener = http::listen(config.http_address).await?;
-    let heartbeats = match &config.http_tunnel {
-        Some(tunnel) => Some(http_tunnel::listen(tunnel).await?),
-        None => None,
-    };
+    let heartbeats = OptionFuture::from(config.http_tunnel.as_ref().map(http_tunnel::listen)).await.transpose()?;
     let kubelet = config.kubelet.as_ref().map(kubelet::listen).transpose()?;
     let proxies = Proxies::from_env();
     let cluster = cluster(&config).await?;
@@ -109,7 +107,6 @@ impl Parts {
         proxies: &Proxies,
     ) -> anyhow::Result<Self> {
         let (config, metrics) = (Arc::new(config), Arc::new(Metrics::new()));
-        let readiness = Arc::new(Readiness::default());
         let mut tasks = Tasks::default();
         let (watched_to, watched) = mpsc::channel(FACTS);
         let (written_to, written) = mpsc::channel(FACTS);
@@ -131,13 +128,14 @@ impl Parts {
             let (metrics, lead) = (Arc::clone(&metrics), lead.clone());
             commands.http = Some(http_tunnel::start(&mut tasks, listener, topics, tunnel_to, metrics, lead));
         }
-        if commands.mqtt.is_none() && commands.http.is_none() {
+        let no_tunnel = commands.mqtt.is_none() && commands.http.is_none();
+        if no_tunnel {
             warn!(
                 "no tunnel is switched on, no base can be reached: leave out ENABLE_MQTT_TUNNEL or set it to true, or set \
                  ENABLE_HTTP_TUNNEL to true"
             );
-            readiness.no_tunnel.store(true, Ordering::Relaxed);
         }
+        let readiness = Arc::new(Readiness { no_tunnel, ..Readiness::default() });
         info!(
             version = env!("CARGO_PKG_VERSION"),
             env = config.env,
@@ -160,13 +158,11 @@ impl Parts {
         let (statuses, background) = (writer("writes", WRITES), writer("background", BACKGROUND_WRITES));
         let record = writer("record", 1);
         let (instance, open) = (config.client_id.clone(), statuses.open());
-        let reports = match config.hooks.clone() {
-            Some(hooks) => {
-                let metrics = Arc::clone(&metrics);
-                Some(ReportSink::start(&mut tasks, hooks, &config.env, proxies.clone(), lead.clone(), metrics)?)
-            }
-            None => None,
-        };
+        let reports = config.hooks.clone().map(|hooks| {
+            let (lead, metrics) = (lead.clone(), Arc::clone(&metrics));
+            ReportSink::start(&mut tasks, hooks, &config.env, proxies.clone(), lead, metrics)
+        });
+        let reports = reports.transpose()?;
         let events = EventSink::start(&mut tasks, gated.clone(), instance, open, Arc::clone(&metrics));
         let edges = Edges {
             tunnel,
@@ -231,11 +227,9 @@ impl Parts {
 pub(crate) async fn cluster(config: &Config) -> anyhow::Result<kube::Config> {
     match &config.kubeconfig {
         Some(path) => {
-            let kubeconfig =
-                Kubeconfig::read_from(path).with_context(|| format!("cannot use the kubeconfig {}", path.display()))?;
-            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-                .await
-                .with_context(|| format!("cannot use the kubeconfig {}", path.display()))
+            let options = KubeConfigOptions::default();
+            let named = async { kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await };
+            named.await.with_context(|| format!("cannot use the kubeconfig {}", path.display()))
         }
         None => {
             kube::Config::infer().await.context("no cluster: set KUBECONFIG, or run in a Pod with a service account")

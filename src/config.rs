@@ -1,36 +1,30 @@
 //! The command line and the environment.
 
-mod base_pods;
 mod http_tunnel;
 mod kubelet;
-mod metaspace;
 mod mqtt;
-mod probes;
 mod reports;
 mod words;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum, builder::Resettable};
+use clap::{CommandFactory, FromArgMatches, Parser, builder::Resettable};
 use ipnet::IpNet;
 
 use crate::{
     api::Hooks,
     check::Subcommand,
-    domain::Settings,
+    domain::{MetaspaceRules, Settings},
     k8s::{ModuleUrls, ProbeRules, UrlPrefix},
     kubelet::KubeletConfig,
     telemetry::LogFormat,
     tunnel::{AddressRanges, http::HttpConfig, mqtt::MqttConfig},
 };
-use base_pods::BasePodArgs;
 use http_tunnel::HttpTunnelArgs;
-use kubelet::KubeletArgs;
-use metaspace::MetaspaceArgs;
+use kubelet::{KubeletArgs, parse_namespace};
 use mqtt::MqttArgs;
-use probes::ProbeArgs;
 use reports::ReportArgs;
-pub use words::SharedModuleNames;
+pub use words::{SharedModuleNames, ZonePerBase};
 use words::{parse_client_id, parse_env, random_id};
 
 /// The kubelet for modules: makes every Koupleless base a Kubernetes Node and every module a Pod on it.
@@ -39,6 +33,7 @@ use words::{parse_client_id, parse_env, random_id};
 /// beside it; a flag wins over its variable.
 #[derive(Debug, Parser)]
 #[command(version, about)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one option")]
 pub struct Args {
     /// Kubeconfig file. Without it: the service account of the Pod it runs in, else ~/.kube/config
     #[arg(long, env = "KUBECONFIG", value_name = "FILE", hide_env_values = true)]
@@ -73,8 +68,9 @@ pub struct Args {
     #[command(flatten)]
     kubelet: KubeletArgs,
 
-    #[command(flatten)]
-    base_pods: BasePodArgs,
+    /// Namespaces, comma-separated, in which a base's own Pod with the readiness gate modulet.koupleless.io/modules-ready is told whether its modules are Ready [default: none]
+    #[arg(long, env = "MODULET_BASE_POD_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE,…", value_parser = parse_namespace)]
+    base_pod_namespaces: Vec<String>,
 
     /// Address for /healthz, /readyz and /metrics, and, from the loopback address only, /debug/bases
     #[arg(long, env = "MODULET_HTTP_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
@@ -143,30 +139,31 @@ pub struct Args {
     )]
     shared_module_names: SharedModuleNames,
 
-    #[command(flatten)]
-    metaspace: MetaspaceArgs,
+    /// Share of its limit in percent above which a base's metaspace is low: its Node is under memory pressure until it is 10 below that
+    #[arg(long, env = "MODULET_METASPACE_LOW", default_value_t = 95, value_name = "PERCENT", value_parser = clap::value_parser!(u64).range(50..=100))]
+    metaspace_low: u64,
 
-    #[command(flatten)]
-    probes: ProbeArgs,
+    /// Whether a module that will not fit into what is left of its base's metaspace waits. Off: it is installed all the same
+    #[arg(long, env = "MODULET_METASPACE_WAIT", default_value_t = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    metaspace_wait: bool,
+
+    /// Whether metrics have metaspace and classes of each base: four series for each
+    #[arg(long, env = "MODULET_METRICS_PER_BASE", default_value_t = false, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    metrics_per_base: bool,
+
+    /// Whether the startup, readiness and liveness probes of module Pods are done, as by a kubelet. Off: an Event names them
+    #[arg(long, env = "MODULET_PROBES", default_value_t = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    probes: bool,
+
+    /// Hosts, comma-separated, that a probe may name beside the base's address; *: all. Whoever may create Pods can have modulet connect to them
+    #[arg(long, env = "MODULET_PROBE_HOSTS", value_delimiter = ',', value_name = "HOST,…")]
+    probe_hosts: Vec<String>,
 
     #[command(flatten)]
     reports: ReportArgs,
 
     #[command(subcommand)]
     command: Option<Subcommand>,
-}
-
-/// Whether each base is a zone of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ZonePerBase {
-    /// While no ordinary Node has a zone.
-    Auto,
-    /// Always.
-    #[value(aliases = ["yes", "on", "1", "y", "t"])]
-    True,
-    /// Never.
-    #[value(aliases = ["no", "off", "0", "n", "f"])]
-    False,
 }
 
 impl Args {
@@ -204,8 +201,6 @@ pub struct Config {
     /// Name of this controller.
     pub client_id: String,
     /// Tells this process from all others, also from one with the same client id.
-    pub instance: String,
-    /// That without its name.
     pub process: String,
     /// Lead only while no other replica does.
     pub leader_election: bool,
@@ -250,7 +245,6 @@ pub struct Config {
 impl From<Args> for Config {
     fn from(args: Args) -> Self {
         let client_id = args.client_id.unwrap_or_else(random_id);
-        let process = random_id();
         let mqtt = args.mqtt.config(&client_id, &args.env);
         let base_addresses = AddressRanges::new(args.base_addresses);
         let http_tunnel = args.http_tunnel.config(&base_addresses);
@@ -260,14 +254,13 @@ impl From<Args> for Config {
             env: args.env,
             kubelet: args.kubelet.config(&args.namespace),
             namespace: args.namespace,
-            instance: format!("{client_id}/{process}"),
-            process,
+            process: random_id(),
             client_id,
             leader_election: args.leader_election,
             pod_name: args.pod_name,
             mqtt,
             http_tunnel,
-            base_pod_namespaces: args.base_pods.base_pod_namespaces,
+            base_pod_namespaces: args.base_pod_namespaces,
             http_address: args.http_address,
             log: args.log,
             log_format: args.log_format,
@@ -275,8 +268,8 @@ impl From<Args> for Config {
             zone_per_base: args.zone_per_base,
             env_taint: args.env_taint,
             module_urls: ModuleUrls::new(args.module_urls),
-            probes: args.probes.rules(),
-            metrics_per_base: args.metaspace.metrics_per_base,
+            probes: ProbeRules { on: args.probes, hosts: args.probe_hosts },
+            metrics_per_base: args.metrics_per_base,
             base_addresses,
             shared_module_names: args.shared_module_names,
             hooks: args.reports.hooks(),
@@ -286,7 +279,7 @@ impl From<Args> for Config {
                 dead_after: Duration::from_secs(args.dead_after),
                 superseded_ttl: Duration::from_secs(args.superseded_ttl),
                 list_every: Duration::from_secs(args.list_every),
-                metaspace: args.metaspace.rules(),
+                metaspace: MetaspaceRules { low_above: args.metaspace_low, waits: args.metaspace_wait },
                 ..Settings::default()
             },
         }

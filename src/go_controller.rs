@@ -42,16 +42,15 @@ const ALWAYS_ON: [&str; 2] = ["ENABLE_MODULE_DEPLOYMENT_CONTROLLER", "ENABLE_MOD
 
 /// What is asked for and not done, in one line; none where nothing is. `value` is what a variable is set to.
 pub fn not_supported(value: impl Fn(&str) -> Option<String>) -> Option<String> {
-    let asked = |name: &str| {
-        let value = value(name).filter(|value| !value.is_empty())?;
+    let is_asked = |name: &str, value: String| {
         // The Go controller knows "true" alone; all else is off.
         let is_on = value == "true";
         let as_we_are = SWITCHES.contains(&name) && !is_on || ALWAYS_ON.contains(&name) && is_on;
-        (!as_we_are).then_some(())
+        !value.is_empty() && !as_we_are
     };
     let named: Vec<_> = OTHERS
         .iter()
-        .filter(|(name, _)| asked(name).is_some())
+        .filter(|(name, _)| value(name).is_some_and(|value| is_asked(name, value)))
         .map(|(name, advice)| format!("{name} ({advice})"))
         .collect();
     (!named.is_empty()).then(|| named.join("; "))

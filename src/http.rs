@@ -9,18 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use tokio::net::TcpListener;
 
 use crate::{debug, metrics::Metrics, picture::Pictures};
-
-/// Why the listener could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} for health and metrics: {source}")]
-pub struct ListenError {
-    address: SocketAddr,
-    source: std::io::Error,
-}
 
 /// The engine turns every 2 s at least. After so long without a turn it hangs, and the process is not alive.
 const PULSE_WITHIN: Duration = Duration::from_secs(30);
@@ -65,12 +58,12 @@ pub struct Readiness {
     /// The broker is connected.
     pub broker: AtomicBool,
     /// There is no tunnel to any base, and none will come.
-    pub no_tunnel: AtomicBool,
+    pub no_tunnel: bool,
 }
 
 impl Readiness {
     fn missing(&self) -> Vec<&'static str> {
-        let tunnel = if self.no_tunnel.load(Ordering::Relaxed) {
+        let tunnel = if self.no_tunnel {
             "a tunnel to the bases, and none is switched on (ENABLE_MQTT_TUNNEL=false)"
         } else {
             "MQTT broker"
@@ -84,8 +77,8 @@ impl Readiness {
 ///
 /// # Errors
 /// The address can't be listened on.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).await.map_err(|source| ListenError { address, source })
+pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} for health and metrics"))
 }
 
 /// Serves for ever.

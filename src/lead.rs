@@ -54,7 +54,7 @@ impl Moment {
 
 /// What this replica is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Role {
+enum Role {
     /// It knows what the leader knows, and does nothing.
     Standby,
     /// It leads.
@@ -68,7 +68,7 @@ pub enum Role {
 pub struct Lead {
     /// Milliseconds of [`Moment`] until which it may act.
     acts_until: Arc<AtomicU64>,
-    role: Arc<watch::Sender<Role>>,
+    role: watch::Sender<Role>,
     /// There are no others: nothing has to be renewed.
     alone: bool,
 }
@@ -88,7 +88,7 @@ impl Lead {
     }
 
     fn new(until: u64, role: Role, alone: bool) -> Self {
-        Self { acts_until: Arc::new(AtomicU64::new(until)), role: Arc::new(watch::Sender::new(role)), alone }
+        Self { acts_until: Arc::new(AtomicU64::new(until)), role: watch::Sender::new(role), alone }
     }
 
     /// Whether no election is held.
@@ -124,9 +124,10 @@ impl Lead {
     pub async fn lost(&self) -> String {
         let mut role = self.role.subscribe();
         // The sender lives as long as we.
-        let _ = role.wait_for(|role| matches!(role, Role::Lost(_))).await;
-        let role = role.borrow().clone();
-        if let Role::Lost(to) = role { to } else { String::new() }
+        match role.wait_for(|role| matches!(role, Role::Lost(_))).await.as_deref() {
+            Ok(Role::Lost(to)) => to.clone(),
+            _ => String::new(),
+        }
     }
 
     /// The API server took a renewal that was `begun` then.

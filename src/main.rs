@@ -21,20 +21,19 @@ fn main() -> ExitCode {
     let subcommand = args.subcommand();
     let config = Config::from(args);
     let run = || {
-        if let Some(Subcommand::Check(args)) = &subcommand {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let code = runtime.block_on(check::run(&config, args));
-            runtime.shutdown_background();
-            return Ok(code);
+        if subcommand.is_none() {
+            telemetry::init(&config.log, config.log_format)?;
         }
-        telemetry::init(&config.log, config.log_format)?;
         // One thread: 5,000 bases take a fifth of it, and a second one would cost more by waking the first than it takes
         // over (measured: 15 to 25 % of the CPU).
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let end = runtime.block_on(app::run(config.clone()));
+        let end = match subcommand {
+            Some(Subcommand::Check(args)) => Ok(runtime.block_on(check::run(&config, &args))),
+            None => runtime.block_on(app::run(config)).map(|()| ExitCode::SUCCESS),
+        };
         // A name that is being looked up must not keep a process from its end.
         runtime.shutdown_background();
-        end.map(|()| ExitCode::SUCCESS)
+        end
     };
     match run() {
         Ok(code) => code,

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -88,24 +88,21 @@ fn contents(files: &[PathBuf]) -> Result<Contents, TlsError> {
     files.iter().map(|file| read(file)).collect()
 }
 
-/// A client's certificate, of two files that are renewed.
-#[derive(Debug)]
-pub struct Rotating(Renewed<CertifiedKey>);
-
-impl Rotating {
+impl<T: From<CertifiedKey>> Renewed<T> {
     /// The certificate and key of two files.
     ///
     /// # Errors
     /// They can't be used.
-    pub fn new(certificate: PathBuf, key: PathBuf) -> Result<Self, TlsError> {
+    pub fn pair(what: &'static str, certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let (certificate, key) = (certificate.to_owned(), key.to_owned());
         let files = vec![certificate.clone(), key.clone()];
-        Renewed::new("the client certificate", files, move || certified_key(&certificate, &key)).map(Self)
+        Self::new(what, files, move || certified_key(&certificate, &key).map(T::from))
     }
 }
 
-impl ResolvesClientCert for Rotating {
+impl ResolvesClientCert for Renewed<CertifiedKey> {
     fn resolve(&self, _authorities: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.now())
+        Some(self.now())
     }
 
     fn has_certs(&self) -> bool {
@@ -115,7 +112,7 @@ impl ResolvesClientCert for Rotating {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::fs;
 
     use super::*;
     use crate::tls::certificates;
@@ -142,8 +139,9 @@ mod tests {
             fs::copy(fixture(&format!("{name}.key")), &key).unwrap();
         };
         put("good");
-        let rotating = Rotating::new(certificate.clone(), key.clone()).unwrap();
-        let shown = || rotating.resolve(&[], &[]).unwrap().cert.clone();
+        let pair = || Renewed::<CertifiedKey>::pair("the client certificate", &certificate, &key);
+        let renewed = pair().unwrap();
+        let shown = || renewed.resolve(&[], &[]).unwrap().cert.clone();
         let of = |name: &str| certificates(&fixture(name)).unwrap();
         assert_eq!(shown(), of("good.crt"));
         put("version-1-client");
@@ -156,7 +154,7 @@ mod tests {
         put("good");
         assert_eq!(shown(), of("good.crt"));
         fs::remove_file(&certificate).unwrap();
-        assert!(matches!(Rotating::new(certificate, key), Err(TlsError::File { .. })));
+        assert!(matches!(pair(), Err(TlsError::File { .. })));
     }
 
     #[test]

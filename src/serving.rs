@@ -1,11 +1,15 @@
-//! One connection of HTTP, as our servers for others treat it: who does not send a request's head in time is let go.
+//! Connections of HTTP, as our servers for others treat them: who does not send a request's head in time is let go.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
+};
+use rustls::{
+    ServerConfig,
+    server::{NoServerSessionStorage, ResolvesServerCert, danger::ClientCertVerifier},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -14,7 +18,15 @@ pub const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// After an error of the listener (no file descriptors) it is tried again.
 pub const ACCEPT_AGAIN: Duration = Duration::from_millis(500);
 
-/// Serves it until it ends.
+/// How TLS is spoken. A session that goes on would outlive the certificates that it began with, so none does.
+pub fn tls(own: Arc<dyn ResolvesServerCert>, clients: Arc<dyn ClientCertVerifier>) -> ServerConfig {
+    let mut config = ServerConfig::builder().with_client_cert_verifier(clients).with_cert_resolver(own);
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config
+}
+
+/// Serves one until it ends.
 ///
 /// # Errors
 /// How it ended, if not in order.

@@ -1,7 +1,7 @@
 //! Tasks that must not end. Where one does, the process is to end as well, so that Kubernetes starts it anew: half a
 //! process that says that it is well is worse than none.
 
-use std::{any::Any, borrow::Cow, collections::HashMap, fmt, io, thread};
+use std::{borrow::Cow, collections::HashMap, fmt, io, thread};
 
 use tokio::{
     sync::oneshot,
@@ -125,12 +125,9 @@ impl Tasks {
 }
 
 fn panic_of(error: JoinError) -> Option<String> {
-    error.try_into_panic().ok().map(|payload| message_of(&*payload))
-}
-
-fn message_of(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("it does not say why").to_owned()
+    let payload = error.try_into_panic().ok()?;
+    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    Some(text.unwrap_or("it does not say why").to_owned())
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use kube::{
     Client, Config,
     client::{ClientBuilder, ConfigExt},
 };
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::{ClientConfig, pki_types::ServerName, sign::CertifiedKey};
 use rustls_platform_verifier::BuilderVerifierExt;
 use tower::{
     BoxError,
@@ -33,8 +33,8 @@ use tower::{
 };
 use tracing::info;
 
-use super::{Proxies, gated::Sent};
-use crate::{renewed::Rotating, tls::TlsError};
+use super::{Proxies, gated::Sent, proxy::Proxy};
+use crate::{renewed::Renewed, tls::TlsError};
 
 /// A watch is asked for anew after so many seconds, from where it was. This is also how long it can take to notice that
 /// nothing comes any more because the connection is dead; the library then waits 5 s more.
@@ -131,7 +131,7 @@ fn tls(config: &Config) -> Result<ClientConfig, ClientError> {
     let user = &mut config.auth_info;
     let files = match (&user.client_certificate, &user.client_key) {
         (Some(certificate), Some(key)) if user.client_certificate_data.is_none() && user.client_key_data.is_none() => {
-            Some(Rotating::new(certificate.into(), key.into())?)
+            Some(Renewed::<CertifiedKey>::pair("the client certificate", certificate.as_ref(), key.as_ref())?)
         }
         _ => None,
     };

@@ -9,7 +9,13 @@ use k8s_openapi::api::{
 };
 
 use super::rights::Right;
-use crate::{config::ZonePerBase, tunnel::probe::Probe};
+use crate::{
+    config::ZonePerBase,
+    tunnel::{
+        http::{HttpConfig, HttpError},
+        probe::Probe,
+    },
+};
 
 /// What was seen; or why it was not.
 pub(super) type Look<T> = Result<T, Blind>;
@@ -65,30 +71,10 @@ pub(super) struct Facts {
 }
 
 /// How bases are heard over HTTP.
-#[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is one option")]
+#[derive(Debug)]
 pub(super) struct Heartbeats {
-    /// Where they post to.
-    pub(super) port: u16,
+    /// Who may beat, and where.
+    pub(super) tunnel: HttpConfig,
     /// Whether the files could be read and the port be opened.
-    pub(super) opened: Result<(), Closed>,
-    /// Only those in the ranges of bases may beat.
-    pub(super) ranges: bool,
-    /// Only those with the secret.
-    pub(super) secret: bool,
-    /// Over TLS.
-    pub(super) tls: bool,
-    /// Only those with a certificate.
-    pub(super) certificates: bool,
-}
-
-/// Why nobody would be heard.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Closed {
-    /// A file is no good.
-    File(String),
-    /// The port is in use, which is as it should be beside a modulet that runs.
-    InUse,
-    /// The port cannot be opened.
-    Port(String),
+    pub(super) opened: Result<(), HttpError>,
 }

@@ -61,13 +61,9 @@ impl Finding {
 
 /// All findings.
 #[derive(Debug)]
-pub(super) struct Report(Vec<Finding>);
+pub(super) struct Report(pub(super) Vec<Finding>);
 
 impl Report {
-    pub(super) fn new(findings: Vec<Finding>) -> Self {
-        Self(findings)
-    }
-
     /// 0: all well. 1: something will not work. 2: could not look.
     pub(super) fn exit_code(&self, strict: bool) -> u8 {
         let any = |level| self.0.iter().any(|finding| finding.level == level);
@@ -115,7 +111,7 @@ mod tests {
     use super::*;
 
     fn report(levels: &[Level]) -> Report {
-        Report::new(levels.iter().map(|level| Finding::new("broker", *level, "text").advise("do")).collect())
+        Report(levels.iter().map(|level| Finding::new("broker", *level, "text").advise("do")).collect())
     }
 
     #[test]

@@ -26,47 +26,40 @@ pub(super) fn all(facts: &Facts) -> Vec<Finding> {
         ],
     };
     if facts.version.is_ok() {
-        found.extend(rights(facts));
-        found.extend(environments(facts));
-        found.extend(nodes::daemon_sets(facts));
-        found.extend(nodes::zones(facts));
-        found.extend(nodes::pod_cidrs(facts));
-        found.extend(workloads::limit_ranges(facts));
-        found.extend(controllers::controllers(facts));
+        let sections = [
+            rights(facts),
+            Ok(environments(facts)),
+            nodes::daemon_sets(facts),
+            nodes::zones(facts),
+            nodes::pod_cidrs(facts),
+            workloads::limit_ranges(facts),
+            controllers::controllers(facts),
+        ];
+        found.extend(sections.into_iter().flat_map(|found| found.unwrap_or_else(|blind| vec![blind])));
     }
     found.extend(broker::broker(facts));
     found.extend(heartbeats::heartbeats(facts));
     found
 }
 
-fn rights(facts: &Facts) -> Vec<Finding> {
+fn rights(facts: &Facts) -> Result<Vec<Finding>, Finding> {
     let who = facts.who.as_deref().unwrap_or("the user of the kubeconfig");
     // Rights that are missing, by what is not done without them.
-    let (mut missing, mut blind) = (BTreeMap::<_, Vec<String>>::new(), None);
+    let mut missing = BTreeMap::<_, Vec<String>>::new();
     for (right, granted) in &facts.rights {
-        match granted {
-            Ok(true) => {}
-            Ok(false) => {
-                let place = match right.scope {
-                    Scope::Cluster => "",
-                    Scope::Leases => " in kube-node-lease",
-                    Scope::Own => " in its own namespace",
-                    Scope::System => " in kube-system",
-                };
-                missing.entry(right.without).or_default().push(format!("{}{place}", right.name()));
-            }
-            Err(_) => blind = blind.or(seen(RIGHTS, granted).err()),
+        if !*seen(RIGHTS, granted)? {
+            let place = match right.scope {
+                Scope::Cluster => "",
+                Scope::Leases => " in kube-node-lease",
+                Scope::Own => " in its own namespace",
+                Scope::System => " in kube-system",
+            };
+            missing.entry(right.without).or_default().push(format!("{}{place}", right.name()));
         }
     }
-    if let Some(blind) = blind {
-        return vec![blind];
-    }
     if missing.is_empty() {
-        return vec![Finding::new(
-            RIGHTS,
-            Level::Ok,
-            format!("{who} has all {} that modulet needs", facts.rights.len()),
-        )];
+        let text = format!("{who} has all {} that modulet needs", facts.rights.len());
+        return Ok(vec![Finding::new(RIGHTS, Level::Ok, text)]);
     }
     let said = |(without, names): (Option<&str>, Vec<String>)| {
         let (level, effect) = match without {
@@ -76,7 +69,7 @@ fn rights(facts: &Facts) -> Vec<Finding> {
         Finding::new(RIGHTS, level, format!("{who} may not {}: {effect}", names.join(", ")))
             .advise("The chart's role has all of them: charts/modulet/templates/rbac.yaml")
     };
-    missing.into_iter().map(said).collect()
+    Ok(missing.into_iter().map(said).collect())
 }
 
 /// Rights to read what the environments of modules refer to: the chart gives them by namespace.

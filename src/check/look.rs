@@ -100,7 +100,7 @@ async fn connect(config: &Config) -> Result<(Client, String), String> {
         Ok(Err(error)) => return Err(text(&format!("{at}: {}", chain(&error)))),
         Err(_) => return Err(format!("{at}: no answer within {ANSWERS_WITHIN:?}")),
     };
-    Ok((clients.requests, printable(&version, TEXT_MAX).into_owned()))
+    Ok((clients.requests, text(&version)))
 }
 
 async fn see(client: &Client, config: &Config, account: Option<&Account>, facts: &mut Facts) {
@@ -197,7 +197,7 @@ async fn whoami(client: &Client) -> Option<String> {
     let api = Api::<SelfSubjectReview>::all(client.clone());
     let asked = timeout(ANSWERS_WITHIN, api.create(&PostParams::default(), &SelfSubjectReview::default())).await;
     let user = asked.ok()?.ok()?.status?.user_info?.username?;
-    Some(printable(&user, TEXT_MAX).into_owned())
+    Some(text(&user))
 }
 
 /// Whether modulet has that right.

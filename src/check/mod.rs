@@ -10,16 +10,18 @@ mod judge;
 mod look;
 mod rights;
 
-use std::{io::ErrorKind, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
+
+use futures::future::OptionFuture;
 
 use crate::{
     config::Config,
-    tunnel::{AddressRanges, Topics, http, probe},
+    tunnel::{Topics, http, mqtt::MqttConfig, probe},
 };
 pub use args::{CheckArgs, Subcommand};
 
 use args::Output;
-use facts::{Closed, Heartbeats};
+use facts::Heartbeats;
 use finding::Report;
 
 /// Looks, says what was seen, and returns the exit code: 0 all well, 1 something will not work, 2 could not look.
@@ -27,46 +29,24 @@ pub async fn run(config: &Config, args: &CheckArgs) -> ExitCode {
     // rustls wants to be told which cryptography to use; a second call changes nothing.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let topics = Topics::new(&config.env);
-    let broker = async {
-        match &config.mqtt {
-            // Another session than that of the controller, which may be running.
-            Some(mqtt) => {
-                let mqtt = crate::tunnel::mqtt::MqttConfig {
-                    client_id: format!("{}-check-{}", mqtt.client_id, std::process::id()),
-                    ..mqtt.clone()
-                };
-                Some(probe::probe(&mqtt, &topics, Duration::from_secs(args.listen)).await)
-            }
-            None => None,
-        }
-    };
+    let mqtt = config.mqtt.as_ref().map(|mqtt| {
+        // Another session than that of the controller, which may be running.
+        let client_id = format!("{}-check-{}", mqtt.client_id, std::process::id());
+        MqttConfig { client_id, ..mqtt.clone() }
+    });
+    let listens = Duration::from_secs(args.listen);
+    let broker = OptionFuture::from(mqtt.as_ref().map(|mqtt| probe::probe(mqtt, &topics, listens)));
     let (mut facts, broker) = tokio::join!(look::look(config, args.service_account.as_ref()), broker);
     facts.broker = broker;
     facts.heartbeats = match &config.http_tunnel {
-        Some(tunnel) => Some(heartbeats(tunnel).await),
+        // The port is open for a moment only.
+        Some(tunnel) => Some(Heartbeats { tunnel: tunnel.clone(), opened: http::listen(tunnel).await.map(drop) }),
         None => None,
     };
-    let report = Report::new(judge::all(&facts));
+    let report = Report(judge::all(&facts));
     match args.output {
         Output::Text => print!("{}", report.text(args.strict)),
         Output::Json => println!("{}", report.json(args.strict)),
     }
     ExitCode::from(report.exit_code(args.strict))
-}
-
-/// Opens the port for a moment.
-async fn heartbeats(tunnel: &http::HttpConfig) -> Heartbeats {
-    let opened = http::listen(tunnel).await.map(drop).map_err(|error| match error {
-        http::HttpError::File(why) => Closed::File(why.to_string()),
-        http::HttpError::Port { source, .. } if source.kind() == ErrorKind::AddrInUse => Closed::InUse,
-        http::HttpError::Port { source, .. } => Closed::Port(source.to_string()),
-    });
-    Heartbeats {
-        port: tunnel.port,
-        opened,
-        ranges: tunnel.ranges != AddressRanges::default(),
-        secret: tunnel.secret.is_some(),
-        tls: tunnel.tls.is_some(),
-        certificates: tunnel.tls.as_ref().is_some_and(|tls| tls.clients.is_some()),
-    }
 }

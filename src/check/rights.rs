@@ -31,10 +31,9 @@ pub(super) enum Scope {
 impl Right {
     /// As in `kubectl auth can-i`.
     pub(super) fn name(&self) -> String {
-        let group = if self.group.is_empty() { String::new() } else { format!(".{}", self.group) };
-        let (resource, sub) = self.resource.split_once('/').map_or((self.resource, ""), |(r, s)| (r, s));
-        let sub = if sub.is_empty() { String::new() } else { format!("/{sub}") };
-        format!("{} {resource}{group}{sub}", self.verb)
+        let dot = if self.group.is_empty() { "" } else { "." };
+        let (resource, sub) = self.resource.split_at(self.resource.find('/').unwrap_or(self.resource.len()));
+        format!("{} {resource}{dot}{}{sub}", self.verb, self.group)
     }
 }
 
@@ -67,7 +66,7 @@ const RULES: [Rule; 12] = [
 const FOR_HTTP: Rule =
     ("", &["pods"], &["patch"], Scope::Own, Some("bases over HTTP do not find the replica that leads"));
 /// Only where modulet serves the API of a kubelet.
-const FOR_KUBELET: [Rule; 4] = [
+const FOR_KUBELET: [Rule; 5] = [
     ("authentication.k8s.io", &["tokenreviews"], &["create"], Scope::Cluster, Some(NO_KUBELET)),
     ("authorization.k8s.io", &["subjectaccessreviews"], &["create"], Scope::Cluster, Some(NO_KUBELET)),
     ("", &["pods/log"], &["get"], Scope::Cluster, Some("no log of a module is read but in namespaces where it may")),
@@ -78,9 +77,9 @@ const FOR_KUBELET: [Rule; 4] = [
         Scope::Cluster,
         Some("no port is forwarded but in namespaces where it may"),
     ),
+    // That of a role that Kubernetes has.
+    ("", &["configmaps"], &["get"], Scope::System, Some(NO_KUBELET)),
 ];
-/// That of a role that Kubernetes has.
-const FOR_CLIENTS: Rule = ("", &["configmaps"], &["get"], Scope::System, Some(NO_KUBELET));
 /// Only where it has the cluster sign that one's certificate. What it may do to its own request and Secret goes by their
 /// names, and is told by the log.
 const FOR_CERTIFICATE: Rule = (
@@ -94,36 +93,30 @@ const NO_KUBELET: &str = "the kubelet API answers nobody";
 const NO_PEERS: &str = "peer Deployments do not follow the number of bases";
 const NO_ROLLOUTS: &str = "no workload is released in batches (ModuleRollout)";
 /// The record, in modulet's own namespace.
-const RECORD: [&str; 4] = ["list", "watch", "create", "patch"];
-const NO_RECORD: &str = "after a restart modules whose Pods went meanwhile stay on their bases";
+const FOR_RECORD: Rule = (
+    "",
+    &["configmaps"],
+    &["list", "watch", "create", "patch"],
+    Scope::Own,
+    Some("after a restart modules whose Pods went meanwhile stay on their bases"),
+);
 
 /// All of them; `http`: where bases are reached over HTTP, too; `kubelet`: where it serves the API of a kubelet;
 /// `certificate`: where it asks for that one's.
 pub(super) fn all(http: bool, kubelet: bool, certificate: bool) -> Vec<Right> {
-    let rule = |(group, resources, verbs, scope, without): &Rule| {
-        let (group, scope, without) = (*group, *scope, *without);
-        let of = move |resource: &&'static str| {
-            let resource = *resource;
-            verbs.iter().map(move |verb| Right { verb, group, resource, scope, without })
-        };
-        resources.iter().flat_map(of).collect::<Vec<_>>()
-    };
-    let record = RECORD.iter().map(|verb| Right {
-        verb,
-        group: "",
-        resource: "configmaps",
-        scope: Scope::Own,
-        without: Some(NO_RECORD),
-    });
-    let for_kubelet = FOR_KUBELET.iter().chain([&FOR_CLIENTS]).filter(|_| kubelet);
-    RULES
+    let rules = RULES
         .iter()
         .chain(http.then_some(&FOR_HTTP))
-        .chain(for_kubelet)
+        .chain(FOR_KUBELET.iter().filter(|_| kubelet))
         .chain(certificate.then_some(&FOR_CERTIFICATE))
-        .flat_map(rule)
-        .chain(record)
-        .collect()
+        .chain([&FOR_RECORD]);
+    let mut all = Vec::new();
+    for &(group, resources, verbs, scope, without) in rules {
+        for &resource in resources {
+            all.extend(verbs.iter().map(|&verb| Right { verb, group, resource, scope, without }));
+        }
+    }
+    all
 }
 
 #[cfg(test)]

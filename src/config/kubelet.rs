@@ -47,9 +47,8 @@ impl KubeletArgs {
         let files = self.kubelet_api_crt_path.zip(self.kubelet_api_key_path);
         let asked = self.kubelet_api_csr_secret.map(|secret| Place { namespace: namespace.to_owned(), secret });
         let files = files.map(|(certificate, key)| Source::Files(certificate, key));
-        let address = self.kubelet_api_address?.to_string();
         Some(KubeletConfig {
-            endpoint: KubeletEndpoint { address, port: self.kubelet_api_listen.port() },
+            endpoint: KubeletEndpoint { address: self.kubelet_api_address?, port: self.kubelet_api_listen.port() },
             listen: self.kubelet_api_listen,
             certificate: asked.map(Source::Asked).or(files).unwrap_or(Source::Made),
             base_namespaces: self.kubelet_api_base_namespaces,

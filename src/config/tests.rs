@@ -117,9 +117,9 @@ fn an_address_switches_the_kubelet_api_on_and_nodes_have_the_port_that_it_listen
     };
     assert!(config(&[]).unwrap().is_none());
     let on = config(&["--kubelet-api-address", "10.96.0.7", "--kubelet-api-listen", "[::]:10255"]).unwrap().unwrap();
-    assert_eq!((on.endpoint.address.as_str(), on.endpoint.port, on.listen.port()), ("10.96.0.7", 10_255, 10_255));
+    assert_eq!((&*on.endpoint.address.to_string(), on.endpoint.port, on.listen.port()), ("10.96.0.7", 10_255, 10_255));
     let on = config(&["--kubelet-api-address", "::ffff:10.96.0.7"]).unwrap().unwrap();
-    assert_eq!((on.endpoint.address.as_str(), on.endpoint.port), ("10.96.0.7", 10_250));
+    assert_eq!((&*on.endpoint.address.to_string(), on.endpoint.port), ("10.96.0.7", 10_250));
     assert_eq!(on.certificate, Source::Made);
     let on =
         [&["--kubelet-api-address", "10.96.0.7", "--namespace", "tools"][..], &["--kubelet-api-csr-secret", "own"]];

@@ -13,6 +13,19 @@ pub enum SharedModuleNames {
     Refuse,
 }
 
+/// Whether each base is a zone of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ZonePerBase {
+    /// While no ordinary Node has a zone.
+    Auto,
+    /// Always.
+    #[value(aliases = ["yes", "on", "1", "y", "t"])]
+    True,
+    /// Never.
+    #[value(aliases = ["no", "off", "0", "n", "f"])]
+    False,
+}
+
 pub(super) fn parse_env(env: &str) -> Result<String, String> {
     let env = if env.is_empty() { "dev".to_owned() } else { env.to_lowercase() };
     let fits = env.len() <= 30 && !env.contains('.') && names::is_label_value(&env) && !env.contains('_');

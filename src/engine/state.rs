@@ -89,10 +89,11 @@ impl State {
     pub(super) fn new(config: Arc<Config>, topics: Topics, metrics: Arc<Metrics>) -> Self {
         let typical =
             typical_base(&config.env, config.max_pods, config.zone_per_base != ZonePerBase::False, config.env_taint);
+        let instance = format!("{}/{}", config.client_id, config.process);
         Self {
             settings: Arc::new(config.settings.clone()),
             base_pods: BasePods::of(&config.base_pod_namespaces),
-            record: Record::new(&config.namespace, &config.env, &config.instance),
+            record: Record::new(&config.namespace, &config.env, &instance),
             surroundings: Surroundings::new(config.zone_per_base),
             // Where zones are not left to us that watch is not there.
             synced: (config.zone_per_base != ZonePerBase::Auto).then_some(Watched::ZONES).into_iter().collect(),

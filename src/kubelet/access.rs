@@ -1,4 +1,4 @@
-//! Who asks, and what for.
+//! Who asks, what for, and of which Node, as a request says it.
 
 use axum::http::{HeaderMap, Method, header::AUTHORIZATION};
 use k8s_openapi::api::authentication::v1::UserInfo;
@@ -6,6 +6,8 @@ use rustls::pki_types::CertificateDer;
 
 /// Kubernetes convention: the group of all whose name is known.
 const AUTHENTICATED: &str = "system:authenticated";
+/// Kubernetes convention: the API server's proxies to Nodes write there by which path they were asked, over whatever was there.
+const FORWARDED_URI: &str = "x-forwarded-uri";
 
 /// Who a connection is of, where its certificate says so.
 #[derive(Clone, Debug)]
@@ -63,6 +65,17 @@ pub(super) fn token_of(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
 }
 
+/// The Node in `/api/v1/nodes/{node}/proxy/…`. Anybody who connects can write such a header, and gets what they may see of
+/// that Node.
+pub(super) fn node_of(headers: &HeaderMap) -> Option<&str> {
+    let path = headers.get(FORWARDED_URI)?.to_str().ok()?.strip_prefix("/api/v1/nodes/")?;
+    let (node, rest) = path.split_once('/')?;
+    // A port may stand behind it, and then a scheme before it.
+    let mut parts = node.split(':');
+    let (first, second, third) = (parts.next()?, parts.next(), parts.next());
+    (rest == "proxy" || rest.starts_with("proxy/")).then(|| second.filter(|_| third.is_some()).unwrap_or(first))
+}
+
 #[cfg(test)]
 mod tests {
     use rcgen::{CertificateParams, DnType, KeyPair};
@@ -117,5 +130,29 @@ mod tests {
             assert_eq!(token(none), None, "{none:?}");
         }
         assert_eq!(token_of(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn the_node_is_the_one_that_the_api_servers_proxy_leads_to() {
+        let of = |path: &str| {
+            let headers = HeaderMap::from_iter([(FORWARDED_URI.parse().unwrap(), path.parse().unwrap())]);
+            node_of(&headers).map(str::to_owned)
+        };
+        let node = Some("vnode.base-1.dev".to_owned());
+        assert_eq!(of("/api/v1/nodes/vnode.base-1.dev/proxy/pods"), node);
+        assert_eq!(of("/api/v1/nodes/vnode.base-1.dev/proxy"), node);
+        assert_eq!(of("/api/v1/nodes/vnode.base-1.dev:10250/proxy/stats/summary"), node);
+        assert_eq!(of("/api/v1/nodes/https:vnode.base-1.dev:10250/proxy/pods"), node);
+        for other in [
+            "",
+            "/pods",
+            "/api/v1/nodes/a",
+            "/api/v1/nodes/a/status",
+            "/api/v1/nodes/a/proxyx",
+            "/api/v1/pods/a/proxy/",
+        ] {
+            assert_eq!(of(other), None, "{other}");
+        }
+        assert_eq!(node_of(&HeaderMap::new()), None);
     }
 }

@@ -47,33 +47,31 @@ pub(super) enum Refused {
 }
 
 impl Refused {
-    pub(super) fn status(&self) -> StatusCode {
+    /// As HTTP has it, and as Kubernetes does.
+    fn status_and_reason(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Forbidden { .. } => StatusCode::FORBIDDEN,
-            Self::NotFound(_) => StatusCode::NOT_FOUND,
-            Self::NotPossible(_) => StatusCode::BAD_REQUEST,
-            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::NotHere(_) => StatusCode::NOT_IMPLEMENTED,
-            Self::Cluster { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "Unauthorized"),
+            Self::Forbidden { .. } => (StatusCode::FORBIDDEN, "Forbidden"),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, "NotFound"),
+            Self::NotPossible(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
+            Self::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
+            Self::NotHere(_) => (StatusCode::NOT_IMPLEMENTED, "BadRequest"),
+            Self::Cluster { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
         }
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status_and_reason().0
     }
 
     /// As an object: whoever asks for an upgrade shows such a one's message as it is, and wraps a text in other words.
     pub(super) fn as_object(&self) -> Response {
-        let reason = match self {
-            Self::Unauthorized => "Unauthorized",
-            Self::Forbidden { .. } => "Forbidden",
-            Self::NotFound(_) => "NotFound",
-            Self::TooMany(_) => "TooManyRequests",
-            Self::NotPossible(_) | Self::NotHere(_) => "BadRequest",
-            Self::Cluster { .. } => "InternalError",
-        };
+        let (code, reason) = self.status_and_reason();
         let status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.to_string(), "reason": reason, "code": self.status().as_u16(),
+            "message": self.to_string(), "reason": reason, "code": code.as_u16(),
         });
-        (self.status(), [(CONTENT_TYPE, "application/json")], status.to_string()).into_response()
+        (code, [(CONTENT_TYPE, "application/json")], status.to_string()).into_response()
     }
 }
 

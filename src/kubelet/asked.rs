@@ -23,13 +23,13 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use serde_json::Value;
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, time::sleep};
 use tracing::{info, warn};
 
-use super::kept::{Kept, Next, Usable};
+use super::{
+    kept::{Kept, Next, Usable},
+    questions::{self, answered},
+};
 use crate::{
     api::{EventSink, Note, Subject},
     domain::{Backoff, printable},
@@ -45,7 +45,6 @@ const USAGES: [&str; 2] = ["digital signature", "server auth"];
 const EVERY: Duration = Duration::from_secs(60);
 /// The same while something is missing.
 const MISSING: Backoff = Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(10) };
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// Characters of what others say.
 const QUOTE: usize = 300;
 
@@ -147,7 +146,7 @@ impl Asking {
         let Place { namespace, secret: name } = &self.place;
         let secrets = Api::<Secret>::namespaced(self.client.clone(), namespace);
         let secret = in_time("read the Secret", secrets.get_opt(name)).await?;
-        let kept = Kept::of(secret.ok_or_else(|| Waits::NoSecret(format!("{namespace}/{name}")))?);
+        let kept = Kept(secret.ok_or_else(|| Waits::NoSecret(format!("{namespace}/{name}")))?);
         let now = jiff::Timestamp::now().as_second();
         if let Some(Usable { pair, renewed_at }) = kept.usable(self.address, now) {
             self.show(pair);
@@ -172,7 +171,7 @@ impl Asking {
     async fn write(&self, patch: Value) -> Result<Kept, Waits> {
         let Place { namespace, secret: name } = &self.place;
         let (secrets, patch) = (Api::<Secret>::namespaced(self.client.clone(), namespace), Patch::Merge(patch));
-        in_time("write the Secret", secrets.patch(name, &PatchParams::default(), &patch)).await.map(Kept::of)
+        in_time("write the Secret", secrets.patch(name, &PatchParams::default(), &patch)).await.map(Kept)
     }
 
     async fn ask(&self, next: &Next, kept: &Kept, now: i64) -> Result<(), Waits> {
@@ -236,8 +235,7 @@ fn request(name: String, next: &Next) -> CertificateSigningRequest {
 }
 
 async fn in_time<T>(what: &'static str, asked: impl Future<Output = kube::Result<T>>) -> Result<T, Waits> {
-    let answer = timeout(TIMEOUT, asked).await.map_err(|_| Waits::Failed(what, format!("no answer in {TIMEOUT:?}")))?;
-    answer.map_err(|error| Waits::Failed(what, error.to_string()))
+    answered(questions::WITHIN, asked).await.map_err(|why| Waits::Failed(what, why))
 }
 
 #[cfg(test)]

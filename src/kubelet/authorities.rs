@@ -9,12 +9,10 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, time::sleep};
 use tracing::{info, warn};
 
+use super::questions::{self, answered};
 use crate::said::Said;
 
 /// Where the API server says it (Kubernetes convention).
@@ -26,11 +24,9 @@ const KEY: &str = "client-ca-file";
 const EVERY: Duration = Duration::from_secs(60);
 /// While they are not known.
 const AGAIN: Duration = Duration::from_secs(5);
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The authorities as they were read last.
-#[derive(Clone)]
-pub(super) struct Authorities(watch::Receiver<Option<Arc<dyn ClientCertVerifier>>>);
+pub(super) struct Authorities(watch::Receiver<Arc<dyn ClientCertVerifier>>);
 
 /// Why they cannot be known.
 #[derive(Debug, thiserror::Error)]
@@ -42,33 +38,31 @@ enum Unknown {
 }
 
 impl Authorities {
-    /// Nothing is known yet. The future reads them, for ever.
+    /// Nothing is known yet, and while it is not no certificate is asked for. The future reads them, for ever.
     pub(super) fn new(client: Client) -> (Self, impl Future<Output = ()>) {
-        let (sender, receiver) = watch::channel(None);
+        let (sender, receiver) = watch::channel(WebPkiClientVerifier::no_client_auth());
         (Self(receiver), read_again_and_again(client, sender))
     }
 
-    /// What looks at a client's certificate, if it shows one. While no authority is known none is asked for.
+    /// What looks at a client's certificate, if it shows one.
     pub(super) fn now(&self) -> Arc<dyn ClientCertVerifier> {
-        self.0.borrow().clone().unwrap_or_else(WebPkiClientVerifier::no_client_auth)
+        Arc::clone(&self.0.borrow())
     }
 }
 
-async fn read_again_and_again(client: Client, to: watch::Sender<Option<Arc<dyn ClientCertVerifier>>>) {
+async fn read_again_and_again(client: Client, to: watch::Sender<Arc<dyn ClientCertVerifier>>) {
     let (mut said, mut last) = (Said::default(), String::new());
     loop {
-        let read = read(&client).await.and_then(|text| {
-            let changed = text != last;
-            let verifier = if changed { Some(verifier(&text)?) } else { None };
-            Ok((text, verifier))
-        });
-        match read {
-            Ok((text, verifier)) => {
+        let changed = read(&client)
+            .await
+            .and_then(|text| if text == last { Ok(None) } else { Ok(Some((verifier(&text)?, text))) });
+        match changed {
+            Ok(changed) => {
                 said.clear();
-                if let Some(verifier) = verifier {
+                if let Some((verifier, text)) = changed {
                     info!("the authorities of clients of the kubelet API are known");
                     last = text;
-                    to.send_replace(Some(verifier));
+                    to.send_replace(verifier);
                 }
             }
             Err(error) => {
@@ -77,15 +71,13 @@ async fn read_again_and_again(client: Client, to: watch::Sender<Option<Arc<dyn C
                 }
             }
         }
-        let known = to.borrow().is_some();
-        sleep(if known { EVERY } else { AGAIN }).await;
+        sleep(if last.is_empty() { AGAIN } else { EVERY }).await;
     }
 }
 
 async fn read(client: &Client) -> Result<String, Unknown> {
     let maps = Api::<ConfigMap>::namespaced(client.clone(), NAMESPACE);
-    let map = timeout(TIMEOUT, maps.get(NAME)).await.map_err(|_| Unknown::Read(format!("no answer in {TIMEOUT:?}")))?;
-    let map = map.map_err(|error| Unknown::Read(error.to_string()))?;
+    let map = answered(questions::WITHIN, maps.get(NAME)).await.map_err(Unknown::Read)?;
     map.data.unwrap_or_default().remove(KEY).ok_or(Unknown::Missing)
 }
 

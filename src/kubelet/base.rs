@@ -114,24 +114,15 @@ impl Cluster {
 fn container(pod: &Pod) -> Result<String, String> {
     let containers = pod.spec.as_ref().map_or(&[][..], |spec| &spec.containers);
     let has = |name: &str| containers.iter().any(|container| container.name == name);
-    if let Some(named) = pod.metadata.labels.as_ref().and_then(|labels| labels.get(names::BASE_CONTAINER)) {
-        let label = names::BASE_CONTAINER;
-        return if has(named) {
-            Ok(named.clone())
-        } else {
-            Err(format!("its label {label} names a container that it does not have: {named:?}"))
-        };
-    }
-    match containers {
-        [only] => Ok(only.name.clone()),
-        _ if has(CONTAINER) => Ok(CONTAINER.to_owned()),
-        several => {
+    let label = names::BASE_CONTAINER;
+    match (pod.metadata.labels.as_ref().and_then(|labels| labels.get(label)), containers) {
+        (Some(named), _) if has(named) => Ok(named.clone()),
+        (Some(named), _) => Err(format!("its label {label} names a container that it does not have: {named:?}")),
+        (None, [only]) => Ok(only.name.clone()),
+        (None, _) if has(CONTAINER) => Ok(CONTAINER.to_owned()),
+        (None, several) => {
             let all: Vec<_> = several.iter().map(|container| container.name.as_str()).collect();
-            Err(format!(
-                "it has several containers ({}): name the base's in its label {}",
-                all.join(", "),
-                names::BASE_CONTAINER
-            ))
+            Err(format!("it has several containers ({}): name the base's in its label {label}", all.join(", ")))
         }
     }
 }

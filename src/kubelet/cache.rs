@@ -12,14 +12,8 @@ use crate::domain::Later;
 pub(super) const MOST: usize = 1024;
 
 /// Answers by what was asked.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Cache<V>(Mutex<HashMap<String, (V, Instant)>>);
-
-impl<V> Default for Cache<V> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
-}
 
 impl<V: Clone> Cache<V> {
     /// What was answered, while it is good.

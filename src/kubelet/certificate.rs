@@ -1,11 +1,8 @@
 //! What the kubelet API shows of itself.
 
-use std::{
-    net::{AddrParseError, IpAddr},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
+use anyhow::Context;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair};
 use rustls::{
     crypto::CryptoProvider,
@@ -16,10 +13,7 @@ use rustls::{
 use tokio::sync::watch;
 
 use super::asked::{Pair, Place};
-use crate::{
-    renewed::Renewed,
-    tls::{TlsError, certified_key},
-};
+use crate::renewed::Renewed;
 
 /// Where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,22 +24,6 @@ pub enum Source {
     Files(PathBuf, PathBuf),
     /// The cluster's own signer, which is asked; and where it is kept.
     Asked(Place),
-}
-
-/// Why there is none.
-#[derive(Debug, thiserror::Error)]
-pub enum CertificateError {
-    /// A file cannot be used.
-    #[error(transparent)]
-    File(#[from] TlsError),
-    /// None can be made.
-    #[error("cannot make a certificate for {address}: {why}")]
-    Made {
-        /// For which address.
-        address: String,
-        /// What the library says.
-        why: String,
-    },
 }
 
 /// The certificate, and where it comes from.
@@ -60,20 +38,13 @@ pub(super) enum Certificate {
 }
 
 impl Certificate {
-    pub(super) fn new(address: &str, source: &Source) -> Result<Self, CertificateError> {
-        let failed = |why| CertificateError::Made { address: address.to_owned(), why };
-        let made = || make(address).map_err(failed);
+    pub(super) fn new(address: IpAddr, source: &Source) -> anyhow::Result<Self> {
+        let made = || make(address).with_context(|| format!("cannot make a certificate for {address}"));
         Ok(match source {
             Source::Made => Self::Made(Arc::new(made()?.into())),
-            Source::Asked(place) => {
-                let ip = address.parse().map_err(|error: AddrParseError| failed(error.to_string()))?;
-                Self::Asked(watch::Sender::new(made()?.into()), place.clone(), ip)
-            }
+            Source::Asked(place) => Self::Asked(watch::Sender::new(made()?.into()), place.clone(), address),
             Source::Files(certificate, key) => {
-                let (certificate, key) = (certificate.clone(), key.clone());
-                let both = vec![certificate.clone(), key.clone()];
-                let make = move || certified_key(&certificate, &key).map(SingleCertAndKey::from);
-                Self::Files(Renewed::new("the certificate of the kubelet API", both, make)?)
+                Self::Files(Renewed::pair("the certificate of the kubelet API", certificate, key)?)
             }
         })
     }
@@ -88,19 +59,15 @@ impl Certificate {
     }
 }
 
-fn make(address: &str) -> Result<CertifiedKey, String> {
-    let made = || {
-        let mut params = CertificateParams::new([address.to_owned()])?;
-        params.distinguished_name.push(DnType::CommonName, "modulet");
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let key = KeyPair::generate()?;
-        Ok((params.self_signed(&key)?, key))
-    };
-    let (certificate, key) = made().map_err(|error: rcgen::Error| error.to_string())?;
-    let key = PrivateKeyDer::try_from(key.serialize_der())?;
-    let provider = CryptoProvider::get_default().ok_or("no cryptography is chosen")?;
-    let key = provider.key_provider.load_private_key(key).map_err(|error| error.to_string())?;
-    Ok(CertifiedKey::new(vec![certificate.der().clone()], key))
+fn make(address: IpAddr) -> anyhow::Result<CertifiedKey> {
+    let mut params = CertificateParams::new([address.to_string()])?;
+    params.distinguished_name.push(DnType::CommonName, "modulet");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let key = KeyPair::generate()?;
+    let certificate = params.self_signed(&key)?.der().clone();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
+    let provider = CryptoProvider::get_default().context("no cryptography is chosen")?;
+    Ok(CertifiedKey::from_der(vec![certificate], key, provider)?)
 }
 
 #[cfg(test)]
@@ -111,19 +78,21 @@ mod tests {
     fn one_is_made_for_addresses_of_both_kinds_and_files_that_are_no_good_are_named() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         for address in ["10.96.0.7", "fd00::7"] {
+            let address = address.parse().unwrap();
             let Certificate::Made(_) = Certificate::new(address, &Source::Made).unwrap() else { panic!("of files") };
             let made = make(address).unwrap();
             let (_, parsed) = x509_parser::parse_x509_certificate(&made.cert[0]).unwrap();
             let names = parsed.subject_alternative_name().unwrap().unwrap().value.general_names.clone();
-            let bytes: Vec<u8> = match address.parse().unwrap() {
-                std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
-                std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
+            let bytes: Vec<u8> = match address {
+                IpAddr::V4(ip) => ip.octets().to_vec(),
+                IpAddr::V6(ip) => ip.octets().to_vec(),
             };
             assert_eq!(names, [x509_parser::extensions::GeneralName::IPAddress(&bytes)]);
             assert_eq!(made.keys_match(), Ok(()));
         }
         let fixture = |name: &str| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/certificates").join(name);
-        let files = |key: &str| Certificate::new("10.96.0.7", &Source::Files(fixture("good.crt"), fixture(key)));
+        let files =
+            |key: &str| Certificate::new([10, 96, 0, 7].into(), &Source::Files(fixture("good.crt"), fixture(key)));
         assert!(files("good.key").is_ok());
         let error = files("self-signed.key").unwrap_err();
         assert!(error.to_string().contains("self-signed.key"), "{error}");

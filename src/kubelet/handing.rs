@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{answer::Refused, base::OwnPod};
+use super::{answer::Refused, base::OwnPod, questions::answered};
 
 /// Until words have come that stand in place of what was asked for.
 const WORDS_WITHIN: Duration = Duration::from_secs(30);
@@ -59,8 +59,7 @@ impl Handing {
     ) -> Result<Response<Body>, Refused> {
         let failed = |why: String| Refused::Cluster { what, why };
         let request = request.body(Body::empty()).map_err(|error| failed(error.to_string()))?;
-        let answer = timeout(within, self.client.send(request)).await;
-        answer.map_err(|_| failed(format!("no answer in {within:?}")))?.map_err(|error| failed(error.to_string()))
+        answered(within, self.client.send(request)).await.map_err(failed)
     }
 }
 

@@ -1,9 +1,9 @@
 //! What is kept of a certificate that the cluster's own signer makes, in a Secret: the pair that is shown, and the key of the
 //! next one with the request that was made with it.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
-use k8s_openapi::{ByteString, api::core::v1::Secret};
+use k8s_openapi::api::core::v1::Secret;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls::{
     crypto::CryptoProvider,
@@ -43,18 +43,11 @@ pub(super) struct Next {
 }
 
 /// What is kept.
-pub(super) struct Kept {
-    entries: BTreeMap<String, ByteString>,
-    version: Option<String>,
-}
+pub(super) struct Kept(pub(super) Secret);
 
 impl Kept {
-    pub(super) fn of(secret: Secret) -> Self {
-        Self { entries: secret.data.unwrap_or_default(), version: secret.metadata.resource_version }
-    }
-
     fn text(&self, entry: &str) -> Option<&str> {
-        std::str::from_utf8(&self.entries.get(entry)?.0).ok()
+        std::str::from_utf8(&self.0.data.as_ref()?.get(entry)?.0).ok()
     }
 
     /// What can be shown now at this address.
@@ -82,7 +75,7 @@ impl Kept {
     }
 
     fn patch(&self, texts: Value, nothing: &Value) -> Value {
-        json!({ "metadata": { "resourceVersion": self.version }, "stringData": texts, "data": nothing })
+        json!({ "metadata": { "resourceVersion": self.0.metadata.resource_version }, "stringData": texts, "data": nothing })
     }
 }
 
@@ -145,6 +138,7 @@ fn usable(certificate: &str, key: &str, address: IpAddr, now: i64) -> Option<Usa
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::ByteString;
     use x509_parser::prelude::{FromDer, X509CertificationRequest};
 
     use super::*;
@@ -153,7 +147,7 @@ mod tests {
 
     /// As an API server has it after a patch.
     fn patched(kept: &Kept, patch: &Value) -> Kept {
-        let mut entries = kept.entries.clone();
+        let mut entries = kept.0.data.clone().unwrap_or_default();
         for (name, text) in patch["stringData"].as_object().unwrap() {
             entries.insert(name.clone(), ByteString(text.as_str().unwrap().as_bytes().to_vec()));
         }
@@ -161,14 +155,14 @@ mod tests {
             assert!(nothing.is_null());
             entries.remove(name);
         }
-        Kept { entries, version: kept.version.clone() }
+        Kept(Secret { data: Some(entries), ..kept.0.clone() })
     }
 
     #[test]
     fn what_was_signed_is_shown_until_its_end_for_its_address_and_renewed_before() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let address = ADDRESS.parse().unwrap();
-        let empty = Kept::of(Secret::default());
+        let empty = Kept(Secret::default());
         assert!(empty.usable(address, 0).is_none() && empty.next(address).is_none());
         let next = Next::new("modulet.modulet-kubelet", address).unwrap();
         let asked = patched(&empty, &empty.patch_for(&next));

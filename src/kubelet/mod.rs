@@ -13,7 +13,6 @@ mod base;
 mod cache;
 mod certificate;
 mod entries;
-mod forwarded;
 mod handing;
 mod kept;
 mod logs;
@@ -27,6 +26,7 @@ mod service;
 
 use std::{net::SocketAddr, sync::Arc};
 
+use anyhow::Context;
 use futures::future::{Either, pending};
 use tracing::error;
 
@@ -42,7 +42,7 @@ use asked::Asking;
 pub use asked::Place;
 use authorities::Authorities;
 use certificate::Certificate;
-pub use certificate::{CertificateError, Source};
+pub use certificate::Source;
 use service::Kubelet;
 
 /// How it is set up.
@@ -56,25 +56,6 @@ pub struct KubeletConfig {
     pub certificate: Source,
     /// Namespaces whose Pods may be bases of modules in other namespaces.
     pub base_namespaces: Vec<String>,
-}
-
-/// Why it cannot be served.
-#[derive(Debug, thiserror::Error)]
-pub enum KubeletError {
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address} for the kubelet API (MODULET_KUBELET_API_LISTEN): {source}")]
-    Listen {
-        /// Which one.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// There is no certificate to show.
-    #[error("cannot serve the kubelet API: {0}")]
-    Certificate(#[from] CertificateError),
-    /// No thread.
-    #[error("cannot start a thread for the kubelet API: {0}")]
-    Thread(std::io::Error),
 }
 
 /// The port is open, and the certificate is good.
@@ -104,13 +85,16 @@ pub struct Around {
 ///
 /// # Errors
 /// The port is in use, or a file is no good.
-pub fn listen(config: &KubeletConfig) -> Result<Listener, KubeletError> {
-    let certificate = Certificate::new(&config.endpoint.address, &config.certificate)?;
+pub fn listen(config: &KubeletConfig) -> anyhow::Result<Listener> {
+    let certificate = Certificate::new(config.endpoint.address, &config.certificate);
+    let certificate = certificate.context("cannot serve the kubelet API")?;
     let socket = std::net::TcpListener::bind(config.listen).and_then(|socket| {
         socket.set_nonblocking(true)?;
         Ok(socket)
     });
-    let socket = socket.map_err(|source| KubeletError::Listen { address: config.listen, source })?;
+    let socket = socket.with_context(|| {
+        format!("cannot listen on {} for the kubelet API (MODULET_KUBELET_API_LISTEN)", config.listen)
+    })?;
     Ok(Listener { socket, certificate, base_namespaces: config.base_namespaces.clone() })
 }
 
@@ -118,9 +102,9 @@ pub fn listen(config: &KubeletConfig) -> Result<Listener, KubeletError> {
 ///
 /// # Errors
 /// There is no thread to be had.
-pub fn start(tasks: &mut Tasks, listener: Listener, around: Around) -> Result<(), KubeletError> {
-    tasks.spawn_thread("kubelet API", move || serve(listener, around)).map_err(KubeletError::Thread)?;
-    Ok(())
+pub fn start(tasks: &mut Tasks, listener: Listener, around: Around) -> anyhow::Result<()> {
+    let started = tasks.spawn_thread("kubelet API", move || serve(listener, around));
+    started.context("cannot start a thread for the kubelet API")
 }
 
 /// Clients belong to the runtime that makes them.
@@ -146,7 +130,7 @@ async fn serve(listener: Listener, around: Around) {
     tokio::select! {
         () = reads => {}
         () = asking => {}
-        () = server::run(socket, listener.certificate, authorities, Arc::new(kubelet)) => {}
+        () = server::run(server::CONNECTIONS, socket, listener.certificate, authorities, Arc::new(kubelet)) => {}
     }
 }
 
@@ -158,7 +142,7 @@ mod tests {
 
     fn config() -> KubeletConfig {
         KubeletConfig {
-            endpoint: KubeletEndpoint { address: "127.0.0.1".to_owned(), port: 10_250 },
+            endpoint: KubeletEndpoint { address: [127, 0, 0, 1].into(), port: 10_250 },
             listen: "127.0.0.1:0".parse().unwrap(),
             certificate: Source::Made,
             base_namespaces: Vec::new(),

@@ -9,7 +9,7 @@ use super::answer::Refused;
 /// At a time; others wait.
 const PERMITS: usize = 8;
 /// Waiting and the answer take no longer.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const WITHIN: Duration = Duration::from_secs(10);
 
 /// Those of one kind.
 pub(super) struct Questions(Semaphore);
@@ -27,11 +27,19 @@ impl Questions {
         what: &'static str,
         question: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, Refused> {
-        let failed = |why: String| Refused::Cluster { what, why };
         let answer = async {
-            let _permit = self.0.acquire().await.map_err(|error| failed(error.to_string()))?;
-            question.await.map_err(|error| failed(error.to_string()))
+            let _permit = self.0.acquire().await;
+            question.await
         };
-        timeout(TIMEOUT, answer).await.map_err(|_| failed(format!("no answer in {TIMEOUT:?}")))?
+        answered(WITHIN, answer).await.map_err(|why| Refused::Cluster { what, why })
     }
+}
+
+/// The answer, if it comes within this time; or why there is none.
+pub(super) async fn answered<T>(
+    within: Duration,
+    question: impl Future<Output = kube::Result<T>>,
+) -> Result<T, String> {
+    let answer = timeout(within, question).await.map_err(|_| format!("no answer in {within:?}"))?;
+    answer.map_err(|error| error.to_string())
 }

@@ -14,10 +14,9 @@ use k8s_openapi::api::authentication::v1::UserInfo;
 use serde_json::Value;
 
 use super::{
-    access::{Action, ByCertificate, token_of},
+    access::{Action, ByCertificate, node_of, token_of},
     answer::Refused,
     base::OwnPod,
-    forwarded::node_of,
     logs, pods,
     service::{Kubelet, Target},
 };
@@ -32,10 +31,10 @@ pub(super) fn router(kubelet: Arc<Kubelet>) -> Router {
         .route("/portForward/{namespace}/{pod}", any(port_forward))
         .route("/portForward/{namespace}/{pod}/{uid}", any(port_forward))
         .route("/healthz", get(healthz))
-        .route("/pods", get(all_pods))
-        .route("/pods/", get(all_pods))
-        .route("/runningpods", get(running_pods))
-        .route("/runningpods/", get(running_pods))
+        .route("/pods", get(pods_of))
+        .route("/pods/", get(pods_of))
+        .route("/runningpods", get(pods_of))
+        .route("/runningpods/", get(pods_of))
         .route("/stats/summary", get(summary));
     for path in ["exec", "attach", "run"] {
         router = router.route(&with_container(path), any(in_process)).route(&with_uid(path), any(in_process));
@@ -46,8 +45,8 @@ pub(super) fn router(kubelet: Arc<Kubelet>) -> Router {
 async fn known_only(State(kubelet): State<Arc<Kubelet>>, mut request: Request, next: Next) -> Response {
     let endpoint = endpoint(request.uri().path());
     let certified = request.extensions().get().and_then(|ByCertificate(user)| user.clone());
-    let token = token_of(request.headers()).map(str::to_owned);
-    let response = match kubelet.user(certified, token).await {
+    let user = kubelet.user(certified, token_of(request.headers())).await;
+    let response = match user {
         Ok(user) => {
             request.extensions_mut().insert(user);
             next.run(request).await
@@ -84,12 +83,11 @@ async fn container_log(
     State(kubelet): State_,
     Extension(user): Extension<UserInfo>,
     method: Method,
-    Path((namespace, pod, container)): Path<(String, String, String)>,
+    Path(target): Path<Target>,
     RawQuery(query): RawQuery,
 ) -> Answer {
     let options = logs::options(query.as_deref().unwrap_or_default())?;
-    let (module, target) = (container.clone(), Target { namespace, pod, container: Some(container) });
-    let own = kubelet.base_of(&user, &method, target).await?;
+    let own = kubelet.base_of(&user, &method, &target).await?;
     let own = own.map_err(|elsewhere| {
         let why = "a module writes into its base's log, and modulet reads that where the base is a Pod of the module's \
                    namespace that has the base's host name and address";
@@ -98,6 +96,7 @@ async fn container_log(
     let container = own.container.clone().map_err(|why| {
         Refused::NotPossible(format!("the log of its base, Pod {}/{}: {why}", own.namespace, own.name))
     })?;
+    let module = target.container.unwrap_or_default();
     Ok(kubelet.logs.of(&own, &container, &module, &options).await?.into_response())
 }
 
@@ -105,55 +104,28 @@ async fn container_log(
 async fn in_process(
     State(kubelet): State_,
     Extension(user): Extension<UserInfo>,
-    Path(path): Path<Vec<String>>,
+    Path(target): Path<Target>,
     request: Request,
 ) -> Response {
-    let container = path.last().cloned();
     let verb = if endpoint(request.uri().path()) == "attach" { "attach -it" } else { "exec -it" };
-    in_words(&kubelet, &user, request.method(), path, container, |own| no_process(verb, own)).await
+    let own = kubelet.base_of(&user, request.method(), &target).await;
+    own.map_or_else(|refused| refused, |own| Refused::NotPossible(no_process(verb, &own))).as_object()
 }
 
 /// Modules listen on ports of their base. In another namespace people may read logs, and no more.
 async fn port_forward(
     State(kubelet): State_,
     Extension(user): Extension<UserInfo>,
-    Path(path): Path<Vec<String>>,
+    Path(target): Path<Target>,
     request: Request,
 ) -> Response {
     let forwarded = async {
-        let namespace = path.first().cloned().unwrap_or_default();
-        match base_in(&kubelet, &user, request.method(), path, None).await? {
-            Ok(own) if own.namespace == namespace => kubelet.forwards.to(&own, request).await,
+        match kubelet.base_of(&user, request.method(), &target).await? {
+            Ok(own) if own.namespace == target.namespace => kubelet.forwards.to(&own, request).await,
             other => Err(Refused::NotPossible(no_port(&other))),
         }
     };
     forwarded.await.unwrap_or_else(|refused| refused.as_object())
-}
-
-/// What to do instead, for whoever may ask for it.
-async fn in_words(
-    kubelet: &Kubelet,
-    user: &UserInfo,
-    method: &Method,
-    path: Vec<String>,
-    container: Option<String>,
-    words: impl FnOnce(&Result<OwnPod, String>) -> String,
-) -> Response {
-    let own = base_in(kubelet, user, method, path, container).await;
-    own.map_or_else(|refused| refused, |own| Refused::NotPossible(words(&own))).as_object()
-}
-
-/// The base of the module that a path names by namespace and Pod.
-async fn base_in(
-    kubelet: &Kubelet,
-    user: &UserInfo,
-    method: &Method,
-    path: Vec<String>,
-    container: Option<String>,
-) -> Result<Result<OwnPod, String>, Refused> {
-    let mut path = path.into_iter();
-    let (namespace, pod) = (path.next().unwrap_or_default(), path.next().unwrap_or_default());
-    kubelet.base_of(user, method, Target { namespace, pod, container }).await
 }
 
 fn no_port(own: &Result<OwnPod, String>) -> String {
@@ -182,18 +154,14 @@ async fn healthz(State(kubelet): State_, Extension(user): Extension<UserInfo>, r
     Ok("ok".into_response())
 }
 
-async fn all_pods(State(kubelet): State_, Extension(user): Extension<UserInfo>, headers: HeaderMap) -> Answer {
-    let node = node_for(&kubelet, &user, "/pods", &headers).await?;
-    pods::list(&kubelet.cluster, node, false).await.map(as_json)
+async fn pods_of(State(kubelet): State_, Extension(user): Extension<UserInfo>, request: Request) -> Answer {
+    let path = request.uri().path();
+    let node = node_for(&kubelet, &user, path, request.headers()).await?;
+    pods::list(&kubelet.cluster, node, endpoint(path) == "runningpods").await.map(as_json)
 }
 
-async fn running_pods(State(kubelet): State_, Extension(user): Extension<UserInfo>, headers: HeaderMap) -> Answer {
-    let node = node_for(&kubelet, &user, "/runningpods", &headers).await?;
-    pods::list(&kubelet.cluster, node, true).await.map(as_json)
-}
-
-async fn summary(State(kubelet): State_, Extension(user): Extension<UserInfo>, headers: HeaderMap) -> Answer {
-    let node = node_for(&kubelet, &user, "/stats/summary", &headers).await?;
+async fn summary(State(kubelet): State_, Extension(user): Extension<UserInfo>, request: Request) -> Answer {
+    let node = node_for(&kubelet, &user, request.uri().path(), request.headers()).await?;
     pods::summary(&kubelet.cluster, node.ok_or(Refused::NotHere(NO_FIGURES))?).await.map(as_json)
 }
 

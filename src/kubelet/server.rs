@@ -3,10 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::Extension;
-use rustls::{
-    ServerConfig,
-    server::{NoServerSessionStorage, ResolvesServerCert, danger::ClientCertVerifier},
-};
+use rustls::server::{ResolvesServerCert, danger::ClientCertVerifier};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -22,22 +19,13 @@ use super::{
     routes::router,
     service::Kubelet,
 };
-use crate::serving::{ACCEPT_AGAIN, HEAD_WITHIN, serve};
+use crate::serving::{self, ACCEPT_AGAIN, HEAD_WITHIN};
 
 /// Connections at a time; more wait in the system's queue.
-const CONNECTIONS: usize = 512;
+pub(super) const CONNECTIONS: usize = 512;
 
-/// Serves for ever.
+/// Serves for ever, at most so many connections at a time.
 pub(super) async fn run(
-    socket: TcpListener,
-    certificate: Certificate,
-    authorities: Authorities,
-    kubelet: Arc<Kubelet>,
-) {
-    serve_at_most(CONNECTIONS, socket, certificate, authorities, kubelet).await;
-}
-
-async fn serve_at_most(
     most: usize,
     socket: TcpListener,
     certificate: Certificate,
@@ -70,7 +58,7 @@ struct Tls(Option<Made>);
 struct Made {
     own: Arc<dyn ResolvesServerCert>,
     clients: Arc<dyn ClientCertVerifier>,
-    config: Arc<ServerConfig>,
+    acceptor: TlsAcceptor,
 }
 
 impl Tls {
@@ -78,16 +66,11 @@ impl Tls {
     fn with(&mut self, own: Arc<dyn ResolvesServerCert>, clients: Arc<dyn ClientCertVerifier>) -> TlsAcceptor {
         let same = |made: &&Made| Arc::ptr_eq(&made.own, &own) && Arc::ptr_eq(&made.clients, &clients);
         if let Some(made) = self.0.as_ref().filter(same) {
-            return TlsAcceptor::from(Arc::clone(&made.config));
+            return made.acceptor.clone();
         }
-        let builder = ServerConfig::builder().with_client_cert_verifier(Arc::clone(&clients));
-        let mut config = builder.with_cert_resolver(Arc::clone(&own));
-        // A session that goes on would outlive the certificates that it began with.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        let config = Arc::new(config);
-        self.0 = Some(Made { own, clients, config: Arc::clone(&config) });
-        TlsAcceptor::from(config)
+        let acceptor = TlsAcceptor::from(Arc::new(serving::tls(Arc::clone(&own), Arc::clone(&clients))));
+        self.0 = Some(Made { own, clients, acceptor: acceptor.clone() });
+        acceptor
     }
 }
 
@@ -100,7 +83,7 @@ async fn connection(tls: TlsAcceptor, stream: TcpStream, from: SocketAddr, route
     // They were verified when the connection was made.
     let user = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).and_then(user_of);
     let router = router.layer(Extension(ByCertificate(user)));
-    if let Err(error) = serve(stream, router).await {
+    if let Err(error) = serving::serve(stream, router).await {
         debug!(%from, %error, "a connection to the kubelet API ended");
     }
 }
@@ -130,7 +113,7 @@ mod tests {
 
     fn certificate() -> Certificate {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        Certificate::new("127.0.0.1", &Source::Files(fixture("good.crt"), fixture("good.key"))).unwrap()
+        Certificate::new([127, 0, 0, 1].into(), &Source::Files(fixture("good.crt"), fixture("good.key"))).unwrap()
     }
 
     async fn connects(to: SocketAddr) -> TlsStream<TcpStream> {
@@ -161,7 +144,7 @@ mod tests {
         let clients = Clients::new(cluster, &Proxies::default()).unwrap();
         let (authorities, _reads) = Authorities::new(clients.requests.clone());
         let kubelet = Kubelet::new(clients, Topics::new("dev"), Vec::new(), Arc::new(Metrics::new()));
-        let server = tokio::spawn(serve_at_most(3, socket, certificate, authorities, Arc::new(kubelet)));
+        let server = tokio::spawn(run(3, socket, certificate, authorities, Arc::new(kubelet)));
         let mut open = [connects(to).await, connects(to).await, connects(to).await];
         let waits = tokio::spawn(connects(to));
         // It would have been served long since: all this is done by one thread.

@@ -42,12 +42,12 @@ impl Kubelet {
     }
 
     /// By the certificate of the connection, else by a token. Nobody is served without a name.
-    pub(super) async fn user(&self, certified: Option<UserInfo>, token: Option<String>) -> Result<UserInfo, Refused> {
+    pub(super) async fn user(&self, certified: Option<UserInfo>, token: Option<&str>) -> Result<UserInfo, Refused> {
         if let Some(user) = certified {
             return Ok(user);
         }
         let token = token.ok_or(Refused::Unauthorized)?;
-        self.reviews.user(&token).await?.ok_or(Refused::Unauthorized)
+        self.reviews.user(token).await?.ok_or(Refused::Unauthorized)
     }
 
     /// That a user may do one of these to a Node; empty: to all Nodes.
@@ -57,13 +57,10 @@ impl Kubelet {
                 return Ok(());
             }
         }
-        let last = actions.last().copied().unwrap_or(Action { verb: "get", subresource: "proxy" });
-        Err(Refused::Forbidden {
-            user: printable(user.username.as_deref().unwrap_or_default(), 200).into_owned(),
-            verb: last.verb,
-            subresource: last.subresource,
-            node: node.to_owned(),
-        })
+        let Action { verb, subresource } =
+            actions.last().copied().unwrap_or(Action { verb: "get", subresource: "proxy" });
+        let user = printable(user.username.as_deref().unwrap_or_default(), 200).into_owned();
+        Err(Refused::Forbidden { user, verb, subresource, node: node.to_owned() })
     }
 
     /// Where the base is of the module that a path names, if whoever asks may reach its Node: in a Pod of its own, or
@@ -72,14 +69,14 @@ impl Kubelet {
         &self,
         user: &UserInfo,
         method: &Method,
-        target: Target,
+        target: &Target,
     ) -> Result<Result<OwnPod, String>, Refused> {
         let Target { namespace, pod: name, container } = target;
-        let parts = [Some(&namespace), Some(&name), container.as_ref()];
+        let parts = [Some(namespace), Some(name), container.as_ref()];
         if let Some(odd) = parts.into_iter().flatten().find(|part| !names::is_object_name(part)) {
             return Err(Refused::NotPossible(format!("{:?} is no name", printable(odd, 100))));
         }
-        let found = self.cluster.pod(&namespace, &name).await?;
+        let found = self.cluster.pod(namespace, name).await?;
         let node = found.as_ref().map(|(_, node)| node.as_str()).unwrap_or_default();
         self.authorize(user, &Action::of(method, "/"), node).await?;
         let Some((pod, node)) = found else {
@@ -89,15 +86,16 @@ impl Kubelet {
             let why = format!("the Pod {namespace}/{name} is no module, so its base ({node}) does not run it");
             return Err(Refused::NotPossible(why));
         }
-        if let Some(container) = container.filter(|container| !has_container(&pod, container)) {
+        if let Some(container) = container.as_ref().filter(|container| !has_container(&pod, container)) {
             return Err(Refused::NotFound(format!("the Pod {namespace}/{name} has no container {container}")));
         }
         let base = self.cluster.base(&node).await?;
-        self.cluster.own_pod(&base, &namespace).await
+        self.cluster.own_pod(&base, namespace).await
     }
 }
 
 /// What a path names. Some have the Pod's uid as well.
+#[derive(serde::Deserialize)]
 pub(super) struct Target {
     pub(super) namespace: String,
     pub(super) pod: String,

@@ -110,11 +110,8 @@ impl Asker {
 /// As a kubelet does it: without TLS, and on a connection of its own.
 async fn grpc(at: &str, service: &str) -> Outcome {
     let failed = |why: &str| Outcome::Failure(printable(why, SAYS_MAX).into_owned());
-    let channel = match Endpoint::from_shared(format!("http://{at}")) {
-        Ok(endpoint) => endpoint.connect().await,
-        Err(error) => Err(error),
-    };
-    let channel = match channel {
+    let connected = async { Endpoint::from_shared(format!("http://{at}"))?.connect().await };
+    let channel = match connected.await {
         Ok(channel) => channel,
         Err(error) => return failed(&cause(&error)),
     };

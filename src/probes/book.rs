@@ -107,15 +107,14 @@ impl Book {
             match before.remove(&key) {
                 Some(of) if of.run == target.run => drop(containers.insert(key, of)),
                 other => {
-                    other.into_iter().for_each(|of| before.extend([(key.clone(), of)]));
+                    before.extend(other.map(|of| (key, of)));
                     new.push(target);
                 }
             }
         }
-        let gone: Vec<_> = before.into_values().flat_map(|of| of.asked).collect();
-        gone.iter().for_each(|id| drop(self.asked.remove(id)));
-        if let Some(known) = self.bases.get_mut(&base) {
-            known.containers = containers;
+        known.containers = containers;
+        for id in before.into_values().flat_map(|of| of.asked) {
+            self.asked.remove(&id);
         }
         for target in new {
             let started = target.started || target.probes.startup.is_none();
@@ -248,8 +247,9 @@ impl Book {
 
     fn forget(&mut self, base: &BaseId) {
         let containers = self.bases.remove(base).map(|known| known.containers).unwrap_or_default();
-        let ids = containers.into_values().flat_map(|of| of.asked);
-        ids.for_each(|id| drop(self.asked.remove(&id)));
+        for id in containers.into_values().flat_map(|of| of.asked) {
+            self.asked.remove(&id);
+        }
         self.tidy();
     }
 

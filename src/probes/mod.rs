@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use tokio::{sync::mpsc, task::JoinSet, time::sleep_until};
 use tracing::error;
 
@@ -33,11 +34,6 @@ use book::Book;
 const QUEUE: usize = 4096;
 /// Connections at a time. What is due beyond them waits, and counts for nothing.
 const CONNECTIONS: usize = 256;
-
-/// Why there are no probes.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot start a thread for probes: {0}")]
-pub struct ProbeError(std::io::Error);
 
 /// The sending half, as the engine has it.
 #[derive(Clone, Debug)]
@@ -59,10 +55,10 @@ impl Prober {
         facts: mpsc::Sender<ProbeFact>,
         metrics: Arc<Metrics>,
         lead: Lead,
-    ) -> Result<Self, ProbeError> {
+    ) -> anyhow::Result<Self> {
         let (prober, orders) = Self::new();
         let run = move || probe(orders, facts, metrics, lead);
-        tasks.spawn_thread("probes", run).map_err(ProbeError)?;
+        tasks.spawn_thread("probes", run).context("cannot start a thread for probes")?;
         Ok(prober)
     }
 

@@ -12,6 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::{
+    StreamExt,
+    future::BoxFuture,
+    stream::FuturesUnordered,
+};
 use rumqttc::{AsyncClient, EventLoop, Packet, QoS, SubscribeFilter, SubscribeReasonCode};
 use tokio::{
     sync::{mpsc, watch},
@@ -160,12 +165,13 @@ impl Tunnel {
                 () = traffic.publish(&client, queue) => Err(End::Closed),
             }
         };
-        tokio::select! {
-            end = traffic.read(&mut said) => end,
-            end = command => end,
-            // Ends when somebody is heard.
-            () = async { elsewhere.look().await; std::future::pending().await } => Err(End::Closed),
-        }
+        let look = async {
+            elsewhere.look().await; // until somebody is heard
+            std::future::pending().await
+        };
+        // Each is woken for itself: what bases say all the time does not look at the commands' connection, too.
+        let ways: [BoxFuture<'_, _>; 3] = [Box::pin(traffic.read(&mut said)), Box::pin(command), Box::pin(look)];
+        FuturesUnordered::from_iter(ways).next().await.unwrap_or(Err(End::Closed))
     }
 
     /// Connects and subscribes: without its subscriptions a connection hears nobody, however well it is.

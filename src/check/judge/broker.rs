@@ -69,8 +69,7 @@ fn heard(facts: &Facts, probe: &Probe) -> Finding {
         return Finding::new(BROKER, Level::Ok, format!("base {base} of environment {env} was heard"));
     }
     if !probe.others.is_empty() {
-        let others: Vec<_> = probe.others.iter().collect();
-        let text = format!("no base of environment {env} was heard, but bases of {}", some(&others));
+        let text = format!("no base of environment {env} was heard, but bases of {}", some(&probe.others));
         return Finding::new(BROKER, Level::Warning, text).advise("Set ENV to the environment that the bases say");
     }
     let text = format!("no base of environment {env} was heard: there is none, or the broker keeps its messages back");
@@ -86,11 +85,10 @@ fn kept(probe: &Probe) -> Option<Finding> {
         }
         Some(kept) if kept.is_empty() => None,
         Some(kept) => {
-            let topics: Vec<_> = kept.iter().collect();
             let text = format!(
                 "keeps {} commands of another controller, which bases carry out each time they connect: {}",
-                topics.len(),
-                some(&topics)
+                kept.len(),
+                some(kept)
             );
             Some(
                 Finding::new(BROKER, Level::Warning, text)

@@ -14,13 +14,10 @@ use crate::k8s::{is_by_modulet, node_says_ready};
 
 /// Who keeps the Nodes of this environment, by Leases of those that are Ready: Kubernetes calls a Node that nobody renews
 /// not Ready, so no clock is needed.
-pub(super) fn controllers(facts: &Facts) -> Vec<Finding> {
+pub(super) fn controllers(facts: &Facts) -> Result<Vec<Finding>, Finding> {
     // Which of our replicas leads is the election's business.
     let (env, me) = (&facts.env, facts.leader.as_ref().unwrap_or(&facts.client_id));
-    let nodes = match seen(CONTROLLERS, &facts.nodes) {
-        Ok(nodes) => nodes,
-        Err(blind) => return vec![blind],
-    };
+    let nodes = seen(CONTROLLERS, &facts.nodes)?;
     let ours: BTreeMap<_, _> = nodes
         .iter()
         .filter(|node| is_base(node, Some(env)) && node_says_ready(node))
@@ -77,7 +74,7 @@ pub(super) fn controllers(facts: &Facts) -> Vec<Finding> {
                 .advise("Stop it before modulet starts; its Nodes and Pods are taken over: docs/migration.md"),
         );
     }
-    found
+    Ok(found)
 }
 
 /// Somebody else, alone.

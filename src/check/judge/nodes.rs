@@ -46,13 +46,10 @@ fn is_ordinary(node: &Node) -> bool {
     !is_base(node, None) && label(node, names::TYPE) != Some(names::TYPE_VIRTUAL)
 }
 
-pub(super) fn daemon_sets(facts: &Facts) -> Vec<Finding> {
-    let sets = match seen(DAEMON_SETS, &facts.daemon_sets) {
-        Ok(sets) => sets,
-        Err(blind) => return vec![blind],
-    };
+pub(super) fn daemon_sets(facts: &Facts) -> Result<Vec<Finding>, Finding> {
+    let sets = seen(DAEMON_SETS, &facts.daemon_sets)?;
     let bases = bases(facts);
-    let found: Vec<_> = sets
+    let mut found: Vec<_> = sets
         .iter()
         .filter_map(|set| bases.iter().find_map(|base| intruder(set, base)))
         .map(|found| {
@@ -65,19 +62,14 @@ pub(super) fn daemon_sets(facts: &Facts) -> Vec<Finding> {
         .collect();
     if found.is_empty() {
         let text = format!("none of {} puts Pods on bases, except those of modules", sets.len());
-        return vec![Finding::new(DAEMON_SETS, Level::Ok, text)];
+        found.push(Finding::new(DAEMON_SETS, Level::Ok, text));
     }
-    found
+    Ok(found)
 }
 
-pub(super) fn zones(facts: &Facts) -> Vec<Finding> {
-    let nodes = match seen(ZONES, &facts.nodes) {
-        Ok(nodes) => nodes,
-        Err(blind) => return vec![blind],
-    };
-    let zones: BTreeSet<_> =
-        nodes.iter().filter(|node| is_ordinary(node)).filter_map(|node| label(node, names::ZONE)).collect();
-    let zones: Vec<_> = zones.into_iter().collect();
+pub(super) fn zones(facts: &Facts) -> Result<Vec<Finding>, Finding> {
+    let ordinary = seen(ZONES, &facts.nodes)?.iter().filter(|node| is_ordinary(node));
+    let zones: BTreeSet<_> = ordinary.filter_map(|node| label(node, names::ZONE)).collect();
     let per_base = match facts.zone_per_base {
         ZonePerBase::True => true,
         ZonePerBase::False => false,
@@ -104,19 +96,16 @@ pub(super) fn zones(facts: &Facts) -> Vec<Finding> {
         .advise("Set MODULET_ZONE_PER_BASE=false, and spread modules over kubernetes.io/hostname"),
     }];
     if !per_base {
-        found.extend(workloads::spread_over_zones(facts));
+        found.extend(workloads::spread_over_zones(facts).unwrap_or_else(|blind| vec![blind]));
     }
-    found
+    Ok(found)
 }
 
-pub(super) fn pod_cidrs(facts: &Facts) -> Vec<Finding> {
-    let nodes = match seen(POD_CIDRS, &facts.nodes) {
-        Ok(nodes) => nodes,
-        Err(blind) => return vec![blind],
-    };
-    let range = |node: &&Node| node.spec.as_ref().and_then(|spec| spec.pod_cidr.clone()).filter(|r| !r.is_empty());
-    let of_bases: Vec<_> = nodes.iter().filter(|node| is_base(node, None)).filter_map(|node| range(&node)).collect();
-    let of_others: Vec<_> = nodes.iter().filter(|node| is_ordinary(node)).filter_map(|node| range(&node)).collect();
+pub(super) fn pod_cidrs(facts: &Facts) -> Result<Vec<Finding>, Finding> {
+    let nodes = seen(POD_CIDRS, &facts.nodes)?;
+    let range = |node: &Node| node.spec.as_ref().and_then(|spec| spec.pod_cidr.clone()).filter(|r| !r.is_empty());
+    let of_bases: Vec<_> = nodes.iter().filter(|node| is_base(node, None)).filter_map(range).collect();
+    let of_others: Vec<_> = nodes.iter().filter(|node| is_ordinary(node)).filter_map(range).collect();
     if !of_bases.is_empty() {
         let text = format!(
             "{} bases were given a range of Pod addresses ({}) that they do not use; the ranges bound how many Nodes there \
@@ -124,12 +113,12 @@ pub(super) fn pod_cidrs(facts: &Facts) -> Vec<Finding> {
             of_bases.len(),
             some(&of_bases)
         );
-        return vec![Finding::new(POD_CIDRS, Level::Warning, text).advise(
+        return Ok(vec![Finding::new(POD_CIDRS, Level::Warning, text).advise(
             "Count your bases when you choose --cluster-cidr and --node-cidr-mask-size: docs/in-your-cluster.md",
-        )];
+        )]);
     }
     if of_others.is_empty() {
-        return vec![Finding::new(POD_CIDRS, Level::Ok, "no Node was given one")];
+        return Ok(vec![Finding::new(POD_CIDRS, Level::Ok, "no Node was given one")]);
     }
     let text = format!(
         "{} Nodes were given a range of Pod addresses ({}): where a controller does that, each base takes one too, and they bound \
@@ -137,5 +126,5 @@ pub(super) fn pod_cidrs(facts: &Facts) -> Vec<Finding> {
         of_others.len(),
         some(&of_others)
     );
-    vec![Finding::new(POD_CIDRS, Level::Ok, text)]
+    Ok(vec![Finding::new(POD_CIDRS, Level::Ok, text)])
 }

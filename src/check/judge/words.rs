@@ -23,9 +23,12 @@ pub(super) fn seen<'l, T>(section: &'static str, look: &'l Look<T>) -> Result<&'
 }
 
 /// The first few names.
-pub(super) fn some<S: AsRef<str>>(names: &[S]) -> String {
-    let shown: Vec<_> = names.iter().take(NAMED).map(AsRef::as_ref).collect();
-    let more = names.len().saturating_sub(shown.len());
-    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+pub(super) fn some<'n, S: AsRef<str> + 'n>(names: impl IntoIterator<Item = &'n S>) -> String {
+    let mut names = names.into_iter().map(AsRef::as_ref);
+    let shown: Vec<&str> = names.by_ref().take(NAMED).collect();
+    let more = match names.count() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
     format!("{}{more}", shown.join(", "))
 }

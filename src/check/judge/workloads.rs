@@ -19,34 +19,25 @@ fn name(deployment: &Deployment) -> String {
 }
 
 /// Deployments of modules that are spread by zones, where bases have none.
-pub(super) fn spread_over_zones(facts: &Facts) -> Vec<Finding> {
-    let deployments = match seen(ZONES, &facts.deployments) {
-        Ok(deployments) => deployments,
-        Err(blind) => return vec![blind],
-    };
-    let of = |wanted: fn(&PodSpec) -> bool| -> Vec<_> {
+pub(super) fn spread_over_zones(facts: &Facts) -> Result<Vec<Finding>, Finding> {
+    let deployments = seen(ZONES, &facts.deployments)?;
+    let of = |wanted: fn(&PodSpec) -> bool| -> BTreeSet<_> {
         let template =
             |d: &&Deployment| d.spec.as_ref().and_then(|spec| spec.template.spec.as_ref()).is_some_and(wanted);
         deployments.iter().filter(template).map(name).collect()
     };
-    let (apart, spread, together) = (of(keeps_apart), of(spreads), of(keeps_together));
-    let mut found = Vec::new();
+    let (apart, stuck) = (of(keeps_apart), of(|spec| spreads(spec) || keeps_together(spec)));
+    let mut texts = Vec::new();
     if !apart.is_empty() {
-        let text =
-            format!("anti-affinity over {} spreads nothing where bases have no zone: {}", names::ZONE, some(&apart));
-        found.push(Finding::new(ZONES, Level::Problem, text).advise(format!("Use topologyKey: {}", names::HOSTNAME)));
+        let apart = some(&apart);
+        texts.push(format!("anti-affinity over {} spreads nothing where bases have no zone: {apart}", names::ZONE));
     }
-    let stuck: BTreeSet<_> = spread.into_iter().chain(together).collect();
     if !stuck.is_empty() {
-        let stuck: Vec<_> = stuck.into_iter().collect();
-        let text = format!(
-            "no base without a zone admits what must be spread or kept together by {}: {}",
-            names::ZONE,
-            some(&stuck)
-        );
-        found.push(Finding::new(ZONES, Level::Problem, text).advise(format!("Use topologyKey: {}", names::HOSTNAME)));
+        let (key, stuck) = (names::ZONE, some(&stuck));
+        texts.push(format!("no base without a zone admits what must be spread or kept together by {key}: {stuck}"));
     }
-    found
+    let said = |text| Finding::new(ZONES, Level::Problem, text).advise(format!("Use topologyKey: {}", names::HOSTNAME));
+    Ok(texts.into_iter().map(said).collect())
 }
 
 fn keeps_apart(spec: &PodSpec) -> bool {
@@ -70,11 +61,8 @@ fn spreads(spec: &PodSpec) -> bool {
 }
 
 /// `LimitRange`s that put requests into module Pods for what bases do not offer.
-pub(super) fn limit_ranges(facts: &Facts) -> Vec<Finding> {
-    let limits = match seen(LIMIT_RANGES, &facts.limit_ranges) {
-        Ok(limits) => limits,
-        Err(blind) => return vec![blind],
-    };
+pub(super) fn limit_ranges(facts: &Facts) -> Result<Vec<Finding>, Finding> {
+    let limits = seen(LIMIT_RANGES, &facts.limit_ranges)?;
     let mut namespaces: BTreeSet<&str> = facts.module_namespaces.iter().flatten().map(String::as_str).collect();
     namespaces.extend(facts.deployments.iter().flatten().filter_map(|d| d.metadata.namespace.as_deref()));
     let status = facts.base.as_ref().and_then(|base| base.status.as_ref());
@@ -119,5 +107,5 @@ pub(super) fn limit_ranges(facts: &Facts) -> Vec<Finding> {
         let text = format!("none in the {} namespaces with modules stands in a module's way", namespaces.len());
         found.push(Finding::new(LIMIT_RANGES, Level::Ok, text));
     }
-    found
+    Ok(found)
 }

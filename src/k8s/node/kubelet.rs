@@ -1,5 +1,7 @@
 //! Where the API of a kubelet is served for a base's Node.
 
+use std::net::IpAddr;
+
 use k8s_openapi::api::core::v1::Node;
 
 use super::super::names;
@@ -7,8 +9,8 @@ use super::super::names;
 /// Address and port that all Nodes of bases have in common, since one serves them all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KubeletEndpoint {
-    /// An IP address that the API server reaches.
-    pub address: String,
+    /// One that the API server reaches.
+    pub address: IpAddr,
     /// The port there.
     pub port: u16,
 }

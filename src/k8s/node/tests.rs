@@ -185,8 +185,8 @@ fn with_a_kubelet_the_node_has_its_address_alone_and_the_bases_own_comes_back_wi
     let info =
         BaseInfo { name: "app".into(), version: "1".into(), ip: Some("192.0.2.1".into()), ..BaseInfo::default() };
     let (here, there) = (
-        KubeletEndpoint { address: "10.96.0.7".to_owned(), port: 10_250 },
-        KubeletEndpoint { address: "10.96.0.8".to_owned(), port: 10_251 },
+        KubeletEndpoint { address: "10.96.0.7".parse().unwrap(), port: 10_250 },
+        KubeletEndpoint { address: "10.96.0.8".parse().unwrap(), port: 10_251 },
     );
     let without = writer(&info, true, false, None);
     let with = |kubelet| NodeWriter { kubelet: Some(kubelet), ..without.clone() };

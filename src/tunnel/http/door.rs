@@ -9,16 +9,13 @@ use std::{
 };
 
 use axum::http::{HeaderMap, header::AUTHORIZATION};
-use rustls::{
-    RootCertStore, ServerConfig,
-    server::{NoServerSessionStorage, WebPkiClientVerifier},
-    sign::SingleCertAndKey,
-};
+use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier, sign::SingleCertAndKey};
 use tokio_rustls::TlsAcceptor;
 
 use super::secret::Secrets;
 use crate::{
     renewed::Renewed,
+    serving,
     tls::{TlsError, certificates, certified_key},
     tunnel::{AddressRanges, open},
 };
@@ -143,12 +140,7 @@ fn server(tls: &Tls) -> Result<ServerConfig, TlsError> {
             verifier.map_err(|_| TlsError::NoCertificate { path: path.clone() })?
         }
     };
-    let builder = ServerConfig::builder().with_client_cert_verifier(verifier);
-    let mut config = builder.with_cert_resolver(Arc::new(identity));
-    // A session that goes on would outlive the certificate that it began with.
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Ok(config)
+    Ok(serving::tls(Arc::new(identity), verifier))
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ fn finds(facts: &Facts, section: &str, level: Level, words: &[&str]) {
 }
 
 fn exit(facts: &Facts) -> (u8, u8) {
-    let report = Report::new(all(facts));
+    let report = Report(all(facts));
     (report.exit_code(false), report.exit_code(true))
 }
 
