@@ -33,7 +33,7 @@ use tower::{
 };
 use tracing::info;
 
-use super::{Proxies, gated::Sent, proxy::Proxy};
+use super::{Proxies, gated::Sent};
 use crate::{renewed::Renewed, tls::TlsError};
 
 /// A watch is asked for anew after so many seconds, from where it was. This is also how long it can take to notice that

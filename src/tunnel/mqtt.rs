@@ -12,11 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{
-    StreamExt,
-    future::BoxFuture,
-    stream::FuturesUnordered,
-};
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rumqttc::{AsyncClient, EventLoop, Packet, QoS, SubscribeFilter, SubscribeReasonCode};
 use tokio::{
     sync::{mpsc, watch},

@@ -130,7 +130,7 @@ impl Liveness {
     /// when it is to be asked.
     pub fn is_at_rest(&self) -> bool {
         let open = self.asked.is_some() || self.lost_since.is_some() || self.stopped || self.deaf_since.is_some();
-        self.heard.is_some() && !open
+        self.heard && !open
     }
 
     /// Whether the base is away, whether asked in vain or by its own word.

@@ -123,9 +123,10 @@ impl NodeWriter<'_> {
     }
 
     fn addresses(&self, node: Option<&Node>) -> Vec<Value> {
-        let (ip, host) = match self.kubelet {
+        let kubelet = self.kubelet.map(|kubelet| kubelet.address.to_string());
+        let (ip, host) = match kubelet.as_deref() {
             // Alone: an API server takes the first of those it prefers, and only this one leads to a kubelet.
-            Some(kubelet) => (Some(kubelet.address.as_str()), None),
+            Some(kubelet) => (Some(kubelet), None),
             // Not the base's host name: whoever takes it for a Node's would mean another machine.
             None => (self.info.ip.as_deref(), Some(self.name)),
         };
