@@ -69,7 +69,8 @@ async fn send(client: &Client, request: Request, lead: &Lead) -> Result<Outcome,
     let unreachable = |error: &dyn std::fmt::Display| WriteError::Unreachable(error.to_string());
     // Who wrote it, for `kubectl get --show-managed-fields` (Kubernetes convention).
     let named = request.method == Method::POST || request.method == Method::PATCH;
-    let uri = if named { format!("{}?fieldManager={MANAGER}", request.path) } else { request.path };
+    let and = if request.path.contains('?') { '&' } else { '?' };
+    let uri = if named { format!("{}{and}fieldManager={MANAGER}", request.path) } else { request.path };
     let mut http = HttpRequest::builder()
         .method(request.method)
         .uri(uri)

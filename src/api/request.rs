@@ -38,7 +38,7 @@ impl Request {
     /// Server-side apply: what was written before and is not in the body goes.
     pub fn apply(path: String, body: &serde_json::Value) -> Self {
         let content_type = "application/apply-patch+yaml";
-        let path = format!("{path}?fieldManager=modulet&force=true");
+        let path = format!("{path}?force=true");
         Self { method: Method::PATCH, path, content_type, body: body.to_string().into_bytes() }
     }
 

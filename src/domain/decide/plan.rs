@@ -25,6 +25,8 @@ pub struct Plan {
     pub waits_for_a_trial: bool,
     /// Something waits for room in the base's metaspace, which is to be asked how much there is.
     pub(in crate::domain) waits_for_room: bool,
+    /// What is ordered has room once the JVM has collected what modules left behind.
+    pub(in crate::domain) must_collect: bool,
     /// What the statuses of Pods show that modules need, where nobody knows any more.
     pub needs: Vec<Took>,
     /// Bytes of metaspace that what is ordered needs.

@@ -51,8 +51,10 @@ fn room(module: &Module<'_, '_>, want: Want<'_>, command: &Command, ordered: u64
 
 /// Whether a command may go out. If not, its Pod waits for room.
 pub(super) fn has_room(module: &Module<'_, '_>, want: Want<'_>, command: &Command, plan: &mut Plan) -> bool {
-    let has_room = room(module, want, command, plan.ordered) == Room::Enough;
+    let room = room(module, want, command, plan.ordered);
+    let has_room = matches!(room, Room::Enough | Room::AfterCollecting);
     if has_room {
+        plan.must_collect |= room == Room::AfterCollecting;
         let needs = command.installs().iter().filter_map(|spec| module.cx.needs.of(&spec.id));
         plan.ordered = needs.fold(plan.ordered, u64::saturating_add);
     } else {
@@ -70,7 +72,7 @@ pub(super) fn why(module: &Module<'_, '_>, want: Want<'_>, command: &Command) ->
     }
     let said = want.container()?.history.lacks;
     let lack = match room(module, want, command, 0) {
-        Room::Enough => return None,
+        Room::Enough | Room::AfterCollecting => return None,
         Room::Unclear => said?,
         Room::Lacking(lack) => said.filter(|said| said.is_like(lack)).unwrap_or(lack),
     };

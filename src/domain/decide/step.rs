@@ -35,6 +35,9 @@ impl Base {
         for command in &plan.commands {
             self.sent(command, pods, now);
         }
+        if plan.must_collect && plan.commands.iter().any(|command| !command.installs().is_empty()) {
+            self.jvm.must_collect();
+        }
         if self.jvm.is_wanted(plan.waits_for_room, now) {
             plan.wake_at(now);
         }

@@ -192,7 +192,7 @@ impl Base {
             self.ledger.install(actual);
         }
         let (took, alone) = self.conversation.replied(reply)?;
-        self.jvm.took(took.bytes);
+        self.jvm.took(&took, alone);
         alone.then_some(took)
     }
 

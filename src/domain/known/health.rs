@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 use super::needs::Needs;
-use crate::domain::{Backoff, Lack, Metaspace, MetaspaceRules, ModuleId, times::Later};
+use crate::domain::{Backoff, Lack, Metaspace, MetaspaceRules, ModuleId, Took, times::Later};
 
 /// Between health questions about the JVM that stay open or are answered in part: 10 s, 20 s … 5 min.
 const QUESTIONS: Backoff = Backoff { initial: Duration::from_secs(10), max: Duration::from_secs(300) };
@@ -23,8 +23,8 @@ const AFTER_CHANGES_EVERY: Duration = Duration::from_secs(10);
 const WATCH_EVERY: Duration = Duration::from_secs(300);
 /// and a Pod that waits for room by one in this.
 const WAITING_EVERY: Duration = Duration::from_secs(20);
-/// So many modules that are gone are looked at between two answers.
-const GONE: usize = 64;
+/// It is remembered of so many modules of one JVM what they took.
+const LOADED: usize = 256;
 /// Above this share of its limit, in percent, a JVM has collected what it can.
 const COLLECTED_ABOVE: u64 = 98;
 /// No Pod is told to wait by a figure that is older,
@@ -56,9 +56,9 @@ pub(in crate::domain) struct JvmKnowledge {
     uninstalled: Option<Box<(ModuleId, u64)>>,
     /// What the last module left behind that went, in bytes.
     left_behind: Option<u64>,
-    /// Modules that went since the last answer,
-    gone: Vec<ModuleId>,
-    /// what those took that went since it was last seen to collect,
+    /// What modules took that are loaded, of installs that ran alone: of others nobody knows.
+    loaded: Vec<(ModuleId, u64)>,
+    /// What those of them took that went since it was last seen to collect,
     garbage: u64,
     /// and whether it gave most of that back then.
     collects: bool,
@@ -69,6 +69,8 @@ pub(in crate::domain) struct JvmKnowledge {
 pub(in crate::domain) enum Room {
     /// There is, as far as is known.
     Enough,
+    /// There is once the JVM has collected what modules left behind.
+    AfterCollecting,
     /// Not by what was said last, which may be so no more.
     Unclear,
     /// There is not.
@@ -97,7 +99,7 @@ impl JvmKnowledge {
 
     /// It said how much metaspace it uses, or that it has no limit.
     pub(in crate::domain) fn measured(&mut self, metaspace: Option<Metaspace>, needs: &Needs, now: Instant) {
-        metaspace.into_iter().for_each(|metaspace| self.sees_collection(metaspace, needs));
+        metaspace.into_iter().for_each(|metaspace| self.sees_collection(metaspace));
         self.metaspace = metaspace.map(|m| (m, now));
         self.says_nothing = false;
         if self.changed.is_some() {
@@ -110,23 +112,34 @@ impl JvmKnowledge {
         }
     }
 
+    /// Something is loaded for which it has to collect: what there was to collect is not there a second time, and what
+    /// the install says that it took will hide that it went.
+    pub(in crate::domain) fn must_collect(&mut self) {
+        self.garbage = 0;
+    }
+
     /// A JVM collects what modules left behind when it has to, often at its limit and not before: until then it counts as
     /// used. One that was seen to give most of it back has room for more.
-    fn sees_collection(&mut self, metaspace: Metaspace, needs: &Needs) {
-        let gone = std::mem::take(&mut self.gone);
-        self.garbage = gone.iter().filter_map(|id| needs.of(id)).fold(self.garbage, u64::saturating_add);
-        let dropped = self.metaspace.map_or(0, |(before, _)| before.used.saturating_sub(metaspace.used));
-        if self.garbage > 0 && dropped > 0 {
-            self.collects = dropped >= self.garbage / 2;
+    fn sees_collection(&mut self, metaspace: Metaspace) {
+        let before = self.metaspace.map_or(0, |(before, _)| before.used);
+        let dropped = before.saturating_sub(metaspace.used);
+        // What was loaded meanwhile may hide that it collected.
+        if self.garbage > 0 && before.saturating_add(self.unmeasured) > metaspace.used {
+            self.collects = if dropped > 0 { dropped >= self.garbage / 2 } else { self.collects };
             self.garbage = 0;
         } else if metaspace.percent() > COLLECTED_ABOVE {
             self.collects = false;
         }
     }
 
-    /// An install says that it took this much.
-    pub(in crate::domain) fn took(&mut self, bytes: u64) {
-        self.unmeasured = self.unmeasured.saturating_add(bytes);
+    /// An install says that it took this much. If it did not run alone, others are in that.
+    pub(in crate::domain) fn took(&mut self, took: &Took, alone: bool) {
+        self.unmeasured = self.unmeasured.saturating_add(took.bytes);
+        self.loaded.retain(|(id, _)| *id != took.module);
+        if alone && self.loaded.len() < LOADED {
+            self.loaded.reserve_exact(1);
+            self.loaded.push((took.module.clone(), took.bytes));
+        }
     }
 
     /// An install has ended, well or not: both load classes.
@@ -140,9 +153,8 @@ impl JvmKnowledge {
         let current = self.metaspace.filter(|_| self.changed.is_none());
         self.uninstalled = current.map(|(metaspace, _)| Box::new((id.clone(), metaspace.used)));
         self.changed = Some(now);
-        if self.metaspace.is_some() && self.gone.len() < GONE {
-            self.gone.push(id.clone());
-        }
+        let gone = self.loaded.extract_if(.., |(loaded, _)| loaded == id).map(|(_, took)| took);
+        self.garbage = gone.fold(self.garbage, u64::saturating_add);
     }
 
     /// Whether a Pod waits for room. Says whether it waits no longer, because nothing is said of that.
@@ -170,9 +182,10 @@ impl JvmKnowledge {
             return if is_told_soon { Room::Unclear } else { Room::Enough };
         };
         let collected = if self.collects { self.garbage } else { 0 };
-        let left = metaspace.left(rules).saturating_add(collected);
-        if need.saturating_add(under_way).saturating_add(self.unmeasured) <= left {
-            return Room::Enough;
+        let (free, wanted) = (metaspace.left(rules), need.saturating_add(under_way).saturating_add(self.unmeasured));
+        let left = free.saturating_add(collected);
+        if wanted <= left {
+            return if wanted <= free { Room::Enough } else { Room::AfterCollecting };
         }
         let is_known = self.changed.is_none() && now < measured.later(FRESH);
         if is_known && need > left { Room::Lacking(Lack::new(need, left, metaspace.max)) } else { Room::Unclear }

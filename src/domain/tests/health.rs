@@ -115,24 +115,43 @@ fn a_question_after_an_install_that_stays_open_is_repeated_once_in_5_minutes() {
 }
 
 #[test]
-fn modules_that_went_count_as_room_of_a_jvm_that_collects_and_64_of_them_between_two_answers() {
+fn what_modules_took_that_went_counts_as_room_of_a_jvm_that_collects_and_is_remembered_of_256() {
     let now = Instant::now();
-    let (rules, mut needs, mut jvm) = (MetaspaceRules::default(), Needs::default(), JvmKnowledge::default());
+    let (rules, needs, mut jvm) = (MetaspaceRules::default(), Needs::default(), JvmKnowledge::default());
     let module = |number: u64| ModuleId::new(format!("biz{number}"), "1");
-    (0..200).for_each(|number| needs.learn(Took { module: module(number), bytes: 1 }));
     let says = |jvm: &mut JvmKnowledge, used: u64| {
+        jvm.asked(now);
+        jvm.answered(true);
         jvm.measured(Some(Metaspace { used, max: 2000 }), &needs, now);
     };
-    let fits = |jvm: &JvmKnowledge, need: u64| jvm.room(need, 0, false, &rules, now) == Room::Enough;
+    let fits = |jvm: &JvmKnowledge, need: u64| {
+        matches!(jvm.room(need, 0, false, &rules, now), Room::Enough | Room::AfterCollecting)
+    };
+    let installed = |jvm: &mut JvmKnowledge, numbers: std::ops::Range<u64>, alone: bool| {
+        numbers.for_each(|number| jvm.took(&Took { module: module(number), bytes: 1 }, alone));
+    };
+    let gone = |jvm: &mut JvmKnowledge, numbers: std::ops::Range<u64>| {
+        numbers.for_each(|number| jvm.uninstalled(&module(number), now));
+    };
+    installed(&mut jvm, 0..100, true);
     says(&mut jvm, 1000);
-    (0..100).for_each(|number| jvm.uninstalled(&module(number), now));
+    gone(&mut jvm, 0..100);
     says(&mut jvm, 1000);
     assert!(fits(&jvm, 900) && !fits(&jvm, 901), "nothing was seen to be given back");
     says(&mut jvm, 900);
     assert!(fits(&jvm, 1000) && !fits(&jvm, 1001), "and now all of it was");
-    (100..200).for_each(|number| jvm.uninstalled(&module(number), now));
+    installed(&mut jvm, 0..300, true);
     says(&mut jvm, 900);
-    assert!(fits(&jvm, 1064) && !fits(&jvm, 1065));
+    gone(&mut jvm, 0..300);
+    gone(&mut jvm, 0..300);
+    says(&mut jvm, 900);
+    assert!(fits(&jvm, 1256) && !fits(&jvm, 1257), "256 of them, each once");
     says(&mut jvm, 899);
     assert!(fits(&jvm, 1001) && !fits(&jvm, 1002), "it gave next to nothing back");
+    says(&mut jvm, 1000);
+    installed(&mut jvm, 0..100, true);
+    installed(&mut jvm, 0..100, false);
+    gone(&mut jvm, 0..100);
+    says(&mut jvm, 900);
+    assert!(fits(&jvm, 1000) && !fits(&jvm, 1001), "what others took meanwhile may be in it");
 }
