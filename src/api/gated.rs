@@ -53,6 +53,13 @@ impl Gated {
     }
 }
 
+/// Where it goes, with who wrote it, for `kubectl get --show-managed-fields` (Kubernetes convention).
+fn uri(Request { method, path, .. }: &Request) -> String {
+    let and = if path.contains('?') { '&' } else { '?' };
+    let named = *method == Method::POST || *method == Method::PATCH;
+    if named { format!("{path}{and}fieldManager={MANAGER}") } else { path.clone() }
+}
+
 /// Sends the request and reads no more of the answer than is needed.
 async fn send(client: &Client, request: Request, lead: &Lead) -> Result<Outcome, WriteError> {
     #[derive(Deserialize, Default)]
@@ -67,13 +74,9 @@ async fn send(client: &Client, request: Request, lead: &Lead) -> Result<Outcome,
         message: Option<String>,
     }
     let unreachable = |error: &dyn std::fmt::Display| WriteError::Unreachable(error.to_string());
-    // Who wrote it, for `kubectl get --show-managed-fields` (Kubernetes convention).
-    let named = request.method == Method::POST || request.method == Method::PATCH;
-    let and = if request.path.contains('?') { '&' } else { '?' };
-    let uri = if named { format!("{}{and}fieldManager={MANAGER}", request.path) } else { request.path };
     let mut http = HttpRequest::builder()
+        .uri(uri(&request))
         .method(request.method)
-        .uri(uri)
         .header(CONTENT_TYPE, request.content_type)
         .body(Body::from(request.body))
         .map_err(|e| unreachable(&e))?;
@@ -165,5 +168,14 @@ mod tests {
         assert_eq!(waits.size_hint().exact(), Some(11));
         lead.close();
         assert!(waits.collect().await.unwrap_err().is::<LostOnTheWay>());
+    }
+
+    #[test]
+    fn who_wrote_it_is_said_once_beside_what_else_is_asked() {
+        let path = || "/api/v1/nodes/base-1".to_owned();
+        let uri_of = |request: &Request| uri(request).replace("/api/v1/nodes/base-1", "");
+        assert_eq!(uri_of(&Request::create(path(), &serde_json::Value::Null)), "?fieldManager=modulet");
+        assert_eq!(uri_of(&Request::merge_patch(path(), &serde_json::Value::Null)), "?fieldManager=modulet");
+        assert_eq!(uri_of(&Request::apply(path(), &serde_json::Value::Null)), "?force=true&fieldManager=modulet");
     }
 }
