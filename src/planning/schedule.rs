@@ -2,10 +2,17 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use crate::domain::BaseId;
+use crate::domain::{BaseId, Later};
+
+/// What is far off is done together with others, up to so much later: a thousand bases of which each is renewed and asked
+/// at a moment of its own wake the process, the broker and the API server a few hundred times a second, and with this
+/// ten times.
+const TOGETHER: Duration = Duration::from_millis(100);
+/// From here on it is far off.
+const FAR_OFF: Duration = Duration::from_secs(1);
 
 /// What has a time to be looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,6 +36,8 @@ pub enum Task {
 pub struct Schedule {
     order: BTreeSet<(Instant, Task)>,
     by_task: HashMap<Task, Instant>,
+    /// Moments at which things are done together are counted from here.
+    origin: Option<Instant>,
 }
 
 impl Schedule {
@@ -39,6 +48,17 @@ impl Schedule {
             self.by_task.insert(task.clone(), at);
             self.order.insert((at, task.clone()));
         }
+    }
+
+    /// Decides on the base again at `at`, or earlier; or up to [`TOGETHER`] later, if that is far off. Returns that time.
+    pub fn wake_base_about(&mut self, base: &BaseId, at: Instant, now: Instant) -> Instant {
+        let origin = *self.origin.get_or_insert(now);
+        let over = at.saturating_duration_since(origin).as_nanos() % TOGETHER.as_nanos();
+        let rest = u64::try_from(TOGETHER.as_nanos().saturating_sub(over)).unwrap_or_default();
+        let is_far_off = at >= now.later(FAR_OFF) && over > 0;
+        let at = if is_far_off { at.later(Duration::from_nanos(rest)) } else { at };
+        self.wake_base(base, at);
+        at
     }
 
     /// Decides on the base again at `at`, or earlier.
@@ -76,7 +96,9 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -94,5 +116,32 @@ mod tests {
         assert_eq!(schedule.due(later), Some(Task::Peers));
         assert_eq!(schedule.due(later), Some(base));
         assert_eq!(schedule.due(later), None);
+    }
+
+    #[test]
+    fn what_is_far_off_is_done_at_few_moments() {
+        let (now, mut schedule) = (Instant::now(), Schedule::default());
+        for number in 0..1_000 {
+            let base = BaseId::new(format!("base-{number}"));
+            schedule.wake_base_about(&base, now + Duration::from_millis(2_000 + 7 * number), now);
+        }
+        let moments: HashSet<_> = std::iter::from_fn(|| schedule.order.pop_first().map(|(at, _)| at)).collect();
+        assert!(moments.len() <= 71, "{} in 7 s", moments.len());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_done_early_nor_much_later(wishes in prop::collection::vec((0..10_000_u64, 0..20_000_u64), 1..20)) {
+            let (mut now, mut schedule) = (Instant::now(), Schedule::default());
+            for (passed, ahead) in wishes {
+                now += Duration::from_micros(passed * 137);
+                let (base, at) = (BaseId::new(format!("{passed}-{ahead}")), now + Duration::from_millis(ahead));
+                schedule.wake_base_about(&base, at, now);
+                let planned = schedule.by_task[&Task::Base(base)];
+                let late = planned.checked_duration_since(at);
+                prop_assert!(late.is_some_and(|late| late < TOGETHER), "{:?}", late);
+                prop_assert!(at >= now + FAR_OFF || planned == at, "what is near is exact");
+            }
+        }
     }
 }

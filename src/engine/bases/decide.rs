@@ -81,7 +81,7 @@ impl State {
         self.report_pod_cidr(id, out);
         self.report_without_zones(id, out);
         if let Some(at) = plan.wake {
-            self.schedule.wake_base(id, at);
+            self.schedule.wake_base_about(id, at, now);
         }
         self.put_on_record(id, &plan.unrecorded, now);
         for command in &plan.commands {

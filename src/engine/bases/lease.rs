@@ -64,8 +64,7 @@ impl State {
         out.push(Effect::Write(Lane::Background, Key::Lease(id.clone()), request));
         state.lease.write((), now);
         let next = now.later(renew_every.saturating_add(jitter(id)));
-        state.lease_due = Some(next);
-        self.schedule.wake_base(id, next);
+        state.lease_due = Some(self.schedule.wake_base_about(id, next, now));
     }
 }
 

@@ -214,6 +214,11 @@ impl Scene {
     /// Decides on all that there is to decide on now. Returns all that went out, but for questions and Leases: commands
     /// first, then writes.
     pub(crate) fn step(&mut self) -> Vec<String> {
+        let went_out = |scene: &Self| {
+            let writes: usize = scene.writes.iter().map(mpsc::Receiver::len).sum();
+            (scene.commands.len(), scene.probes.len(), writes, scene.events())
+        };
+        let (has_work, before) = (self.state.has_work(self.now), went_out(self));
         for round in 0.. {
             self.state.turn(&self.edges, self.now);
             if self.state.dirty.is_empty() && self.state.schedule.next().is_none_or(|at| at > self.now) {
@@ -221,6 +226,7 @@ impl Scene {
             }
             assert!(round < 10, "it does not come to rest");
         }
+        assert!(has_work || went_out(self) == before, "it had something to do and did not say so");
         let mut out = Vec::new();
         while let Ok((base, command)) = self.commands.try_recv() {
             match &command {

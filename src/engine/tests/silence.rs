@@ -6,7 +6,7 @@ use super::scene::Scene;
 use crate::{
     domain::{BaseId, Command, Reachability},
     planning::Effect,
-    tunnel::{Event, Message},
+    tunnel::{Event, Health, Message},
 };
 
 /// So many seconds, in which the broker lives.
@@ -114,6 +114,38 @@ fn that_a_base_answers_is_said_of_its_node_once_it_has_said_who_it_is() {
     scene.beats("base-1");
     assert_eq!(said(&mut scene), ["BaseReady"]);
     assert_eq!(said(&mut scene), Vec::<&str>::new(), "once");
+}
+
+#[test]
+fn bases_that_came_at_moments_of_their_own_are_asked_and_renewed_together() {
+    let mut scene = Scene::of(&[]);
+    let bases: Vec<_> = (0..12).map(|number| format!("base-{number}")).collect();
+    for base in &bases {
+        scene.pass(Duration::from_millis(337));
+        scene.registers(base);
+        scene.settle();
+    }
+    let (from, mut looks, mut asked) = (scene.now, Vec::new(), 0);
+    while scene.now < from + Duration::from_secs(60) {
+        scene.now = scene.state.schedule.next().unwrap();
+        looks.push(scene.now);
+        scene.link(Event::Alive);
+        scene.step();
+        for (base, command) in std::mem::take(&mut scene.sent) {
+            asked += 1;
+            if command == Command::QueryModules {
+                scene.lists(&base, &[]);
+            } else {
+                scene.say(&base, Message::Health(Health { java_version: Some("17".to_owned()), ..Health::default() }));
+            }
+            scene.settle();
+        }
+    }
+    assert!(asked >= 48, "{asked} questions");
+    let since_first = looks.iter().map(|at| at.saturating_duration_since(looks[0]));
+    let odd: Vec<_> = since_first.filter(|since| !since.as_millis().is_multiple_of(100)).collect();
+    // What came to be wanted within the second before is not put off.
+    assert!(odd.len() * 20 <= looks.len(), "{odd:?} of {}", looks.len());
 }
 
 #[test]
