@@ -14,7 +14,7 @@ use super::{
     link::Link,
     liveness::{Liveness, Reachability},
     memory::PodMemory,
-    needs::{Needs, Took},
+    needs::Took,
     operation::{Answer, Order, Reply},
     replacement::Replacement,
 };
@@ -143,10 +143,10 @@ impl Base {
 
     /// Its health tells of its metaspace: none where there is no limit. Says whether that is about this JVM, and not a
     /// late word of the one before.
-    pub fn measured(&mut self, metaspace: Option<Metaspace>, needs: &Needs, now: Instant) -> bool {
+    pub fn measured(&mut self, metaspace: Option<Metaspace>, now: Instant) -> bool {
         let counts = self.jvm.is_complete();
         if counts {
-            self.jvm.measured(metaspace, needs, now);
+            self.jvm.measured(metaspace, now);
         }
         counts
     }

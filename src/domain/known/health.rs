@@ -8,7 +8,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::needs::Needs;
 use crate::domain::{Backoff, Lack, Metaspace, MetaspaceRules, ModuleId, Took, times::Later};
 
 /// Between health questions about the JVM that stay open or are answered in part: 10 s, 20 s … 5 min.
@@ -52,8 +51,8 @@ pub(in crate::domain) struct JvmKnowledge {
     wanted: Option<Instant>,
     /// It was asked for that in vain.
     says_nothing: bool,
-    /// What was uninstalled last, and how much metaspace was used before that.
-    uninstalled: Option<Box<(ModuleId, u64)>>,
+    /// What the module took that was uninstalled last, and how much metaspace was used before that.
+    uninstalled: Option<(u64, u64)>,
     /// What the last module left behind that went, in bytes.
     left_behind: Option<u64>,
     /// What modules took that are loaded, of installs that ran alone: of others nobody knows.
@@ -98,7 +97,7 @@ impl JvmKnowledge {
     }
 
     /// It said how much metaspace it uses, or that it has no limit.
-    pub(in crate::domain) fn measured(&mut self, metaspace: Option<Metaspace>, needs: &Needs, now: Instant) {
+    pub(in crate::domain) fn measured(&mut self, metaspace: Option<Metaspace>, now: Instant) {
         metaspace.into_iter().for_each(|metaspace| self.sees_collection(metaspace));
         self.metaspace = metaspace.map(|m| (m, now));
         self.says_nothing = false;
@@ -106,9 +105,9 @@ impl JvmKnowledge {
             return;
         }
         self.unmeasured = 0;
-        if let Some((metaspace, (module, before))) = metaspace.zip(self.uninstalled.as_deref()) {
+        if let Some((metaspace, (took, before))) = metaspace.zip(self.uninstalled) {
             let gave_back = before.saturating_sub(metaspace.used);
-            self.left_behind = needs.of(module).map(|took| took.saturating_sub(gave_back)).or(self.left_behind);
+            self.left_behind = Some(took.saturating_sub(gave_back));
         }
     }
 
@@ -148,13 +147,15 @@ impl JvmKnowledge {
         self.uninstalled = None;
     }
 
-    /// A module is gone. What it leaves behind can be told where all that was loaded before was measured.
+    /// A module is gone. What it leaves behind can be told where all that was loaded before was measured, and it is known
+    /// what its install took here: what others are believed to need is another JVM's.
     pub(in crate::domain) fn uninstalled(&mut self, id: &ModuleId, now: Instant) {
         let current = self.metaspace.filter(|_| self.changed.is_none());
-        self.uninstalled = current.map(|(metaspace, _)| Box::new((id.clone(), metaspace.used)));
+        let took =
+            self.loaded.extract_if(.., |(loaded, _)| loaded == id).map(|(_, took)| took).reduce(u64::saturating_add);
+        self.uninstalled = took.zip(current.map(|(metaspace, _)| metaspace.used));
         self.changed = Some(now);
-        let gone = self.loaded.extract_if(.., |(loaded, _)| loaded == id).map(|(_, took)| took);
-        self.garbage = gone.fold(self.garbage, u64::saturating_add);
+        self.garbage = self.garbage.saturating_add(took.unwrap_or(0));
     }
 
     /// Whether a Pod waits for room. Says whether it waits no longer, because nothing is said of that.

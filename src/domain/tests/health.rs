@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::domain::{
-    Metaspace, MetaspaceRules, ModuleId, Needs, Took,
+    Metaspace, MetaspaceRules, ModuleId, Took,
     known::{JvmKnowledge, Room},
 };
 
@@ -62,7 +62,7 @@ fn looks(used: Option<u64>, seconds: u64, installs: impl Fn(u64) -> bool) -> u32
     let metaspace = used.map(|used| Metaspace { used, max: 100 });
     jvm.asked(start);
     jvm.answered(true);
-    jvm.measured(metaspace, &Needs::default(), start);
+    jvm.measured(metaspace, start);
     for second in 1..=seconds {
         let now = start + Duration::from_secs(second);
         if installs(second) {
@@ -72,7 +72,7 @@ fn looks(used: Option<u64>, seconds: u64, installs: impl Fn(u64) -> bool) -> u32
             asked += 1;
             jvm.asked(now);
             jvm.answered(true);
-            jvm.measured(metaspace, &Needs::default(), now);
+            jvm.measured(metaspace, now);
         }
     }
     asked
@@ -95,7 +95,7 @@ fn a_question_after_an_install_that_stays_open_is_repeated_once_in_5_minutes() {
     let mut jvm = JvmKnowledge::default();
     jvm.asked(start);
     jvm.answered(true);
-    jvm.measured(Some(Metaspace { used: 1, max: 100 }), &Needs::default(), start);
+    jvm.measured(Some(Metaspace { used: 1, max: 100 }), start);
     jvm.install_ended(start + Duration::from_secs(1));
     let asked = (1..=3600).filter(|second| {
         let now = start + Duration::from_secs(*second);
@@ -117,12 +117,12 @@ fn a_question_after_an_install_that_stays_open_is_repeated_once_in_5_minutes() {
 #[test]
 fn what_modules_took_that_went_counts_as_room_of_a_jvm_that_collects_and_is_remembered_of_256() {
     let now = Instant::now();
-    let (rules, needs, mut jvm) = (MetaspaceRules::default(), Needs::default(), JvmKnowledge::default());
+    let (rules, mut jvm) = (MetaspaceRules::default(), JvmKnowledge::default());
     let module = |number: u64| ModuleId::new(format!("biz{number}"), "1");
     let says = |jvm: &mut JvmKnowledge, used: u64| {
         jvm.asked(now);
         jvm.answered(true);
-        jvm.measured(Some(Metaspace { used, max: 2000 }), &needs, now);
+        jvm.measured(Some(Metaspace { used, max: 2000 }), now);
     };
     let fits = |jvm: &JvmKnowledge, need: u64| {
         matches!(jvm.room(need, 0, false, &rules, now), Room::Enough | Room::AfterCollecting)
@@ -154,4 +154,29 @@ fn what_modules_took_that_went_counts_as_room_of_a_jvm_that_collects_and_is_reme
     gone(&mut jvm, 0..100);
     says(&mut jvm, 900);
     assert!(fits(&jvm, 1000) && !fits(&jvm, 1001), "what others took meanwhile may be in it");
+}
+
+#[test]
+fn what_a_module_left_behind_is_told_by_what_its_install_took_on_this_jvm() {
+    let now = Instant::now();
+    let module = |number: u64| ModuleId::new(format!("biz{number}"), "1");
+    let mut jvm = JvmKnowledge::default();
+    let says = |jvm: &mut JvmKnowledge, used: u64| {
+        jvm.asked(now);
+        jvm.answered(true);
+        jvm.measured(Some(Metaspace { used, max: 2000 }), now);
+        jvm.metaspace().1
+    };
+    [(0, 10, true), (1, 40, true), (2, 70, false)].into_iter().for_each(|(number, bytes, alone)| {
+        jvm.took(&Took { module: module(number), bytes }, alone);
+    });
+    assert_eq!(says(&mut jvm, 500), None);
+    jvm.uninstalled(&module(0), now);
+    assert_eq!(says(&mut jvm, 500), Some(10), "nothing was given back of 10");
+    jvm.uninstalled(&module(1), now);
+    assert_eq!(says(&mut jvm, 475), Some(15), "25 of 40");
+    jvm.uninstalled(&module(2), now);
+    assert_eq!(says(&mut jvm, 475), Some(15), "it was installed beside others: nobody knows what it took");
+    jvm.uninstalled(&module(3), now);
+    assert_eq!(says(&mut jvm, 475), Some(15), "nothing is known of it at all");
 }

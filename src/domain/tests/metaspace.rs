@@ -208,7 +208,7 @@ fn a_base_without_a_limit_and_a_module_that_nobody_knows_do_not_wait() {
     w.settle();
     assert!(w.is_ready(&unknown));
     w.jvm.metaspace = None;
-    w.base.measured(None, &w.needs, w.now);
+    w.base.measured(None, w.now);
     let pod = w.pod("b", 1, &[("biz1", "1")]);
     w.settle();
     assert!(w.is_ready(&pod));

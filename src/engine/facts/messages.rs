@@ -119,7 +119,7 @@ impl State {
                 let metaspace = used.zip(health.max_metaspace).map(|(used, max)| Metaspace { used, max });
                 state.health = Some(health);
                 if let Some(state) = self.bases.get_mut(id).filter(|_| complete) {
-                    state.measured(metaspace, &self.needs, &self.settings.metaspace, now);
+                    state.measured(metaspace, &self.settings.metaspace, now);
                     if self.config.metrics_per_base {
                         self.metrics.standing.metaspace.set_base(id.as_str(), state.metaspace());
                     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{super::record::mark, node::NodeState, registration::Registration};
 use crate::{
-    domain::{Base, Ledger, Link, Metaspace, MetaspaceRules, Needs, Reachability},
+    domain::{Base, Ledger, Link, Metaspace, MetaspaceRules, Reachability},
     k8s::memory_pressure,
     metrics::BaseMetaspace,
     planning::Tracked,
@@ -140,14 +140,8 @@ impl BaseState {
     }
 
     /// Its health names its JVM: how much metaspace is used, and the limit where there is one.
-    pub(in crate::engine) fn measured(
-        &mut self,
-        metaspace: Option<Metaspace>,
-        needs: &Needs,
-        rules: &MetaspaceRules,
-        now: Instant,
-    ) {
-        if self.base.measured(metaspace, needs, now) {
+    pub(in crate::engine) fn measured(&mut self, metaspace: Option<Metaspace>, rules: &MetaspaceRules, now: Instant) {
+        if self.base.measured(metaspace, now) {
             self.node.pressure = memory_pressure(metaspace, rules, self.node.pressure.as_ref());
         }
     }

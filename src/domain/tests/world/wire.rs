@@ -70,7 +70,7 @@ impl World {
     pub(in crate::domain::tests) fn hear_metaspace(&mut self) {
         if self.jvm.metaspace.is_some() && !self.jvm.says_no_metaspace {
             self.base.health_answered(true);
-            self.base.measured(self.jvm.metaspace, &self.needs, self.now);
+            self.base.measured(self.jvm.metaspace, self.now);
         }
     }
 
