@@ -53,6 +53,9 @@ use state::State;
 
 /// Facts taken in before the bases they concern are decided on.
 const BATCH: usize = 256;
+/// What one turn finds to be due at once, such as an install that turns out to be on record, the next one does without a
+/// timer: that would take a millisecond or two. So many turns at most before facts are taken in again.
+const TURNS: usize = 4;
 /// How often figures about queues, bases and Pods are brought up to date.
 const FIGURES_EVERY: Duration = Duration::from_secs(2);
 /// At the end, commands that are under way get this long, so that whoever leads next finds them ended;
@@ -95,9 +98,16 @@ pub async fn run(
             error!(error = %foreign, "the record cannot be read: this process ends");
             return;
         }
-        // With the figures there is a turn in any case.
-        if state.begin(now) && (state.has_work(now) || figures_at <= now) {
-            state.turn(&edges, now);
+        if state.begin(now) {
+            // With the figures there is a turn in any case.
+            let mut has_work = state.has_work(now) || figures_at <= now;
+            for _ in 0..TURNS {
+                if !has_work {
+                    break;
+                }
+                state.turn(&edges, now);
+                has_work = state.is_due(now);
+            }
         }
         readiness.watches.store(state.begun.is_some() || !leads && state.is_warm(), Ordering::Relaxed);
         readiness.leads.store(leads, Ordering::Relaxed);
@@ -163,7 +173,11 @@ impl State {
     /// `Scene::step` of the tests shows for each that no turn does anything then.
     fn has_work(&self, now: Instant) -> bool {
         let told = self.revisions_changed || !self.fact_notes.is_empty() || !self.dirty.is_empty();
-        told || self.schedule.next().is_some_and(|at| at <= now) || self.pictures.are_wanted(now)
+        told || self.is_due(now) || self.pictures.are_wanted(now)
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.schedule.next().is_some_and(|at| at <= now)
     }
 
     /// Decides on every base that something happened to or whose time has come, and on what concerns all of them.
@@ -205,6 +219,8 @@ impl State {
         let bases = &self.bases;
         let wake = self.record.plan(|id| bases.get(id).map(|state| &state.base.ledger), now, out);
         self.metrics.contested.set(i64::from(self.record.is_contested()));
+        // That is all that is to be done for the record, whatever it was to be looked at for before.
+        self.schedule.clear(&Task::Record);
         if let Some(at) = wake {
             self.schedule.wake(&Task::Record, at);
         }

@@ -54,7 +54,7 @@ impl State {
         if let Some(at) = state.info_from_health(now) {
             self.schedule.wake_base(id, at);
         }
-        let Some(info) = state.base.info.clone() else {
+        let Some(info) = state.base.info.as_ref() else {
             if reachability == Reachability::Dead && !state.is_looked_for(now) {
                 self.forget_base(id, now);
             }
@@ -64,17 +64,18 @@ impl State {
         if at > now {
             return self.schedule.wake_base(id, at);
         }
-        let says = mark(&(&info, &state.health, &state.node.pressure, reachability));
+        let says = mark(&(info, &state.health, &state.node.pressure, reachability));
         if let Some(at) = state.node.refresh_at.filter(|at| *at > now)
             && state.node.said == Some(says)
         {
-            return self.schedule.wake_base(id, at);
+            self.schedule.wake_base_about(id, at, now);
+            return;
         }
         let health = state.health.as_ref();
         let writes = NodeWriter {
             name: &state.node.name,
             env: &config.env,
-            info: &info,
+            info,
             max_metaspace: health.and_then(|h| h.max_metaspace),
             pressure: state.node.pressure.as_ref(),
             java_version: health.and_then(|h| h.java_version.as_deref()),

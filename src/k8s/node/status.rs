@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, NodeCondition};
+use k8s_openapi::{
+    api::core::v1::{Node, NodeCondition, NodeSystemInfo},
+    apimachinery::pkg::api::resource::Quantity,
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -212,21 +215,37 @@ fn rfc3339(time: Timestamp) -> String {
 
 /// Whether the Node's status says all that `wanted` does, times aside.
 fn is_current(node: &Node, wanted: &Value) -> bool {
-    let status = json!(node.status);
+    let Some(there) = &node.status else { return false };
     let wanted_of = |list: &str| wanted[list].as_array().into_iter().flatten();
-    let there_of = |list: &str| status.get(list).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let same = |of: &str, name: &str| status.get(of).and_then(|s| s.get(name)) == wanted[of].get(name);
-    let resources = |of: &str| wanted[of].as_object().is_none_or(|all| all.keys().all(|name| same(of, name)));
-    let says = |there: &Value, wanted: &Value| {
-        ["type", "status", "reason", "message"].iter().all(|field| there[field] == wanted[field])
+    let resources = |of: &str, there: Option<&BTreeMap<String, Quantity>>| {
+        let has = |name: &str| Some(there?.get(name)?.0.as_str());
+        wanted[of].as_object().is_none_or(|all| all.iter().all(|(name, much)| has(name) == much.as_str()))
     };
-    resources("capacity")
-        && resources("allocatable")
+    let info = |named: &NodeSystemInfo| {
+        let Some(wanted) = wanted["nodeInfo"].as_object() else { return true };
+        wanted["osImage"] == named.os_image
+            && wanted["operatingSystem"] == named.operating_system
+            && wanted["kubeletVersion"] == named.kubelet_version
+            && wanted["containerRuntimeVersion"] == named.container_runtime_version
+    };
+    let has_address = |wanted: &Value| {
+        let there = there.addresses.as_deref().unwrap_or_default();
+        there.iter().any(|there| wanted["type"] == there.type_ && wanted["address"] == there.address)
+    };
+    let has_condition = |wanted: &Value| {
+        let says = |said: Option<&str>, field: &str| said == wanted[field].as_str();
+        there.conditions.iter().flatten().any(|there| {
+            wanted["type"] == there.type_
+                && wanted["status"] == there.status
+                && says(there.reason.as_deref(), "reason")
+                && says(there.message.as_deref(), "message")
+        })
+    };
+    resources("capacity", there.capacity.as_ref())
+        && resources("allocatable", there.allocatable.as_ref())
         && wanted.pointer("/daemonEndpoints/kubeletEndpoint/Port").and_then(Value::as_i64)
             == kubelet_port(node).map(i64::from)
-        && wanted_of("addresses").all(|wanted| there_of("addresses").contains(wanted))
-        && ["osImage", "operatingSystem", "kubeletVersion", "containerRuntimeVersion"]
-            .iter()
-            .all(|name| same("nodeInfo", name))
-        && wanted_of("conditions").all(|wanted| there_of("conditions").iter().any(|there| says(there, wanted)))
+        && wanted_of("addresses").all(has_address)
+        && there.node_info.as_ref().is_some_and(info)
+        && wanted_of("conditions").all(has_condition)
 }
