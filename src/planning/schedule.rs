@@ -53,7 +53,8 @@ impl Schedule {
     /// Decides on the base again at `at`, or earlier; or up to [`TOGETHER`] later, if that is far off. Returns that time.
     pub fn wake_base_about(&mut self, base: &BaseId, at: Instant, now: Instant) -> Instant {
         let origin = *self.origin.get_or_insert(now);
-        let over = at.saturating_duration_since(origin).as_nanos() % TOGETHER.as_nanos();
+        let since = at.saturating_duration_since(origin).as_nanos();
+        let over = since.checked_rem(TOGETHER.as_nanos()).unwrap_or_default();
         let rest = u64::try_from(TOGETHER.as_nanos().saturating_sub(over)).unwrap_or_default();
         let is_far_off = at >= now.later(FAR_OFF) && over > 0;
         let at = if is_far_off { at.later(Duration::from_nanos(rest)) } else { at };
