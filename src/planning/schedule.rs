@@ -50,7 +50,8 @@ impl Schedule {
         }
     }
 
-    /// Decides on the base again at `at`, or earlier; or up to [`TOGETHER`] later, if that is far off. Returns that time.
+    /// Decides on the base again at `at`, or earlier; or up to 100 ms later, where that is a second off or more. Returns that
+    /// time.
     pub fn wake_base_about(&mut self, base: &BaseId, at: Instant, now: Instant) -> Instant {
         let origin = *self.origin.get_or_insert(now);
         let since = at.saturating_duration_since(origin).as_nanos();
