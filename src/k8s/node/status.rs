@@ -222,7 +222,7 @@ fn is_current(node: &Node, wanted: &Value) -> bool {
         wanted[of].as_object().is_none_or(|all| all.iter().all(|(name, much)| has(name) == much.as_str()))
     };
     let info = |named: &NodeSystemInfo| {
-        let Some(wanted) = wanted["nodeInfo"].as_object() else { return true };
+        let wanted = &wanted["nodeInfo"];
         wanted["osImage"] == named.os_image
             && wanted["operatingSystem"] == named.operating_system
             && wanted["kubeletVersion"] == named.kubelet_version
