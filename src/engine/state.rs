@@ -167,7 +167,6 @@ impl State {
             self.waiting_for_trials.remove(id);
             self.record.forget(id, state.base.ledger, today(), now);
             self.schedule.clear(&Task::Base(id.clone()));
-            self.schedule.wake(&Task::Record, now);
         }
     }
 }

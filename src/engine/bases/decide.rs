@@ -134,7 +134,6 @@ impl State {
             has.map(|(base, _)| base.clone()).collect()
         };
         let on_record = self.record.want(id, installs, not_ours, now);
-        self.schedule.wake(&Task::Record, now);
         if !on_record.is_empty()
             && let Some(state) = self.bases.get_mut(id)
         {
@@ -154,7 +153,6 @@ impl State {
         let urgent = urgent || state.base.ledger.is_contended();
         if mark != noted || urgent {
             self.record.changed(id, &state.base.ledger, urgent, now);
-            self.schedule.wake(&Task::Record, now);
         }
     }
 }

@@ -221,7 +221,7 @@ impl Scene {
         let (has_work, before) = (self.state.has_work(self.now), went_out(self));
         for round in 0.. {
             self.state.turn(&self.edges, self.now);
-            if self.state.dirty.is_empty() && self.state.schedule.next().is_none_or(|at| at > self.now) {
+            if self.state.dirty.is_empty() && !self.state.is_due(self.now) {
                 break;
             }
             assert!(round < 10, "it does not come to rest");
