@@ -1,5 +1,7 @@
 //! Peer deployment by Deployment: as many replicas as there are bases for it.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
@@ -10,6 +12,9 @@ use modulet_testkit::{base::BizState, wait::eventually};
 use serde_json::{Value, json};
 
 use crate::stage::{SOON, Stage, module_template};
+
+/// Bases that join one after the other.
+const JOINING: usize = 8;
 
 fn deployment(stage: &str, labels: &Value) -> Value {
     let mut template = module_template(stage, &[("biz1", "0.0.1")]);
@@ -151,4 +156,26 @@ async fn controllers_of_other_environments_leave_it_alone() -> Result<()> {
     assert_eq!(deployments(&stage).get("biz1").await?.metadata.generation, generation);
     stage.ends_quietly().await?;
     others.ends_quietly().await
+}
+
+/// A Node is tainted until the node controller has seen it, and until then the scheduler would put a Pod elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_for_a_base_that_joins_comes_to_it_without_anti_affinity() -> Result<()> {
+    let stage = Stage::set("peers-joining").await?;
+    let mut object = deployment(&stage.name, &json!({ "virtual-kubelet.koupleless.io/strategy": "peer" }));
+    object["spec"]["template"]["spec"]["affinity"] = Value::Null;
+    let mut bases = vec![stage.base(stage.base_options("base-0")).await?];
+    deployments(&stage).create(&Default::default(), &serde_json::from_value(object)?).await?;
+    replicas_become(&stage, 1).await?;
+    for number in 1..JOINING {
+        bases.push(stage.base(stage.base_options(&format!("base-{number}"))).await?);
+        replicas_become(&stage, i32::try_from(number + 1)?).await?;
+        eventually("a Pod on each base", SOON, async || {
+            let pods = stage.pods_with("module.koupleless.io/name=biz1").await?;
+            let on: BTreeSet<_> = pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone()).collect();
+            if on.len() == number + 1 && pods.len() == number + 1 { Ok(()) } else { bail!("{} Pods on {on:?}", pods.len()) }
+        })
+        .await?;
+    }
+    stage.ends_quietly().await
 }

@@ -44,7 +44,8 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error:?}");
+            // The words alone: a backtrace would push them out of the part of a log that people see.
+            eprintln!("{error:#}");
             ExitCode::FAILURE
         }
     }

@@ -16,6 +16,9 @@ const DEFAULT: Duration = Duration::from_secs(300);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Counts {
     Yes,
+    /// It is Ready, and still has the taint of a Node that is not: the node controller takes it away in a moment, and the
+    /// scheduler puts no Pod there before.
+    Soon,
     /// It is not Ready, and its Pods would leave it then.
     Until(Instant),
     No,
@@ -24,19 +27,27 @@ pub(super) enum Counts {
 /// Judges a Node for Pods of this template. A silence that the Pods would outlive is no reason to have fewer.
 pub(super) fn counts(template: &PodSpec, node: &PeerNode<'_>, now: Instant) -> Counts {
     let Some(mut present) = node.node.unpack() else { return Counts::No };
+    let mut away = Vec::new();
     if let Some(taints) = present.spec.as_mut().and_then(|spec| spec.taints.as_mut()) {
+        away.extend(taints.iter().filter(|taint| AWAY.contains(&taint.key.as_str())).cloned());
         // Low metaspace keeps new Pods out, and takes none away that serves.
         taints.retain(|taint| !AWAY.contains(&taint.key.as_str()) && taint.key != MEMORY_PRESSURE_TAINT);
     }
     if !admits(template, &present) {
         return Counts::No;
     }
-    let Some(since) = node.not_ready_since else { return Counts::Yes };
+    let tolerations = template.tolerations.as_deref().unwrap_or_default();
+    let Some(since) = node.not_ready_since else {
+        let tolerated = |taint: &Taint| tolerations.iter().any(|toleration| is_tolerated(toleration, taint));
+        // `NoExecute` is tolerated by every Pod for a time, with `DEFAULT` where it says nothing itself.
+        let is_open = away.iter().all(|taint| taint.effect == "NoExecute" || tolerated(taint));
+        return if is_open { Counts::Yes } else { Counts::Soon };
+    };
     // Not a silence, but its own word.
     if node_says_stopped(&present) {
         return Counts::No;
     }
-    let Some(patience) = patience(template.tolerations.as_deref().unwrap_or_default()) else { return Counts::Yes };
+    let Some(patience) = patience(tolerations) else { return Counts::Yes };
     match since.checked_add(patience) {
         Some(until) if until <= now => Counts::No,
         Some(until) => Counts::Until(until),
@@ -94,6 +105,25 @@ mod tests {
         assert!(matches!(judge(&[for_seconds(i64::MAX)], false, Some(9)), Counts::Until(_) | Counts::Yes));
         let everything = json!({ "operator": "Exists" });
         assert_eq!(judge(&[everything], false, Some(90_000)), Counts::Yes, "its Pods stay for ever");
+    }
+
+    #[test]
+    fn a_node_that_the_scheduler_is_not_let_to_yet_counts_soon() {
+        let judge = |tolerations: Value, taints: Value, since: Option<Instant>| {
+            let template: PodSpec =
+                serde_json::from_value(json!({ "containers": [], "tolerations": tolerations })).unwrap();
+            let node: Node = serde_json::from_value(json!({ "spec": { "taints": taints } })).unwrap();
+            let (base, node) = (BaseId::new("base-1"), Packed::new(&node));
+            counts(&template, &PeerNode { base: &base, node: &node, not_ready_since: since }, Instant::now())
+        };
+        let new = json!([{ "key": "node.kubernetes.io/not-ready", "effect": "NoSchedule" }]);
+        let back = json!([{ "key": "node.kubernetes.io/unreachable", "effect": "NoSchedule" }]);
+        let leaving = json!([{ "key": "node.kubernetes.io/unreachable", "effect": "NoExecute" }]);
+        assert_eq!(judge(json!([]), new.clone(), None), Counts::Soon);
+        assert_eq!(judge(json!([]), back, None), Counts::Soon);
+        assert_eq!(judge(json!([]), leaving, None), Counts::Yes);
+        assert_eq!(judge(json!([{ "operator": "Exists" }]), new.clone(), None), Counts::Yes, "the scheduler may");
+        assert!(matches!(judge(json!([]), new, Some(Instant::now())), Counts::Until(_)), "it is not Ready");
     }
 
     #[test]

@@ -142,21 +142,24 @@ impl Peer {
         let deployment = self.object.object().filter(|d| is_ours(d, facts.env))?;
         let spec = deployment.spec.as_ref()?;
         let template = spec.template.spec.as_ref()?;
-        let (mut counted, mut changes) = (HashSet::new(), None::<Instant>);
+        let (mut counted, mut closed, mut changes) = (HashSet::new(), 0_usize, None::<Instant>);
         for node in facts.nodes {
             match counts(template, node, now) {
                 Counts::No => continue,
                 Counts::Until(at) => changes = Some(changes.map_or(at, |c| c.min(at))),
+                Counts::Soon => closed = closed.saturating_add(1),
                 Counts::Yes => {}
             }
             counted.insert(node.base.clone());
         }
         let later = |at: Instant| Some(changes.map_or(at, |c| c.min(at)));
-        let wanted = i32::try_from(counted.len()).unwrap_or(i32::MAX);
+        let has = spec.replicas.unwrap_or(1);
+        let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        // A Pod that comes before its base's Node is open to the scheduler would be put on another base.
+        let wanted = number(counted.len().saturating_sub(closed)).max(has).min(number(counted.len()));
         if wanted == 0 && self.replicas.is_none() && named_env(deployment).is_none() {
             return changes; // it may be for the bases of another environment, which has a controller of its own
         }
-        let has = spec.replicas.unwrap_or(1);
         if has == wanted {
             self.replicas = Some(wanted);
             return changes;
