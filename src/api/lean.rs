@@ -10,7 +10,9 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use k8s_openapi::{
     api::{
-        apps::v1::{ControllerRevision, DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, ReplicaSet},
+        apps::v1::{
+            ControllerRevision, DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, DeploymentStatus, ReplicaSet,
+        },
         core::v1::{ConfigMap, Node, NodeSpec, NodeStatus, Pod, PodSpec, PodStatus},
     },
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta, OwnerReference, Time},
@@ -131,11 +133,12 @@ impl Watchable for Node {
 }
 
 impl Watchable for Deployment {
-    type Parts = Parts<DeploymentSpec>;
+    type Parts = Parts<DeploymentSpec, DeploymentStatus>;
 
     fn from_parts(parts: Self::Parts) -> Self {
         let metadata = ObjectMeta { annotations: None, ..parts.metadata };
-        Self { metadata, spec: parts.spec, status: None }
+        let status = parts.status.map(|numbers| DeploymentStatus { conditions: None, ..numbers });
+        Self { metadata, spec: parts.spec, status }
     }
 }
 

@@ -54,6 +54,16 @@ impl Request {
         (&self.method, &self.path, self.content_type)
     }
 
+    /// Deletes in the Pod's own grace period, if the object still is the one with `uid`.
+    pub fn delete_in_its_time(path: String, uid: &str) -> Self {
+        let body = serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": { "uid": uid },
+        });
+        Self { method: Method::DELETE, path, content_type: "application/json", body: body.to_string().into_bytes() }
+    }
+
     /// Deletes at once, if the object still is the one with `uid`.
     pub fn delete(path: String, uid: &str) -> Self {
         let body = serde_json::json!({

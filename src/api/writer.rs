@@ -36,6 +36,8 @@ pub enum Key {
     RolledBack(String),
     /// The condition of a base's own Pod.
     BasePod(PodUid),
+    /// A Pod that is deleted so that another one comes where it belongs.
+    PodMove(PodUid),
     /// Deletion cost of a Pod, with the uid of its Deployment.
     PodCost(String, PodUid),
 }
@@ -52,6 +54,7 @@ impl Key {
             Self::Rollout(_) => "rollout",
             Self::RolledBack(_) => "roll_back",
             Self::BasePod(_) => "base_pod",
+            Self::PodMove(_) => "pod_move",
             Self::PodCost(..) => "pod_cost",
         }
     }

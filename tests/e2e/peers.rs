@@ -61,6 +61,18 @@ async fn replicas_become(stage: &Stage, wanted: i32) -> Result<()> {
     .with_context(|| stage.controller.process().map(|p| p.log_tail(40)).unwrap_or_default())
 }
 
+/// Waits until there is a Pod on each of these bases, and no other.
+async fn pods_are_on(stage: &Stage, ids: &[impl AsRef<str>]) -> Result<()> {
+    let wanted: BTreeSet<_> = ids.iter().map(|id| stage.node_name(id.as_ref())).collect();
+    eventually("a Pod on each base", SOON, async || {
+        let pods = stage.pods_with("module.koupleless.io/name=biz1").await?;
+        let on: Vec<_> = pods.iter().map(|pod| pod.spec.as_ref()?.node_name.clone()).collect();
+        let all: BTreeSet<_> = on.iter().flatten().cloned().collect();
+        if all == wanted && on.len() == wanted.len() { Ok(()) } else { bail!("on {on:?}") }
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_follow_the_bases_that_the_template_admits() -> Result<()> {
     let stage = Stage::set("peers").await?;
@@ -170,12 +182,34 @@ async fn a_pod_for_a_base_that_joins_comes_to_it_without_anti_affinity() -> Resu
     for number in 1..JOINING {
         bases.push(stage.base(stage.base_options(&format!("base-{number}"))).await?);
         replicas_become(&stage, i32::try_from(number + 1)?).await?;
-        eventually("a Pod on each base", SOON, async || {
-            let pods = stage.pods_with("module.koupleless.io/name=biz1").await?;
-            let on: BTreeSet<_> = pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone()).collect();
-            if on.len() == number + 1 && pods.len() == number + 1 { Ok(()) } else { bail!("{} Pods on {on:?}", pods.len()) }
-        })
-        .await?;
+        let ids: Vec<_> = (0..=number).map(|number| format!("base-{number}")).collect();
+        pods_are_on(&stage, &ids).await?;
     }
+    stage.ends_quietly().await
+}
+
+/// The number stays what it is, so that no controller of Kubernetes moves a Pod.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_that_joins_while_another_one_ceases_to_count_gets_its_pod() -> Result<()> {
+    let mut stage = Stage::set("peers-moved").await?;
+    let _one = stage.base(stage.base_options("one")).await?;
+    let two = stage.base(stage.base_options("two")).await?;
+    let three = stage.base(stage.base_options("three")).await?;
+    let (two_is, three_is) = (stage.node_name("two"), stage.node_name("three"));
+    stage.kubectl(&["cordon", &three_is]).await?;
+    let labels = json!({ "virtual-kubelet.koupleless.io/strategy": "peer" });
+    deployments(&stage).create(&Default::default(), &serde_json::from_value(deployment(&stage.name, &labels))?).await?;
+    replicas_become(&stage, 2).await?;
+    pods_are_on(&stage, &["one", "two"]).await?;
+
+    // Both at one moment, for whoever looks next.
+    stage.controller.kill9().await?;
+    stage.kubectl(&["cordon", &two_is]).await?;
+    stage.kubectl(&["uncordon", &three_is]).await?;
+    stage.controller.restart().await?;
+    pods_are_on(&stage, &["one", "three"]).await?;
+    three.wait_for_state("biz1", "0.0.1", Some(BizState::Activated), SOON).await?;
+    eventually("the module gone from the base that is cordoned", SOON, async || two.modules().is_empty()).await?;
+    assert_eq!(deployments(&stage).get("biz1").await?.spec.and_then(|spec| spec.replicas), Some(2));
     stage.ends_quietly().await
 }

@@ -104,14 +104,16 @@ fn of_a_node_all_but_its_managed_fields_is_read() {
 }
 
 #[test]
-fn of_workloads_the_template_is_read_and_not_their_status() {
+fn of_workloads_the_template_is_read_and_of_deployments_their_numbers() {
     let template = json!({ "metadata": { "labels": { "app": "biz1" } }, "spec": { "containers": [{ "name": "c" }] } });
     let mut needed = json!({ "metadata": metadata(), "spec": { "selector": {}, "template": template } });
-    let all = with(needed.clone(), &[("/status", json!({ "observedGeneration": 3 }))]);
+    let all = with(needed.clone(), &[("/status", json!({ "observedGeneration": 3, "numberReady": 3 }))]);
     needed["metadata"]["annotations"] = Value::Null;
-    assert_eq!(read::<Deployment>(&all), serde_json::from_value(needed.clone()).unwrap());
-    let all = with(all, &[("/status/numberReady", json!(3))]);
-    assert_eq!(read::<DaemonSet>(&all), serde_json::from_value(needed).unwrap());
+    assert_eq!(read::<DaemonSet>(&all), serde_json::from_value(needed.clone()).unwrap());
+    let conditions = json!([{ "type": "Available", "status": "True" }]);
+    needed["status"] = json!({ "observedGeneration": 3, "replicas": 2, "updatedReplicas": 1 });
+    let all = with(needed.clone(), &[("/status/conditions", conditions), ("/metadata/annotations", json!({ "a": "b" }))]);
+    assert_eq!(read::<Deployment>(&all), serde_json::from_value(needed).unwrap());
 }
 
 #[test]

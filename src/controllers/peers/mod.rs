@@ -3,7 +3,10 @@
 mod contest;
 mod count;
 mod facts;
+mod moves;
 mod surplus;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -21,6 +24,7 @@ use tracing::{info, warn};
 use contest::Contest;
 use count::{Counts, counts};
 pub use facts::{PeerFacts, PeerNode, PeerPod};
+use moves::Moves;
 use surplus::Marks;
 
 use crate::{
@@ -44,6 +48,7 @@ struct Peer {
     replicas: Option<i32>,
     contest: Contest,
     marks: Marks,
+    moves: Moves,
     /// Which watches show it: each looks for one of the labels.
     shown_by: BTreeSet<usize>,
 }
@@ -120,6 +125,17 @@ impl Peers {
         }
     }
 
+    /// A Pod that is where it does not belong was deleted, or not.
+    pub fn moved(&mut self, pod: &PodUid, result: Result<Outcome, WriteError>, now: Instant, schedule: &mut Schedule) {
+        if let Err(error) = result
+            && !error.is_gone()
+            && !error.is_conflict()
+        {
+            warn!(%pod, %error, "cannot delete a Pod on a base that counts no longer, trying again");
+        }
+        self.changed(now, schedule);
+    }
+
     /// Counts the bases for each Deployment and scales those that differ.
     pub fn plan(&mut self, facts: &PeerFacts<'_>, now: Instant, schedule: &mut Schedule, out: &mut Vec<Effect>) {
         for (uid, peer) in &mut self.by_uid {
@@ -162,7 +178,11 @@ impl Peer {
         }
         if has == wanted {
             self.replicas = Some(wanted);
-            return changes;
+            if closed > 0 {
+                return changes; // what is moved would not come to where it belongs
+            }
+            let again = self.moves.plan(uid, deployment, &(facts.pods_of)(uid), &counted, now, out);
+            return again.map_or(changes, later);
         }
         let Some(at) = self.object.next_write(now) else { return changes };
         if at > now {

@@ -104,6 +104,7 @@ impl State {
             Key::Rollout(uid) => self.rollouts.written(&uid, end.result, now, &mut self.schedule),
             Key::RolledBack(uid) => self.rollouts.rolled_back(&uid, end.result, now, &mut self.schedule),
             Key::BasePod(uid) => self.base_pods.written(&uid, end.result, now, &mut self.schedule),
+            Key::PodMove(pod) => self.peers.moved(&pod, end.result, now, &mut self.schedule),
             Key::PodCost(deployment, pod) => self.peers.marked(&deployment, &pod, end.result),
         }
     }
