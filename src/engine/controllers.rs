@@ -37,7 +37,13 @@ impl State {
             let of = index.of_workload(workload).filter_map(|uid| pods.get(uid)).filter(|p| p.pod.is_live());
             of.map(|p| {
                 let deletion_cost = p.deletion_cost.as_deref();
-                PeerPod { uid: &p.pod.uid, name: &p.pod.name, base: &p.base, deletion_cost }
+                PeerPod {
+                    uid: &p.pod.uid,
+                    name: &p.pod.name,
+                    base: &p.base,
+                    is_ready: p.pod.shown_ready,
+                    deletion_cost,
+                }
             })
             .collect()
         };

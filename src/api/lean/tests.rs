@@ -112,7 +112,8 @@ fn of_workloads_the_template_is_read_and_of_deployments_their_numbers() {
     assert_eq!(read::<DaemonSet>(&all), serde_json::from_value(needed.clone()).unwrap());
     let conditions = json!([{ "type": "Available", "status": "True" }]);
     needed["status"] = json!({ "observedGeneration": 3, "replicas": 2, "updatedReplicas": 1 });
-    let all = with(needed.clone(), &[("/status/conditions", conditions), ("/metadata/annotations", json!({ "a": "b" }))]);
+    let all =
+        with(needed.clone(), &[("/status/conditions", conditions), ("/metadata/annotations", json!({ "a": "b" }))]);
     assert_eq!(read::<Deployment>(&all), serde_json::from_value(needed).unwrap());
 }
 

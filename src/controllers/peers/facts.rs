@@ -29,6 +29,8 @@ pub struct PeerPod<'a> {
     pub name: &'a str,
     /// Where it runs.
     pub base: &'a BaseId,
+    /// It serves.
+    pub is_ready: bool,
     /// Its [`DELETION_COST`](crate::k8s::names::DELETION_COST).
     pub deletion_cost: Option<&'a str>,
 }

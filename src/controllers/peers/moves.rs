@@ -7,8 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::apps::v1::Deployment;
-
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use tracing::info;
 
 use super::{contest::Contest, facts::PeerPod};
@@ -20,6 +19,9 @@ use crate::{
 
 /// The controllers of Kubernetes have this long to take the right Pods by themselves.
 const SETTLES: Duration = Duration::from_secs(5);
+/// Of Pods that serve one in so many is moved at once, rounded up, and the next when all serve again (Kubernetes
+/// convention: `maxUnavailable` is 25 % where a Deployment says nothing).
+const SHARE: usize = 4;
 
 /// For one Deployment.
 #[derive(Debug, Default)]
@@ -40,8 +42,15 @@ impl Moves {
         now: Instant,
         out: &mut Vec<Effect>,
     ) -> Option<Instant> {
-        let mut astray = pods.iter().filter(|pod| !counted.contains(pod.base)).peekable();
-        if astray.peek().is_none() || !is_settled(deployment) {
+        let astray = pods.iter().filter(|pod| !counted.contains(pod.base));
+        let (serving, silent): (Vec<_>, Vec<_>) = astray.partition(|pod| pod.is_ready);
+        let status = deployment.status.as_ref().filter(|status| is_settled(deployment, status));
+        let share = match status {
+            Some(status) if status.ready_replicas == status.replicas => pods.len().div_ceil(SHARE),
+            _ => 0,
+        };
+        let astray: Vec<&PeerPod<'_>> = silent.into_iter().chain(serving.into_iter().take(share)).collect();
+        if astray.is_empty() || status.is_none() {
             self.since = None;
             return None;
         }
@@ -76,11 +85,9 @@ fn note(deployment: &Deployment, uid: &str, pod: &PeerPod<'_>) -> Note {
 
 /// All its Pods are of its present template, and there are as many as there should be: no update is under way in which
 /// the old Pods serve until the new ones do.
-fn is_settled(deployment: &Deployment) -> bool {
+fn is_settled(deployment: &Deployment, status: &DeploymentStatus) -> bool {
     let wanted = deployment.spec.as_ref().map(|spec| spec.replicas.unwrap_or(1));
-    deployment.status.as_ref().is_some_and(|status| {
-        status.observed_generation == deployment.metadata.generation
-            && status.replicas == wanted
-            && status.updated_replicas == wanted
-    })
+    status.observed_generation == deployment.metadata.generation
+        && status.replicas == wanted
+        && status.updated_replicas == wanted
 }

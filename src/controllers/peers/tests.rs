@@ -15,6 +15,7 @@ struct World {
     now: Instant,
     bases: Vec<(BaseId, Packed<Node>)>,
     pods: Vec<(PodUid, String, BaseId)>,
+    serve: bool,
 }
 
 impl World {
@@ -29,6 +30,7 @@ impl World {
             now: Instant::now(),
             bases: bases.iter().map(|(id, spec)| (BaseId::new(*id), node(spec))).collect(),
             pods: pods.iter().map(|id| (PodUid::from(*id), format!("shop/on-{id}"), BaseId::new(*id))).collect(),
+            serve: true,
         };
         world.shows(replicas, replicas);
         world
@@ -36,10 +38,11 @@ impl World {
 
     /// The watch shows it with so many replicas, of which so many are of the present template.
     fn shows(&mut self, replicas: i32, updated: i32) {
+        let ready = if self.serve { replicas } else { 0 };
         let object = json!({
             "metadata": { "namespace": "shop", "name": "biz1", "uid": UID, "generation": 3, "labels": { names::ENV: "dev" } },
             "spec": { "replicas": replicas, "selector": {}, "template": { "spec": { "containers": [] } } },
-            "status": { "observedGeneration": 3, "replicas": replicas, "updatedReplicas": updated },
+            "status": { "observedGeneration": 3, "replicas": replicas, "updatedReplicas": updated, "readyReplicas": ready },
         });
         let seen = Seen::Applied(serde_json::from_value(object).unwrap());
         self.peers.seen(0, seen, self.now, &mut self.schedule);
@@ -50,9 +53,10 @@ impl World {
         self.now += Duration::from_secs(seconds);
         let nodes: Vec<_> =
             self.bases.iter().map(|(base, node)| PeerNode { base, node, not_ready_since: None }).collect();
-        let pods = &self.pods;
+        let (pods, is_ready) = (&self.pods, self.serve);
         let pods_of = |_: &str| {
-            let all = pods.iter().map(|(uid, name, base)| PeerPod { uid, name, base, deletion_cost: Some("-1") });
+            let deletion_cost = Some("7"); // a person's own: there are no marks to write
+            let all = pods.iter().map(|(uid, name, base)| PeerPod { uid, name, base, is_ready, deletion_cost });
             all.collect()
         };
         let mut out = Vec::new();
@@ -118,6 +122,32 @@ fn a_pod_whose_base_ceased_to_count_as_another_began_is_moved() {
     assert_eq!(world.after(5), [MOVE]);
     world.pods[1].2 = BaseId::new("three");
     assert_eq!(world.after(60), NOTHING);
+}
+
+#[test]
+fn of_pods_that_serve_a_quarter_is_moved_and_the_next_when_all_serve_again() {
+    let names: Vec<_> = (0..16).map(|number| number.to_string()).collect();
+    let bases: Vec<_> = names.iter().map(|id| (id.as_str(), if id.len() == 1 { cordoned() } else { open() })).collect();
+    let more = ["a", "b", "c", "d"].map(|id| (id, open()));
+    let all: Vec<_> = bases.into_iter().chain(more).collect();
+    let pods: Vec<_> = names.iter().take(10).map(String::as_str).collect();
+    let mut world = World::new(&all, &pods, 10);
+    assert_eq!(world.after(0), NOTHING);
+    assert_eq!(world.after(5).len(), 3);
+    world.serve = false;
+    world.shows(10, 10);
+    world.serve = true;
+    assert_eq!(world.after(0), NOTHING);
+    assert_eq!(world.after(600), NOTHING, "the new ones do not serve yet");
+    world.shows(10, 10);
+    assert_eq!(world.after(0), NOTHING);
+    assert_eq!(world.after(5).len(), 3);
+
+    let mut silent = World::new(&all, &pods, 10);
+    silent.serve = false;
+    silent.shows(10, 10);
+    assert_eq!(silent.after(0), NOTHING);
+    assert_eq!(silent.after(5).len(), 10, "nobody misses them");
 }
 
 #[test]
