@@ -56,23 +56,18 @@ impl Request {
 
     /// Deletes in the Pod's own grace period, if the object still is the one with `uid`.
     pub fn delete_in_its_time(path: String, uid: &str) -> Self {
-        let body = serde_json::json!({
-            "apiVersion": "v1",
-            "kind": "DeleteOptions",
-            "preconditions": { "uid": uid },
-        });
-        Self { method: Method::DELETE, path, content_type: "application/json", body: body.to_string().into_bytes() }
+        Self::deletion(path, serde_json::json!({ "preconditions": { "uid": uid } }))
     }
 
     /// Deletes at once, if the object still is the one with `uid`.
     pub fn delete(path: String, uid: &str) -> Self {
-        let body = serde_json::json!({
-            "apiVersion": "v1",
-            "kind": "DeleteOptions",
-            "gracePeriodSeconds": 0,
-            "preconditions": { "uid": uid },
-        });
-        Self { method: Method::DELETE, path, content_type: "application/json", body: body.to_string().into_bytes() }
+        Self::deletion(path, serde_json::json!({ "preconditions": { "uid": uid }, "gracePeriodSeconds": 0 }))
+    }
+
+    fn deletion(path: String, mut options: serde_json::Value) -> Self {
+        (options["apiVersion"], options["kind"]) = ("v1".into(), "DeleteOptions".into());
+        let body = options.to_string().into_bytes();
+        Self { method: Method::DELETE, path, content_type: "application/json", body }
     }
 }
 

@@ -35,6 +35,14 @@ pub struct PeerPod<'a> {
     pub deletion_cost: Option<&'a str>,
 }
 
+impl PeerPod<'_> {
+    /// Where the API has it.
+    pub(super) fn path(&self) -> Option<String> {
+        let (namespace, name) = self.name.split_once('/')?;
+        Some(format!("/api/v1/namespaces/{namespace}/pods/{name}"))
+    }
+}
+
 /// A base's Node.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerNode<'a> {

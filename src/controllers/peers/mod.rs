@@ -117,22 +117,12 @@ impl Peers {
         if let Some(peer) = self.by_uid.get_mut(deployment) {
             peer.marks.ended(pod);
         }
-        if let Err(error) = result
-            && !error.is_gone()
-            && !error.is_conflict()
-        {
-            warn!(%pod, %error, "cannot mark a Pod as surplus");
-        }
+        tell("cannot mark a Pod as surplus", pod, result);
     }
 
     /// A Pod that is where it does not belong was deleted, or not.
     pub fn moved(&mut self, pod: &PodUid, result: Result<Outcome, WriteError>, now: Instant, schedule: &mut Schedule) {
-        if let Err(error) = result
-            && !error.is_gone()
-            && !error.is_conflict()
-        {
-            warn!(%pod, %error, "cannot delete a Pod on a base that counts no longer, trying again");
-        }
+        tell("cannot delete a Pod on a base that counts no longer, trying again", pod, result);
         self.changed(now, schedule);
     }
 
@@ -143,6 +133,16 @@ impl Peers {
                 schedule.wake(&Task::Peers, at);
             }
         }
+    }
+}
+
+/// Says that it did not work, where the Pod is still there.
+fn tell(what: &str, pod: &PodUid, result: Result<Outcome, WriteError>) {
+    if let Err(error) = result
+        && !error.is_gone()
+        && !error.is_conflict()
+    {
+        warn!(%pod, %error, "{what}");
     }
 }
 
@@ -181,7 +181,7 @@ impl Peer {
             if closed > 0 {
                 return changes; // what is moved would not come to where it belongs
             }
-            let again = self.moves.plan(uid, deployment, &(facts.pods_of)(uid), &counted, now, out);
+            let again = self.moves.plan(uid, deployment, facts, &counted, now, out);
             return again.map_or(changes, later);
         }
         let Some(at) = self.object.next_write(now) else { return changes };

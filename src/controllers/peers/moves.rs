@@ -10,7 +10,10 @@ use std::{
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use tracing::info;
 
-use super::{contest::Contest, facts::PeerPod};
+use super::{
+    contest::Contest,
+    facts::{PeerFacts, PeerPod},
+};
 use crate::{
     api::{Key, Note, Request, Subject},
     domain::{BaseId, Later},
@@ -37,20 +40,22 @@ impl Moves {
         &mut self,
         uid: &str,
         deployment: &Deployment,
-        pods: &[PeerPod<'_>],
+        facts: &PeerFacts<'_>,
         counted: &HashSet<BaseId>,
         now: Instant,
         out: &mut Vec<Effect>,
     ) -> Option<Instant> {
+        let Some(status) = deployment.status.as_ref().filter(|status| is_settled(deployment, status)) else {
+            self.since = None;
+            return None;
+        };
+        let pods = (facts.pods_of)(uid);
+        let all_serve = status.ready_replicas == status.replicas;
+        let share = if all_serve { pods.len().div_ceil(SHARE) } else { 0 };
         let astray = pods.iter().filter(|pod| !counted.contains(pod.base));
         let (serving, silent): (Vec<_>, Vec<_>) = astray.partition(|pod| pod.is_ready);
-        let status = deployment.status.as_ref().filter(|status| is_settled(deployment, status));
-        let share = match status {
-            Some(status) if status.ready_replicas == status.replicas => pods.len().div_ceil(SHARE),
-            _ => 0,
-        };
         let astray: Vec<&PeerPod<'_>> = silent.into_iter().chain(serving.into_iter().take(share)).collect();
-        if astray.is_empty() || status.is_none() {
+        if astray.is_empty() {
             self.since = None;
             return None;
         }
@@ -62,11 +67,11 @@ impl Moves {
         self.contest.put_back(now);
         self.since = None;
         for pod in astray {
-            let Some((namespace, name)) = pod.name.split_once('/') else { continue };
-            let request = Request::delete_in_its_time(format!("/api/v1/namespaces/{namespace}/pods/{name}"), pod.uid);
+            let Some(path) = pod.path() else { continue };
+            let request = Request::delete_in_its_time(path, pod.uid);
             out.push(Effect::Write(Lane::Status, Key::PodMove(pod.uid.clone()), request));
             out.push(Effect::Note(note(deployment, uid, pod)));
-            info!(pod = pod.name, base = %pod.base, "deleting a Pod on a base that counts no longer, for one comes where it belongs");
+            info!(pod = pod.name, base = %pod.base, "deleting a Pod on a base that counts no longer, so that one comes where it belongs");
         }
         None
     }

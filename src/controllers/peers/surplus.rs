@@ -55,14 +55,13 @@ impl Marks {
                 _ => continue, // as it should be, or a person's own cost
             };
             right = false;
-            let Some((namespace, name)) = pod.name.split_once('/') else { continue };
+            let Some(path) = pod.path() else { continue };
             if !self.in_flight.insert(pod.uid.clone()) {
                 continue;
             }
             // By way of the status, which we may write: no right to change Pods is needed for it.
-            let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/status");
             let metadata = json!({ "uid": &**pod.uid, "annotations": { names::DELETION_COST: cost } });
-            let request = Request::merge_patch(path, &json!({ "metadata": metadata }));
+            let request = Request::merge_patch(format!("{path}/status"), &json!({ "metadata": metadata }));
             out.push(Effect::Write(Lane::Status, Key::PodCost(deployment.to_owned(), pod.uid.clone()), request));
         }
         let since = *self.since.get_or_insert(now);
